@@ -1,0 +1,2 @@
+//! The `ticketlens` program.
+fn main() {}
