@@ -1,0 +1,7 @@
+//! Images in: datasets with labels, splits that never overlap, concept sets, and image arguments of the command line.
+
+mod dataset;
+pub mod idx;
+
+pub use dataset::{Dataset, Labels, Normalisation, Origin};
+pub use idx::{Family, builtin_mnist};
