@@ -1,6 +1,5 @@
 //! Training and evaluation.
 
-use candle_core::Tensor;
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::kernels::layout::transpose;
 use crate::nn::optimizer::{Optimizer, OptimizerKind};
 use crate::nn::schedule::{Schedule, ScheduleKind};
-use crate::nn::{Gradients, Mode, Network, Shape3, Weights, Workspace};
+use crate::nn::{Gradients, Mode, Network, Shape3, Weights, Workspace, predicted_class};
 use crate::progress::{Event, Observer};
 use crate::prune::Mask;
 use crate::seed;
@@ -83,7 +82,7 @@ impl Training<'_> {
         mut after_step: impl FnMut(u64, &Weights),
     ) -> Result<TrainSummary> {
         let batch = self.config.batch_size;
-        let shape = Shape3::from(images.shape());
+        let shape = Shape3::from(self.images.shape());
         let steps_per_epoch = self.config.steps_per_epoch(self.images.len());
         if steps_per_epoch == 0 {
             let what = format!("{batch} is more than the {} training images", self.images.len());
@@ -208,11 +207,6 @@ pub fn logits(
     Ok(rows)
 }
 
-/// Index of the largest value; the first of equals.
-pub fn argmax(row: &[f32]) -> usize {
-    row.iter().enumerate().fold(0, |best, (index, value)| if *value > row[best] { index } else { best })
-}
-
 /// Whether each image is classified correctly, in eval mode.
 ///
 /// # Errors
@@ -220,17 +214,5 @@ pub fn argmax(row: &[f32]) -> usize {
 pub fn evaluate(network: &Network, weights: &Weights, images: &dyn Images, batch: usize) -> Result<Vec<bool>> {
     let indices: Vec<usize> = (0..images.len()).collect();
     let rows = logits(network, weights, images, &indices, batch)?;
-    Ok(rows.iter().enumerate().map(|(index, row)| argmax(row) == images.label(index)).collect())
-}
-
-/// Images `(N, C, H, W)` as a Candle tensor.
-///
-/// # Errors
-/// When an image cannot be read.
-pub fn tensor(images: &dyn Images, indices: &[usize]) -> Result<Tensor> {
-    let shape = Shape3::from(images.shape());
-    let mut pixels = vec![0.0; shape.len() * indices.len()];
-    images.read(indices, None, &mut pixels)?;
-    let dims = (indices.len(), shape.channels, shape.height, shape.width);
-    Ok(Tensor::from_vec(pixels, dims, &candle_core::Device::Cpu)?)
+    Ok(rows.iter().enumerate().map(|(index, row)| predicted_class(row) == images.label(index)).collect())
 }

@@ -1,0 +1,338 @@
+//! The data set: images that stay small in memory and become normalised `(N, C, H, W)` tensors batch by batch.
+
+use candle_core::{Device, Tensor};
+use sha2::{Digest, Sha256};
+
+use crate::error::{Error, Result};
+
+/// Per-channel normalisation of pixels in `[0, 1]`: `(x / 255 - mean) / std`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Normalisation {
+    mean: Vec<f32>,
+    std: Vec<f32>,
+}
+
+impl Normalisation {
+    /// One mean and one standard deviation per channel, in units of the full pixel range.
+    ///
+    /// # Errors
+    /// If the two differ in length, are empty, or a value is not finite, or a standard deviation is not positive.
+    pub fn new(mean: &[f32], std: &[f32]) -> Result<Self> {
+        if mean.is_empty() || mean.len() != std.len() {
+            return Err(Error::input(format!(
+                "mean and std: one value for each channel, got {} and {}",
+                mean.len(),
+                std.len()
+            )));
+        }
+        if let Some(bad) = mean.iter().find(|m| !m.is_finite()) {
+            return Err(Error::input(format!("mean: {bad} is not finite")));
+        }
+        if let Some(bad) = std.iter().find(|s| !(s.is_finite() && **s > 0.0)) {
+            return Err(Error::input(format!("std: {bad} is not a positive number")));
+        }
+        Ok(Self {
+            mean: mean.to_vec(),
+            std: std.to_vec(),
+        })
+    }
+
+    /// MNIST digits: mean 0.1307, standard deviation 0.3081, one channel.
+    pub fn mnist() -> Self {
+        Self {
+            mean: vec![0.1307],
+            std: vec![0.3081],
+        }
+    }
+
+    /// Fashion-MNIST: mean 0.2860, standard deviation 0.3530, one channel.
+    pub fn fashion_mnist() -> Self {
+        Self {
+            mean: vec![0.2860],
+            std: vec![0.3530],
+        }
+    }
+
+    /// ImageNet, as torchvision's pretrained models expect it, three channels.
+    pub fn imagenet() -> Self {
+        Self {
+            mean: vec![0.485, 0.456, 0.406],
+            std: vec![0.229, 0.224, 0.225],
+        }
+    }
+
+    /// How many channels it is for.
+    pub fn channels(&self) -> usize {
+        self.mean.len()
+    }
+
+    /// The mean of each channel.
+    pub fn mean(&self) -> &[f32] {
+        &self.mean
+    }
+
+    /// The standard deviation of each channel.
+    pub fn std(&self) -> &[f32] {
+        &self.std
+    }
+
+    /// The normalised value of a byte pixel of `channel`.
+    pub fn apply(&self, channel: usize, pixel: u8) -> f32 {
+        (f32::from(pixel) / 255.0 - self.mean[channel]) / self.std[channel]
+    }
+
+    /// Normalised values of all 256 bytes, channel after channel: bytes become floats by table.
+    fn tables(&self) -> Vec<[f32; 256]> {
+        (0..self.channels())
+            .map(|c| std::array::from_fn(|byte| self.apply(c, byte as u8)))
+            .collect()
+    }
+}
+
+/// One label for each image, as an index into `names`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Labels {
+    values: Vec<u32>,
+    names: Vec<String>,
+}
+
+impl Labels {
+    /// Labels of all images and the names of all classes.
+    ///
+    /// # Errors
+    /// If a label has no name.
+    pub fn new(values: Vec<u32>, names: Vec<String>) -> Result<Self> {
+        match values.iter().position(|&v| v as usize >= names.len()) {
+            Some(i) => Err(Error::input(format!(
+                "label {} of image {i} is out of range: there are {} classes",
+                values[i],
+                names.len()
+            ))),
+            None => Ok(Self { values, names }),
+        }
+    }
+
+    /// The label of each image.
+    pub fn values(&self) -> &[u32] {
+        &self.values
+    }
+
+    /// The name of each class.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// How many classes there are (with images or without).
+    pub fn classes(&self) -> usize {
+        self.names.len()
+    }
+}
+
+/// Which official part of the data set an image belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Origin {
+    /// The official training set.
+    Train,
+    /// The official test set: never trained on.
+    Test,
+}
+
+/// Images of one shape with two labellings: `labels`, what the network learns, and `fine`, the classes as given (digits, species),
+/// which also serve as concepts.
+#[derive(Debug, Clone)]
+pub struct Dataset {
+    name: String,
+    shape: (usize, usize, usize),
+    pixels: Vec<u8>,
+    normalisation: Normalisation,
+    tables: Vec<[f32; 256]>,
+    labels: Labels,
+    fine: Labels,
+    origins: Vec<Origin>,
+}
+
+impl Dataset {
+    /// Byte images `(N, C, H, W)` in memory, with the classes as given and each image's official part.
+    ///
+    /// # Errors
+    /// If the number of pixels, labels or origins does not fit the shape `(C, H, W)`, or the normalisation its channels.
+    pub fn new(
+        name: &str,
+        shape: (usize, usize, usize),
+        pixels: Vec<u8>,
+        normalisation: Normalisation,
+        fine: Labels,
+        origins: Vec<Origin>,
+    ) -> Result<Self> {
+        let (count, size) = (fine.values.len(), shape.0 * shape.1 * shape.2);
+        if size == 0 || pixels.len() != count * size || origins.len() != count {
+            return Err(Error::input(format!(
+                "data set {name}: {} pixels and {} origins do not make {count} images of shape {shape:?}",
+                pixels.len(),
+                origins.len()
+            )));
+        }
+        if normalisation.channels() != shape.0 {
+            return Err(Error::input(format!(
+                "data set {name}: mean and std are for {} channels, images have {}",
+                normalisation.channels(),
+                shape.0
+            )));
+        }
+        let tables = normalisation.tables();
+        let labels = fine.clone();
+        Ok(Self {
+            name: name.to_string(),
+            shape,
+            pixels,
+            normalisation,
+            tables,
+            labels,
+            fine,
+            origins,
+        })
+    }
+
+    /// The same images with other labels to learn.
+    ///
+    /// # Errors
+    /// If there is not one label for each image.
+    pub fn with_labels(mut self, labels: Labels) -> Result<Self> {
+        if labels.values.len() != self.len() {
+            return Err(Error::input(format!(
+                "data set {}: {} labels for {} images",
+                self.name,
+                labels.values.len(),
+                self.len()
+            )));
+        }
+        self.labels = labels;
+        Ok(self)
+    }
+
+    /// The data set's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How many images there are.
+    pub fn len(&self) -> usize {
+        self.origins.len()
+    }
+
+    /// Whether there are no images.
+    pub fn is_empty(&self) -> bool {
+        self.origins.is_empty()
+    }
+
+    /// `(C, H, W)` of every image.
+    pub fn shape(&self) -> (usize, usize, usize) {
+        self.shape
+    }
+
+    /// What the network learns.
+    pub fn labels(&self) -> &Labels {
+        &self.labels
+    }
+
+    /// The classes as given.
+    pub fn fine(&self) -> &Labels {
+        &self.fine
+    }
+
+    /// Each image's official part.
+    pub fn origins(&self) -> &[Origin] {
+        &self.origins
+    }
+
+    /// How pixels are normalised.
+    pub fn normalisation(&self) -> &Normalisation {
+        &self.normalisation
+    }
+
+    /// The labels of some images, in their order.
+    pub fn labels_of(&self, indices: &[usize]) -> Vec<u32> {
+        indices.iter().map(|&i| self.labels.values[i]).collect()
+    }
+
+    /// The bytes `(C, H, W)` of one image, not normalised: for showing it.
+    pub fn bytes(&self, index: usize) -> &[u8] {
+        let size = self.image_size();
+        &self.pixels[index * size..(index + 1) * size]
+    }
+
+    fn image_size(&self) -> usize {
+        self.shape.0 * self.shape.1 * self.shape.2
+    }
+
+    /// Writes the normalised images into `out`, as `(N, C, H, W)`.
+    ///
+    /// # Errors
+    /// If `out` does not have room for exactly these images, or an index is out of range.
+    pub fn write_nchw(&self, indices: &[usize], out: &mut [f32]) -> Result<()> {
+        let (size, plane) = (self.image_size(), self.shape.1 * self.shape.2);
+        if out.len() != indices.len() * size {
+            return Err(Error::input(format!(
+                "data set {}: a batch of {} images needs {} values, got {}",
+                self.name,
+                indices.len(),
+                indices.len() * size,
+                out.len()
+            )));
+        }
+        if let Some(bad) = indices.iter().find(|&&i| i >= self.len()) {
+            return Err(Error::input(format!(
+                "data set {}: image {bad} is out of range: there are {}",
+                self.name,
+                self.len()
+            )));
+        }
+        for (&index, image) in indices.iter().zip(out.chunks_exact_mut(size)) {
+            let planes = self
+                .bytes(index)
+                .chunks_exact(plane)
+                .zip(image.chunks_exact_mut(plane));
+            for ((bytes, floats), table) in planes.zip(&self.tables) {
+                for (&byte, float) in bytes.iter().zip(floats) {
+                    *float = table[byte as usize];
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The normalised images as a tensor `(N, C, H, W)` of f32.
+    ///
+    /// # Errors
+    /// As [`Dataset::write_nchw`], or if the device cannot hold the tensor.
+    pub fn batch(&self, indices: &[usize], device: &Device) -> Result<Tensor> {
+        let mut values = vec![0.0; indices.len() * self.image_size()];
+        self.write_nchw(indices, &mut values)?;
+        let (c, h, w) = self.shape;
+        Ok(Tensor::from_vec(values, (indices.len(), c, h, w), device)?)
+    }
+
+    /// SHA-256 of one image's content: equal for equal pictures, wherever they stand.
+    pub fn content(&self, index: usize) -> [u8; 32] {
+        Sha256::digest(self.bytes(index)).into()
+    }
+
+    /// SHA-256, in hex, over shape, contents, labels and official parts of all images: the data's identity in a run's manifest.
+    pub fn fingerprint(&self) -> String {
+        let mut hash = Sha256::new();
+        hash.update(format!(
+            "{:?} {:?} {:?}",
+            self.shape, self.fine.names, self.labels.names
+        ));
+        for index in 0..self.len() {
+            hash.update(self.content(index));
+            hash.update(self.fine.values[index].to_le_bytes());
+            hash.update(self.labels.values[index].to_le_bytes());
+            hash.update([self.origins[index] as u8]);
+        }
+        hash.finalize()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
+    }
+}

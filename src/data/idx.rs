@@ -1,0 +1,336 @@
+//! The MNIST family: IDX files, raw or gzip, as a folder of four or one at a time.
+//!
+//! Format: LeCun, Cortes and Burges, "The MNIST database of handwritten digits": a big-endian magic `0x0000_08_DD` (unsigned bytes,
+//! `DD` dimensions), one 32-bit size for each dimension, then the bytes.
+
+use std::fs::File;
+use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use flate2::read::MultiGzDecoder;
+
+use crate::data::{Dataset, Labels, Normalisation, Origin};
+use crate::error::{Error, Result};
+
+/// No IDX file may claim more bytes than this: full MNIST has 47 million.
+const LIMIT_BYTES: usize = 1 << 30;
+
+/// Which data set the four IDX files hold; their format does not say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// Handwritten digits.
+    Mnist,
+    /// Zalando's clothes (Xiao, Rasul and Vollgraf 2017).
+    Fashion,
+}
+
+impl Family {
+    /// The names of its ten classes.
+    pub fn class_names(self) -> [&'static str; 10] {
+        match self {
+            Family::Mnist => ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"],
+            Family::Fashion => [
+                "t-shirt",
+                "trouser",
+                "pullover",
+                "dress",
+                "coat",
+                "sandal",
+                "shirt",
+                "sneaker",
+                "bag",
+                "ankle boot",
+            ],
+        }
+    }
+
+    /// Its customary normalisation.
+    pub fn normalisation(self) -> Normalisation {
+        match self {
+            Family::Mnist => Normalisation::mnist(),
+            Family::Fashion => Normalisation::fashion_mnist(),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Family::Mnist => "mnist",
+            Family::Fashion => "fashion-mnist",
+        }
+    }
+}
+
+/// Images of an IDX file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdxImages {
+    /// How many images.
+    pub count: usize,
+    /// Height of each, in pixels.
+    pub rows: usize,
+    /// Width of each, in pixels.
+    pub columns: usize,
+    /// `(N, H, W)` bytes.
+    pub pixels: Vec<u8>,
+}
+
+/// Reads an IDX file of images (three dimensions), raw or gzip.
+///
+/// # Errors
+/// Names the file if it is missing, of another format, truncated, longer than it claims, or claims more than 1 GiB.
+pub fn read_images(path: &Path) -> Result<IdxImages> {
+    let (dimensions, pixels) = read(path, 3)?;
+    images(dimensions, pixels, path)
+}
+
+/// Reads an IDX file of labels (one dimension), raw or gzip, each below `classes`.
+///
+/// # Errors
+/// As [`read_images`], or if a label is out of range.
+pub fn read_labels(path: &Path, classes: usize) -> Result<Vec<u8>> {
+    let (_, labels) = read(path, 1)?;
+    check_labels(labels, classes, path)
+}
+
+/// Reads the four files of an MNIST-like folder: training and test set, images and labels, raw or gzip
+/// (`train-images-idx3-ubyte[.gz]` or `train-images.idx3-ubyte[.gz]`, `t10k-…`).
+///
+/// # Errors
+/// Names the file that is missing or broken, or the pair whose counts or sizes differ.
+pub fn read_folder(folder: &Path, family: Family) -> Result<Dataset> {
+    let mut parts = Vec::new();
+    for prefix in ["train", "t10k"] {
+        let images_path = find(folder, &format!("{prefix}-images"), "idx3-ubyte")?;
+        let labels_path = find(folder, &format!("{prefix}-labels"), "idx1-ubyte")?;
+        parts.push(Part {
+            images: read_images(&images_path)?,
+            labels: read_labels(&labels_path, family.class_names().len())?,
+            images_path,
+            labels_path,
+        });
+    }
+    assemble(family.name(), family, parts)
+}
+
+/// The digits built into the program: 12,000 of MNIST's official training digits and 2,000 of its test digits
+/// (origin and licence: `fixtures/README.md`).
+///
+/// # Errors
+/// Never in a released build; the files are checked like any other.
+pub fn builtin_mnist() -> Result<Dataset> {
+    macro_rules! fixture {
+        ($name:literal) => {
+            (
+                concat!("built-in mnist/", $name),
+                &include_bytes!(concat!(
+                    env!("CARGO_MANIFEST_DIR"),
+                    "/fixtures/mnist/",
+                    $name
+                ))[..],
+            )
+        };
+    }
+    let pairs = [
+        (
+            fixture!("train-images-idx3-ubyte.gz"),
+            fixture!("train-labels-idx1-ubyte.gz"),
+        ),
+        (
+            fixture!("t10k-images-idx3-ubyte.gz"),
+            fixture!("t10k-labels-idx1-ubyte.gz"),
+        ),
+    ];
+    let mut parts = Vec::new();
+    for ((images_name, image_bytes), (labels_name, label_bytes)) in pairs {
+        let (images_path, labels_path) = (PathBuf::from(images_name), PathBuf::from(labels_name));
+        let (dimensions, pixels) = parse(MultiGzDecoder::new(image_bytes), None, 3, &images_path)?;
+        let (_, labels) = parse(MultiGzDecoder::new(label_bytes), None, 1, &labels_path)?;
+        parts.push(Part {
+            images: images(dimensions, pixels, &images_path)?,
+            labels: check_labels(labels, 10, &labels_path)?,
+            images_path,
+            labels_path,
+        });
+    }
+    assemble("mnist (built-in subset)", Family::Mnist, parts)
+}
+
+/// One official part, training or test.
+struct Part {
+    images: IdxImages,
+    labels: Vec<u8>,
+    images_path: PathBuf,
+    labels_path: PathBuf,
+}
+
+/// Joins training part and test part, in this order.
+fn assemble(name: &str, family: Family, parts: Vec<Part>) -> Result<Dataset> {
+    let (rows, columns) = (parts[0].images.rows, parts[0].images.columns);
+    let (mut pixels, mut labels, mut origins) = (Vec::new(), Vec::new(), Vec::new());
+    for (part, origin) in parts.into_iter().zip([Origin::Train, Origin::Test]) {
+        if part.labels.len() != part.images.count {
+            return Err(Error::format(
+                &part.labels_path,
+                format!(
+                    "holds {} labels, but {} holds {} images",
+                    part.labels.len(),
+                    part.images_path.display(),
+                    part.images.count
+                ),
+            ));
+        }
+        if (part.images.rows, part.images.columns) != (rows, columns) {
+            return Err(Error::format(
+                &part.images_path,
+                format!(
+                    "images are {}×{}, training images {rows}×{columns}",
+                    part.images.rows, part.images.columns
+                ),
+            ));
+        }
+        pixels.extend_from_slice(&part.images.pixels);
+        labels.extend(part.labels.iter().map(|&l| u32::from(l)));
+        origins.resize(labels.len(), origin);
+    }
+    let names = family.class_names().map(String::from).to_vec();
+    let fine = Labels::new(labels, names)?;
+    Dataset::new(
+        name,
+        (1, rows, columns),
+        pixels,
+        family.normalisation(),
+        fine,
+        origins,
+    )
+}
+
+/// The file `STEM-EXTENSION` or `STEM.EXTENSION`, raw or gzip.
+fn find(folder: &Path, stem: &str, extension: &str) -> Result<PathBuf> {
+    let first = folder.join(format!("{stem}-{extension}"));
+    let spellings = ["-", "."]
+        .iter()
+        .flat_map(|join| ["", ".gz"].map(|gz| folder.join(format!("{stem}{join}{extension}{gz}"))));
+    match spellings.into_iter().find(|path| path.is_file()) {
+        Some(path) => Ok(path),
+        None => Err(Error::format(first, "not found, neither raw nor .gz")),
+    }
+}
+
+fn images(dimensions: Vec<usize>, pixels: Vec<u8>, path: &Path) -> Result<IdxImages> {
+    match dimensions[..] {
+        [count, rows, columns] if count > 0 && rows > 0 && columns > 0 => Ok(IdxImages {
+            count,
+            rows,
+            columns,
+            pixels,
+        }),
+        _ => Err(Error::format(
+            path,
+            format!("holds no images: its dimensions are {dimensions:?}"),
+        )),
+    }
+}
+
+fn check_labels(labels: Vec<u8>, classes: usize, path: &Path) -> Result<Vec<u8>> {
+    match labels
+        .iter()
+        .position(|&label| usize::from(label) >= classes)
+    {
+        Some(i) => Err(Error::format(
+            path,
+            format!(
+                "label {} of image {i} is out of range 0..{classes}",
+                labels[i]
+            ),
+        )),
+        None => Ok(labels),
+    }
+}
+
+/// Opens a raw or gzip file, told apart by its first bytes, and parses it.
+fn read(path: &Path, dimensions: usize) -> Result<(Vec<usize>, Vec<u8>)> {
+    let mut file = File::open(path).map_err(|e| Error::io(path, e))?;
+    let metadata = file.metadata().map_err(|e| Error::io(path, e))?;
+    if !metadata.is_file() {
+        return Err(Error::format(path, "is not a file"));
+    }
+    let mut start = Vec::new();
+    (&mut file)
+        .take(2)
+        .read_to_end(&mut start)
+        .map_err(|e| Error::io(path, e))?;
+    file.seek(SeekFrom::Start(0))
+        .map_err(|e| Error::io(path, e))?;
+    let reader = BufReader::new(file);
+    if start == [0x1f, 0x8b] {
+        parse(MultiGzDecoder::new(reader), None, dimensions, path)
+    } else {
+        parse(reader, Some(metadata.len()), dimensions, path)
+    }
+}
+
+/// Parses one IDX stream. `length` is the number of bytes there are, where that is known beforehand; where it is not (gzip), the
+/// buffer grows with the bytes that really come, up to the claim.
+fn parse(
+    mut reader: impl Read,
+    length: Option<u64>,
+    dimensions: usize,
+    path: &Path,
+) -> Result<(Vec<usize>, Vec<u8>)> {
+    let mut header = vec![0u8; 4 + 4 * dimensions];
+    reader
+        .read_exact(&mut header)
+        .map_err(|e| Error::format(path, format!("truncated IDX header ({e})")))?;
+    let magic = u32::from_be_bytes([header[0], header[1], header[2], header[3]]);
+    let expected = 0x800 | dimensions as u32;
+    if magic != expected {
+        return Err(Error::format(
+            path,
+            format!("bad magic {magic:#010x}, expected {expected:#010x} (IDX, unsigned bytes)"),
+        ));
+    }
+    let sizes: Vec<usize> = header[4..]
+        .chunks_exact(4)
+        .map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]) as usize)
+        .collect();
+    let claim = sizes
+        .iter()
+        .try_fold(1usize, |product, &size| product.checked_mul(size))
+        .filter(|&c| c <= LIMIT_BYTES);
+    let Some(claim) = claim else {
+        return Err(Error::format(
+            path,
+            format!("claims dimensions {sizes:?}, more than {LIMIT_BYTES} bytes"),
+        ));
+    };
+    if let Some(length) = length.filter(|&l| l != (header.len() + claim) as u64) {
+        return Err(Error::format(
+            path,
+            format!(
+                "claims dimensions {sizes:?}, which need {} bytes, but has {length}",
+                header.len() + claim
+            ),
+        ));
+    }
+    let mut bytes = Vec::with_capacity(if length.is_some() { claim } else { 0 });
+    let read = reader.take(claim as u64 + 1).read_to_end(&mut bytes);
+    read.map_err(|e| {
+        Error::format(
+            path,
+            format!("broken after {} bytes ({e})", header.len() + bytes.len()),
+        )
+    })?;
+    match bytes.len() {
+        n if n < claim => Err(Error::format(
+            path,
+            format!("truncated: claims {claim} bytes, holds {n}"),
+        )),
+        n if n > claim => Err(Error::format(
+            path,
+            format!("holds more than the {claim} bytes it claims"),
+        )),
+        _ => Ok((sizes, bytes)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

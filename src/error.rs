@@ -1,0 +1,145 @@
+//! The crate's one error type. Every message is a lowercase fragment that names the file, tensor, field or flag at fault.
+
+use std::path::{Path, PathBuf};
+
+/// What can go wrong anywhere in the crate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system refused to read or write a file.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file does not hold what its format promises.
+    #[error("{}: {what}", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A tensor is missing, or has the wrong shape, type or values.
+    #[error("tensor `{name}`: {what}")]
+    Tensor {
+        /// The tensor's name, with its file where there is one.
+        name: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A plan's field has an impossible value.
+    #[error("plan field `{field}`: {what}")]
+    Config {
+        /// Dotted path of the field.
+        field: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// An argument or flag is unusable; the text names it.
+    #[error("{what}")]
+    Input {
+        /// What is wrong with which argument.
+        what: String,
+    },
+    /// A statistic is undefined for what it was given (zero variance, too few samples).
+    #[error("{statistic}: {what}")]
+    Statistics {
+        /// The statistic's name.
+        statistic: String,
+        /// Why it is undefined.
+        what: String,
+    },
+    /// Several faults of one input, found in one pass.
+    #[error("{} faults in {subject}: {}", faults.len(), faults.join("; "))]
+    Faults {
+        /// What was checked.
+        subject: String,
+        /// One line for each fault.
+        faults: Vec<String>,
+    },
+    /// The tensor library failed.
+    #[error(transparent)]
+    Candle(#[from] candle_core::Error),
+    /// The user asked to stop (Ctrl-C); what was finished is kept.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// A result with the crate's [`Error`].
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// An [`Error::Io`] at `path`.
+    pub fn io(path: impl AsRef<Path>, source: std::io::Error) -> Self {
+        Error::Io {
+            path: path.as_ref().to_path_buf(),
+            source,
+        }
+    }
+
+    /// An [`Error::Format`] at `path`.
+    pub fn format(path: impl AsRef<Path>, what: impl Into<String>) -> Self {
+        Error::Format {
+            path: path.as_ref().to_path_buf(),
+            what: what.into(),
+        }
+    }
+
+    /// An [`Error::Tensor`] for the tensor `name`.
+    pub fn tensor(name: impl Into<String>, what: impl Into<String>) -> Self {
+        Error::Tensor {
+            name: name.into(),
+            what: what.into(),
+        }
+    }
+
+    /// An [`Error::Config`] for the plan field `field`.
+    pub fn config(field: impl Into<String>, what: impl Into<String>) -> Self {
+        Error::Config {
+            field: field.into(),
+            what: what.into(),
+        }
+    }
+
+    /// An [`Error::Input`]; `what` names the argument or flag.
+    pub fn input(what: impl Into<String>) -> Self {
+        Error::Input { what: what.into() }
+    }
+
+    /// An [`Error::Statistics`] of `statistic`.
+    pub fn statistics(statistic: impl Into<String>, what: impl Into<String>) -> Self {
+        Error::Statistics {
+            statistic: statistic.into(),
+            what: what.into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_name_what_and_where() {
+        assert_eq!(
+            Error::format("a/b.idx", "bad magic").to_string(),
+            "a/b.idx: bad magic"
+        );
+        assert_eq!(
+            Error::tensor("fc.weight", "not found").to_string(),
+            "tensor `fc.weight`: not found"
+        );
+        assert_eq!(
+            Error::config("prune.fraction", "must lie in (0, 1)").to_string(),
+            "plan field `prune.fraction`: must lie in (0, 1)"
+        );
+        let faults = Error::Faults {
+            subject: "cub".into(),
+            faults: vec!["x".into(), "y".into()],
+        };
+        assert_eq!(faults.to_string(), "2 faults in cub: x; y");
+    }
+}
