@@ -1,7 +1,14 @@
 //! Images in: datasets with labels, splits that never overlap, concept sets, and image arguments of the command line.
 
+pub mod concepts;
 mod dataset;
 pub mod idx;
+mod splits;
 
+pub use concepts::{
+    ConceptPlan, ConceptSet, ConceptSets, ConceptTable, Pool, RandomKind, RandomSet, class_images,
+    concept_sets,
+};
 pub use dataset::{Dataset, Labels, Normalisation, Origin};
 pub use idx::{Family, builtin_mnist};
+pub use splits::{SplitSizes, Splits, Task, split};
