@@ -167,10 +167,6 @@ pub struct ConceptPlan {
     pub images_per_set: usize,
     /// How many random sets, N.
     pub random_sets: usize,
-    /// Where images under explanation come from.
-    pub class_pool: Pool,
-    /// Images under explanation for each class; fewer where the pool has fewer.
-    pub class_images: usize,
 }
 
 /// One random set: images of the data set, or noise.
@@ -246,7 +242,8 @@ pub struct ConceptSets {
     pub random_disjoint: bool,
 }
 
-/// Images under explanation: for each class as the network learns it, a stratified seeded draw from `pool`.
+/// Images under explanation: for each class as the network learns it, a seeded draw of `count` from `pool`
+/// (fewer where the pool has fewer).
 ///
 /// # Errors
 /// If a class has no image in the pool, or `count` is 0.
@@ -267,7 +264,6 @@ pub fn class_images(
                 .iter()
                 .copied()
                 .filter(|&i| data.labels().values()[i] as usize == class);
-            // By position in the pool first, so that the draw does not depend on how the pool is ordered.
             let members = draw(
                 members.collect(),
                 count,
@@ -290,7 +286,7 @@ pub fn class_images(
 }
 
 /// Draws concept sets and random sets from the plan's pool, without the images in `explained` and, if `without_class` is given,
-/// without images of that class (as the network learns it).
+/// without images of that class (as the network learns it), in concept and random sets alike.
 ///
 /// # Errors
 /// Names the concept that has too few images, or the random sets that cannot be filled.
@@ -317,17 +313,18 @@ pub fn concept_sets(
         ));
     }
     let explained: BTreeSet<usize> = explained.iter().copied().collect();
+    let eligible =
+        |i: &usize| !explained.contains(i) && without_class != Some(data.labels().values()[*i]);
     let pool: BTreeSet<usize> = splits
         .pool(plan.pool)
         .iter()
         .copied()
-        .filter(|i| !explained.contains(i))
+        .filter(eligible)
         .collect();
     let mut concepts: Vec<ConceptSet> = Vec::new();
     for (number, name) in table.names().iter().enumerate() {
         let shows = table.members(number).iter().copied();
-        let candidates =
-            shows.filter(|i| pool.contains(i) && without_class != Some(data.labels().values()[*i]));
+        let candidates = shows.filter(|i| pool.contains(i));
         let images = draw(
             candidates.collect(),
             size,

@@ -23,8 +23,6 @@ const PLAN: ConceptPlan = ConceptPlan {
     random: RandomKind::SamePool,
     images_per_set: 40,
     random_sets: 30,
-    class_pool: Pool::Test,
-    class_images: 200,
 };
 
 #[test]
@@ -145,12 +143,12 @@ fn concepts_without_images_of_the_class_under_test() {
     let all: Vec<usize> = (0..data.len()).collect();
     let table = ConceptTable::new(vec!["any".into()], vec![all], vec![vec![]]).unwrap();
     let sets = concept_sets(&data, &table, &splits, &PLAN, &[], Some(0), 3).unwrap();
-    assert!(
-        sets.concepts[0]
-            .images
-            .iter()
-            .all(|&i| data.labels().values()[i] == 1)
-    );
+    let random = sets.random.iter().flat_map(|set| match set {
+        RandomSet::Images(images) => images.clone(),
+        RandomSet::Noise { .. } => panic!(),
+    });
+    let mut drawn = sets.concepts[0].images.iter().copied().chain(random);
+    assert!(drawn.all(|i| data.labels().values()[i] == 1));
     // A digit is even or odd as a whole: without its class, nothing is left of it.
     let error = concept_sets(
         &data,
