@@ -64,7 +64,6 @@ enum Saved {
 /// The result of a forward pass over a section.
 pub struct Tape {
     section: Range<usize>,
-    mode: Mode,
     batch: usize,
     shapes: Vec<Shape3>,
     slots: Vec<Option<Vec<f32>>>,
@@ -221,7 +220,7 @@ impl Network {
                 }
             }
         }
-        Ok(Tape { section, mode, batch, shapes, slots, saved })
+        Ok(Tape { section, batch, shapes, slots, saved })
     }
 
     /// Blends the batch statistics of a training tape into the running ones; the variance unbiased, as in PyTorch.

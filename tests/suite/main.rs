@@ -1,1 +1,6 @@
-//! Fast tests by topic.
+//! Fast tests by topic, one binary.
+
+mod oracle;
+mod plain_candle;
+mod support;
+mod training;

@@ -1,0 +1,73 @@
+//! The same network in Candle's own operations: an independent check of every gradient, and the benches' baseline.
+
+use std::collections::BTreeMap;
+
+use candle_core::{Tensor, Var};
+use ticketlens::nn::{Layer, Network, Weights};
+
+/// Parameters as Candle variables, by name.
+pub(crate) fn variables(weights: &Weights) -> BTreeMap<String, Var> {
+    let parameters: Vec<&str> = weights.layout().parameters.iter().map(|spec| spec.name.as_str()).collect();
+    weights
+        .tensors()
+        .unwrap()
+        .into_iter()
+        .filter(|(name, _)| parameters.contains(&name.as_str()))
+        .map(|(name, tensor)| (name, Var::from_tensor(&tensor).unwrap()))
+        .collect()
+}
+
+/// Logits `(N, K)` in training mode (batch statistics).
+pub(crate) fn forward(network: &Network, variables: &BTreeMap<String, Var>, images: &Tensor) -> candle_core::Result<Tensor> {
+    let parameter = |index: usize| variables[&network.layout.parameters[index].name].as_tensor();
+    let mut slots = vec![images.clone()];
+    for layer in &network.layers {
+        let output = match layer {
+            Layer::Convolution { convolution: c, norm, residual, relu, source } => {
+                let mut value = slots[*source].conv2d(parameter(c.weight), c.padding, c.stride, 1, 1)?;
+                if let Some(norm) = norm {
+                    let mean = value.mean_keepdim((0, 2, 3))?;
+                    let centred = value.broadcast_sub(&mean)?;
+                    let variance = centred.sqr()?.mean_keepdim((0, 2, 3))?;
+                    let scaled = centred.broadcast_div(&(variance + f64::from(network.norm_epsilon))?.sqrt()?)?;
+                    let column = |index: usize| parameter(index).reshape((1, c.out_channels, 1, 1));
+                    value = scaled.broadcast_mul(&column(norm.scale)?)?.broadcast_add(&column(norm.shift)?)?;
+                }
+                if let Some(residual) = residual {
+                    value = (value + &slots[*residual])?;
+                }
+                if *relu { value.relu()? } else { value }
+            }
+            Layer::MaxPool { kernel, stride, padding, source } => max_pool(&slots[*source], *kernel, *stride, *padding)?,
+            Layer::GlobalAveragePool { source } => slots[*source].mean((2, 3))?,
+            Layer::Linear { weight, bias, source, .. } => {
+                slots[*source].matmul(&parameter(*weight).t()?)?.broadcast_add(parameter(*bias))?
+            }
+        };
+        slots.push(output);
+    }
+    Ok(slots.pop().unwrap())
+}
+
+/// Max pooling of a non-negative map from strided slices (Candle's own has neither padding nor this backward).
+fn max_pool(input: &Tensor, kernel: usize, stride: usize, padding: usize) -> candle_core::Result<Tensor> {
+    let (_, _, height, width) = input.dims4()?;
+    let out = |extent: usize| (extent + 2 * padding - kernel) / stride + 1;
+    let room = kernel + stride;
+    let padded = input.pad_with_zeros(2, padding, padding + room)?.pad_with_zeros(3, padding, padding + room)?;
+    let mut best: Option<Tensor> = None;
+    for dy in 0..kernel {
+        for dx in 0..kernel {
+            let rows: Vec<u32> = (0..out(height)).map(|y| (y * stride + dy) as u32).collect();
+            let columns: Vec<u32> = (0..out(width)).map(|x| (x * stride + dx) as u32).collect();
+            let rows = Tensor::new(rows, input.device())?;
+            let columns = Tensor::new(columns, input.device())?;
+            let window = padded.index_select(&rows, 2)?.index_select(&columns, 3)?;
+            best = Some(match best {
+                None => window,
+                Some(best) => best.maximum(&window)?,
+            });
+        }
+    }
+    Ok(best.unwrap())
+}
