@@ -118,7 +118,7 @@ fn gradients_equal_those_of_candles_own_operations() {
         (Block::Basic, [2, 2, 2, 2], Stem::Small, 12),
         (Block::Basic, [3, 4, 6, 3], Stem::Large, 32),
         (Block::Bottleneck, [1, 1, 1, 1], Stem::Small, 20),
-        (Block::Bottleneck, [1, 1, 2, 1], Stem::Large, 72),
+        (Block::Bottleneck, [1, 1, 1, 1], Stem::Large, 72),
     ];
     for (block, blocks, stem, size) in cases {
         let model = ResNet::new(Architecture { block, blocks, width: 4, stem, channels: 3, classes: 3 });
