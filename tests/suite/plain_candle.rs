@@ -2,18 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{Tensor, Var};
+use candle_core::{DType, Tensor, Var};
 use ticketlens::nn::{Layer, Network, Weights};
 
-/// Parameters as Candle variables, by name.
-pub(crate) fn variables(weights: &Weights) -> BTreeMap<String, Var> {
+/// Parameters as Candle variables of a type, by name.
+pub(crate) fn variables(weights: &Weights, dtype: DType) -> BTreeMap<String, Var> {
     let parameters: Vec<&str> = weights.layout().parameters.iter().map(|spec| spec.name.as_str()).collect();
     weights
         .tensors()
         .unwrap()
         .into_iter()
         .filter(|(name, _)| parameters.contains(&name.as_str()))
-        .map(|(name, tensor)| (name, Var::from_tensor(&tensor).unwrap()))
+        .map(|(name, tensor)| (name, Var::from_tensor(&tensor.to_dtype(dtype).unwrap()).unwrap()))
         .collect()
 }
 
