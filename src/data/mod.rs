@@ -1,8 +1,11 @@
 //! Images in: datasets with labels, splits that never overlap, concept sets, and image arguments of the command line.
 
+mod array_file;
 pub mod concepts;
 mod dataset;
 pub mod idx;
+mod picture;
+pub mod source;
 mod splits;
 
 pub use concepts::{
@@ -11,4 +14,6 @@ pub use concepts::{
 };
 pub use dataset::{Dataset, Labels, Normalisation, Origin};
 pub use idx::{Family, builtin_mnist};
+pub use picture::{Placement, Preprocess};
+pub use source::{ImageSource, read_label_argument};
 pub use splits::{SplitSizes, Splits, Task, split};
