@@ -3,6 +3,7 @@
 mod array_file;
 pub mod concepts;
 mod dataset;
+mod images;
 pub mod idx;
 mod picture;
 pub mod source;
@@ -13,6 +14,7 @@ pub use concepts::{
     concept_sets,
 };
 pub use dataset::{Dataset, Labels, Normalisation, Origin};
+pub use images::{Images, Subset};
 pub use idx::{Family, builtin_mnist};
 pub use picture::{Placement, Preprocess};
 pub use source::{ImageSource, read_label_argument};

@@ -1,0 +1,103 @@
+//! The cut of DESIGN 1.2: activations at a stage, and the gradient of a class logit with respect to them.
+//!
+//! Candle frees the gradients of intermediate results, so the model is run in two parts and the activation between them is
+//! made a variable.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use candle_core::{Tensor, Var};
+
+use crate::error::{Error, Result};
+use crate::model::{ResNet, Stage};
+use crate::nn::{Mode, Network, Weights, predicted_class, section};
+
+/// A network cut in two after some layer: Φ before, h after.
+#[derive(Clone)]
+pub struct Cut {
+    network: Arc<Network>,
+    weights: Arc<Weights>,
+    features: Range<usize>,
+    head: Range<usize>,
+}
+
+/// Logits and the gradient of each image's target logit.
+pub struct LogitGradient {
+    /// `(N, K)`.
+    pub logits: Tensor,
+    /// `∂ logit_k / ∂A`, shaped like the activation `(N, C, H, W)`.
+    pub gradient: Tensor,
+}
+
+impl Cut {
+    /// Cuts `model` after `stage`. The weights are only read: explaining changes no parameter and no buffer.
+    pub fn new(model: &ResNet, weights: Arc<Weights>, stage: Stage) -> Self {
+        Self { network: model.network.clone(), weights, features: model.features(stage), head: model.head(stage) }
+    }
+
+    /// Cuts any network after its first `layers` layers.
+    pub fn after(network: Arc<Network>, weights: Arc<Weights>, layers: usize) -> Self {
+        let head = layers..network.layers.len();
+        Self { network, weights, features: 0..layers, head }
+    }
+
+    /// Φ(images): the activation `(N, C, H, W)` at the cut, in eval mode.
+    ///
+    /// # Errors
+    /// When images do not fit the network.
+    pub fn activation(&self, images: &Tensor) -> Result<Tensor> {
+        section(&self.network, self.features.clone(), Mode::Eval, &self.weights, images, None)
+    }
+
+    /// h(activation): logits `(N, K)`, in eval mode.
+    ///
+    /// # Errors
+    /// When the activation does not fit.
+    pub fn logits(&self, activation: &Tensor) -> Result<Tensor> {
+        section(&self.network, self.head.clone(), Mode::Eval, &self.weights, activation, None)
+    }
+
+    /// Logits, and the gradient of image n's logit `targets[n]` with respect to `activation`.
+    ///
+    /// # Errors
+    /// When a target is not a class, or the counts differ.
+    pub fn gradient(&self, activation: &Tensor, targets: Targets<'_>) -> Result<LogitGradient> {
+        let activation = Var::from_tensor(activation)?;
+        let head = self.head.clone();
+        let logits = section(&self.network, head, Mode::EvalTape, &self.weights, activation.as_tensor(), None)?;
+        let (count, classes) = logits.dims2()?;
+        let rows = logits.to_vec2::<f32>()?;
+        let mut choice = vec![0.0_f32; count * classes];
+        for (image, row) in rows.iter().enumerate() {
+            let class = match targets {
+                Targets::Class(class) => class,
+                Targets::PerImage(labels) => *labels.get(image).ok_or_else(|| {
+                    Error::input(format!("{} target classes for {count} images", labels.len()))
+                })?,
+                Targets::Predicted => predicted_class(row),
+            };
+            if class >= classes {
+                return Err(Error::input(format!("class {class} does not exist: the network has {classes} classes")));
+            }
+            choice[image * classes + class] = 1.0;
+        }
+        let choice = Tensor::from_vec(choice, (count, classes), logits.device())?;
+        // Each image's logit depends on that image alone, so one backward pass of the sum serves all of them.
+        let mut gradients = (&logits * choice)?.sum_all()?.backward()?;
+        let gradient = gradients
+            .remove(activation.as_tensor())
+            .ok_or_else(|| Error::input("the logits do not depend on the activation"))?;
+        Ok(LogitGradient { logits: logits.detach(), gradient: gradient.detach() })
+    }
+}
+
+/// Whose logit is explained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Targets<'a> {
+    /// The same class for every image.
+    Class(usize),
+    /// A class for each image, such as its label.
+    PerImage(&'a [usize]),
+    /// The class that the network predicts for the image.
+    Predicted,
+}

@@ -1,0 +1,78 @@
+//! Grad-CAM (Selvaraju et al. 2017, equations 1 and 2) in the forms of DESIGN 1.3.
+
+use candle_core::Tensor;
+
+use crate::error::Result;
+
+/// Heatmaps of a batch of images.
+pub struct GradCam {
+    /// `ReLU(Σ_m w_m A_m)` at stage resolution, `(N, h, w)`.
+    pub raw: Tensor,
+    /// For each image, whether its raw map is zero everywhere: such a map says nothing and is never scored.
+    pub degenerate: Vec<bool>,
+}
+
+/// Grad-CAM from an activation `(N, C, h, w)` and the gradient of a class logit with respect to it:
+/// `w_m = mean_ij ∂logit/∂A_m,ij`.
+///
+/// # Errors
+/// When the shapes differ.
+pub fn grad_cam(activation: &Tensor, gradient: &Tensor) -> Result<GradCam> {
+    let weights = gradient.mean_keepdim((2, 3))?;
+    let raw = activation.broadcast_mul(&weights)?.sum(1)?.relu()?;
+    let degenerate = raw.flatten_from(1)?.max(1)?.to_vec1::<f32>()?.iter().map(|&top| top <= 0.0).collect();
+    Ok(GradCam { raw, degenerate })
+}
+
+/// Bilinear resampling of maps `(N, h, w)` to `(N, height, width)`, half-pixel centres (`align_corners = false`), edges
+/// clamped: what PyTorch's `interpolate(mode="bilinear")` computes.
+///
+/// # Errors
+/// Only when a tensor cannot be made.
+pub fn upsample(maps: &Tensor, height: usize, width: usize) -> Result<Tensor> {
+    let (count, from_height, from_width) = maps.dims3()?;
+    let rows = interpolation(from_height, height);
+    let columns = interpolation(from_width, width);
+    let source = maps.flatten_all()?.to_vec1::<f32>()?;
+    let mut target = Vec::with_capacity(count * height * width);
+    for map in source.chunks_exact(from_height * from_width) {
+        for &(top, bottom, down) in &rows {
+            for &(left, right, along) in &columns {
+                let mix = |row: usize| {
+                    let (a, b) = (map[row * from_width + left], map[row * from_width + right]);
+                    f64::from(a) * (1.0 - along) + f64::from(b) * along
+                };
+                target.push((mix(top) * (1.0 - down) + mix(bottom) * down) as f32);
+            }
+        }
+    }
+    Ok(Tensor::from_vec(target, (count, height, width), maps.device())?)
+}
+
+/// For each target position: the two source positions and the weight of the second.
+fn interpolation(from: usize, to: usize) -> Vec<(usize, usize, f64)> {
+    let scale = from as f64 / to as f64;
+    (0..to)
+        .map(|position| {
+            let centre = ((position as f64 + 0.5) * scale - 0.5).max(0.0);
+            let low = (centre as usize).min(from - 1);
+            (low, (low + 1).min(from - 1), centre - low as f64)
+        })
+        .collect()
+}
+
+/// Divides each map of `(N, h, w)` by its maximum; an all-zero map stays zero.
+///
+/// # Errors
+/// Only when a tensor cannot be made.
+pub fn normalise(maps: &Tensor) -> Result<Tensor> {
+    let (_, height, width) = maps.dims3()?;
+    let mut values = maps.flatten_all()?.to_vec1::<f32>()?;
+    for map in values.chunks_exact_mut(height * width) {
+        let top = map.iter().copied().fold(0.0, f32::max);
+        if top > 0.0 {
+            map.iter_mut().for_each(|value| *value /= top);
+        }
+    }
+    Ok(Tensor::from_vec(values, maps.dims(), maps.device())?)
+}

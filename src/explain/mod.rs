@@ -1,0 +1,7 @@
+//! Explanations of a frozen network: Grad-CAM maps and TCAV, from the activations and gradients at a cut.
+
+mod cut;
+mod grad_cam;
+
+pub use cut::{Cut, LogitGradient, Targets};
+pub use grad_cam::{GradCam, grad_cam, normalise, upsample};

@@ -1,0 +1,241 @@
+//! 2-D convolution (cross-correlation, as in PyTorch): forward, gradient of the input, gradient of the weight.
+
+mod reference;
+
+/// Geometry of a square-kernel convolution, `(I, H, W, N)` to `(O, H', W', N)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conv2dShape {
+    /// N
+    pub batch: usize,
+    /// I
+    pub in_channels: usize,
+    /// O
+    pub out_channels: usize,
+    /// H of the input
+    pub in_height: usize,
+    /// W of the input
+    pub in_width: usize,
+    /// side of the square kernel
+    pub kernel: usize,
+    /// step of the kernel in both directions
+    pub stride: usize,
+    /// rows and columns of zeros on each side
+    pub padding: usize,
+}
+
+impl Conv2dShape {
+    /// H of the output.
+    #[must_use]
+    pub fn out_height(&self) -> usize {
+        (self.in_height + 2 * self.padding - self.kernel) / self.stride + 1
+    }
+    /// W of the output.
+    #[must_use]
+    pub fn out_width(&self) -> usize {
+        (self.in_width + 2 * self.padding - self.kernel) / self.stride + 1
+    }
+    /// Number of values of the input, I·H·W·N.
+    #[must_use]
+    pub fn input_len(&self) -> usize {
+        self.in_channels * self.in_height * self.in_width * self.batch
+    }
+    /// Number of values of the output, O·H'·W'·N.
+    #[must_use]
+    pub fn output_len(&self) -> usize {
+        self.out_channels * self.out_height() * self.out_width() * self.batch
+    }
+    /// Number of weights, O·I·k·k.
+    #[must_use]
+    pub fn weight_len(&self) -> usize {
+        self.out_channels * self.in_channels * self.kernel * self.kernel
+    }
+    /// Multiplications of one dense pass, padding included (two floating-point operations each).
+    #[must_use]
+    pub fn multiply_adds(&self) -> u64 {
+        self.weight_len() as u64 * (self.out_height() * self.out_width() * self.batch) as u64
+    }
+    fn check(&self, pattern: Option<&Pattern>) {
+        assert!(
+            self.kernel > 0 && self.stride > 0,
+            "conv2d: kernel and stride must be positive"
+        );
+        assert!(
+            self.in_height + 2 * self.padding >= self.kernel
+                && self.in_width + 2 * self.padding >= self.kernel,
+            "conv2d: kernel larger than the padded input"
+        );
+        if let Some(pattern) = pattern {
+            assert_eq!(
+                (pattern.out_channels, pattern.in_channels, pattern.kernel),
+                (self.out_channels, self.in_channels, self.kernel),
+                "conv2d: pattern shape"
+            );
+        }
+    }
+}
+
+/// The positions of a weight `(O, I, k, k)` that a mask keeps, as a compressed index.
+#[derive(Clone, Debug)]
+pub struct Pattern {
+    out_channels: usize,
+    in_channels: usize,
+    kernel: usize,
+    mask: Vec<u8>,
+    kept: usize,
+}
+
+impl Pattern {
+    /// Indexes the non-zero bytes of `mask`, `(O, I, k, k)`.
+    #[must_use]
+    pub fn new(mask: &[u8], out_channels: usize, in_channels: usize, kernel: usize) -> Self {
+        assert_eq!(
+            mask.len(),
+            out_channels * in_channels * kernel * kernel,
+            "pattern: mask length"
+        );
+        let kept = mask.iter().filter(|&&bit| bit != 0).count();
+        Self {
+            out_channels,
+            in_channels,
+            kernel,
+            mask: mask.to_vec(),
+            kept,
+        }
+    }
+    /// Share of the positions kept; 0 for a weight without positions.
+    #[must_use]
+    pub fn density(&self) -> f64 {
+        if self.mask.is_empty() {
+            0.0
+        } else {
+            self.kept as f64 / self.mask.len() as f64
+        }
+    }
+    /// Number of positions kept.
+    #[must_use]
+    pub fn kept(&self) -> usize {
+        self.kept
+    }
+}
+
+/// Which kernel computes a masked convolution; the result is the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Algorithm {
+    /// all weights, masked ones as zeros
+    Dense,
+    /// the kept weights only
+    Sparse,
+}
+
+/// The faster algorithm for this geometry and density, from a measured crossover.
+#[must_use]
+pub fn choose(_shape: &Conv2dShape, density: f64) -> Algorithm {
+    if density < 0.3 {
+        Algorithm::Sparse
+    } else {
+        Algorithm::Dense
+    }
+}
+
+/// `output = weight ⋆ input`: `(I, H, W, N)` to `(O, H', W', N)`.
+///
+/// With a `pattern`, weights outside it count as zero and the cost follows the density.
+pub fn forward(
+    shape: &Conv2dShape,
+    weight: &[f32],
+    pattern: Option<&Pattern>,
+    input: &[f32],
+    output: &mut [f32],
+) {
+    shape.check(pattern);
+    assert_eq!(
+        weight.len(),
+        shape.weight_len(),
+        "conv2d forward: weight length"
+    );
+    assert_eq!(
+        input.len(),
+        shape.input_len(),
+        "conv2d forward: input length"
+    );
+    assert_eq!(
+        output.len(),
+        shape.output_len(),
+        "conv2d forward: output length"
+    );
+    reference::forward(
+        shape,
+        weight,
+        pattern.map(|pattern| &pattern.mask[..]),
+        input,
+        output,
+    );
+}
+
+/// Gradient of the input from the gradient of the output; added to `grad_input` with `accumulate`, else overwriting it.
+pub fn grad_input(
+    shape: &Conv2dShape,
+    weight: &[f32],
+    pattern: Option<&Pattern>,
+    grad_output: &[f32],
+    grad_input: &mut [f32],
+    accumulate: bool,
+) {
+    shape.check(pattern);
+    assert_eq!(
+        weight.len(),
+        shape.weight_len(),
+        "conv2d grad_input: weight length"
+    );
+    assert_eq!(
+        grad_output.len(),
+        shape.output_len(),
+        "conv2d grad_input: grad_output length"
+    );
+    assert_eq!(
+        grad_input.len(),
+        shape.input_len(),
+        "conv2d grad_input: grad_input length"
+    );
+    reference::grad_input(
+        shape,
+        weight,
+        pattern.map(|pattern| &pattern.mask[..]),
+        grad_output,
+        grad_input,
+        accumulate,
+    );
+}
+
+/// Gradient of the weight `(O, I, k, k)`, overwritten; with a `pattern`, computed inside it and 0 elsewhere.
+pub fn grad_weight(
+    shape: &Conv2dShape,
+    pattern: Option<&Pattern>,
+    input: &[f32],
+    grad_output: &[f32],
+    grad_weight: &mut [f32],
+) {
+    shape.check(pattern);
+    assert_eq!(
+        input.len(),
+        shape.input_len(),
+        "conv2d grad_weight: input length"
+    );
+    assert_eq!(
+        grad_output.len(),
+        shape.output_len(),
+        "conv2d grad_weight: grad_output length"
+    );
+    assert_eq!(
+        grad_weight.len(),
+        shape.weight_len(),
+        "conv2d grad_weight: grad_weight length"
+    );
+    reference::grad_weight(
+        shape,
+        pattern.map(|pattern| &pattern.mask[..]),
+        input,
+        grad_output,
+        grad_weight,
+    );
+}

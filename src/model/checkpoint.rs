@@ -1,0 +1,183 @@
+//! Checkpoints on disk: safetensors and PyTorch pickles with torchvision names, in; safetensors, out.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use candle_core::{DType, Device, Tensor};
+
+use crate::error::{Error, Result};
+use crate::nn::Weights;
+
+use super::architecture::Architecture;
+use super::resnet::ResNet;
+
+/// Named tensors of a file, prefixes dropped.
+pub struct TensorFile {
+    origin: String,
+    tensors: BTreeMap<String, Tensor>,
+    /// Names in the order in which the file stores them.
+    order: Vec<String>,
+}
+
+/// A network with the weights of a file.
+pub struct Checkpoint {
+    /// The network, its architecture read off names and shapes.
+    pub model: ResNet,
+    /// The weights.
+    pub weights: Weights,
+}
+
+/// Prefixes that wrappers put before every name.
+const PREFIXES: [&str; 2] = ["model.", "module."];
+
+impl TensorFile {
+    /// Reads `.safetensors`, or a `.pth`/`.pt`/`.bin` pickle of tensors (nothing in it is executed).
+    ///
+    /// # Errors
+    /// The file is named when it is missing, is neither format, or claims more than it holds.
+    pub fn open(path: &Path) -> Result<Self> {
+        let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or("");
+        let (tensors, order) = match extension {
+            "pth" | "pt" | "bin" | "pkl" => read_pickle(path)?,
+            _ => read_safetensors(path)?,
+        };
+        Ok(Self { origin: path.display().to_string(), tensors, order })
+    }
+
+    /// Names and tensors in file order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        self.order.iter().map(|name| (name.as_str(), &self.tensors[name]))
+    }
+
+    /// The tensor of that name.
+    pub fn get(&self, name: &str) -> Option<&Tensor> {
+        self.tensors.get(name)
+    }
+
+    /// Whether the names are those of a residual network.
+    pub fn is_checkpoint(&self) -> bool {
+        self.tensors.contains_key("conv1.weight") && self.tensors.contains_key("fc.weight")
+    }
+}
+
+fn strip_prefixes(name: &str) -> &str {
+    let mut rest = name;
+    while let Some(shorter) = PREFIXES.iter().find_map(|prefix| rest.strip_prefix(prefix)) {
+        rest = shorter;
+    }
+    rest
+}
+
+type Named = (BTreeMap<String, Tensor>, Vec<String>);
+
+fn insert(path: &Path, named: &mut Named, name: &str, tensor: Tensor) -> Result<()> {
+    let name = strip_prefixes(name).to_owned();
+    if named.0.insert(name.clone(), tensor).is_some() {
+        return Err(Error::format(path, format!("tensor `{name}` stands twice once prefixes are dropped")));
+    }
+    named.1.push(name);
+    Ok(())
+}
+
+fn read_safetensors(path: &Path) -> Result<Named> {
+    let bytes = std::fs::read(path).map_err(|source| Error::io(path, source))?;
+    if bytes.is_empty() {
+        return Err(Error::format(path, "is empty"));
+    }
+    let file = safetensors::SafeTensors::deserialize(&bytes)
+        .map_err(|error| Error::format(path, format!("is not a safetensors file: {error}")))?;
+    let mut views = file.tensors();
+    views.sort_by_key(|(name, view)| (view.data().as_ptr() as usize, name.clone()));
+    let mut named = Named::default();
+    for (name, view) in views {
+        let dtype = DType::try_from(view.dtype())
+            .map_err(|_| Error::tensor(format!("{}:{name}", path.display()), format!("has type {:?}", view.dtype())))?;
+        let tensor = Tensor::from_raw_buffer(view.data(), dtype, view.shape(), &Device::Cpu)?;
+        insert(path, &mut named, &name, tensor)?;
+    }
+    Ok(named)
+}
+
+fn read_pickle(path: &Path) -> Result<Named> {
+    let bad = |error: candle_core::Error| {
+        let text = error.to_string();
+        let line = text.lines().next().unwrap_or("unreadable").to_owned();
+        Error::format(path, format!("is not a PyTorch file of tensors: {line}"))
+    };
+    std::fs::metadata(path).map_err(|source| Error::io(path, source))?;
+    let infos = candle_core::pickle::read_pth_tensor_info(path, false, None).map_err(bad)?;
+    let infos = match infos.is_empty() {
+        // torch.save({"state_dict": …}) keeps the tensors one level down.
+        true => candle_core::pickle::read_pth_tensor_info(path, false, Some("state_dict")).map_err(bad)?,
+        false => infos,
+    };
+    if infos.is_empty() {
+        return Err(Error::format(path, "holds no tensors (a state_dict is expected)"));
+    }
+    let reader = candle_core::pickle::PthTensors::new(path, None).map_err(bad)?;
+    let nested;
+    let reader = if reader.tensor_infos().is_empty() {
+        nested = candle_core::pickle::PthTensors::new(path, Some("state_dict")).map_err(bad)?;
+        nested
+    } else {
+        reader
+    };
+    let mut named = Named::default();
+    for info in infos {
+        let tensor = reader
+            .get(&info.name)
+            .map_err(bad)?
+            .ok_or_else(|| Error::tensor(format!("{}:{}", path.display(), info.name), "is missing"))?;
+        insert(path, &mut named, &info.name, tensor)?;
+    }
+    Ok(named)
+}
+
+/// Reads a checkpoint whose architecture follows from its names and shapes. `num_batches_tracked` is ignored; any other
+/// tensor that does not belong to the network is an error.
+///
+/// # Errors
+/// The file and the tensor are named.
+pub fn load_checkpoint(path: &Path) -> Result<Checkpoint> {
+    let file = TensorFile::open(path)?;
+    let architecture = Architecture::infer(&file.origin, |name| file.get(name).map(Tensor::dims))?;
+    let model = ResNet::new(architecture);
+    let weights = load_into(&model, &file)?;
+    Ok(Checkpoint { model, weights })
+}
+
+/// Fills the weights of `model` from a file.
+///
+/// # Errors
+/// The file and the tensor are named when it is missing, surplus, or has another shape.
+pub fn load_into(model: &ResNet, file: &TensorFile) -> Result<Weights> {
+    let layout = &model.network.layout;
+    let weights =
+        Weights::from_lookup(layout.clone(), &file.origin, |name| Ok(file.get(name).cloned()))?;
+    let known: std::collections::BTreeSet<&str> = layout.tensors().map(|(name, _)| name).collect();
+    for (name, _) in file.iter() {
+        if !known.contains(name) && !name.ends_with("num_batches_tracked") {
+            let what = format!("does not belong to a {}", model.architecture.name());
+            return Err(Error::tensor(format!("{}:{name}", file.origin), what));
+        }
+    }
+    Ok(weights)
+}
+
+/// The bytes of a safetensors file that `torchvision`'s `load_state_dict(strict=True)` accepts.
+///
+/// # Errors
+/// Only when serialisation fails.
+pub fn save_weights(weights: &Weights) -> Result<Vec<u8>> {
+    let mut tensors = weights.tensors()?;
+    let trackers: Vec<String> = tensors
+        .iter()
+        .filter_map(|(name, _)| name.strip_suffix("running_mean"))
+        .map(|stem| format!("{stem}num_batches_tracked"))
+        .collect();
+    for name in trackers {
+        tensors.push((name, Tensor::zeros((), DType::I64, &Device::Cpu)?));
+    }
+    safetensors::serialize(tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)), None)
+        .map_err(|error| Error::input(format!("weights cannot be serialised: {error}")))
+}

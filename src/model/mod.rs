@@ -1,0 +1,9 @@
+//! Residual networks with torchvision's parameter names, and checkpoints of them.
+
+mod architecture;
+mod checkpoint;
+mod resnet;
+
+pub use architecture::{Architecture, Block, Stage, Stem};
+pub use checkpoint::{Checkpoint, TensorFile, load_checkpoint, load_into, save_weights};
+pub use resnet::ResNet;

@@ -1,0 +1,234 @@
+//! Names, shapes and places of a network's parameters and buffers, and the [`Weights`] that hold their values.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use candle_core::{Device, Tensor};
+
+use crate::error::{Error, Result};
+
+/// What a trainable parameter is; only the two `*Weight` kinds of convolution and linear layers are prunable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ParameterKind {
+    /// Convolution weight `(O, I, kh, kw)`.
+    ConvolutionWeight,
+    /// Linear weight `(O, I)`.
+    LinearWeight,
+    /// Linear bias `(O)`.
+    LinearBias,
+    /// Batch-norm scale γ `(C)`.
+    NormScale,
+    /// Batch-norm shift β `(C)`.
+    NormShift,
+}
+
+impl ParameterKind {
+    /// Whether magnitude pruning may take weights of this kind (DESIGN 1.1: by layer type, never by name).
+    pub fn prunable(self) -> bool {
+        matches!(self, Self::ConvolutionWeight | Self::LinearWeight)
+    }
+}
+
+/// What a buffer (state that is not trained) is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BufferKind {
+    /// Batch-norm running mean `(C)`.
+    RunningMean,
+    /// Batch-norm running variance `(C)`, unbiased.
+    RunningVariance,
+}
+
+/// One named tensor in a flat vector.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorSpec<K> {
+    /// torchvision's name, such as `layer1.0.conv1.weight`.
+    pub name: String,
+    /// What it is.
+    pub kind: K,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Where it stands in the flat vector.
+    pub range: Range<usize>,
+}
+
+/// The parameters and buffers of a network, in torchvision's order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Layout {
+    /// Trainable parameters.
+    pub parameters: Vec<TensorSpec<ParameterKind>>,
+    /// Batch-norm buffers.
+    pub buffers: Vec<TensorSpec<BufferKind>>,
+    /// Names in the order of PyTorch's state dict: (is a buffer, index).
+    order: Vec<(bool, usize)>,
+}
+
+impl Layout {
+    /// Number of trainable scalars.
+    pub fn parameter_count(&self) -> usize {
+        self.parameters.last().map_or(0, |spec| spec.range.end)
+    }
+
+    /// Number of buffer scalars.
+    pub fn buffer_count(&self) -> usize {
+        self.buffers.last().map_or(0, |spec| spec.range.end)
+    }
+
+    /// Names and shapes of all tensors in state-dict order.
+    pub fn tensors(&self) -> impl Iterator<Item = (&str, &[usize])> {
+        self.order.iter().map(|&(buffer, index)| {
+            if buffer {
+                (self.buffers[index].name.as_str(), self.buffers[index].shape.as_slice())
+            } else {
+                (self.parameters[index].name.as_str(), self.parameters[index].shape.as_slice())
+            }
+        })
+    }
+}
+
+/// Builds a [`Layout`]; each method returns the index of the tensor it added.
+#[derive(Default)]
+pub struct LayoutBuilder(Layout);
+
+impl LayoutBuilder {
+    /// Adds a trainable parameter.
+    pub fn parameter(&mut self, name: String, kind: ParameterKind, shape: &[usize]) -> usize {
+        let start = self.0.parameter_count();
+        let range = start..start + shape.iter().product::<usize>();
+        self.0.parameters.push(TensorSpec { name, kind, shape: shape.to_vec(), range });
+        self.0.order.push((false, self.0.parameters.len() - 1));
+        self.0.parameters.len() - 1
+    }
+
+    /// Adds a buffer.
+    pub fn buffer(&mut self, name: String, kind: BufferKind, shape: &[usize]) -> usize {
+        let start = self.0.buffer_count();
+        let range = start..start + shape.iter().product::<usize>();
+        self.0.buffers.push(TensorSpec { name, kind, shape: shape.to_vec(), range });
+        self.0.order.push((true, self.0.buffers.len() - 1));
+        self.0.buffers.len() - 1
+    }
+
+    /// The finished layout.
+    pub fn finish(self) -> Layout {
+        self.0
+    }
+}
+
+/// Values of every parameter and buffer of one network: a checkpoint in memory.
+#[derive(Clone, Debug)]
+pub struct Weights {
+    layout: Arc<Layout>,
+    /// Trainable parameters, flat, in the order of [`Layout::parameters`].
+    pub parameters: Vec<f32>,
+    /// Batch-norm buffers, flat, in the order of [`Layout::buffers`].
+    pub buffers: Vec<f32>,
+}
+
+impl PartialEq for Weights {
+    /// Bit equality, so that a rewound state can be compared with θ_k (NaN equals itself, −0 differs from 0).
+    fn eq(&self, other: &Self) -> bool {
+        let same = |a: &[f32], b: &[f32]| {
+            a.len() == b.len() && a.iter().zip(b).all(|(x, y)| x.to_bits() == y.to_bits())
+        };
+        self.layout == other.layout
+            && same(&self.parameters, &other.parameters)
+            && same(&self.buffers, &other.buffers)
+    }
+}
+
+impl Weights {
+    /// All zeros, for a layout.
+    pub fn zeros(layout: Arc<Layout>) -> Self {
+        let (parameters, buffers) = (vec![0.0; layout.parameter_count()], vec![0.0; layout.buffer_count()]);
+        Self { layout, parameters, buffers }
+    }
+
+    /// The same buffers with other parameters.
+    pub(super) fn with_parameters(&self, parameters: Vec<f32>) -> Self {
+        Self { layout: self.layout.clone(), parameters, buffers: self.buffers.clone() }
+    }
+
+    /// The layout these values belong to.
+    pub fn layout(&self) -> &Arc<Layout> {
+        &self.layout
+    }
+
+    /// Values of the parameter with this index.
+    pub fn parameter(&self, index: usize) -> &[f32] {
+        &self.parameters[self.layout.parameters[index].range.clone()]
+    }
+
+    /// Values of the buffer with this index.
+    pub fn buffer(&self, index: usize) -> &[f32] {
+        &self.buffers[self.layout.buffers[index].range.clone()]
+    }
+
+    /// Fills every tensor from `lookup(name)`, checking names and shapes.
+    ///
+    /// # Errors
+    /// `origin` and the tensor are named when it is missing, has another shape, or is not finite.
+    pub fn from_lookup(
+        layout: Arc<Layout>,
+        origin: &str,
+        mut lookup: impl FnMut(&str) -> Result<Option<Tensor>>,
+    ) -> Result<Self> {
+        let mut weights = Self::zeros(layout.clone());
+        for &(buffer, index) in &layout.order {
+            let (name, shape, target) = if buffer {
+                let spec = &layout.buffers[index];
+                (&spec.name, &spec.shape, &mut weights.buffers[spec.range.clone()])
+            } else {
+                let spec = &layout.parameters[index];
+                (&spec.name, &spec.shape, &mut weights.parameters[spec.range.clone()])
+            };
+            let tensor = lookup(name)?.ok_or_else(|| Error::tensor(format!("{origin}:{name}"), "is missing"))?;
+            if tensor.dims() != shape.as_slice() {
+                let what = format!("has shape {:?}, expected {:?}", tensor.dims(), shape);
+                return Err(Error::tensor(format!("{origin}:{name}"), what));
+            }
+            let values = tensor.to_dtype(candle_core::DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+            if let Some(at) = values.iter().position(|value| !value.is_finite()) {
+                return Err(Error::tensor(format!("{origin}:{name}"), format!("holds {} at flat index {at}", values[at])));
+            }
+            target.copy_from_slice(&values);
+        }
+        Ok(weights)
+    }
+
+    /// All tensors with their names, in state-dict order.
+    ///
+    /// # Errors
+    /// Only when Candle cannot make a tensor.
+    pub fn tensors(&self) -> Result<Vec<(String, Tensor)>> {
+        self.layout
+            .order
+            .iter()
+            .map(|&(buffer, index)| {
+                let (name, shape, values) = if buffer {
+                    let spec = &self.layout.buffers[index];
+                    (&spec.name, &spec.shape, &self.buffers[spec.range.clone()])
+                } else {
+                    let spec = &self.layout.parameters[index];
+                    (&spec.name, &spec.shape, &self.parameters[spec.range.clone()])
+                };
+                Ok((name.clone(), Tensor::from_slice(values, shape.as_slice(), &Device::Cpu)?))
+            })
+            .collect()
+    }
+
+    /// SHA-256 of names, shapes and values, in hexadecimal: the identity of a checkpoint.
+    pub fn digest(&self) -> String {
+        use sha2::{Digest, Sha256};
+        let mut hash = Sha256::new();
+        for (name, shape) in self.layout.tensors() {
+            hash.update(name.as_bytes());
+            for &extent in shape {
+                hash.update((extent as u64).to_le_bytes());
+            }
+        }
+        for value in self.parameters.iter().chain(&self.buffers) {
+            hash.update(value.to_le_bytes());
+        }
+        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}

@@ -1,0 +1,24 @@
+//! Layers, their parameters, and the network that runs them forward and backward on the [`crate::kernels`].
+//!
+//! A [`Network`] is a list of [`Layer`]s in static single assignment: layer `i` reads earlier slots and writes slot
+//! `i + 1`; slot 0 is the input. Its trainable parameters live in one flat vector and its buffers in another
+//! ([`Weights`]), both described by a [`Layout`] of torchvision names, so that masks, rewinding and optimiser steps are
+//! single passes over slices.
+
+pub mod init;
+mod layout;
+mod network;
+mod op;
+pub mod optimizer;
+pub mod schedule;
+mod tape;
+
+pub use layout::{BufferKind, Layout, LayoutBuilder, ParameterKind, TensorSpec, Weights};
+pub use network::{Convolution, Layer, Network, Norm, Patterns, Shape3};
+pub use op::section;
+pub use tape::{Gradients, Mode, Tape, Workspace};
+
+/// The class a row of logits predicts: the largest; the first of equals.
+pub fn predicted_class(logits: &[f32]) -> usize {
+    logits.iter().enumerate().fold(0, |best, (index, value)| if *value > logits[best] { index } else { best })
+}

@@ -1,0 +1,271 @@
+//! The network as data: layers on slots, and what is derived from it (shapes, sparse patterns).
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::kernels::conv2d::{self, Algorithm, Conv2dShape, Pattern};
+
+use super::layout::Layout;
+
+/// Channels, height and width of one image or activation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape3 {
+    /// Channels.
+    pub channels: usize,
+    /// Rows.
+    pub height: usize,
+    /// Columns.
+    pub width: usize,
+}
+
+impl From<(usize, usize, usize)> for Shape3 {
+    fn from((channels, height, width): (usize, usize, usize)) -> Self {
+        Self { channels, height, width }
+    }
+}
+
+impl Shape3 {
+    /// Scalars per image.
+    pub fn len(&self) -> usize {
+        self.channels * self.height * self.width
+    }
+
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A square convolution without bias.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Convolution {
+    /// Index of the weight parameter `(O, I, k, k)`.
+    pub weight: usize,
+    /// Input channels.
+    pub in_channels: usize,
+    /// Output channels.
+    pub out_channels: usize,
+    /// Kernel extent.
+    pub kernel: usize,
+    /// Stride.
+    pub stride: usize,
+    /// Zero padding on each side.
+    pub padding: usize,
+}
+
+/// Batch normalisation: indices of its parameters and buffers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Norm {
+    /// Parameter γ.
+    pub scale: usize,
+    /// Parameter β.
+    pub shift: usize,
+    /// Buffer: running mean.
+    pub mean: usize,
+    /// Buffer: running variance.
+    pub variance: usize,
+}
+
+/// One layer. Layer `i` writes slot `i + 1`; `source` and `residual` name slots up to `i`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Layer {
+    /// `relu?(norm?(convolution(source)) + residual?)`: convolution and all that follows it up to the next, fused.
+    Convolution {
+        /// The convolution.
+        convolution: Convolution,
+        /// Batch norm after it.
+        norm: Option<Norm>,
+        /// Slot that is added after the norm.
+        residual: Option<usize>,
+        /// Whether a ReLU closes the layer.
+        relu: bool,
+        /// Slot that is read.
+        source: usize,
+    },
+    /// Max pooling.
+    MaxPool {
+        /// Window extent.
+        kernel: usize,
+        /// Stride.
+        stride: usize,
+        /// Padding with −∞.
+        padding: usize,
+        /// Slot that is read.
+        source: usize,
+    },
+    /// Mean over all positions: `(C, H, W)` to `(C, 1, 1)`.
+    GlobalAveragePool {
+        /// Slot that is read.
+        source: usize,
+    },
+    /// `W x + b` on a `(C, 1, 1)` slot.
+    Linear {
+        /// Index of the weight `(O, I)`.
+        weight: usize,
+        /// Index of the bias `(O)`.
+        bias: usize,
+        /// Inputs.
+        in_features: usize,
+        /// Outputs.
+        out_features: usize,
+        /// Slot that is read.
+        source: usize,
+    },
+}
+
+impl Layer {
+    pub(crate) fn source(&self) -> usize {
+        match self {
+            Layer::Convolution { source, .. }
+            | Layer::MaxPool { source, .. }
+            | Layer::GlobalAveragePool { source }
+            | Layer::Linear { source, .. } => *source,
+        }
+    }
+
+    pub(crate) fn residual(&self) -> Option<usize> {
+        match self {
+            Layer::Convolution { residual, .. } => *residual,
+            _ => None,
+        }
+    }
+}
+
+/// A network: its layers and the layout of its weights.
+#[derive(Clone, Debug)]
+pub struct Network {
+    /// Names, shapes and places of parameters and buffers.
+    pub layout: Arc<Layout>,
+    /// Layers in order of execution.
+    pub layers: Vec<Layer>,
+    /// ε of every batch norm.
+    pub norm_epsilon: f32,
+    /// Weight of a new batch in the running statistics.
+    pub norm_momentum: f32,
+}
+
+/// The sparse pattern of each layer whose density makes the sparse kernels faster; `None`: dense.
+pub type Patterns = Vec<Option<Pattern>>;
+
+impl Network {
+    /// A network with PyTorch's batch-norm constants (ε = 1e-5, momentum 0.1).
+    pub fn new(layout: Layout, layers: Vec<Layer>) -> Self {
+        Self { layout: Arc::new(layout), layers, norm_epsilon: 1e-5, norm_momentum: 0.1 }
+    }
+
+    /// The section that holds every layer.
+    pub fn whole(&self) -> Range<usize> {
+        0..self.layers.len()
+    }
+
+    /// Shapes of the slots `section.start ..= section.end` for an input of the section's first slot.
+    ///
+    /// # Errors
+    /// When channels do not fit or a map would be empty.
+    pub fn shapes(&self, section: Range<usize>, input: Shape3) -> Result<Vec<Shape3>> {
+        let mut shapes = vec![input];
+        for index in section.clone() {
+            let layer = &self.layers[index];
+            let from = shapes[layer.source() - section.start];
+            let shape = match layer {
+                Layer::Convolution { convolution: c, .. } => {
+                    expect_channels(from, c.in_channels)?;
+                    Shape3 {
+                        channels: c.out_channels,
+                        height: window_count(from.height, c.kernel, c.stride, c.padding)?,
+                        width: window_count(from.width, c.kernel, c.stride, c.padding)?,
+                    }
+                }
+                Layer::MaxPool { kernel, stride, padding, .. } => Shape3 {
+                    channels: from.channels,
+                    height: window_count(from.height, *kernel, *stride, *padding)?,
+                    width: window_count(from.width, *kernel, *stride, *padding)?,
+                },
+                Layer::GlobalAveragePool { .. } => Shape3 { height: 1, width: 1, ..from },
+                Layer::Linear { in_features, out_features, .. } => {
+                    expect_channels(from, *in_features)?;
+                    Shape3 { channels: *out_features, height: 1, width: 1 }
+                }
+            };
+            if let Some(residual) = layer.residual()
+                && shapes[residual - section.start] != shape
+            {
+                return Err(Error::input(format!("residual of layer {index} does not fit its output")));
+            }
+            shapes.push(shape);
+        }
+        Ok(shapes)
+    }
+
+    /// Geometry of a layer that multiplies (a linear layer is a 1×1 convolution on a 1×1 map).
+    pub(crate) fn geometry(&self, layer: usize, from: Shape3, batch: usize) -> Option<(usize, Conv2dShape)> {
+        match &self.layers[layer] {
+            Layer::Convolution { convolution: c, .. } => Some((
+                c.weight,
+                Conv2dShape {
+                    batch,
+                    in_channels: c.in_channels,
+                    out_channels: c.out_channels,
+                    in_height: from.height,
+                    in_width: from.width,
+                    kernel: c.kernel,
+                    stride: c.stride,
+                    padding: c.padding,
+                },
+            )),
+            Layer::Linear { weight, in_features, out_features, .. } => Some((
+                *weight,
+                Conv2dShape {
+                    batch,
+                    in_channels: *in_features,
+                    out_channels: *out_features,
+                    in_height: 1,
+                    in_width: 1,
+                    kernel: 1,
+                    stride: 1,
+                    padding: 0,
+                },
+            )),
+            Layer::MaxPool { .. } | Layer::GlobalAveragePool { .. } => None,
+        }
+    }
+
+    /// Sparse patterns for a mask over the flat parameters, each layer's kernel chosen by its density and shape.
+    ///
+    /// # Errors
+    /// When `input` does not fit the network.
+    pub fn patterns(&self, mask: &[u8], input: Shape3, batch: usize) -> Result<Patterns> {
+        let shapes = self.shapes(self.whole(), input)?;
+        Ok((0..self.layers.len())
+            .map(|index| {
+                let (weight, shape) = self.geometry(index, shapes[self.layers[index].source()], batch)?;
+                let mask = &mask[self.layout.parameters[weight].range.clone()];
+                let kept = mask.iter().filter(|&&bit| bit != 0).count();
+                if kept == mask.len() {
+                    return None;
+                }
+                match conv2d::choose(&shape, kept as f64 / mask.len() as f64) {
+                    Algorithm::Dense => None,
+                    Algorithm::Sparse => {
+                        Some(Pattern::new(mask, shape.out_channels, shape.in_channels, shape.kernel))
+                    }
+                }
+            })
+            .collect())
+    }
+}
+
+fn expect_channels(from: Shape3, channels: usize) -> Result<()> {
+    if from.channels == channels {
+        return Ok(());
+    }
+    Err(Error::input(format!("images have {} channels, the network takes {channels}", from.channels)))
+}
+
+fn window_count(extent: usize, kernel: usize, stride: usize, padding: usize) -> Result<usize> {
+    (extent + 2 * padding)
+        .checked_sub(kernel)
+        .map(|room| room / stride + 1)
+        .ok_or_else(|| Error::input(format!("a map of extent {extent} is smaller than a {kernel}×{kernel} window")))
+}

@@ -1,0 +1,87 @@
+//! Optimisers with masks: one pass over the flat parameters, in which a masked weight and its state stay exactly zero.
+
+use serde::{Deserialize, Serialize};
+
+use crate::kernels::optim;
+
+/// Which optimiser, with its constants.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "name", rename_all = "snake_case", deny_unknown_fields)]
+pub enum OptimizerKind {
+    /// Stochastic gradient descent with (heavy-ball) momentum, PyTorch's form.
+    Sgd {
+        /// Momentum factor.
+        momentum: f32,
+    },
+    /// Adam (Kingma & Ba 2015); weight decay is added to the gradient.
+    Adam {
+        /// Decay of the first moment.
+        beta1: f32,
+        /// Decay of the second moment.
+        beta2: f32,
+        /// Denominator's ε.
+        epsilon: f32,
+    },
+    /// AdamW (Loshchilov & Hutter 2019): decoupled weight decay.
+    AdamW {
+        /// Decay of the first moment.
+        beta1: f32,
+        /// Decay of the second moment.
+        beta2: f32,
+        /// Denominator's ε.
+        epsilon: f32,
+    },
+}
+
+/// An optimiser and its state.
+pub struct Optimizer {
+    kind: OptimizerKind,
+    weight_decay: f32,
+    first: Vec<f32>,
+    second: Vec<f32>,
+    steps: u64,
+}
+
+impl Optimizer {
+    /// A fresh optimiser for `parameters` scalars.
+    pub fn new(kind: OptimizerKind, weight_decay: f32, parameters: usize) -> Self {
+        let second = match kind {
+            OptimizerKind::Sgd { .. } => Vec::new(),
+            OptimizerKind::Adam { .. } | OptimizerKind::AdamW { .. } => vec![0.0; parameters],
+        };
+        Self { kind, weight_decay, first: vec![0.0; parameters], second, steps: 0 }
+    }
+
+    /// One step: `weights` and the optimiser's state become exactly 0 where `mask` is 0.
+    pub fn step(&mut self, weights: &mut [f32], gradient: &[f32], mask: Option<&[u8]>, learning_rate: f32) {
+        self.steps += 1;
+        match self.kind {
+            OptimizerKind::Sgd { momentum } => optim::sgd_step(
+                weights,
+                gradient,
+                mask,
+                &mut self.first,
+                learning_rate,
+                momentum,
+                self.weight_decay,
+                self.steps == 1,
+            ),
+            OptimizerKind::Adam { beta1, beta2, epsilon } | OptimizerKind::AdamW { beta1, beta2, epsilon } => {
+                optim::adam_step(
+                    weights,
+                    gradient,
+                    mask,
+                    &mut self.first,
+                    &mut self.second,
+                    learning_rate,
+                    beta1,
+                    beta2,
+                    epsilon,
+                    self.weight_decay,
+                    matches!(self.kind, OptimizerKind::AdamW { .. }),
+                    self.steps,
+                );
+            }
+        }
+    }
+}

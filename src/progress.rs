@@ -1,0 +1,66 @@
+//! The library's only voice: it reports [`Event`]s to an [`Observer`] and never prints.
+
+use std::ops::ControlFlow;
+
+/// Something that happened during long work.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Event {
+    /// A run was opened: how many rounds it holds over all replicates and arms, and how many were found finished.
+    RunStarted {
+        /// Rounds of the whole run.
+        rounds: usize,
+        /// Rounds whose records were already there.
+        finished: usize,
+    },
+    /// A round begins.
+    RoundStarted {
+        /// Name of the arm.
+        arm: String,
+        /// Index of the replicate.
+        replicate: usize,
+        /// Round, 0 is the dense network.
+        round: usize,
+        /// Share of prunable weights that are kept.
+        density: f64,
+        /// Optimiser steps that the round will take.
+        steps: u64,
+    },
+    /// An optimiser step was taken.
+    StepDone {
+        /// Epoch of the step.
+        epoch: u64,
+        /// Steps taken in all.
+        step: u64,
+        /// Mean loss of the batch, in nats.
+        loss: f64,
+    },
+    /// A part of a round begins (`"evaluating"`, `"Grad-CAM"`, `"TCAV"`).
+    Phase(&'static str),
+    /// A round was recorded.
+    RoundDone {
+        /// Round, 0 is the dense network.
+        round: usize,
+        /// Share of test images classified correctly.
+        test_accuracy: f64,
+        /// Whether it was read from disk, not computed.
+        resumed: bool,
+    },
+    /// A warning that the reader of the result should see.
+    Warning(String),
+}
+
+/// Receives events; answering [`ControlFlow::Break`] interrupts the work at the next safe point.
+pub trait Observer: Sync {
+    /// Called for each event, in order.
+    fn notice(&self, event: &Event) -> ControlFlow<()>;
+}
+
+/// An observer that hears nothing.
+pub struct Silent;
+
+impl Observer for Silent {
+    fn notice(&self, _: &Event) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
+}

@@ -1,0 +1,34 @@
+//! Magnitude pruning (DESIGN 1.1; Frankle & Carbin 2019; Han et al. 2015): exact counts, nested masks, stable ties.
+
+mod cut;
+mod mask;
+
+pub use cut::{Scope, cut, prune_count};
+pub use mask::{LayerDensity, Mask};
+
+use crate::error::{Error, Result};
+use crate::nn::Weights;
+
+/// Prunes one round: `mask` loses `round_half_even(fraction · remaining)` of its prunable weights, those of least
+/// magnitude in `weights`, over the whole network or layer by layer. Parameters whose name, or layer, is in `exclude` count
+/// neither in the total nor in the cut.
+///
+/// # Errors
+/// When `fraction` is outside (0, 1) or a weight is not a number.
+pub fn prune(weights: &Weights, mask: &Mask, scope: Scope, fraction: f64, exclude: &[String]) -> Result<Mask> {
+    let specs: Vec<_> = mask.prunable(exclude).collect();
+    let mut next = mask.clone();
+    let values: Vec<&[f32]> = specs.iter().map(|spec| &weights.parameters[spec.range.clone()]).collect();
+    let mut bits: Vec<Vec<u8>> = specs.iter().map(|spec| mask.bits()[spec.range.clone()].to_vec()).collect();
+    cut(&values, &mut bits, scope, fraction).map_err(|error| match error {
+        Error::Tensor { name, what } => match name.parse::<usize>() {
+            Ok(index) => Error::tensor(specs[index].name.clone(), what),
+            Err(_) => Error::tensor(name, what),
+        },
+        other => other,
+    })?;
+    for (spec, bits) in specs.iter().zip(&bits) {
+        next.write(spec.range.clone(), bits);
+    }
+    Ok(next)
+}

@@ -1,0 +1,218 @@
+//! Training and evaluation.
+
+use rand::seq::SliceRandom;
+use serde::{Deserialize, Serialize};
+
+use crate::data::Images;
+use crate::error::{Error, Result};
+use crate::kernels::layout::transpose;
+use crate::nn::optimizer::{Optimizer, OptimizerKind};
+use crate::nn::schedule::{Schedule, ScheduleKind};
+use crate::nn::{Gradients, Mode, Network, Shape3, Weights, Workspace, predicted_class};
+use crate::progress::{Event, Observer};
+use crate::prune::Mask;
+use crate::seed;
+
+/// How a network is trained; checked by the plan.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TrainConfig {
+    /// The optimiser.
+    pub optimizer: OptimizerKind,
+    /// Learning rate before the schedule.
+    pub learning_rate: f64,
+    /// Weight decay.
+    pub weight_decay: f64,
+    /// Shape of the learning rate.
+    pub schedule: ScheduleKind,
+    /// Steps of linear warm-up.
+    pub warmup_steps: u64,
+    /// Passes over the training images.
+    pub epochs: u64,
+    /// Images per step; a last incomplete batch is dropped.
+    pub batch_size: usize,
+}
+
+impl TrainConfig {
+    /// Optimiser steps of one epoch.
+    pub fn steps_per_epoch(&self, images: usize) -> u64 {
+        (images / self.batch_size) as u64
+    }
+
+    /// Optimiser steps of the whole training.
+    pub fn total_steps(&self, images: usize) -> u64 {
+        self.steps_per_epoch(images) * self.epochs
+    }
+}
+
+/// What a training run reports.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrainSummary {
+    /// Mean loss of each epoch that was trained (in part or whole), in nats.
+    pub epoch_loss: Vec<f64>,
+    /// Optimiser steps taken.
+    pub steps: u64,
+}
+
+/// One training run: the network, its images, and the random streams of its replicate.
+pub struct Training<'a> {
+    /// The network.
+    pub network: &'a Network,
+    /// Training images.
+    pub images: &'a dyn Images,
+    /// Constants.
+    pub config: &'a TrainConfig,
+    /// Seed of the data order: the order of an epoch depends on this and the epoch alone.
+    pub seed: u64,
+}
+
+impl Training<'_> {
+    /// Trains from step `from` up to, not including, step `to` with a fresh optimiser; the learning rate and the data order
+    /// are those of the steps. After every step `w (1 − m) = 0`. `after_step` sees the number of steps done and the weights,
+    /// which is how θ_k is taken.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`] when the observer breaks; a loss that is not finite is an error that names the step.
+    pub fn run(
+        &self,
+        weights: &mut Weights,
+        mask: &Mask,
+        from: u64,
+        to: u64,
+        observer: &dyn Observer,
+        mut after_step: impl FnMut(u64, &Weights),
+    ) -> Result<TrainSummary> {
+        let batch = self.config.batch_size;
+        let shape = Shape3::from(self.images.shape());
+        let steps_per_epoch = self.config.steps_per_epoch(self.images.len());
+        if steps_per_epoch == 0 {
+            let what = format!("{batch} is more than the {} training images", self.images.len());
+            return Err(Error::config("train.batch_size", what));
+        }
+        let schedule = Schedule {
+            kind: self.config.schedule,
+            warmup_steps: self.config.warmup_steps,
+            steps_per_epoch,
+            total_steps: self.config.total_steps(self.images.len()),
+        };
+        let dense = mask.bits().iter().all(|&bit| bit != 0);
+        let patterns = (!dense).then(|| self.network.patterns(mask.bits(), shape, batch)).transpose()?;
+        let bits = (!dense).then_some(mask.bits());
+        mask.apply(weights);
+        let mut optimizer =
+            Optimizer::new(self.config.optimizer, self.config.weight_decay as f32, weights.parameters.len());
+        let mut gradient = vec![0.0; weights.parameters.len()];
+        let mut pixels = vec![0.0; shape.len() * batch];
+        let mut workspace = Workspace::default();
+        let mut order: (u64, Vec<usize>) = (u64::MAX, Vec::new());
+        let mut losses: Vec<(f64, u64)> = Vec::new();
+        for step in from..to {
+            let epoch = step / steps_per_epoch;
+            if order.0 != epoch {
+                order = (epoch, epoch_order(self.seed, epoch, self.images.len()));
+                losses.push((0.0, 0));
+            }
+            let start = (step % steps_per_epoch) as usize * batch;
+            let indices = &order.1[start..start + batch];
+            self.images.read(indices, Some(epoch), &mut pixels)?;
+            let mut input = workspace.take(pixels.len());
+            transpose(batch, shape.len(), &pixels, &mut input);
+            let labels: Vec<usize> = indices.iter().map(|&index| self.images.label(index)).collect();
+            let tape = self.network.forward(
+                self.network.whole(),
+                Mode::Train,
+                weights,
+                patterns.as_ref(),
+                input,
+                shape,
+                batch,
+                &mut workspace,
+            )?;
+            self.network.update_running_statistics(&tape, weights);
+            let mut grad_logits = workspace.take(tape.output().len());
+            let loss = cross_entropy(tape.output(), &labels, &mut grad_logits);
+            if !loss.is_finite() {
+                let what = format!("the loss is {loss} at step {step}: training diverged");
+                return Err(Error::config("train.learning_rate", what));
+            }
+            let wanted = Gradients { parameters: Some(&mut gradient), input: false };
+            self.network.backward(tape, weights, patterns.as_ref(), grad_logits, wanted, &mut workspace);
+            let rate = self.config.learning_rate * schedule.factor(step);
+            optimizer.step(&mut weights.parameters, &gradient, bits, rate as f32);
+            if let Some(last) = losses.last_mut() {
+                *last = (last.0 + loss, last.1 + 1);
+            }
+            after_step(step + 1, weights);
+            if observer.notice(&Event::StepDone { epoch, step: step + 1 - from, loss }).is_break() {
+                return Err(Error::Interrupted);
+            }
+        }
+        let epoch_loss = losses.iter().map(|(sum, count)| sum / *count as f64).collect();
+        Ok(TrainSummary { epoch_loss, steps: to.saturating_sub(from) })
+    }
+}
+
+/// The order in which an epoch visits `count` images: a function of seed and epoch, not of history.
+pub fn epoch_order(seed: u64, epoch: u64, count: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..count).collect();
+    order.shuffle(&mut seed::stream(seed, "data-order", epoch));
+    order
+}
+
+/// Mean cross-entropy of logits `(K, N)` in nats, and its gradient.
+pub fn cross_entropy(logits: &[f32], labels: &[usize], gradient: &mut [f32]) -> f64 {
+    let batch = labels.len();
+    let classes = logits.len() / batch;
+    let mut loss = 0.0;
+    for (image, &label) in labels.iter().enumerate() {
+        let at = |class: usize| f64::from(logits[class * batch + image]);
+        let largest = (0..classes).map(at).fold(f64::NEG_INFINITY, f64::max);
+        let sum: f64 = (0..classes).map(|class| (at(class) - largest).exp()).sum();
+        loss += largest + sum.ln() - at(label);
+        for class in 0..classes {
+            let share = (at(class) - largest).exp() / sum - f64::from(u8::from(class == label));
+            gradient[class * batch + image] = (share / batch as f64) as f32;
+        }
+    }
+    loss / batch as f64
+}
+
+/// Logits `(N, K)` of the images `indices`, in eval mode, `batch` images at a time.
+///
+/// # Errors
+/// When images do not fit the network.
+pub fn logits(
+    network: &Network,
+    weights: &Weights,
+    images: &dyn Images,
+    indices: &[usize],
+    batch: usize,
+) -> Result<Vec<Vec<f32>>> {
+    let shape = Shape3::from(images.shape());
+    let mut workspace = Workspace::default();
+    let mut rows = Vec::with_capacity(indices.len());
+    for chunk in indices.chunks(batch) {
+        let mut pixels = vec![0.0; shape.len() * chunk.len()];
+        images.read(chunk, None, &mut pixels)?;
+        let mut input = workspace.take(pixels.len());
+        transpose(chunk.len(), shape.len(), &pixels, &mut input);
+        let whole = network.whole();
+        let tape =
+            network.forward(whole, Mode::Eval, weights, None, input, shape, chunk.len(), &mut workspace)?;
+        let output = tape.output();
+        for image in 0..chunk.len() {
+            rows.push(output.iter().skip(image).step_by(chunk.len()).copied().collect());
+        }
+        tape.recycle(&mut workspace);
+    }
+    Ok(rows)
+}
+
+/// Whether each image is classified correctly, in eval mode.
+///
+/// # Errors
+/// When images do not fit the network.
+pub fn evaluate(network: &Network, weights: &Weights, images: &dyn Images, batch: usize) -> Result<Vec<bool>> {
+    let indices: Vec<usize> = (0..images.len()).collect();
+    let rows = logits(network, weights, images, &indices, batch)?;
+    Ok(rows.iter().enumerate().map(|(index, row)| predicted_class(row) == images.label(index)).collect())
+}
