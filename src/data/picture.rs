@@ -1,0 +1,299 @@
+//! PNG and JPEG files to byte images of one shape: decode, resize the short side, centre crop.
+
+use std::io::Cursor;
+use std::path::Path;
+
+use image::imageops::{self, FilterType};
+use image::{DynamicImage, GrayImage, ImageReader, Limits, RgbImage};
+
+use crate::data::Normalisation;
+use crate::error::{Error, Result};
+
+/// No picture file may be larger, nor need more memory when decoded.
+const LIMIT_FILE: u64 = 256 << 20;
+const LIMIT_DECODED: u64 = 512 << 20;
+const LIMIT_SIDE: u32 = 20_000;
+
+/// How pictures become network input.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Preprocess {
+    /// The short side, in pixels, after resizing (bilinear with antialiasing, aspect ratio kept); `None` keeps the picture's size.
+    pub resize: Option<usize>,
+    /// Side of the square cut from the centre after resizing, in pixels; `None` cuts nothing.
+    pub crop: Option<usize>,
+    /// Mean and standard deviation; one channel makes grey images, three make RGB.
+    pub normalisation: Normalisation,
+}
+
+impl Preprocess {
+    /// Short side to `size` pixels, then the centre square of that side; without a size, pictures are used as large as they are.
+    pub fn new(size: Option<usize>, normalisation: Normalisation) -> Self {
+        Self {
+            resize: size,
+            crop: size,
+            normalisation,
+        }
+    }
+
+    /// torchvision's evaluation transform for ImageNet: short side 256, centre 224, RGB.
+    pub fn imagenet() -> Self {
+        Self {
+            resize: Some(256),
+            crop: Some(224),
+            normalisation: Normalisation::imagenet(),
+        }
+    }
+
+    /// MNIST: grey, as large as the pictures are.
+    pub fn mnist() -> Self {
+        Self::new(None, Normalisation::mnist())
+    }
+
+    /// Checks what must hold before a picture is read.
+    ///
+    /// # Errors
+    /// If a size is 0 or above 20,000, the crop is larger than the resized side, or there are neither one nor three channels.
+    pub fn check(&self) -> Result<()> {
+        let side = 1..=LIMIT_SIDE as usize;
+        if let Some(bad) = [self.resize, self.crop]
+            .into_iter()
+            .flatten()
+            .find(|s| !side.contains(s))
+        {
+            return Err(Error::input(format!(
+                "--size: {bad} pixels is not in 1..={LIMIT_SIDE}"
+            )));
+        }
+        match (self.resize, self.crop) {
+            (Some(resize), Some(crop)) if crop > resize => {
+                return Err(Error::input(format!(
+                    "--size: a crop of {crop} pixels from a short side of {resize}"
+                )));
+            }
+            _ => {}
+        }
+        match self.normalisation.channels() {
+            1 | 3 => Ok(()),
+            n => Err(Error::input(format!(
+                "--mean: {n} values; one makes grey images, three make RGB"
+            ))),
+        }
+    }
+
+    /// The place, in a `width` × `height` picture, of what the network sees.
+    pub fn placement(&self, width: usize, height: usize) -> Placement {
+        let (resized_width, resized_height) = match self.resize {
+            None => (width, height),
+            // The long side is truncated, as torchvision does.
+            Some(short) if width <= height => (short, (short * height / width).max(1)),
+            Some(short) => ((short * width / height).max(1), short),
+        };
+        let (crop_width, crop_height) = match self.crop {
+            None => (resized_width, resized_height),
+            Some(side) => (side, side),
+        };
+        // Half to even, as Python's round, on which torchvision's centre crop rests.
+        let margin = |whole: usize, part: usize| {
+            let spare = whole.saturating_sub(part);
+            spare / 2 + usize::from(spare % 4 == 3)
+        };
+        Placement {
+            picture: (width, height),
+            resized: (resized_width, resized_height),
+            left: margin(resized_width, crop_width),
+            top: margin(resized_height, crop_height),
+            size: (crop_width, crop_height),
+        }
+    }
+
+    /// The byte image `(C, H, W)` that the network sees of a decoded picture, with its height and width.
+    pub(crate) fn apply(&self, picture: &Picture, name: &str) -> Result<(Vec<u8>, usize, usize)> {
+        let (width, height) = picture.size();
+        let place = self.placement(width, height);
+        if place.size.0 > place.resized.0 || place.size.1 > place.resized.1 {
+            return Err(Error::format(
+                name,
+                format!(
+                    "{width}×{height} pixels is too small for a crop of {:?}",
+                    self.crop
+                ),
+            ));
+        }
+        let seen = picture.resized_part(place.resized, (place.left, place.top), place.size);
+        Ok((seen, place.size.1, place.size.0))
+    }
+}
+
+/// Where the network's input lies in a picture: resized as a whole, then cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Placement {
+    /// Width and height of the picture, in its own pixels.
+    pub picture: (usize, usize),
+    /// Width and height after resizing.
+    pub resized: (usize, usize),
+    /// Columns cut off at the left after resizing.
+    pub left: usize,
+    /// Rows cut off at the top after resizing.
+    pub top: usize,
+    /// Width and height of what is left.
+    pub size: (usize, usize),
+}
+
+impl Placement {
+    /// A point of the picture, in input coordinates (it may lie outside the input).
+    pub fn point(&self, x: f64, y: f64) -> (f64, f64) {
+        (
+            x * self.resized.0 as f64 / self.picture.0 as f64 - self.left as f64,
+            y * self.resized.1 as f64 / self.picture.1 as f64 - self.top as f64,
+        )
+    }
+}
+
+/// A decoded picture, grey or RGB.
+#[derive(Debug, Clone)]
+pub(crate) enum Picture {
+    Grey(GrayImage),
+    Rgb(RgbImage),
+}
+
+impl Picture {
+    /// Decodes a PNG or JPEG file, told apart by content, to one channel or three.
+    pub(crate) fn read(path: &Path, channels: usize) -> Result<Self> {
+        let metadata = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
+        if !metadata.is_file() {
+            return Err(Error::format(path, "is not a file"));
+        }
+        if metadata.len() > LIMIT_FILE {
+            return Err(Error::format(
+                path,
+                format!("has {} bytes, more than {LIMIT_FILE}", metadata.len()),
+            ));
+        }
+        let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+        Self::decode(&bytes, channels, path)
+    }
+
+    pub(crate) fn decode(bytes: &[u8], channels: usize, path: &Path) -> Result<Self> {
+        if bytes.is_empty() {
+            return Err(Error::format(path, "is empty"));
+        }
+        let fault = |e: image::ImageError| Error::format(path, format!("cannot be decoded: {e}"));
+        let mut reader = ImageReader::new(Cursor::new(bytes));
+        reader = reader
+            .with_guessed_format()
+            .map_err(|e| Error::io(path, e))?;
+        if reader.format() == Some(image::ImageFormat::Jpeg) && !jpeg_ends(bytes) {
+            return Err(Error::format(
+                path,
+                "is a truncated JPEG: it has no end marker",
+            ));
+        }
+        let mut limits = Limits::default();
+        limits.max_image_width = Some(LIMIT_SIDE);
+        limits.max_image_height = Some(LIMIT_SIDE);
+        limits.max_alloc = Some(LIMIT_DECODED);
+        reader.limits(limits);
+        let decoded = reader.decode().map_err(fault)?;
+        Ok(match (channels, decoded) {
+            (1, DynamicImage::ImageLuma8(grey)) => Picture::Grey(grey),
+            (1, other) => Picture::Grey(grey(&other.to_rgb8())),
+            (_, other) => Picture::Rgb(other.into_rgb8()),
+        })
+    }
+
+    /// A grey picture from its bytes, repeated to three channels if asked.
+    pub(crate) fn from_grey(
+        width: usize,
+        height: usize,
+        bytes: &[u8],
+        channels: usize,
+    ) -> Option<Self> {
+        let (w, h) = (u32::try_from(width).ok()?, u32::try_from(height).ok()?);
+        match channels {
+            1 => GrayImage::from_raw(w, h, bytes.to_vec()).map(Picture::Grey),
+            _ => RgbImage::from_raw(w, h, bytes.iter().flat_map(|&b| [b; 3]).collect())
+                .map(Picture::Rgb),
+        }
+    }
+
+    /// Width and height.
+    pub(crate) fn size(&self) -> (usize, usize) {
+        let (width, height) = match self {
+            Picture::Grey(grey) => grey.dimensions(),
+            Picture::Rgb(rgb) => rgb.dimensions(),
+        };
+        (width as usize, height as usize)
+    }
+
+    /// Resized to `resized` (width, height), then cut at `corner` (left, top) to `size`: `(C, H, W)` bytes.
+    pub(crate) fn resized_part(
+        &self,
+        resized: (usize, usize),
+        corner: (usize, usize),
+        size: (usize, usize),
+    ) -> Vec<u8> {
+        let (width, height) = (resized.0 as u32, resized.1 as u32);
+        match self {
+            Picture::Grey(grey) if grey.dimensions() == (width, height) => {
+                part(grey, 1, corner, size)
+            }
+            Picture::Rgb(rgb) if rgb.dimensions() == (width, height) => part(rgb, 3, corner, size),
+            Picture::Grey(grey) => part(
+                &imageops::resize(grey, width, height, FilterType::Triangle),
+                1,
+                corner,
+                size,
+            ),
+            Picture::Rgb(rgb) => part(
+                &imageops::resize(rgb, width, height, FilterType::Triangle),
+                3,
+                corner,
+                size,
+            ),
+        }
+    }
+}
+
+/// Width and height of a picture file, from its header alone.
+pub(crate) fn dimensions(path: &Path) -> Result<(usize, usize)> {
+    let reader = ImageReader::open(path)
+        .and_then(ImageReader::with_guessed_format)
+        .map_err(|e| Error::io(path, e))?;
+    let size = reader.into_dimensions();
+    let (width, height) =
+        size.map_err(|e| Error::format(path, format!("cannot be decoded: {e}")))?;
+    Ok((width as usize, height as usize))
+}
+
+/// Rows and columns of interleaved bytes to planes.
+fn part<P: image::Pixel<Subpixel = u8>>(
+    picture: &image::ImageBuffer<P, Vec<u8>>,
+    channels: usize,
+    (left, top): (usize, usize),
+    (width, height): (usize, usize),
+) -> Vec<u8> {
+    let row = picture.width() as usize * channels;
+    let mut planes = Vec::with_capacity(channels * width * height);
+    for channel in 0..channels {
+        for y in top..top + height {
+            let start = y * row + left * channels;
+            let bytes = &picture.as_raw()[start..start + width * channels];
+            planes.extend(bytes.iter().skip(channel).step_by(channels));
+        }
+    }
+    planes
+}
+
+/// ITU-R 601 luma in fixed point, as Pillow converts to "L".
+fn grey(rgb: &RgbImage) -> GrayImage {
+    GrayImage::from_fn(rgb.width(), rgb.height(), |x, y| {
+        let [r, g, b] = rgb.get_pixel(x, y).0.map(u32::from);
+        image::Luma([((r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16) as u8])
+    })
+}
+
+/// Whether an end marker follows the last start of scan. The decoder fills what is missing of a truncated file with grey and says nothing.
+fn jpeg_ends(bytes: &[u8]) -> bool {
+    let marker = |code: u8| bytes.windows(2).rposition(|pair| pair == [0xff, code]);
+    matches!((marker(0xda), marker(0xd9)), (Some(scan), Some(end)) if end > scan)
+}

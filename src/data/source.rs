@@ -1,0 +1,367 @@
+//! Images named on the command line: an array in a file, a folder of pictures, or an IDX file, read batch by batch.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use candle_core::{Device, Tensor};
+use rayon::prelude::*;
+
+use crate::data::array_file::{ArrayFile, Element};
+use crate::data::idx::{self, IdxImages};
+use crate::data::picture::{self, Picture, Preprocess};
+use crate::error::{Error, Result};
+
+/// Images from outside, of one shape. Pixels are read when a batch is asked for, so memory is bounded by the batch
+/// (an IDX file's bytes alone are held, one byte a pixel).
+#[derive(Debug, Clone)]
+pub struct ImageSource {
+    name: String,
+    count: usize,
+    shape: (usize, usize, usize),
+    kind: Kind,
+}
+
+#[derive(Debug, Clone)]
+enum Kind {
+    Array(ArrayFile),
+    Pictures {
+        paths: Vec<PathBuf>,
+        preprocess: Preprocess,
+    },
+    Idx {
+        images: IdxImages,
+        preprocess: Preprocess,
+    },
+}
+
+impl ImageSource {
+    /// Opens an IMAGES argument:
+    /// - `FILE.safetensors:KEY` or `FILE.npy`: an `(N, C, H, W)` array of f32 (or f64), used as it is;
+    /// - a folder of PNG and JPEG files, in the order of their names, or one such file: prepared as `preprocess` says;
+    /// - an IDX file of images, raw or gzip: normalised, and resized only if `preprocess` has a size.
+    ///
+    /// # Errors
+    /// Names the file, key or picture that is missing, broken, of another shape than the rest, or too large.
+    pub fn open(argument: &str, preprocess: &Preprocess) -> Result<Self> {
+        if let Some((file, key)) = argument.split_once(".safetensors:") {
+            return Self::array(ArrayFile::safetensors(
+                Path::new(&format!("{file}.safetensors")),
+                key,
+            )?);
+        }
+        let path = Path::new(argument);
+        let extension = path
+            .extension()
+            .and_then(|e| e.to_str())
+            .unwrap_or_default()
+            .to_ascii_lowercase();
+        if path.is_dir() {
+            return Self::pictures(argument, picture_files(path)?, preprocess);
+        }
+        match extension.as_str() {
+            "safetensors" => Err(Error::input(format!(
+                "{argument}: say which tensor, as {argument}:KEY"
+            ))),
+            "npy" => Self::array(ArrayFile::npy(path)?),
+            "png" | "jpg" | "jpeg" => {
+                Self::pictures(argument, vec![path.to_path_buf()], preprocess)
+            }
+            _ => Self::idx(argument, idx::read_images(path)?, preprocess),
+        }
+    }
+
+    fn array(array: ArrayFile) -> Result<Self> {
+        let &[count, c, h, w] = array.shape() else {
+            return Err(array.fault(format!(
+                "images must be (N, C, H, W), its shape is {:?}",
+                array.shape()
+            )));
+        };
+        if count * c * h * w == 0 {
+            return Err(array.fault(format!("holds no images: its shape is {:?}", array.shape())));
+        }
+        if !matches!(array.element(), Element::F32 | Element::F64) {
+            return Err(array.fault(format!(
+                "images must be f32, it holds {:?}",
+                array.element()
+            )));
+        }
+        Ok(Self {
+            name: array.name(),
+            count,
+            shape: (c, h, w),
+            kind: Kind::Array(array),
+        })
+    }
+
+    fn pictures(argument: &str, paths: Vec<PathBuf>, preprocess: &Preprocess) -> Result<Self> {
+        preprocess.check()?;
+        let size = match preprocess.crop {
+            Some(side) => (side, side),
+            None => {
+                // Every header is read: pictures that cannot make one batch are found now.
+                let size_of = |path: &PathBuf| -> Result<(usize, usize)> {
+                    let (width, height) = picture::dimensions(path)?;
+                    Ok(preprocess.placement(width, height).size)
+                };
+                let sizes = paths
+                    .par_iter()
+                    .map(size_of)
+                    .collect::<Vec<_>>()
+                    .into_iter()
+                    .collect::<Result<Vec<_>>>()?;
+                if let Some(other) = sizes.iter().position(|size| *size != sizes[0]) {
+                    return Err(Error::format(
+                        &paths[other],
+                        format!(
+                            "makes {:?} pixels, {} makes {:?}: give --size",
+                            sizes[other],
+                            paths[0].display(),
+                            sizes[0]
+                        ),
+                    ));
+                }
+                sizes[0]
+            }
+        };
+        let shape = (preprocess.normalisation.channels(), size.1, size.0);
+        let count = paths.len();
+        Ok(Self {
+            name: argument.into(),
+            count,
+            shape,
+            kind: Kind::Pictures {
+                paths,
+                preprocess: preprocess.clone(),
+            },
+        })
+    }
+
+    fn idx(argument: &str, images: IdxImages, preprocess: &Preprocess) -> Result<Self> {
+        preprocess.check()?;
+        let place = preprocess.placement(images.columns, images.rows);
+        let shape = (
+            preprocess.normalisation.channels(),
+            place.size.1,
+            place.size.0,
+        );
+        if place.size.0 > place.resized.0 || place.size.1 > place.resized.1 {
+            return Err(Error::format(
+                argument,
+                format!(
+                    "{}×{} pixels is too small for the crop",
+                    images.columns, images.rows
+                ),
+            ));
+        }
+        Ok(Self {
+            name: argument.into(),
+            count: images.count,
+            shape,
+            kind: Kind::Idx {
+                images,
+                preprocess: preprocess.clone(),
+            },
+        })
+    }
+
+    /// The argument it was opened by (for arrays, `FILE:KEY`).
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How many images there are; at least one.
+    #[expect(
+        clippy::len_without_is_empty,
+        reason = "a source without images cannot be opened"
+    )]
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// `(C, H, W)` of every image.
+    pub fn shape(&self) -> (usize, usize, usize) {
+        self.shape
+    }
+
+    /// The name of one image: its file, or its number in the array.
+    pub fn image_name(&self, index: usize) -> String {
+        match &self.kind {
+            Kind::Pictures { paths, .. } => paths[index].display().to_string(),
+            _ => format!("{}[{index}]", self.name),
+        }
+    }
+
+    /// Images `range` as a tensor `(N, C, H, W)` of f32. Pictures are decoded in parallel; the values do not depend on it.
+    ///
+    /// # Errors
+    /// If the range is out of bounds, a picture is broken (the first by name is reported), or a value is NaN or infinite.
+    pub fn batch(&self, range: Range<usize>, device: &Device) -> Result<Tensor> {
+        let (c, h, w) = self.shape;
+        let count = range.len();
+        Ok(Tensor::from_vec(
+            self.values(range)?,
+            (count, c, h, w),
+            device,
+        )?)
+    }
+
+    /// The values of images `range`, as [`ImageSource::batch`].
+    ///
+    /// # Errors
+    /// As [`ImageSource::batch`].
+    pub fn values(&self, range: Range<usize>) -> Result<Vec<f32>> {
+        if range.start >= range.end || range.end > self.count {
+            return Err(Error::input(format!(
+                "{}: images {range:?} asked for, there are {}",
+                self.name, self.count
+            )));
+        }
+        let (c, h, w) = self.shape;
+        let size = c * h * w;
+        match &self.kind {
+            Kind::Array(array) => {
+                let values = array.floats(range.start * size..range.end * size)?;
+                match values.iter().position(|v| !v.is_finite()) {
+                    Some(i) => Err(array.fault(format!(
+                        "image {} holds {} at its value {}",
+                        range.start + i / size,
+                        values[i],
+                        i % size
+                    ))),
+                    None => Ok(values),
+                }
+            }
+            Kind::Pictures { paths, preprocess } => prepared(range, size, preprocess, |index| {
+                let path = &paths[index];
+                let picture = Picture::read(path, c)?;
+                Ok(preprocess.apply(&picture, &path.display().to_string())?.0)
+            }),
+            Kind::Idx { images, preprocess } => prepared(range, size, preprocess, |index| {
+                let plane = images.rows * images.columns;
+                let bytes = &images.pixels[index * plane..(index + 1) * plane];
+                let picture = Picture::from_grey(images.columns, images.rows, bytes, c)
+                    .ok_or_else(|| Error::format(&self.name, "images are too large"))?;
+                Ok(preprocess.apply(&picture, &self.name)?.0)
+            }),
+        }
+    }
+
+    /// Consecutive ranges of at most `batch` images that cover the source.
+    pub fn ranges(&self, batch: usize) -> impl Iterator<Item = Range<usize>> + use<> {
+        let (count, step) = (self.count, batch.max(1));
+        (0..count)
+            .step_by(step)
+            .map(move |start| start..(start + step).min(count))
+    }
+}
+
+/// Byte images made in parallel, normalised, in order; the error is that of the first image that has one.
+fn prepared(
+    range: Range<usize>,
+    size: usize,
+    preprocess: &Preprocess,
+    image: impl Fn(usize) -> Result<Vec<u8>> + Sync,
+) -> Result<Vec<f32>> {
+    let plane = size / preprocess.normalisation.channels();
+    let mut values = vec![0.0f32; range.len() * size];
+    let results: Vec<Result<()>> = range
+        .into_par_iter()
+        .zip(values.par_chunks_exact_mut(size))
+        .map(|(index, out)| {
+            let bytes = image(index)?;
+            for (i, (value, byte)) in out.iter_mut().zip(bytes).enumerate() {
+                *value = preprocess.normalisation.apply(i / plane, byte);
+            }
+            Ok(())
+        })
+        .collect();
+    results.into_iter().collect::<Result<()>>()?;
+    Ok(values)
+}
+
+/// The PNG and JPEG files of a folder, by name.
+fn picture_files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(|e| Error::io(folder, e))? {
+        let path = entry.map_err(|e| Error::io(folder, e))?.path();
+        if is_picture(&path) {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    match paths.is_empty() {
+        true => Err(Error::format(folder, "holds no PNG or JPEG files")),
+        false => Ok(paths),
+    }
+}
+
+/// Whether a file's name says PNG or JPEG. Hidden files (`._x.png` of other systems) do not count.
+pub(crate) fn is_picture(path: &Path) -> bool {
+    let hidden = path
+        .file_name()
+        .is_none_or(|name| name.to_string_lossy().starts_with('.'));
+    let extension = path
+        .extension()
+        .map(|e| e.to_string_lossy().to_ascii_lowercase());
+    !hidden && matches!(extension.as_deref(), Some("png" | "jpg" | "jpeg"))
+}
+
+/// Reads a labels argument, one whole number for each image: an IDX label file, `FILE.safetensors:KEY` or `FILE.npy` of
+/// integers `(N)`, or a text file with one number on each line.
+///
+/// # Errors
+/// Names the file and, in a text, the line that is not a label; labels are below `classes`.
+pub fn read_label_argument(argument: &str, classes: usize) -> Result<Vec<u32>> {
+    let path = Path::new(argument);
+    let array = match argument.split_once(".safetensors:") {
+        Some((file, key)) => Some(ArrayFile::safetensors(
+            Path::new(&format!("{file}.safetensors")),
+            key,
+        )?),
+        None if argument.ends_with(".npy") => Some(ArrayFile::npy(path)?),
+        None => None,
+    };
+    let numbers = match array {
+        Some(array) => match *array.shape() {
+            [count] => array.integers(0..count)?,
+            _ => {
+                return Err(array.fault(format!(
+                    "labels must be (N), its shape is {:?}",
+                    array.shape()
+                )));
+            }
+        },
+        None if argument.ends_with(".txt") || argument.ends_with(".csv") => {
+            let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
+            let number = |(line, text): (usize, &str)| {
+                let parsed = text.trim().parse::<i64>();
+                parsed.map_err(|_| {
+                    Error::format(path, format!("line {}: `{text}` is not a label", line + 1))
+                })
+            };
+            text.lines()
+                .enumerate()
+                .map(number)
+                .collect::<Result<Vec<_>>>()?
+        }
+        None => idx::read_labels(path, classes)?
+            .into_iter()
+            .map(i64::from)
+            .collect(),
+    };
+    let checked = numbers
+        .iter()
+        .enumerate()
+        .map(|(i, &n)| match u32::try_from(n) {
+            Ok(label) if (label as usize) < classes => Ok(label),
+            _ => Err(Error::format(
+                path,
+                format!("label {n} of image {i} is out of range 0..{classes}"),
+            )),
+        });
+    checked.collect()
+}
+
+#[cfg(test)]
+mod tests;
