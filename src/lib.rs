@@ -4,3 +4,4 @@
 //! that why the ticket wins or loses?
 #![warn(missing_docs)]
 pub mod seed;
+pub mod stats;
