@@ -2,5 +2,6 @@
 
 mod oracle;
 mod plain_candle;
+mod stats_oracle;
 mod support;
 mod training;

@@ -1,0 +1,201 @@
+//! Correlation coefficients and their tests: Pearson, Spearman, Kendall's τ-b.
+
+use super::descriptive::{ranks_and_ties, require_variation};
+use super::special::{beta_regularised, normal_upper, student_t_two_sided};
+use super::{Result, StatsError, TestResult, check};
+
+/// Pearson's correlation and its test: under the null `r` follows a beta distribution on (-1, 1) (Student 1908); equals
+/// `scipy.stats.pearsonr`. Two pairs give ±1 with p = 1.
+///
+/// # Errors
+/// Fewer than two pairs, different lengths, a value that is not finite, constant input.
+pub fn pearson(x: &[f64], y: &[f64]) -> Result<TestResult> {
+    check_pairs(x, y, 2)?;
+    let r = pearson_coefficient(x, y)?;
+    if x.len() == 2 {
+        return Ok(TestResult {
+            statistic: r.round(),
+            p_value: 1.0,
+        });
+    }
+    let complement = (1.0 - r.abs()) * (1.0 + r.abs());
+    let p_value = beta_regularised(x.len() as f64 / 2.0 - 1.0, 0.5, complement, r * r);
+    Ok(TestResult {
+        statistic: r,
+        p_value,
+    })
+}
+
+/// Pearson's correlation alone.
+///
+/// # Errors
+/// As [`pearson`].
+pub fn pearson_coefficient(x: &[f64], y: &[f64]) -> Result<f64> {
+    check_pairs(x, y, 2)?;
+    require_variation("x", x)?;
+    require_variation("y", y)?;
+    let centred = |v: &[f64]| -> Vec<f64> {
+        let mean = super::descriptive::mean_unchecked(v);
+        let d: Vec<f64> = v.iter().map(|a| a - mean).collect();
+        // Scaled by the largest deviation first, so that squares neither overflow nor vanish.
+        let scale = d.iter().fold(0.0f64, |m, a| m.max(a.abs()));
+        d.iter().map(|a| a / scale).collect()
+    };
+    let (x, y) = (centred(x), centred(y));
+    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(p, q)| p * q).sum::<f64>();
+    let r = dot(&x, &y) / dot(&x, &x).sqrt() / dot(&y, &y).sqrt();
+    // Values so close that their mean rounds onto all of them: no deviation is left to correlate.
+    if r.is_nan() {
+        Err(StatsError::ZeroVariance { what: "x or y" })
+    } else {
+        Ok(r.clamp(-1.0, 1.0))
+    }
+}
+
+/// Spearman's rank correlation (average ranks) with the t approximation of its p-value; equals `scipy.stats.spearmanr`.
+///
+/// # Errors
+/// Fewer than three pairs (the p-value has no degrees of freedom), different lengths, a value that is not finite, constant
+/// input.
+pub fn spearman(x: &[f64], y: &[f64]) -> Result<TestResult> {
+    check_pairs(x, y, 3)?;
+    let r = spearman_coefficient(x, y)?;
+    let freedom = (x.len() - 2) as f64;
+    let complement = (1.0 + r) * (1.0 - r);
+    let p_value = if complement <= 0.0 {
+        0.0
+    } else {
+        student_t_two_sided(r * (freedom / complement).sqrt(), freedom)
+    };
+    Ok(TestResult {
+        statistic: r,
+        p_value,
+    })
+}
+
+/// Spearman's rank correlation alone.
+///
+/// # Errors
+/// As [`spearman`], but two pairs are enough.
+pub fn spearman_coefficient(x: &[f64], y: &[f64]) -> Result<f64> {
+    check_pairs(x, y, 2)?;
+    require_variation("x", x)?;
+    require_variation("y", y)?;
+    Ok(rank_correlation(&ranks_and_ties(x).0, &ranks_and_ties(y).0))
+}
+
+/// Pearson's correlation of two sets of average ranks of one length, neither constant. Doubled ranks around their doubled
+/// mean are whole numbers, so the sums are exact, and perfect agreement gives exactly 1.
+pub(crate) fn rank_correlation(x: &[f64], y: &[f64]) -> f64 {
+    let middle = x.len() as f64 + 1.0;
+    let (mut xx, mut yy, mut xy) = (0.0, 0.0, 0.0);
+    for (a, b) in x.iter().zip(y) {
+        let (a, b) = (2.0 * a - middle, 2.0 * b - middle);
+        xx += a * a;
+        yy += b * b;
+        xy += a * b;
+    }
+    let r: f64 = if xx == yy {
+        xy / xx
+    } else {
+        xy / xx.sqrt() / yy.sqrt()
+    };
+    r.clamp(-1.0, 1.0)
+}
+
+/// Kendall's τ-b and its test (Kendall 1938, 1945); equals `scipy.stats.kendalltau`: exact without ties for at most 33
+/// pairs (or at most one discordant or concordant pair), the tie-corrected normal approximation otherwise. Time `O(n²)`.
+///
+/// # Errors
+/// Fewer than two pairs, different lengths, a value that is not finite, constant input.
+pub fn kendall_tau_b(x: &[f64], y: &[f64]) -> Result<TestResult> {
+    check_pairs(x, y, 2)?;
+    require_variation("x", x)?;
+    require_variation("y", y)?;
+    let n = x.len();
+    let (mut discordant, mut concordant) = (0u64, 0u64);
+    for i in 0..n {
+        for j in 0..i {
+            if x[i] != x[j] && y[i] != y[j] {
+                if (x[i] < x[j]) == (y[i] < y[j]) {
+                    concordant += 1
+                } else {
+                    discordant += 1
+                }
+            }
+        }
+    }
+    let total = (n * (n - 1) / 2) as u64;
+    let (x_ties, x0, x1) = tie_moments(x);
+    let (y_ties, y0, y1) = tie_moments(y);
+    let excess = concordant as f64 - discordant as f64;
+    let tau =
+        (excess / (total as f64 - x_ties).sqrt() / (total as f64 - y_ties).sqrt()).clamp(-1.0, 1.0);
+    let untied = x_ties == 0.0 && y_ties == 0.0;
+    let fewest = discordant.min(total - discordant);
+    let p_value = if untied && (n <= 33 || fewest <= 1) {
+        kendall_exact_p(n, fewest as usize)
+    } else {
+        let size = n as f64;
+        let m = size * (size - 1.0);
+        let squared = (m * (2.0 * size + 5.0) - x1 - y1) / 18.0
+            + 2.0 * x_ties * y_ties / m
+            + x0 * y0 / (9.0 * m * (size - 2.0));
+        2.0 * normal_upper(excess.abs() / squared.sqrt())
+    };
+    Ok(TestResult {
+        statistic: tau,
+        p_value: p_value.min(1.0),
+    })
+}
+
+/// Over groups of `t` ties: pairs `Σ t(t-1)/2`, `Σ t(t-1)(t-2)`, `Σ t(t-1)(2t+5)`.
+fn tie_moments(values: &[f64]) -> (f64, f64, f64) {
+    ranks_and_ties(values)
+        .1
+        .iter()
+        .map(|&t| t as f64)
+        .fold((0.0, 0.0, 0.0), |(a, b, c), t| {
+            let pairs = t * (t - 1.0);
+            (
+                a + pairs / 2.0,
+                b + pairs * (t - 2.0),
+                c + pairs * (2.0 * t + 5.0),
+            )
+        })
+}
+
+/// Two-sided p of at most `inversions` discordant (or concordant) pairs among `n` untied ones: permutations counted by
+/// inversions (Kendall 1970, Rank Correlation Methods, §5.2), as probabilities to stay in range.
+fn kendall_exact_p(n: usize, inversions: usize) -> f64 {
+    if 4 * inversions >= n * (n - 1) {
+        return 1.0;
+    }
+    let mut probability = vec![0.0; inversions + 1];
+    probability[0] = 1.0;
+    for size in 2..=n {
+        // Element `size` adds 0..size inversions, each with probability 1/size: a running sum over a window of `size`.
+        let previous = probability.clone();
+        let mut window = 0.0;
+        for (k, p) in probability.iter_mut().enumerate() {
+            window += previous[k];
+            if k >= size {
+                window -= previous[k - size];
+            }
+            *p = window / size as f64;
+        }
+    }
+    2.0 * probability.iter().sum::<f64>()
+}
+
+fn check_pairs(x: &[f64], y: &[f64], needed: usize) -> Result<()> {
+    if x.len() != y.len() {
+        return Err(StatsError::LengthMismatch {
+            what: "x and y",
+            left: x.len(),
+            right: y.len(),
+        });
+    }
+    check("x", x, needed)?;
+    check("y", y, needed)
+}

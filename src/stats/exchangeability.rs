@@ -1,0 +1,143 @@
+//! The TCAV score's valid test: is the concept set exchangeable with the random sets? (DESIGN 1.5)
+//!
+//! The concept set and `N` random sets of the same size are one family of `N + 1` members. If the concept means nothing,
+//! its set is one more random set, and every member is equally likely to have the largest statistic; so
+//! `p = (1 + #{random >= concept}) / (N + 1)` holds its level whatever the dependence between scores that share a set
+//! (Barnard 1963; Davison & Hinkley 1997, §4.3). Every member is treated alike: it meets as many partners as any other, by a
+//! design that is drawn without looking at the scores.
+
+use super::{Result, StatsError};
+use crate::seed::stream;
+use rand::seq::SliceRandom;
+use serde::Serialize;
+
+/// Statistics closer than this count as tied, which counts against the concept: scores are shares of images, so real
+/// differences are far larger.
+const TIE: f64 = 1e-12;
+
+/// The pairs of members for which a CAV is fitted. Member 0 is the concept set, members `1..=N` the random sets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Design {
+    members: usize,
+    partners: usize,
+    pairs: Vec<(usize, usize)>,
+}
+
+impl Design {
+    /// Every pair of the `members = N + 1` sets: `N (N + 1) / 2` CAVs.
+    ///
+    /// # Errors
+    /// Fewer than three members (a concept and two random sets).
+    pub fn all_pairs(members: usize) -> Result<Self> {
+        check_members(members)?;
+        let pairs = (0..members).flat_map(|i| (i + 1..members).map(move |j| (i, j))).collect();
+        Ok(Design { members, partners: members - 1, pairs })
+    }
+
+    /// A regular design in which every member meets `partners` others: a circulant graph (member `k` meets its neighbours
+    /// at distances `1..=partners / 2` on a circle) on labels shuffled by the stream `(seed, name, 0)`. It fits
+    /// `members · partners / 2` CAVs, so that `N` can be in the hundreds.
+    ///
+    /// # Errors
+    /// Fewer than three members, no partners, as many partners as members, or an odd number of both.
+    pub fn regular(members: usize, partners: usize, seed: u64, name: &str) -> Result<Self> {
+        check_members(members)?;
+        if partners == 0 || partners >= members {
+            return Err(StatsError::OutOfRange { what: "partners", value: partners as f64, range: "[1, members)" });
+        }
+        if partners % 2 == 1 && members % 2 == 1 {
+            return Err(StatsError::Undefined { what: "partners: no design gives an odd number to an odd number of members" });
+        }
+        let mut label: Vec<usize> = (0..members).collect();
+        label.shuffle(&mut stream(seed, name, 0));
+        let pair = |i: usize, distance: usize| {
+            let (a, b) = (label[i], label[(i + distance) % members]);
+            (a.min(b), a.max(b))
+        };
+        let mut pairs: Vec<_> = (1..=partners / 2).flat_map(|d| (0..members).map(move |i| (i, d))).map(|(i, d)| pair(i, d)).collect();
+        if partners % 2 == 1 {
+            pairs.extend((0..members / 2).map(|i| pair(i, members / 2)));
+        }
+        pairs.sort_unstable();
+        Ok(Design { members, partners, pairs })
+    }
+
+    /// Number of members, `N + 1`.
+    pub fn members(&self) -> usize {
+        self.members
+    }
+
+    /// Number of partners that every member meets.
+    pub fn partners(&self) -> usize {
+        self.partners
+    }
+
+    /// The pairs `(i, j)` with `i < j`, sorted: fit one CAV for each, with `i` as the positive set.
+    pub fn pairs(&self) -> &[(usize, usize)] {
+        &self.pairs
+    }
+}
+
+/// The score of one pair.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct PairScore {
+    /// Share of class images with positive sensitivity to the CAV of the pair's first member against its second.
+    pub score: f64,
+    /// Share of class images with a sensitivity of exactly zero.
+    pub ties: f64,
+}
+
+/// Result of the exchangeability test.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Exchangeability {
+    /// The concept's mean score against its partners.
+    pub mean_score: f64,
+    /// The concept's statistic, `|mean score - 1/2|`.
+    pub statistic: f64,
+    /// `(1 + #{random >= concept}) / (N + 1)`.
+    pub p_value: f64,
+    /// Smallest p-value that this many sets can give.
+    pub smallest_p: f64,
+    /// Mean score of every member against its partners; the concept's comes first, the rest are the random baseline.
+    pub member_scores: Vec<f64>,
+}
+
+/// Tests the concept's mean score against those of the random sets; `scores` in the order of [`Design::pairs`].
+///
+/// Swapping the sets of a pair turns the CAV round, and the score into `1 - score - ties`, so each pair is fitted once and
+/// counts for both of its members. Ties between members count against the concept.
+///
+/// # Errors
+/// Another number of scores than pairs; a score or share of ties that is not finite or with `score + ties` outside `[0, 1]`.
+pub fn exchangeability_test(design: &Design, scores: &[PairScore]) -> Result<Exchangeability> {
+    if scores.len() != design.pairs.len() {
+        return Err(StatsError::LengthMismatch { what: "scores and pairs", left: scores.len(), right: design.pairs.len() });
+    }
+    let mut sums = vec![0.0; design.members];
+    for (&(i, j), pair) in design.pairs.iter().zip(scores) {
+        for value in [pair.score, pair.ties, pair.score + pair.ties] {
+            if !(0.0..=1.0 + 1e-9).contains(&value) {
+                return Err(StatsError::OutOfRange { what: "score and ties", value, range: "[0, 1]" });
+            }
+        }
+        sums[i] += pair.score;
+        sums[j] += 1.0 - pair.score - pair.ties;
+    }
+    let member_scores: Vec<f64> = sums.iter().map(|s| s / design.partners as f64).collect();
+    let statistics: Vec<f64> = member_scores.iter().map(|s| (s - 0.5).abs()).collect();
+    let reached = statistics[1..].iter().filter(|s| **s >= statistics[0] - TIE).count();
+    Ok(Exchangeability {
+        mean_score: member_scores[0],
+        statistic: statistics[0],
+        p_value: (1 + reached) as f64 / design.members as f64,
+        smallest_p: 1.0 / design.members as f64,
+        member_scores,
+    })
+}
+
+fn check_members(members: usize) -> Result<()> {
+    if members < 3 {
+        return Err(StatsError::TooFew { what: "members (concept and random sets)", needed: 3, got: members });
+    }
+    Ok(())
+}

@@ -1,0 +1,112 @@
+//! Intervals of proportions, and of the difference of two paired proportions.
+
+use super::special::{beta_quantile, bisect, normal_quantile};
+use super::{Interval, Result, StatsError, check_open_unit};
+
+/// Wilson's score interval of `successes` in `trials` (Wilson 1927; Brown, Cai & DasGupta 2001); equals statsmodels'
+/// `proportion_confint(method="wilson")`.
+///
+/// # Errors
+/// No trials, more successes than trials, confidence outside (0, 1).
+pub fn wilson(successes: usize, trials: usize, confidence: f64) -> Result<Interval> {
+    check_counts(successes, trials, confidence)?;
+    let n = trials as f64;
+    let share = successes as f64 / n;
+    let z = normal_quantile(0.5 + confidence / 2.0);
+    let square = z * z;
+    let scale = 1.0 + square / n;
+    let centre = (share + square / (2.0 * n)) / scale;
+    let reach = z * (share * (1.0 - share) / n + square / (4.0 * n * n)).sqrt() / scale;
+    // The ends are exactly 0 and 1 at the extremes; rounding would leave 1e-17.
+    let low = if successes == 0 {
+        0.0
+    } else {
+        (centre - reach).max(0.0)
+    };
+    let high = if successes == trials {
+        1.0
+    } else {
+        (centre + reach).min(1.0)
+    };
+    Ok(Interval { low, high })
+}
+
+/// Clopper and Pearson's exact interval (1934): quantiles of beta distributions; equals statsmodels'
+/// `proportion_confint(method="beta")`.
+///
+/// # Errors
+/// As [`wilson`].
+pub fn clopper_pearson(successes: usize, trials: usize, confidence: f64) -> Result<Interval> {
+    check_counts(successes, trials, confidence)?;
+    let tail = (1.0 - confidence) / 2.0;
+    let (k, rest) = (successes as f64, (trials - successes) as f64);
+    let low = if successes == 0 {
+        0.0
+    } else {
+        beta_quantile(tail, k, rest + 1.0)
+    };
+    let high = if successes == trials {
+        1.0
+    } else {
+        beta_quantile(1.0 - tail, k + 1.0, rest)
+    };
+    Ok(Interval { low, high })
+}
+
+/// Tango's score interval of the difference of two accuracies on the same images (Tango 1998, Statistics in Medicine
+/// 17:891): `(first_only - second_only) / images`, where `first_only` counts images that only the first network gets
+/// right. It inverts the score test, so it stays valid with few or no discordant images, which is the usual case in a
+/// non-inferiority comparison.
+///
+/// # Errors
+/// No images, more discordant images than images, confidence outside (0, 1).
+pub fn paired_accuracy_difference(
+    first_only: usize,
+    second_only: usize,
+    images: usize,
+    confidence: f64,
+) -> Result<Interval> {
+    check_counts(first_only + second_only, images, confidence)?;
+    let (b, c, n) = (first_only as f64, second_only as f64, images as f64);
+    let estimate = (b - c) / n;
+    let z = normal_quantile(0.5 + confidence / 2.0);
+    // |score| at the difference `delta`; it grows from 0 at the estimate to the ends.
+    let rejected = |delta: f64| {
+        let linear = -b - c + (2.0 * n - b + c) * delta;
+        let constant = -c * delta * (1.0 - delta);
+        // The nuisance probability q21 under the restriction: the larger root of 2n q² + linear·q + constant.
+        let q = ((linear * linear - 8.0 * n * constant).max(0.0).sqrt() - linear) / (4.0 * n);
+        let squared = n * (2.0 * q + delta * (1.0 - delta));
+        (b - c - n * delta).powi(2) > z * z * squared.max(0.0)
+    };
+    let high = if estimate >= 1.0 {
+        1.0
+    } else {
+        bisect(estimate, 1.0, rejected)
+    };
+    let low = if estimate <= -1.0 {
+        -1.0
+    } else {
+        -bisect(-estimate, 1.0, |d| rejected(-d))
+    };
+    Ok(Interval { low, high })
+}
+
+fn check_counts(successes: usize, trials: usize, confidence: f64) -> Result<()> {
+    check_open_unit("confidence", confidence)?;
+    if trials == 0 {
+        return Err(StatsError::TooFew {
+            what: "trials",
+            needed: 1,
+            got: 0,
+        });
+    }
+    if successes > trials {
+        return Err(StatsError::OutOfRange {
+            what: "successes",
+            value: successes as f64,
+            range: "[0, trials]",
+        });
+    }
+    Ok(())
+}

@@ -1,0 +1,64 @@
+//! What a plan can reach: the smallest p-value of a test after adjustment, and the sets or permutations a level needs.
+
+use super::multiplicity::{Adjustment, adjust, harmonic};
+use super::{Result, StatsError, check_open_unit};
+use serde::Serialize;
+
+/// How many random sets (or permutations) a level needs after adjustment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Needed {
+    /// So that a single hypothesis can be significant, whatever the others do.
+    pub for_one_finding: usize,
+    /// So that anything can be significant at all, if every hypothesis of the family reaches its smallest p-value. The same
+    /// number except for step-up adjustments (Benjamini–Hochberg, Benjamini–Yekutieli). A plan below it is hopeless.
+    pub for_any_finding: usize,
+}
+
+/// Random sets `N` that the exchangeability test needs: its smallest p-value is `1 / (N + 1)`.
+///
+/// # Errors
+/// `alpha` outside (0, 1), or an empty family.
+///
+/// ```
+/// use ticketlens::stats::{multiplicity::Adjustment, power::sets_needed};
+/// assert_eq!(sets_needed(0.05, 1, Adjustment::default())?.for_one_finding, 19);
+/// let ten = sets_needed(0.05, 10, Adjustment::BenjaminiHochberg)?;
+/// assert_eq!((ten.for_one_finding, ten.for_any_finding), (199, 19));
+/// # Ok::<(), ticketlens::stats::StatsError>(())
+/// ```
+pub fn sets_needed(alpha: f64, family_size: usize, adjustment: Adjustment) -> Result<Needed> {
+    check_open_unit("alpha", alpha)?;
+    if family_size == 0 {
+        return Err(StatsError::TooFew { what: "family of hypotheses", needed: 1, got: 0 });
+    }
+    let penalty = if adjustment == Adjustment::BenjaminiYekutieli { harmonic(family_size) } else { 1.0 };
+    let step_up = matches!(adjustment, Adjustment::BenjaminiHochberg | Adjustment::BenjaminiYekutieli);
+    let least = |factor: f64| {
+        // From just below the quotient upward with the test's own arithmetic, so that rounding cannot cost a set.
+        let start = ((factor / alpha).floor() as usize).saturating_sub(2).max(1);
+        (start..).find(|&n| factor / (n + 1) as f64 <= alpha).expect("1/(n+1) falls below any positive level")
+    };
+    let one = least(family_size as f64 * penalty);
+    Ok(Needed { for_one_finding: one, for_any_finding: if step_up { least(penalty) } else { one } })
+}
+
+/// Permutations `B` that a permutation test needs: its smallest p-value is `1 / (B + 1)`.
+///
+/// # Errors
+/// As [`sets_needed`].
+pub fn permutations_needed(alpha: f64, family_size: usize, adjustment: Adjustment) -> Result<Needed> {
+    sets_needed(alpha, family_size, adjustment)
+}
+
+/// The adjusted value of `p_value` if it stands alone: the `family_size - 1` other p-values are 1.
+///
+/// # Errors
+/// An empty family, or `p_value` outside `[0, 1]`.
+pub fn adjusted_alone(p_value: f64, family_size: usize, adjustment: Adjustment) -> Result<f64> {
+    if family_size == 0 {
+        return Err(StatsError::TooFew { what: "family of hypotheses", needed: 1, got: 0 });
+    }
+    let mut family = vec![1.0; family_size];
+    family[0] = p_value;
+    Ok(adjust(&family, adjustment)?[0])
+}
