@@ -13,4 +13,5 @@ pub mod nn;
 pub mod progress;
 pub mod prune;
 pub mod seed;
+pub mod stats;
 pub mod train;

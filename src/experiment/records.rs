@@ -1,0 +1,331 @@
+//! What a run records: plain data with a format version, and nothing that depends on where or when it was computed.
+//!
+//! [`RoundRecord`] is written by the round itself (`round.json`, its commit marker). [`StudyRecord`] (`metrics.json`) is derived
+//! from all round records: adjusted p-values, drift, floor, calls and verdicts.
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::Stage;
+use crate::prune::LayerDensity;
+
+/// Version of [`RoundRecord`] and [`StudyRecord`]; readers refuse another.
+pub const FORMAT: u32 = 1;
+
+/// A confidence interval.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Range {
+    /// Lower end.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
+}
+
+/// Which network: arm, replicate and round. Round 0 of the lottery arm is the dense network.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct RoundId {
+    /// `lottery`, `random_mask` or `reinit`.
+    pub arm: String,
+    /// Index of the replicate.
+    pub replicate: usize,
+    /// Round.
+    pub round: usize,
+}
+
+/// One trained network and its explanations.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RoundRecord {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// Which network.
+    #[serde(flatten)]
+    pub id: RoundId,
+    /// Digest of the weights.
+    pub weights: String,
+    /// Share of prunable weights kept.
+    pub density: f64,
+    /// Prunable weights kept.
+    pub kept: usize,
+    /// Prunable weights in all.
+    pub total: usize,
+    /// Density of each layer.
+    pub layers: Vec<LayerDensity>,
+    /// Mean training loss of each epoch, in nats.
+    pub epoch_loss: Vec<f64>,
+    /// Share of validation images classified correctly.
+    pub validation_accuracy: f64,
+    /// Share of test images classified correctly.
+    pub test_accuracy: f64,
+    /// For each test image in order, `1` where it is classified correctly, else `0`.
+    pub test_correct: String,
+    /// Grad-CAM at each stage; the maps stand in `explain/maps.safetensors` under the stage's name, `(N, h, w)`.
+    pub grad_cam: Vec<CamRecord>,
+    /// TCAV: stage × class × concept.
+    pub tcav: Vec<TcavRecord>,
+    /// Wall-clock seconds of training and of explaining; for people, never compared.
+    pub seconds: Seconds,
+}
+
+/// How long parts of a round took.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Seconds {
+    /// Training.
+    pub train: f64,
+    /// Evaluation and explanations.
+    pub explain: f64,
+}
+
+/// Grad-CAM of the true class on the run's fixed test images, at one stage.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CamRecord {
+    /// Stage.
+    pub stage: Stage,
+    /// Height and width of the raw maps.
+    pub size: [usize; 2],
+    /// For each image, the class that was predicted.
+    pub predicted: Vec<usize>,
+    /// For each image, whether its map is zero everywhere.
+    pub degenerate: Vec<bool>,
+}
+
+/// One concept for one class at one stage.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TcavRecord {
+    /// Stage.
+    pub stage: Stage,
+    /// Class index.
+    pub class: usize,
+    /// Concept name.
+    pub concept: String,
+    /// Mean TCAV score against the random sets, in [0, 1].
+    pub score: f64,
+    /// Bootstrap interval of the score over class images.
+    pub score_interval: Option<Range>,
+    /// Exchangeability p-value of the score.
+    pub score_p: f64,
+    /// Legacy Welch t-test of concept scores against random scores; not calibrated. Absent where undefined.
+    pub legacy_welch_p: Option<f64>,
+    /// Concept effect Δ, in logits.
+    pub effect: f64,
+    /// Δ over the pooled standard deviation; absent where nothing varies.
+    pub effect_standardised: Option<f64>,
+    /// Bootstrap interval of the standardised effect over concept and random images.
+    pub effect_interval: Option<Range>,
+    /// Label-permutation p-value of the effect.
+    pub effect_p: f64,
+    /// Mean held-out accuracy of the concept's CAVs.
+    pub heldout_accuracy: f64,
+    /// Whether that accuracy is above chance; if not, the concept is reported but never interpreted.
+    pub decodable: bool,
+}
+
+/// One image of the fixed Grad-CAM set, for showing it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ShownImage {
+    /// Index in the data set.
+    pub index: usize,
+    /// Class.
+    pub class: usize,
+    /// Class as given (the digit).
+    pub fine: String,
+}
+
+/// What one run is about, once for all rounds (`manifest.json`).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// Version of this program.
+    pub version: String,
+    /// Digest of the plan.
+    pub plan: String,
+    /// Digest of the data.
+    pub data: String,
+    /// `cpu` or `cuda:0`.
+    pub device: String,
+    /// Worker threads.
+    pub threads: usize,
+    /// Vector instructions in use.
+    pub cpu_features: Vec<String>,
+    /// Name of the network, such as `ResNet-18`.
+    pub network: String,
+    /// Channels, height, width of an image.
+    pub image_shape: [usize; 3],
+    /// Names of the classes.
+    pub classes: Vec<String>,
+    /// Names of the concepts.
+    pub concepts: Vec<String>,
+    /// Number of training, validation and test images.
+    pub images: [usize; 3],
+    /// The fixed Grad-CAM images; their pixels stand in `images.safetensors` under `pixels`, `(N, C, H, W)` u8.
+    pub cam_images: Vec<ShownImage>,
+}
+
+/// Everything that follows from the round records (`metrics.json`).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StudyRecord {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// The noise floor: the measures between dense networks of different replicates.
+    pub floor: Floor,
+    /// One row for each network, sorted by arm, replicate, round.
+    pub rounds: Vec<RoundSummary>,
+    /// One row for each arm and round over all replicates: the per-round call.
+    pub calls: Vec<RoundCall>,
+    /// Hypothesis A: pruning keeps the explanations, and so LTH finds winning tickets.
+    pub hypothesis_a: Verdict,
+    /// Hypothesis B: pruning changes them, and so it does not.
+    pub hypothesis_b: Verdict,
+    /// Association of drift and accuracy loss over rounds.
+    pub association: Option<Association>,
+    /// Things a reader should know.
+    pub warnings: Vec<String>,
+}
+
+/// Drift between two networks on the same images.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Drift {
+    /// `1 − ρ`, mean Spearman correlation of raw maps over images that both classify correctly.
+    pub spearman: Option<f64>,
+    /// `1 − IoU` of the top 20 % of positions, mean over the same images.
+    pub iou: Option<f64>,
+    /// `1 − ρ` over all images.
+    pub spearman_all: Option<f64>,
+    /// Images that both classify correctly and whose maps both say something.
+    pub images: usize,
+    /// Images whose map is degenerate in either network.
+    pub degenerate: usize,
+    /// Root mean square difference of the profiles of standardised effects.
+    pub profile: Option<f64>,
+    /// `1 − ρ` of those profiles.
+    pub profile_rank: Option<f64>,
+    /// Root mean square difference of the profiles of TCAV scores.
+    pub score_profile: Option<f64>,
+    /// Concepts whose effect's significance or sign changed, as `class/concept`.
+    pub flipped: Vec<String>,
+}
+
+/// The noise floor.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Floor {
+    /// Drift of each pair of dense replicates.
+    pub pairs: Vec<FloorPair>,
+    /// Mean Spearman drift of the pairs.
+    pub spearman: Option<f64>,
+    /// Mean IoU drift of the pairs.
+    pub iou: Option<f64>,
+    /// Mean profile drift of the pairs.
+    pub profile: Option<f64>,
+}
+
+/// Drift between the dense networks of two replicates.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FloorPair {
+    /// One replicate.
+    pub first: usize,
+    /// Another.
+    pub second: usize,
+    /// Their drift.
+    pub drift: Drift,
+}
+
+/// One network beside the dense network of its replicate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RoundSummary {
+    /// Which network.
+    #[serde(flatten)]
+    pub id: RoundId,
+    /// Share of prunable weights kept.
+    pub density: f64,
+    /// Share of test images classified correctly.
+    pub test_accuracy: f64,
+    /// Drift against the dense network of the same replicate.
+    pub drift: Drift,
+    /// Spearman drift over the floor's.
+    pub drift_in_floors: Option<f64>,
+    /// Adjusted p-values, in the order of the round's TCAV records.
+    pub adjusted: Vec<Adjusted>,
+    /// Decodable concepts (class × concept at the first stage) whose effect is significant after adjustment.
+    pub significant: usize,
+}
+
+/// Adjusted p-values of one TCAV record.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Adjusted {
+    /// Of the effect.
+    pub effect_p: f64,
+    /// Of the score.
+    pub score_p: f64,
+}
+
+/// What one round says (DESIGN 1.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Call {
+    /// Matching and preserved.
+    A,
+    /// Neither matching nor preserved.
+    B,
+    /// Matching, not preserved.
+    DriftedWinner,
+    /// Preserved, not matching.
+    FaithfulLoser,
+    /// An interval straddles its margin.
+    Inconclusive,
+    /// The dense network itself.
+    Dense,
+}
+
+/// The call of one arm and round over all replicates.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RoundCall {
+    /// Arm.
+    pub arm: String,
+    /// Round.
+    pub round: usize,
+    /// Mean density.
+    pub density: f64,
+    /// Mean test accuracy.
+    pub test_accuracy: f64,
+    /// Mean accuracy difference to dense (this − dense) and its interval over replicates and images.
+    pub accuracy_difference: f64,
+    /// Interval of the difference.
+    pub accuracy_interval: Option<Range>,
+    /// Mean drift in floor units.
+    pub drift_in_floors: Option<f64>,
+    /// Interval of the drift in floor units, over replicates and images.
+    pub drift_interval: Option<Range>,
+    /// The call.
+    pub call: Call,
+    /// Why, in words.
+    pub reason: String,
+}
+
+/// How a hypothesis fared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// The evidence is for it.
+    Supported,
+    /// The evidence is against it.
+    Refuted,
+    /// The evidence does not decide.
+    Inconclusive,
+}
+
+/// The verdict on one hypothesis.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// How it fared.
+    pub outcome: Outcome,
+    /// Why, in one or two sentences with the numbers.
+    pub reason: String,
+}
+
+/// Rank correlation of drift and accuracy loss over rounds, replicate as the unit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Association {
+    /// Mean Spearman correlation within replicates.
+    pub spearman: f64,
+    /// Permutation p-value.
+    pub p_value: f64,
+}
