@@ -7,3 +7,5 @@ pub mod layout;
 pub mod norm;
 pub mod optim;
 pub mod pool;
+mod scratch;
+mod simd;

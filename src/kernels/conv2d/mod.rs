@@ -1,6 +1,17 @@
 //! 2-D convolution (cross-correlation, as in PyTorch): forward, gradient of the input, gradient of the weight.
 
+mod correlate;
+mod geometry;
+mod panel;
+mod pattern;
+#[cfg(test)]
 mod reference;
+mod tiles;
+mod weight;
+
+use crate::kernels::simd::Path;
+use geometry::{Direction, Problem};
+pub use pattern::Pattern;
 
 /// Geometry of a square-kernel convolution, `(I, H, W, N)` to `(O, H', W', N)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,50 +85,6 @@ impl Conv2dShape {
     }
 }
 
-/// The positions of a weight `(O, I, k, k)` that a mask keeps, as a compressed index.
-#[derive(Clone, Debug)]
-pub struct Pattern {
-    out_channels: usize,
-    in_channels: usize,
-    kernel: usize,
-    mask: Vec<u8>,
-    kept: usize,
-}
-
-impl Pattern {
-    /// Indexes the non-zero bytes of `mask`, `(O, I, k, k)`.
-    #[must_use]
-    pub fn new(mask: &[u8], out_channels: usize, in_channels: usize, kernel: usize) -> Self {
-        assert_eq!(
-            mask.len(),
-            out_channels * in_channels * kernel * kernel,
-            "pattern: mask length"
-        );
-        let kept = mask.iter().filter(|&&bit| bit != 0).count();
-        Self {
-            out_channels,
-            in_channels,
-            kernel,
-            mask: mask.to_vec(),
-            kept,
-        }
-    }
-    /// Share of the positions kept; 0 for a weight without positions.
-    #[must_use]
-    pub fn density(&self) -> f64 {
-        if self.mask.is_empty() {
-            0.0
-        } else {
-            self.kept as f64 / self.mask.len() as f64
-        }
-    }
-    /// Number of positions kept.
-    #[must_use]
-    pub fn kept(&self) -> usize {
-        self.kept
-    }
-}
-
 /// Which kernel computes a masked convolution; the result is the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Algorithm {
@@ -163,12 +130,15 @@ pub fn forward(
         shape.output_len(),
         "conv2d forward: output length"
     );
-    reference::forward(
+    correlate(
+        Path::detect(),
         shape,
+        Direction::Forward,
         weight,
-        pattern.map(|pattern| &pattern.mask[..]),
+        pattern,
         input,
         output,
+        false,
     );
 }
 
@@ -197,10 +167,12 @@ pub fn grad_input(
         shape.input_len(),
         "conv2d grad_input: grad_input length"
     );
-    reference::grad_input(
+    correlate(
+        Path::detect(),
         shape,
+        Direction::Backward,
         weight,
-        pattern.map(|pattern| &pattern.mask[..]),
+        pattern,
         grad_output,
         grad_input,
         accumulate,
@@ -231,11 +203,73 @@ pub fn grad_weight(
         shape.weight_len(),
         "conv2d grad_weight: grad_weight length"
     );
-    reference::grad_weight(
+    weight_gradient(
+        Path::detect(),
         shape,
-        pattern.map(|pattern| &pattern.mask[..]),
+        pattern,
         input,
         grad_output,
         grad_weight,
     );
 }
+
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the parts of one product, and how to compute it"
+)]
+fn correlate(
+    path: Path,
+    shape: &Conv2dShape,
+    direction: Direction,
+    weight: &[f32],
+    pattern: Option<&Pattern>,
+    source: &[f32],
+    destination: &mut [f32],
+    accumulate: bool,
+) {
+    if source.is_empty() || destination.is_empty() {
+        if !accumulate {
+            destination.fill(0.0);
+        }
+        return;
+    }
+    let (kernels, problem) = (tiles::kernels(path), Problem::new(shape, direction));
+    match pattern {
+        None => correlate::dense(kernels, &problem, weight, source, destination, accumulate),
+        Some(pattern) => correlate::sparse(
+            kernels,
+            &problem,
+            weight,
+            pattern,
+            source,
+            destination,
+            accumulate,
+        ),
+    }
+}
+
+fn weight_gradient(
+    path: Path,
+    shape: &Conv2dShape,
+    pattern: Option<&Pattern>,
+    input: &[f32],
+    grad_output: &[f32],
+    grad_weight: &mut [f32],
+) {
+    if input.is_empty() || grad_output.is_empty() {
+        return grad_weight.fill(0.0);
+    }
+    let (kernels, problem) = (
+        tiles::kernels(path),
+        Problem::new(shape, Direction::Forward),
+    );
+    match pattern {
+        None => weight::dense(kernels, &problem, input, grad_output, grad_weight),
+        Some(pattern) => {
+            weight::sparse(kernels, &problem, pattern, input, grad_output, grad_weight)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,410 @@
+//! How destination positions, kernel taps and packed source values line up.
+//!
+//! Forward and grad-input are one operation: every destination value is a sum over taps and source channels. A piece of
+//! the source ("panel") is packed as `[channel][row][column][batch block]`; a run of destination values ("segment") then
+//! reads, for each tap, one run of the panel at a fixed distance `relative[tap]` from the segment's base.
+
+use super::Conv2dShape;
+use crate::kernels::simd::LANES;
+
+/// Which way the taps connect the two maps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Direction {
+    /// destination = output, source = input
+    Forward,
+    /// destination = input, source = output
+    Backward,
+}
+
+/// A convolution seen from its destination.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Problem {
+    pub direction: Direction,
+    pub batch: usize,
+    pub source_channels: usize,
+    pub source_height: usize,
+    pub source_width: usize,
+    pub destination_channels: usize,
+    pub destination_height: usize,
+    pub destination_width: usize,
+    pub kernel: usize,
+    pub stride: usize,
+    pub padding: usize,
+}
+
+impl Problem {
+    pub(super) fn new(shape: &Conv2dShape, direction: Direction) -> Self {
+        let mut shape = *shape;
+        // A pointwise convolution sees no positions: the whole plane is one long batch.
+        if shape.kernel == 1 && shape.stride == 1 && shape.padding == 0 {
+            shape.batch *= shape.in_height * shape.in_width;
+            (shape.in_height, shape.in_width) = (1, 1);
+        }
+        let input = (shape.in_channels, shape.in_height, shape.in_width);
+        let output = (shape.out_channels, shape.out_height(), shape.out_width());
+        let (source, destination) = match direction {
+            Direction::Forward => (input, output),
+            Direction::Backward => (output, input),
+        };
+        Self {
+            direction,
+            batch: shape.batch,
+            source_channels: source.0,
+            source_height: source.1,
+            source_width: source.2,
+            destination_channels: destination.0,
+            destination_height: destination.1,
+            destination_width: destination.2,
+            kernel: shape.kernel,
+            stride: shape.stride,
+            padding: shape.padding,
+        }
+    }
+
+    /// The source coordinate that `tap` joins to `destination`, possibly outside the map.
+    fn source(&self, destination: usize, tap: usize) -> Option<isize> {
+        let (destination, tap) = (destination as isize, tap as isize);
+        let (stride, padding) = (self.stride as isize, self.padding as isize);
+        match self.direction {
+            Direction::Forward => Some(destination * stride + tap - padding),
+            Direction::Backward => {
+                let distance = destination + padding - tap;
+                (distance.rem_euclid(stride) == 0).then(|| distance.div_euclid(stride))
+            }
+        }
+    }
+}
+
+/// One axis of a packed panel.
+#[derive(Debug)]
+pub(super) struct Axis {
+    /// panel index → source coordinate; `None` is a line of zeros
+    pub lines: Vec<Option<usize>>,
+    /// per destination coordinate of the block: panel index that a tap with `relative == 0` would read
+    pub base: Vec<isize>,
+    /// per destination coordinate: the taps that read inside the panel, as a range of positions in `taps`
+    pub valid: Vec<(usize, usize)>,
+    /// kernel taps, ordered so that the valid ones of each destination are neighbours
+    pub taps: Vec<usize>,
+    /// per position in `taps`: distance in panel lines
+    pub relative: Vec<isize>,
+}
+
+impl Axis {
+    /// `halo`: lines of zeros stand for coordinates outside the source, so every tap is valid. `runs`: all destinations
+    /// are read as one run from the first one's base, so lines are grouped by stride phase.
+    pub(super) fn new(
+        problem: &Problem,
+        destinations: std::ops::Range<usize>,
+        length: usize,
+        halo: bool,
+        runs: bool,
+    ) -> Self {
+        let (kernel, stride) = (problem.kernel, problem.stride);
+        let mut taps: Vec<usize> = (0..kernel).collect();
+        if problem.direction == Direction::Backward {
+            taps.sort_by_key(|tap| (tap % stride, tap / stride));
+        }
+        let inside = |coordinate: isize| coordinate >= 0 && (coordinate as usize) < length;
+        let mut coordinates: Vec<isize> = destinations
+            .clone()
+            .flat_map(|destination| {
+                taps.iter()
+                    .filter_map(move |&tap| problem.source(destination, tap))
+            })
+            .filter(|&coordinate| halo || inside(coordinate))
+            .collect();
+        let phase = |coordinate: isize| match problem.direction {
+            Direction::Forward if runs => {
+                (coordinate + problem.padding as isize).rem_euclid(stride as isize)
+            }
+            _ => 0,
+        };
+        coordinates.sort_by_key(|&coordinate| (phase(coordinate), coordinate));
+        coordinates.dedup();
+        let find = |coordinate: isize| {
+            coordinates
+                .binary_search_by_key(&(phase(coordinate), coordinate), |&at| (phase(at), at))
+                .map(|at| at as isize)
+                .ok()
+        };
+        let first = destinations.start;
+        let relative: Vec<isize> = taps
+            .iter()
+            .map(|&tap| match problem.direction {
+                Direction::Forward if runs => {
+                    let line = |tap| problem.source(first, tap).and_then(find).unwrap_or(0);
+                    line(tap) - line(0)
+                }
+                Direction::Forward => tap as isize,
+                Direction::Backward => -((tap / stride) as isize),
+            })
+            .collect();
+        let (mut base, mut valid) = (Vec::new(), Vec::new());
+        for destination in destinations {
+            let line = |position: usize| {
+                problem
+                    .source(destination, taps[position])
+                    .and_then(|coordinate| find(coordinate).map(|line| line - relative[position]))
+            };
+            let start = (0..kernel).find(|&position| line(position).is_some());
+            let end = (0..kernel).rfind(|&position| line(position).is_some());
+            let (start, end) = (start.unwrap_or(0), end.map_or(0, |end| end + 1));
+            base.push(if start < end {
+                line(start).unwrap_or(0)
+            } else {
+                0
+            });
+            valid.push((start, end));
+        }
+        let lines = coordinates
+            .into_iter()
+            .map(|coordinate| inside(coordinate).then_some(coordinate as usize))
+            .collect();
+        Self {
+            lines,
+            base,
+            valid,
+            taps,
+            relative,
+        }
+    }
+}
+
+/// A run of destination values that share their valid taps.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Segment {
+    /// where a tap with distance 0 reads in the panel, in floats
+    pub panel: isize,
+    /// where the run starts in the destination plane of a channel, in floats, before the batch offset
+    pub destination: usize,
+    /// the valid taps: a range of [`RowBlock::ranges`]
+    pub ranges: (usize, usize),
+}
+
+/// Some destination rows and what they read.
+#[derive(Debug)]
+pub(super) struct RowBlock {
+    pub rows: Axis,
+    pub segments: Vec<Segment>,
+    /// ranges of tap groups
+    pub ranges: Vec<(usize, usize)>,
+    /// floats between two channels of the panel
+    pub channel_stride: usize,
+    /// floats of the panel that vectors may touch
+    pub panel_len: usize,
+}
+
+/// The tiling of a problem: shared by all threads of a call.
+#[derive(Debug)]
+pub(super) struct Tiling {
+    /// whole rows are one segment (else every position is)
+    pub flat: bool,
+    /// values of the batch in a block
+    pub block: usize,
+    /// floats a block takes in a panel
+    pub pitch: usize,
+    /// vectors in a segment
+    pub vectors: usize,
+    pub columns: Axis,
+    pub row_blocks: Vec<RowBlock>,
+    /// per tap group: kernel tap `row·k + column`
+    pub group_tap: Vec<usize>,
+    /// per tap group: distance in the panel, in floats, per row block the same
+    pub group_offset: Vec<isize>,
+    /// per tap group: whether any segment needs it
+    pub group_used: Vec<bool>,
+}
+
+/// What a kernel wants from its tiling.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wish {
+    /// source channels that a panel holds
+    pub channels: usize,
+    /// floats that a panel should not exceed
+    pub budget: usize,
+    /// destination width up to which positions are tiled one by one (skipping the taps that fall outside)
+    pub position_width: usize,
+    /// vectors that a segment should have at least
+    pub vectors: usize,
+    /// vectors that a segment need not exceed
+    pub vectors_max: usize,
+    /// rows of zeros, so that every tap is valid
+    pub row_halo: bool,
+    /// destination values per channel and block that are enough
+    pub values: usize,
+}
+
+impl Tiling {
+    pub(super) fn new(problem: &Problem, wish: Wish) -> Self {
+        let (batch, width, height) = (
+            problem.batch,
+            problem.destination_width,
+            problem.destination_height,
+        );
+        let flat_possible = problem.direction == Direction::Forward || problem.stride == 1;
+        let flat = flat_possible && width > 1 && (width > wish.position_width || batch < 2 * LANES);
+        // Small odd batches run together along the row; others are padded to whole vectors.
+        let contiguous = flat && !batch.is_multiple_of(LANES) && batch < 2 * LANES;
+        let columns = Axis::new(problem, 0..width, problem.source_width, flat, flat);
+        let rows_for = |rows: usize| {
+            Axis::new(
+                problem,
+                0..rows.min(height),
+                problem.source_height,
+                wish.row_halo,
+                false,
+            )
+            .lines
+            .len()
+        };
+        let line = columns.lines.len() * wish.channels;
+        let whole = batch.next_multiple_of(LANES);
+        let (block, pitch) = if contiguous {
+            (batch, batch)
+        } else {
+            let columns_in_segment = if flat { width } else { 1 };
+            let least = wish.vectors.div_ceil(columns_in_segment) * LANES;
+            let most = (wish.vectors_max / columns_in_segment).max(1) * LANES;
+            let fitting = wish.budget / (line * rows_for(height)).max(1) / LANES * LANES;
+            let block = fitting.clamp(least, most.max(least)).min(whole);
+            let block = whole
+                .div_ceil(whole.div_ceil(block))
+                .next_multiple_of(LANES);
+            (block.min(batch), block)
+        };
+        let mut rows = height;
+        while rows > 1
+            && (rows_for(rows) * line * pitch > wish.budget
+                || (rows - 1) * width * pitch >= wish.values)
+        {
+            rows -= 1;
+        }
+        let rows = height.div_ceil(height.div_ceil(rows));
+        let vectors = (if flat { width * pitch } else { pitch }).div_ceil(LANES);
+        let line_stride = columns.lines.len() * pitch;
+        let row_blocks: Vec<RowBlock> = (0..height)
+            .step_by(rows)
+            .map(|first| {
+                let axis = Axis::new(
+                    problem,
+                    first..(first + rows).min(height),
+                    problem.source_height,
+                    wish.row_halo,
+                    false,
+                );
+                Self::row_block(axis, first, &columns, problem, flat, pitch, vectors)
+            })
+            .collect();
+        let rows = &row_blocks[0].rows;
+        let groups = || {
+            (0..problem.kernel).flat_map(|row| (0..problem.kernel).map(move |column| (row, column)))
+        };
+        let group_tap = groups()
+            .map(|(row, column)| rows.taps[row] * problem.kernel + columns.taps[column])
+            .collect();
+        let group_offset = groups()
+            .map(|(row, column)| {
+                rows.relative[row] * line_stride as isize
+                    + columns.relative[column] * pitch as isize
+            })
+            .collect();
+        let mut group_used = vec![false; problem.kernel * problem.kernel];
+        for &(start, end) in row_blocks.iter().flat_map(|block| &block.ranges) {
+            group_used[start..end].fill(true);
+        }
+        Self {
+            flat,
+            block,
+            pitch,
+            vectors,
+            columns,
+            row_blocks,
+            group_tap,
+            group_offset,
+            group_used,
+        }
+    }
+
+    fn row_block(
+        rows: Axis,
+        first: usize,
+        columns: &Axis,
+        problem: &Problem,
+        flat: bool,
+        pitch: usize,
+        vectors: usize,
+    ) -> RowBlock {
+        let kernel = problem.kernel;
+        let line_stride = columns.lines.len() * pitch;
+        let (mut segments, mut ranges) = (Vec::new(), Vec::new());
+        for row in 0..rows.base.len() {
+            for column in 0..if flat { 1 } else { problem.destination_width } {
+                let start = ranges.len();
+                let (left, right) = columns.valid[column];
+                for tap_row in rows.valid[row].0..rows.valid[row].1 {
+                    let (from, to) = (tap_row * kernel + left, tap_row * kernel + right);
+                    match ranges[start..].last_mut() {
+                        Some((_, end)) if *end == from => *end = to,
+                        _ if from < to => ranges.push((from, to)),
+                        _ => {}
+                    }
+                }
+                segments.push(Segment {
+                    panel: rows.base[row] * line_stride as isize
+                        + columns.base[column] * pitch as isize,
+                    destination: ((first + row) * problem.destination_width + column)
+                        * problem.batch,
+                    ranges: (start, ranges.len()),
+                });
+            }
+        }
+        // An odd number of cache lines between channels spreads them over the cache's sets.
+        let lines = (rows.lines.len() * line_stride).div_ceil(LANES);
+        let channel_stride = (lines | 1) * LANES;
+        // The last vector of a contiguous row may read past it.
+        let slack = vectors * LANES
+            - if flat {
+                problem.destination_width * pitch
+            } else {
+                pitch
+            };
+        RowBlock {
+            rows,
+            segments,
+            ranges,
+            channel_stride,
+            panel_len: channel_stride + slack.next_multiple_of(LANES),
+        }
+    }
+
+    /// First batch index of every batch block.
+    pub(super) fn batch_blocks(&self, problem: &Problem) -> usize {
+        problem.batch.div_ceil(self.block)
+    }
+
+    /// Where a segment's vectors go in the destination, relative to the segment and the block's first batch value: offset
+    /// and number of lanes.
+    pub(super) fn stores(&self, problem: &Problem, block: usize) -> Vec<(usize, usize)> {
+        let width = if self.flat {
+            problem.destination_width
+        } else {
+            1
+        };
+        let size = self.block.min(problem.batch - block * self.block);
+        (0..self.vectors)
+            .map(|vector| {
+                let at = vector * LANES;
+                if self.pitch.is_multiple_of(LANES) {
+                    let within = at % self.pitch;
+                    (
+                        at / self.pitch * problem.batch + within,
+                        size.saturating_sub(within).min(LANES),
+                    )
+                } else {
+                    (at, (width * self.pitch - at).min(LANES))
+                }
+            })
+            .collect()
+    }
+}

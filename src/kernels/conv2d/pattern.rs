@@ -1,0 +1,89 @@
+//! The compressed index of a masked weight.
+
+/// The positions of a weight `(O, I, k, k)` that a mask keeps, as a compressed index.
+#[derive(Clone, Debug)]
+pub struct Pattern {
+    pub(super) out_channels: usize,
+    pub(super) in_channels: usize,
+    pub(super) kernel: usize,
+    /// by output channel, then tap, then input channel
+    pub(super) by_output: Index,
+    /// by input channel, then tap, then output channel
+    pub(super) by_input: Index,
+}
+
+/// Kept positions grouped by (row channel, tap).
+#[derive(Clone, Debug)]
+pub(super) struct Index {
+    /// start of each (row channel, tap) in the arrays below; one more at the end
+    pub starts: Vec<u32>,
+    /// the other channel
+    pub channel: Vec<u32>,
+    /// flat position in the dense weight
+    pub position: Vec<u32>,
+}
+
+impl Pattern {
+    /// Indexes the non-zero bytes of `mask`, `(O, I, k, k)`.
+    #[must_use]
+    pub fn new(mask: &[u8], out_channels: usize, in_channels: usize, kernel: usize) -> Self {
+        assert_eq!(
+            mask.len(),
+            out_channels * in_channels * kernel * kernel,
+            "pattern: mask length"
+        );
+        assert!(
+            mask.len() <= u32::MAX as usize,
+            "pattern: more weights than the index can number"
+        );
+        let taps = kernel * kernel;
+        let index = |rows: usize, others: usize, position: &dyn Fn(usize, usize) -> usize| {
+            let mut index = Index {
+                starts: vec![0],
+                channel: Vec::new(),
+                position: Vec::new(),
+            };
+            for row in 0..rows {
+                for tap in 0..taps {
+                    for other in 0..others {
+                        let at = position(row, other) * taps + tap;
+                        if mask[at] != 0 {
+                            index.channel.push(other as u32);
+                            index.position.push(at as u32);
+                        }
+                    }
+                    index.starts.push(index.channel.len() as u32);
+                }
+            }
+            index
+        };
+        Self {
+            out_channels,
+            in_channels,
+            kernel,
+            by_output: index(out_channels, in_channels, &|output, input| {
+                output * in_channels + input
+            }),
+            by_input: index(in_channels, out_channels, &|input, output| {
+                output * in_channels + input
+            }),
+        }
+    }
+
+    /// Share of the positions kept; 0 for a weight without positions.
+    #[must_use]
+    pub fn density(&self) -> f64 {
+        let all = self.out_channels * self.in_channels * self.kernel * self.kernel;
+        if all == 0 {
+            0.0
+        } else {
+            self.kept() as f64 / all as f64
+        }
+    }
+
+    /// Number of positions kept.
+    #[must_use]
+    pub fn kept(&self) -> usize {
+        self.by_output.position.len()
+    }
+}

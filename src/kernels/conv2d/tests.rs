@@ -1,0 +1,335 @@
+//! Every path against the plain loops, over random geometries.
+
+use super::*;
+use proptest::prelude::*;
+
+/// Deterministic values in (−1, 1).
+fn values(length: usize, seed: u64) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    (0..length)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+        })
+        .collect()
+}
+
+fn mask(length: usize, density: f64, seed: u64) -> Vec<u8> {
+    values(length, seed)
+        .iter()
+        .map(|&value| u8::from(f64::from(value) < 2.0 * density - 1.0))
+        .collect()
+}
+
+/// Error relative to what rounding may do to a sum of `terms` values of size one.
+fn assert_close(left: &[f32], right: &[f32], terms: usize, what: &str) {
+    assert_eq!(left.len(), right.len());
+    let bound = 1e-5 * (terms as f32).sqrt().max(1.0);
+    for (index, (left, right)) in left.iter().zip(right).enumerate() {
+        assert!(
+            (left - right).abs() <= bound,
+            "{what}[{index}]: {left} against {right}"
+        );
+    }
+}
+
+fn check(shape: &Conv2dShape, density: f64, seed: u64) {
+    let input = values(shape.input_len(), seed);
+    let weight = values(shape.weight_len(), seed + 1);
+    let gradient = values(shape.output_len(), seed + 2);
+    let before = values(shape.input_len(), seed + 3);
+    let mask = mask(shape.weight_len(), density, seed + 4);
+    let pattern = Pattern::new(&mask, shape.out_channels, shape.in_channels, shape.kernel);
+    let taps = shape.kernel * shape.kernel;
+    let positions = shape.out_height() * shape.out_width() * shape.batch;
+    for kept in [None, Some(&mask[..])] {
+        let mut output = vec![0.0; shape.output_len()];
+        reference::forward(shape, &weight, kept, &input, &mut output);
+        let mut grad_input = vec![0.0; shape.input_len()];
+        reference::grad_input(shape, &weight, kept, &gradient, &mut grad_input, false);
+        let mut grad_weight = vec![0.0; shape.weight_len()];
+        reference::grad_weight(shape, kept, &input, &gradient, &mut grad_weight);
+        let pattern = kept.map(|_| &pattern);
+        for path in Path::available() {
+            let name = format!(
+                "{path:?} {} {shape:?}",
+                if kept.is_some() { "sparse" } else { "dense" }
+            );
+            let mut got = vec![f32::NAN; shape.output_len()];
+            correlate(
+                path,
+                shape,
+                Direction::Forward,
+                &weight,
+                pattern,
+                &input,
+                &mut got,
+                false,
+            );
+            assert_close(
+                &got,
+                &output,
+                shape.in_channels * taps,
+                &format!("forward {name}"),
+            );
+            let mut got = vec![f32::NAN; shape.input_len()];
+            correlate(
+                path,
+                shape,
+                Direction::Backward,
+                &weight,
+                pattern,
+                &gradient,
+                &mut got,
+                false,
+            );
+            assert_close(
+                &got,
+                &grad_input,
+                shape.out_channels * taps,
+                &format!("grad_input {name}"),
+            );
+            let mut got = before.clone();
+            correlate(
+                path,
+                shape,
+                Direction::Backward,
+                &weight,
+                pattern,
+                &gradient,
+                &mut got,
+                true,
+            );
+            let sum: Vec<f32> = grad_input
+                .iter()
+                .zip(&before)
+                .map(|(gradient, before)| gradient + before)
+                .collect();
+            assert_close(
+                &got,
+                &sum,
+                shape.out_channels * taps,
+                &format!("grad_input accumulated {name}"),
+            );
+            let mut got = vec![f32::NAN; shape.weight_len()];
+            weight_gradient(path, shape, pattern, &input, &gradient, &mut got);
+            assert_close(
+                &got,
+                &grad_weight,
+                positions,
+                &format!("grad_weight {name}"),
+            );
+            if let Some(mask) = kept {
+                assert!(
+                    got.iter()
+                        .zip(mask)
+                        .all(|(&gradient, &bit)| bit != 0 || gradient == 0.0),
+                    "outside the pattern: {name}"
+                );
+            }
+        }
+    }
+}
+
+fn shapes() -> impl Strategy<Value = Conv2dShape> {
+    (
+        1usize..=70,
+        1usize..=21,
+        1usize..=21,
+        1usize..=30,
+        1usize..=30,
+        prop::sample::select(vec![1usize, 3, 7]),
+        1usize..=2,
+        0usize..=3,
+    )
+        .prop_map(
+            |(batch, in_channels, out_channels, in_height, in_width, kernel, stride, padding)| {
+                Conv2dShape {
+                    batch,
+                    in_channels,
+                    out_channels,
+                    in_height,
+                    in_width,
+                    kernel,
+                    stride,
+                    padding: padding.min(kernel / 2),
+                }
+            },
+        )
+        .prop_filter("kernel fits", |shape| {
+            shape.in_height.min(shape.in_width) + 2 * shape.padding >= shape.kernel
+                && shape.multiply_adds() < 8_000_000
+        })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(160))]
+    #[test]
+    fn every_path_equals_the_plain_loops(
+        shape in shapes(),
+        density in prop::sample::select(vec![0.0, 0.03, 0.1, 0.5, 1.0]),
+        seed in 0u64..1 << 30,
+    ) {
+        check(&shape, density, seed);
+    }
+}
+
+fn shape(
+    batch: usize,
+    in_channels: usize,
+    out_channels: usize,
+    size: usize,
+    kernel: usize,
+    stride: usize,
+) -> Conv2dShape {
+    Conv2dShape {
+        batch,
+        in_channels,
+        out_channels,
+        in_height: size,
+        in_width: size,
+        kernel,
+        stride,
+        padding: kernel / 2,
+    }
+}
+
+#[test]
+fn networks_geometries_equal_the_plain_loops() {
+    for (shape, density) in [
+        (shape(128, 1, 16, 28, 3, 1), 0.3),
+        (shape(64, 1, 24, 28, 7, 2), 0.3),
+        (shape(128, 16, 16, 9, 3, 1), 0.1),
+        (shape(16, 16, 33, 28, 3, 2), 0.1),
+        (shape(32, 17, 32, 14, 1, 2), 0.1),
+        (shape(128, 150, 140, 1, 3, 1), 0.05),
+        (shape(128, 40, 140, 2, 3, 1), 0.05),
+        (shape(128, 140, 40, 2, 3, 2), 0.05),
+        (shape(48, 64, 64, 4, 3, 1), 0.03),
+        (shape(8, 3, 8, 45, 7, 2), 0.5),
+        (shape(8, 24, 16, 17, 3, 2), 0.2),
+        (shape(37, 300, 10, 1, 1, 1), 0.2),
+    ] {
+        check(&shape, density, 5);
+    }
+}
+
+#[test]
+fn any_number_of_threads_gives_the_same_bits() {
+    let pool = |threads| {
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .expect("a small pool")
+    };
+    for shape in [
+        shape(128, 16, 16, 14, 3, 1),
+        shape(70, 5, 37, 9, 3, 2),
+        shape(128, 130, 64, 2, 3, 1),
+        shape(8, 1, 8, 30, 7, 2),
+    ] {
+        let (input, weight) = (values(shape.input_len(), 1), values(shape.weight_len(), 2));
+        let gradient = values(shape.output_len(), 3);
+        let pattern = Pattern::new(
+            &mask(shape.weight_len(), 0.2, 4),
+            shape.out_channels,
+            shape.in_channels,
+            shape.kernel,
+        );
+        for path in Path::available() {
+            for pattern in [None, Some(&pattern)] {
+                let all = |threads| {
+                    pool(threads).install(|| {
+                        let mut output = vec![0.0; shape.output_len()];
+                        correlate(
+                            path,
+                            &shape,
+                            Direction::Forward,
+                            &weight,
+                            pattern,
+                            &input,
+                            &mut output,
+                            false,
+                        );
+                        let mut grad_input = vec![0.0; shape.input_len()];
+                        correlate(
+                            path,
+                            &shape,
+                            Direction::Backward,
+                            &weight,
+                            pattern,
+                            &gradient,
+                            &mut grad_input,
+                            false,
+                        );
+                        let mut grad_weight = vec![0.0; shape.weight_len()];
+                        weight_gradient(path, &shape, pattern, &input, &gradient, &mut grad_weight);
+                        [output, grad_input, grad_weight]
+                            .concat()
+                            .iter()
+                            .map(|value| value.to_bits())
+                            .collect::<Vec<_>>()
+                    })
+                };
+                let one = all(1);
+                assert!(one == all(2) && one == all(5), "{path:?} {shape:?}");
+            }
+        }
+    }
+}
+
+/// Σ output·gradient as a function of one input or weight has a constant slope: its finite difference is exact in `f64`.
+#[test]
+fn gradients_equal_finite_differences() {
+    let shape = Conv2dShape {
+        batch: 3,
+        in_channels: 2,
+        out_channels: 3,
+        in_height: 6,
+        in_width: 5,
+        kernel: 3,
+        stride: 2,
+        padding: 1,
+    };
+    let (mut input, mut weight) = (values(shape.input_len(), 1), values(shape.weight_len(), 2));
+    let gradient = values(shape.output_len(), 3);
+    let loss = |input: &[f32], weight: &[f32]| {
+        let mut output = vec![0.0; shape.output_len()];
+        forward(&shape, weight, None, input, &mut output);
+        output
+            .iter()
+            .zip(&gradient)
+            .map(|(output, gradient)| f64::from(*output) * f64::from(*gradient))
+            .sum::<f64>()
+    };
+    let mut by_input = vec![0.0; shape.input_len()];
+    grad_input(&shape, &weight, None, &gradient, &mut by_input, false);
+    let mut by_weight = vec![0.0; shape.weight_len()];
+    grad_weight(&shape, None, &input, &gradient, &mut by_weight);
+    for (index, expected) in by_input.iter().enumerate() {
+        let old = input[index];
+        input[index] = old + 0.5;
+        let up = loss(&input, &weight);
+        input[index] = old - 0.5;
+        let down = loss(&input, &weight);
+        input[index] = old;
+        assert!(
+            (up - down - f64::from(*expected)).abs() < 2e-5,
+            "input {index}"
+        );
+    }
+    for (index, expected) in by_weight.iter().enumerate() {
+        let old = weight[index];
+        weight[index] = old + 0.5;
+        let up = loss(&input, &weight);
+        weight[index] = old - 0.5;
+        let down = loss(&input, &weight);
+        weight[index] = old;
+        assert!(
+            (up - down - f64::from(*expected)).abs() < 2e-5,
+            "weight {index}"
+        );
+    }
+}

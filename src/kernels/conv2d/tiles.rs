@@ -1,0 +1,320 @@
+//! The innermost loops, written once over [`Simd`] and compiled for every instruction set.
+
+use crate::kernels::simd::{LANES, Path, Portable, Simd};
+
+/// A tile of `MR` destination channels × some vectors.
+pub(super) struct DenseTile<'a> {
+    /// packed weights of the channel tile: `[group][source channel][MR]`
+    pub weight: *const f32,
+    /// the segment's base in the panel, moved to the tile's first vector
+    pub panel: *const f32,
+    /// valid tap groups
+    pub ranges: &'a [(usize, usize)],
+    /// per tap group: distance in the panel, in floats
+    pub group_offset: &'a [isize],
+    /// per tap group: its place among the packed groups
+    pub group_rank: &'a [usize],
+    pub channels: usize,
+    pub channel_stride: usize,
+    /// the segment's first value of the tile's first channel in the destination
+    pub destination: *mut f32,
+    /// floats between two channels of the destination
+    pub plane: usize,
+    /// channels of the tile that exist
+    pub rows: usize,
+    /// per vector: offset in the destination, lanes
+    pub stores: &'a [(usize, usize)],
+    pub accumulate: bool,
+}
+
+/// A kept weight and its distance in the panel, in floats.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entry {
+    pub weight: f32,
+    pub offset: i32,
+}
+
+/// Some vectors of all destination channels of a range, with compressed weights.
+pub(super) struct SparseTile<'a> {
+    pub panel: *const f32,
+    pub ranges: &'a [(usize, usize)],
+    /// start of each `(channel, group)` in `entries`; `groups + 1` a channel, overlapping by none
+    pub starts: &'a [u32],
+    /// tap groups of a channel
+    pub groups: usize,
+    pub entries: &'a [Entry],
+    pub channel_range: (usize, usize),
+    pub destination: *mut f32,
+    pub plane: usize,
+    pub stores: &'a [(usize, usize)],
+    pub accumulate: bool,
+}
+
+/// Dot products of `MO` gradient rows with some panel rows, summed over runs.
+pub(super) struct DotTile<'a> {
+    /// gradient rows: `MO` rows of `gradient_stride` floats, each run at its own offset
+    pub gradient: *const f32,
+    pub gradient_stride: usize,
+    pub panel: *const f32,
+    /// per column: distance in the panel, in floats
+    pub columns: &'a [isize],
+    /// per run: offset in a gradient row, offset in the panel
+    pub runs: &'a [(usize, isize)],
+    /// vectors of a run
+    pub vectors: usize,
+    /// sums out, `[MO][columns]`, added to
+    pub sums: &'a mut [f32],
+}
+
+/// # Safety
+/// `to` is valid for `lanes` floats, and the machine has the instruction set.
+#[inline(always)]
+unsafe fn put<S: Simd>(to: *mut f32, lanes: usize, value: S::Vector, accumulate: bool) {
+    // SAFETY: the caller's promise; partial vectors go through a local array.
+    unsafe {
+        if lanes == LANES {
+            S::store(
+                to,
+                if accumulate {
+                    S::add(S::load(to), value)
+                } else {
+                    value
+                },
+            );
+        } else {
+            let mut local = [0.0f32; LANES];
+            S::store(local.as_mut_ptr(), value);
+            for (lane, value) in local.iter().enumerate().take(lanes) {
+                *to.add(lane) = if accumulate {
+                    *to.add(lane) + value
+                } else {
+                    *value
+                };
+            }
+        }
+    }
+}
+
+/// # Safety
+/// The pointers and offsets of `tile` stay inside their buffers, and the machine has the instruction set.
+#[inline(always)]
+unsafe fn dense<S: Simd, const MR: usize, const NR: usize>(tile: &DenseTile) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut sums = [[S::zero(); NR]; MR];
+        for &(start, end) in tile.ranges {
+            for group in start..end {
+                let mut panel = tile.panel.offset(*tile.group_offset.get_unchecked(group));
+                let mut weight = tile
+                    .weight
+                    .add(*tile.group_rank.get_unchecked(group) * tile.channels * MR);
+                for _ in 0..tile.channels {
+                    let mut values = [S::zero(); NR];
+                    for (column, value) in values.iter_mut().enumerate() {
+                        *value = S::load(panel.add(column * LANES));
+                    }
+                    for (row, sums) in sums.iter_mut().enumerate() {
+                        let factor = S::broadcast(*weight.add(row));
+                        for (sum, value) in sums.iter_mut().zip(values) {
+                            *sum = S::multiply_add(factor, value, *sum);
+                        }
+                    }
+                    weight = weight.add(MR);
+                    panel = panel.wrapping_add(tile.channel_stride);
+                }
+            }
+        }
+        for (row, sums) in sums.iter().enumerate() {
+            if row < tile.rows {
+                for (column, &sum) in sums.iter().enumerate() {
+                    let (offset, lanes) = *tile.stores.get_unchecked(column);
+                    put::<S>(
+                        tile.destination.wrapping_add(row * tile.plane + offset),
+                        lanes,
+                        sum,
+                        tile.accumulate,
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// # Safety
+/// As [`dense`].
+#[inline(always)]
+unsafe fn sparse<S: Simd, const NR: usize>(tile: &SparseTile) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        for channel in tile.channel_range.0..tile.channel_range.1 {
+            let mut sums = [S::zero(); NR];
+            for &(start, end) in tile.ranges {
+                let from = *tile.starts.get_unchecked(channel * tile.groups + start) as usize;
+                let to = *tile.starts.get_unchecked(channel * tile.groups + end) as usize;
+                for &Entry { weight, offset } in tile.entries.get_unchecked(from..to) {
+                    let panel = tile.panel.offset(offset as isize);
+                    let factor = S::broadcast(weight);
+                    for (column, sum) in sums.iter_mut().enumerate() {
+                        *sum = S::multiply_add(factor, S::load(panel.add(column * LANES)), *sum);
+                    }
+                }
+            }
+            for (column, &sum) in sums.iter().enumerate() {
+                let (offset, lanes) = *tile.stores.get_unchecked(column);
+                put::<S>(
+                    tile.destination.wrapping_add(channel * tile.plane + offset),
+                    lanes,
+                    sum,
+                    tile.accumulate,
+                );
+            }
+        }
+    }
+}
+
+/// # Safety
+/// As [`dense`].
+#[inline(always)]
+unsafe fn dot<S: Simd, const MO: usize, const MC: usize>(tile: &mut DotTile) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut sums = [[S::zero(); MC]; MO];
+        let mut columns = [0isize; MC];
+        columns.copy_from_slice(tile.columns.get_unchecked(..MC));
+        for &(gradient, panel) in tile.runs {
+            let gradient = tile.gradient.add(gradient);
+            let panel = tile.panel.offset(panel);
+            for vector in 0..tile.vectors {
+                let mut factors = [S::zero(); MO];
+                for (row, factor) in factors.iter_mut().enumerate() {
+                    *factor = S::load(gradient.add(row * tile.gradient_stride + vector * LANES));
+                }
+                for column in 0..MC {
+                    let value = S::load(panel.offset(columns[column]).add(vector * LANES));
+                    for row in 0..MO {
+                        sums[row][column] = S::multiply_add(factors[row], value, sums[row][column]);
+                    }
+                }
+            }
+        }
+        for row in 0..MO {
+            for column in 0..MC {
+                *tile.sums.get_unchecked_mut(row * MC + column) += S::sum(sums[row][column]);
+            }
+        }
+    }
+}
+
+/// Copies `blocks` blocks of `length` floats from `from`, `from_stride` apart, to `to`, `to_stride` apart, and zeros each
+/// block's padding up to `padded`.
+///
+/// # Safety
+/// The blocks lie inside their buffers, and the machine has the instruction set.
+#[inline(always)]
+unsafe fn copy<S: Simd>(
+    from: *const f32,
+    from_stride: usize,
+    to: *mut f32,
+    to_stride: usize,
+    length: usize,
+    padded: usize,
+    blocks: usize,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        for block in 0..blocks {
+            let (from, to) = (from.add(block * from_stride), to.add(block * to_stride));
+            let mut at = 0;
+            while at + LANES <= length {
+                S::store(to.add(at), S::load(from.add(at)));
+                at += LANES;
+            }
+            while at < length {
+                *to.add(at) = *from.add(at);
+                at += 1;
+            }
+            while at < padded {
+                *to.add(at) = 0.0;
+                at += 1;
+            }
+        }
+    }
+}
+
+type DenseFn = unsafe fn(&DenseTile);
+type SparseFn = unsafe fn(&SparseTile);
+type DotFn = unsafe fn(&mut DotTile);
+type CopyFn = unsafe fn(*const f32, usize, *mut f32, usize, usize, usize, usize);
+
+/// The compiled loops of one instruction set.
+pub(super) struct Kernels {
+    /// destination channels of a dense tile
+    pub mr: usize,
+    /// dense tiles by number of vectors − 1
+    pub dense: &'static [DenseFn],
+    /// sparse tiles by number of vectors − 1
+    pub sparse: &'static [SparseFn],
+    /// gradient rows of a dot tile
+    pub mo: usize,
+    /// dot tiles by number of columns − 1
+    pub dot: &'static [DotFn],
+    /// dot tiles of one gradient row, by number of columns − 1
+    pub dot_one: &'static [DotFn],
+    pub copy: CopyFn,
+}
+
+macro_rules! compile {
+    ($name:ident, $module:ident, $simd:ty, $mr:literal, [$($nr:literal)*], [$($sr:literal)*], $mo:literal, [$($mc:literal)*], [$($one:literal)*] $(, $feature:literal)?) => {
+        mod $module {
+            use super::*;
+            $(#[target_feature(enable = $feature)])?
+            pub(super) unsafe fn dense<const NR: usize>(tile: &DenseTile) {
+                // SAFETY: the caller's promise, which includes the instruction set.
+                unsafe { super::dense::<$simd, $mr, NR>(tile) }
+            }
+            $(#[target_feature(enable = $feature)])?
+            pub(super) unsafe fn sparse<const NR: usize>(tile: &SparseTile) {
+                // SAFETY: as above.
+                unsafe { super::sparse::<$simd, NR>(tile) }
+            }
+            $(#[target_feature(enable = $feature)])?
+            pub(super) unsafe fn dot<const MO: usize, const MC: usize>(tile: &mut DotTile) {
+                // SAFETY: as above.
+                unsafe { super::dot::<$simd, MO, MC>(tile) }
+            }
+            $(#[target_feature(enable = $feature)])?
+            pub(super) unsafe fn copy(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize, length: usize, padded: usize, blocks: usize) {
+                // SAFETY: as above.
+                unsafe { super::copy::<$simd>(from, from_stride, to, to_stride, length, padded, blocks) }
+            }
+        }
+        static $name: Kernels = Kernels {
+            mr: $mr,
+            dense: &[$($module::dense::<$nr>),*],
+            sparse: &[$($module::sparse::<$sr>),*],
+            mo: $mo,
+            dot: &[$($module::dot::<$mo, $mc>),*],
+            dot_one: &[$($module::dot::<1, $one>),*],
+            copy: $module::copy,
+        };
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+use crate::kernels::simd::{Avx2, Avx512};
+#[cfg(target_arch = "x86_64")]
+compile!(AVX512, avx512, Avx512, 8, [1 2 3], [1 2 3 4 5 6 7 8], 4, [1 2 3 4 5 6], [1 2 3 4 5 6 7 8], "avx512f");
+#[cfg(target_arch = "x86_64")]
+compile!(AVX2, avx2, Avx2, 4, [1], [1 2 3 4], 2, [1 2], [1 2 3 4], "avx2,fma");
+compile!(PORTABLE, portable, Portable, 4, [1], [1 2], 2, [1], [1 2]);
+
+pub(super) fn kernels(path: Path) -> &'static Kernels {
+    match path {
+        #[cfg(target_arch = "x86_64")]
+        Path::Avx512 => &AVX512,
+        #[cfg(target_arch = "x86_64")]
+        Path::Avx2 => &AVX2,
+        Path::Portable => &PORTABLE,
+    }
+}
