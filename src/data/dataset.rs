@@ -1,8 +1,15 @@
-//! The data set: images that stay small in memory and become normalised `(N, C, H, W)` tensors batch by batch.
+//! The data set: images that stay small in memory, or in their files, and become normalised `(N, C, H, W)` tensors batch by batch.
+
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
+use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
+use crate::data::Preprocess;
+use crate::data::pictures::{Augmentation, PictureStore};
 use crate::error::{Error, Result};
 
 /// Per-channel normalisation of pixels in `[0, 1]`: `(x / 255 - mean) / std`.
@@ -137,13 +144,23 @@ pub enum Origin {
     Test,
 }
 
+/// Where the bytes are.
+#[derive(Debug)]
+enum Pixels {
+    /// All images, `(N, C, H, W)`.
+    Bytes(Vec<u8>),
+    /// Files, decoded when asked for.
+    Pictures(PictureStore),
+}
+
 /// Images of one shape with two labellings: `labels`, what the network learns, and `fine`, the classes as given (digits, species),
 /// which also serve as concepts.
 #[derive(Debug, Clone)]
 pub struct Dataset {
     name: String,
     shape: (usize, usize, usize),
-    pixels: Vec<u8>,
+    pixels: Arc<Pixels>,
+    augmentation: Option<Augmentation>,
     normalisation: Normalisation,
     tables: Vec<[f32; 256]>,
     labels: Labels,
@@ -172,6 +189,59 @@ impl Dataset {
                 origins.len()
             )));
         }
+        Self::assemble(
+            name,
+            shape,
+            Pixels::Bytes(pixels),
+            normalisation,
+            fine,
+            origins,
+        )
+    }
+
+    /// Picture files (PNG, JPEG), decoded in parallel when asked for and prepared as `preprocess` says, which must have a size.
+    /// Decoded pictures are kept, up to `cache_bytes`.
+    ///
+    /// # Errors
+    /// Names every file that is missing or empty; and as [`Dataset::new`].
+    pub fn from_pictures(
+        name: &str,
+        paths: Vec<PathBuf>,
+        preprocess: Preprocess,
+        cache_bytes: usize,
+        fine: Labels,
+        origins: Vec<Origin>,
+    ) -> Result<Self> {
+        if paths.len() != fine.values.len() || origins.len() != paths.len() {
+            return Err(Error::input(format!(
+                "data set {name}: {} labels and {} origins for {} pictures",
+                fine.values.len(),
+                origins.len(),
+                paths.len()
+            )));
+        }
+        let normalisation = preprocess.normalisation.clone();
+        let side = preprocess.crop.unwrap_or(0);
+        let store = PictureStore::new(name, paths, preprocess, cache_bytes)?;
+        let shape = (normalisation.channels(), side, side);
+        Self::assemble(
+            name,
+            shape,
+            Pixels::Pictures(store),
+            normalisation,
+            fine,
+            origins,
+        )
+    }
+
+    fn assemble(
+        name: &str,
+        shape: (usize, usize, usize),
+        pixels: Pixels,
+        normalisation: Normalisation,
+        fine: Labels,
+        origins: Vec<Origin>,
+    ) -> Result<Self> {
         if normalisation.channels() != shape.0 {
             return Err(Error::input(format!(
                 "data set {name}: mean and std are for {} channels, images have {}",
@@ -179,18 +249,36 @@ impl Dataset {
                 shape.0
             )));
         }
-        let tables = normalisation.tables();
-        let labels = fine.clone();
         Ok(Self {
             name: name.to_string(),
             shape,
-            pixels,
+            pixels: Arc::new(pixels),
+            augmentation: None,
+            tables: normalisation.tables(),
             normalisation,
-            tables,
-            labels,
+            labels: fine.clone(),
             fine,
             origins,
         })
+    }
+
+    /// The same pictures (shared, not copied), varied in training.
+    ///
+    /// # Errors
+    /// If the images are not picture files, or the smallest area is not in (0, 1].
+    pub fn with_augmentation(mut self, augmentation: Augmentation) -> Result<Self> {
+        if !matches!(*self.pixels, Pixels::Pictures(_)) {
+            return Err(Error::config(
+                "data.augmentation",
+                format!("{} is not made of picture files", self.name),
+            ));
+        }
+        if !(augmentation.min_area > 0.0 && augmentation.min_area <= 1.0) {
+            let what = format!("{} is not in (0, 1]", augmentation.min_area);
+            return Err(Error::config("data.augmentation.min_area", what));
+        }
+        self.augmentation = Some(augmentation);
+        Ok(self)
     }
 
     /// The same images with other labels to learn.
@@ -255,22 +343,66 @@ impl Dataset {
         indices.iter().map(|&i| self.labels.values[i]).collect()
     }
 
-    /// The bytes `(C, H, W)` of one image, not normalised: for showing it.
-    pub fn bytes(&self, index: usize) -> &[u8] {
+    /// The bytes `(C, H, W)` of one image as evaluated, not normalised: for showing it.
+    ///
+    /// # Errors
+    /// If its picture file cannot be read.
+    pub fn bytes(&self, index: usize) -> Result<Cow<'_, [u8]>> {
+        match &*self.pixels {
+            Pixels::Bytes(pixels) => Ok(Cow::Borrowed(self.stored(pixels, index))),
+            Pixels::Pictures(store) => store.evaluated(index).map(Cow::Owned),
+        }
+    }
+
+    fn stored<'a>(&self, pixels: &'a [u8], index: usize) -> &'a [u8] {
         let size = self.image_size();
-        &self.pixels[index * size..(index + 1) * size]
+        &pixels[index * size..(index + 1) * size]
+    }
+
+    /// The file of one image, if images are picture files.
+    pub fn path(&self, index: usize) -> Option<&Path> {
+        match &*self.pixels {
+            Pixels::Bytes(_) => None,
+            Pixels::Pictures(store) => Some(store.path(index)),
+        }
+    }
+
+    /// How picture files are prepared, if images are picture files; with a picture's own size it gives a [`crate::data::Placement`].
+    pub fn preprocess(&self) -> Option<&Preprocess> {
+        match &*self.pixels {
+            Pixels::Bytes(_) => None,
+            Pixels::Pictures(store) => Some(store.preprocess()),
+        }
     }
 
     fn image_size(&self) -> usize {
         self.shape.0 * self.shape.1 * self.shape.2
     }
 
-    /// Writes the normalised images into `out`, as `(N, C, H, W)`.
+    /// Writes the normalised images into `out`, as `(N, C, H, W)`, as evaluated.
     ///
     /// # Errors
-    /// If `out` does not have room for exactly these images, or an index is out of range.
+    /// If `out` does not have room for exactly these images, an index is out of range, or a picture file cannot be read.
     pub fn write_nchw(&self, indices: &[usize], out: &mut [f32]) -> Result<()> {
-        let (size, plane) = (self.image_size(), self.shape.1 * self.shape.2);
+        self.write(indices, None, out)
+    }
+
+    /// Writes the normalised images into `out`, as `(N, C, H, W)`, as trained on in `epoch`: varied by the data set's
+    /// [`Augmentation`], if it has one, else as evaluated.
+    ///
+    /// # Errors
+    /// As [`Dataset::write_nchw`].
+    pub fn write_training(&self, indices: &[usize], epoch: u64, out: &mut [f32]) -> Result<()> {
+        self.write(indices, self.augmentation.as_ref().map(|a| (a, epoch)), out)
+    }
+
+    fn write(
+        &self,
+        indices: &[usize],
+        varied: Option<(&Augmentation, u64)>,
+        out: &mut [f32],
+    ) -> Result<()> {
+        let size = self.image_size();
         if out.len() != indices.len() * size {
             return Err(Error::input(format!(
                 "data set {}: a batch of {} images needs {} values, got {}",
@@ -287,18 +419,43 @@ impl Dataset {
                 self.len()
             )));
         }
-        for (&index, image) in indices.iter().zip(out.chunks_exact_mut(size)) {
-            let planes = self
-                .bytes(index)
-                .chunks_exact(plane)
-                .zip(image.chunks_exact_mut(plane));
-            for ((bytes, floats), table) in planes.zip(&self.tables) {
-                for (&byte, float) in bytes.iter().zip(floats) {
-                    *float = table[byte as usize];
+        match &*self.pixels {
+            Pixels::Bytes(pixels) => {
+                for (&index, image) in indices.iter().zip(out.chunks_exact_mut(size)) {
+                    self.normalise(self.stored(pixels, index), image);
                 }
+                Ok(())
+            }
+            Pixels::Pictures(store) => {
+                let one = |(&index, image): (&usize, &mut [f32])| -> Result<()> {
+                    let bytes = match varied {
+                        None => store.evaluated(index)?,
+                        Some((augmentation, epoch)) => {
+                            store.augmented(index, epoch, augmentation)?
+                        }
+                    };
+                    self.normalise(&bytes, image);
+                    Ok(())
+                };
+                // The first broken picture in the order asked for is the one reported, whichever thread met it.
+                let all: Vec<Result<()>> = indices
+                    .par_iter()
+                    .zip(out.par_chunks_exact_mut(size))
+                    .map(one)
+                    .collect();
+                all.into_iter().collect()
             }
         }
-        Ok(())
+    }
+
+    fn normalise(&self, bytes: &[u8], image: &mut [f32]) {
+        let plane = self.shape.1 * self.shape.2;
+        let planes = bytes.chunks_exact(plane).zip(image.chunks_exact_mut(plane));
+        for ((bytes, floats), table) in planes.zip(&self.tables) {
+            for (&byte, float) in bytes.iter().zip(floats) {
+                *float = table[byte as usize];
+            }
+        }
     }
 
     /// The normalised images as a tensor `(N, C, H, W)` of f32.
@@ -312,9 +469,12 @@ impl Dataset {
         Ok(Tensor::from_vec(values, (indices.len(), c, h, w), device)?)
     }
 
-    /// SHA-256 of one image's content: equal for equal pictures, wherever they stand.
+    /// SHA-256 of one image's content (its bytes, or its file's): equal for equal pictures, wherever they stand.
     pub fn content(&self, index: usize) -> [u8; 32] {
-        Sha256::digest(self.bytes(index)).into()
+        match &*self.pixels {
+            Pixels::Bytes(pixels) => Sha256::digest(self.stored(pixels, index)).into(),
+            Pixels::Pictures(store) => store.content(index),
+        }
     }
 
     /// SHA-256, in hex, over shape, contents, labels and official parts of all images: the data's identity in a run's manifest.

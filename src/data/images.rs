@@ -37,7 +37,11 @@ pub trait Images: Sync {
         let (channels, height, width) = self.shape();
         let mut pixels = vec![0.0; indices.len() * channels * height * width];
         self.read(indices, None, &mut pixels)?;
-        Ok(Tensor::from_vec(pixels, (indices.len(), channels, height, width), &Device::Cpu)?)
+        Ok(Tensor::from_vec(
+            pixels,
+            (indices.len(), channels, height, width),
+            &Device::Cpu,
+        )?)
     }
 }
 
@@ -54,8 +58,11 @@ impl Images for Dataset {
         self.labels().values()[index] as usize
     }
 
-    fn read(&self, indices: &[usize], _epoch: Option<u64>, target: &mut [f32]) -> Result<()> {
-        self.write_nchw(indices, target)
+    fn read(&self, indices: &[usize], epoch: Option<u64>, target: &mut [f32]) -> Result<()> {
+        match epoch {
+            None => self.write_nchw(indices, target),
+            Some(epoch) => self.write_training(indices, epoch, target),
+        }
     }
 }
 

@@ -225,6 +225,30 @@ impl Picture {
         (width as usize, height as usize)
     }
 
+    /// Bytes it takes in memory.
+    pub(crate) fn bytes(&self) -> usize {
+        let (width, height) = self.size();
+        width
+            * height
+            * if matches!(self, Picture::Grey(_)) {
+                1
+            } else {
+                3
+            }
+    }
+
+    /// The part at `corner` (left, top) of `size`, as a picture of its own.
+    pub(crate) fn cropped(&self, corner: (usize, usize), size: (usize, usize)) -> Self {
+        let ((x, y), (w, h)) = (
+            (corner.0 as u32, corner.1 as u32),
+            (size.0 as u32, size.1 as u32),
+        );
+        match self {
+            Picture::Grey(grey) => Picture::Grey(imageops::crop_imm(grey, x, y, w, h).to_image()),
+            Picture::Rgb(rgb) => Picture::Rgb(imageops::crop_imm(rgb, x, y, w, h).to_image()),
+        }
+    }
+
     /// Resized to `resized` (width, height), then cut at `corner` (left, top) to `size`: `(C, H, W)` bytes.
     pub(crate) fn resized_part(
         &self,

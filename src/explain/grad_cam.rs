@@ -20,7 +20,13 @@ pub struct GradCam {
 pub fn grad_cam(activation: &Tensor, gradient: &Tensor) -> Result<GradCam> {
     let weights = gradient.mean_keepdim((2, 3))?;
     let raw = activation.broadcast_mul(&weights)?.sum(1)?.relu()?;
-    let degenerate = raw.flatten_from(1)?.max(1)?.to_vec1::<f32>()?.iter().map(|&top| top <= 0.0).collect();
+    let degenerate = raw
+        .flatten_from(1)?
+        .max(1)?
+        .to_vec1::<f32>()?
+        .iter()
+        .map(|&top| top <= 0.0)
+        .collect();
     Ok(GradCam { raw, degenerate })
 }
 
@@ -46,7 +52,11 @@ pub fn upsample(maps: &Tensor, height: usize, width: usize) -> Result<Tensor> {
             }
         }
     }
-    Ok(Tensor::from_vec(target, (count, height, width), maps.device())?)
+    Ok(Tensor::from_vec(
+        target,
+        (count, height, width),
+        maps.device(),
+    )?)
 }
 
 /// For each target position: the two source positions and the weight of the second.

@@ -36,17 +36,26 @@ impl TensorFile {
     /// # Errors
     /// The file is named when it is missing, is neither format, or claims more than it holds.
     pub fn open(path: &Path) -> Result<Self> {
-        let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or("");
+        let extension = path
+            .extension()
+            .and_then(|extension| extension.to_str())
+            .unwrap_or("");
         let (tensors, order) = match extension {
             "pth" | "pt" | "bin" | "pkl" => read_pickle(path)?,
             _ => read_safetensors(path)?,
         };
-        Ok(Self { origin: path.display().to_string(), tensors, order })
+        Ok(Self {
+            origin: path.display().to_string(),
+            tensors,
+            order,
+        })
     }
 
     /// Names and tensors in file order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
-        self.order.iter().map(|name| (name.as_str(), &self.tensors[name]))
+        self.order
+            .iter()
+            .map(|name| (name.as_str(), &self.tensors[name]))
     }
 
     /// The tensor of that name.
@@ -73,7 +82,10 @@ type Named = (BTreeMap<String, Tensor>, Vec<String>);
 fn insert(path: &Path, named: &mut Named, name: &str, tensor: Tensor) -> Result<()> {
     let name = strip_prefixes(name).to_owned();
     if named.0.insert(name.clone(), tensor).is_some() {
-        return Err(Error::format(path, format!("tensor `{name}` stands twice once prefixes are dropped")));
+        return Err(Error::format(
+            path,
+            format!("tensor `{name}` stands twice once prefixes are dropped"),
+        ));
     }
     named.1.push(name);
     Ok(())
@@ -90,8 +102,12 @@ fn read_safetensors(path: &Path) -> Result<Named> {
     views.sort_by_key(|(name, view)| (view.data().as_ptr() as usize, name.clone()));
     let mut named = Named::default();
     for (name, view) in views {
-        let dtype = DType::try_from(view.dtype())
-            .map_err(|_| Error::tensor(format!("{}:{name}", path.display()), format!("has type {:?}", view.dtype())))?;
+        let dtype = DType::try_from(view.dtype()).map_err(|_| {
+            Error::tensor(
+                format!("{}:{name}", path.display()),
+                format!("has type {:?}", view.dtype()),
+            )
+        })?;
         let tensor = Tensor::from_raw_buffer(view.data(), dtype, view.shape(), &Device::Cpu)?;
         insert(path, &mut named, &name, tensor)?;
     }
@@ -108,11 +124,15 @@ fn read_pickle(path: &Path) -> Result<Named> {
     let infos = candle_core::pickle::read_pth_tensor_info(path, false, None).map_err(bad)?;
     let infos = match infos.is_empty() {
         // torch.save({"state_dict": …}) keeps the tensors one level down.
-        true => candle_core::pickle::read_pth_tensor_info(path, false, Some("state_dict")).map_err(bad)?,
+        true => candle_core::pickle::read_pth_tensor_info(path, false, Some("state_dict"))
+            .map_err(bad)?,
         false => infos,
     };
     if infos.is_empty() {
-        return Err(Error::format(path, "holds no tensors (a state_dict is expected)"));
+        return Err(Error::format(
+            path,
+            "holds no tensors (a state_dict is expected)",
+        ));
     }
     let reader = candle_core::pickle::PthTensors::new(path, None).map_err(bad)?;
     let nested;
@@ -124,10 +144,9 @@ fn read_pickle(path: &Path) -> Result<Named> {
     };
     let mut named = Named::default();
     for info in infos {
-        let tensor = reader
-            .get(&info.name)
-            .map_err(bad)?
-            .ok_or_else(|| Error::tensor(format!("{}:{}", path.display(), info.name), "is missing"))?;
+        let tensor = reader.get(&info.name).map_err(bad)?.ok_or_else(|| {
+            Error::tensor(format!("{}:{}", path.display(), info.name), "is missing")
+        })?;
         insert(path, &mut named, &info.name, tensor)?;
     }
     Ok(named)
@@ -152,8 +171,9 @@ pub fn load_checkpoint(path: &Path) -> Result<Checkpoint> {
 /// The file and the tensor are named when it is missing, surplus, or has another shape.
 pub fn load_into(model: &ResNet, file: &TensorFile) -> Result<Weights> {
     let layout = &model.network.layout;
-    let weights =
-        Weights::from_lookup(layout.clone(), &file.origin, |name| Ok(file.get(name).cloned()))?;
+    let weights = Weights::from_lookup(layout.clone(), &file.origin, |name| {
+        Ok(file.get(name).cloned())
+    })?;
     let known: std::collections::BTreeSet<&str> = layout.tensors().map(|(name, _)| name).collect();
     for (name, _) in file.iter() {
         if !known.contains(name) && !name.ends_with("num_batches_tracked") {
@@ -178,6 +198,9 @@ pub fn save_weights(weights: &Weights) -> Result<Vec<u8>> {
     for name in trackers {
         tensors.push((name, Tensor::zeros((), DType::I64, &Device::Cpu)?));
     }
-    safetensors::serialize(tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)), None)
-        .map_err(|error| Error::input(format!("weights cannot be serialised: {error}")))
+    safetensors::serialize(
+        tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)),
+        None,
+    )
+    .map_err(|error| Error::input(format!("weights cannot be serialised: {error}")))
 }

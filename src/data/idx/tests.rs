@@ -176,7 +176,7 @@ fn builtin_digits_are_normalised_and_counted() {
     let batch = mnist.batch(&[3, 0], &Device::Cpu).unwrap();
     assert_eq!(batch.dims(), [2, 1, 28, 28]);
     let values = batch.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-    for (value, &byte) in values[784..].iter().zip(mnist.bytes(0)) {
+    for (value, &byte) in values[784..].iter().zip(mnist.bytes(0).unwrap().iter()) {
         assert_eq!(*value, (f32::from(byte) / 255.0 - 0.1307) / 0.3081);
     }
     // The normalisation is that of the digits: mean near 0, standard deviation near 1.

@@ -1,0 +1,15 @@
+//! A study: plan, rounds, run folder, and what follows from the records.
+
+pub mod config;
+mod explanations;
+pub mod records;
+mod rounds;
+mod setup;
+mod store;
+mod study;
+
+pub use config::{Arm, Plan};
+pub use rounds::{round_ids, run};
+pub use setup::{ConceptRows, Setup};
+pub use store::{Store, write_atomically};
+pub use study::derive;

@@ -1,0 +1,201 @@
+//! A run: every arm, replicate and round, each an idempotent step that returns at once when its record is there.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::data::{Images, Subset};
+use crate::error::{Error, Result};
+use crate::nn::Weights;
+use crate::progress::{Event, Observer};
+use crate::prune::{Mask, prune};
+use crate::train::{Training, evaluate};
+
+use super::config::{Arm, Plan, Rewind};
+use super::explanations::Explainer;
+use super::records::{FORMAT, RoundId, RoundRecord, Seconds, StudyRecord};
+use super::setup::Setup;
+use super::store::Store;
+use super::study;
+
+/// Images evaluated at a time; bounds memory, does not change results.
+const EVALUATION_BATCH: usize = 128;
+
+/// Runs `plan` in the folder `out`, going on from the last finished round, and derives the study.
+///
+/// # Errors
+/// [`Error::Interrupted`] when the observer breaks: what is finished stays. Otherwise what is at fault is named.
+pub fn run(plan: &Plan, out: &Path, observer: &dyn Observer) -> Result<StudyRecord> {
+    let setup = Setup::new(plan)?;
+    let store = Store::open(out, plan)?;
+    store.begin(&setup.manifest(plan)?)?;
+    let (channels, height, width) = setup.data.shape();
+    let pixels: Vec<u8> =
+        setup.cam_images.iter().flat_map(|&index| setup.data.bytes(index).iter().copied()).collect();
+    store.write_images(&[setup.cam_images.len(), channels, height, width], &pixels)?;
+    let ids = round_ids(plan);
+    let finished = ids.iter().map(|id| store.round(id)).collect::<Result<Vec<_>>>()?;
+    let finished = finished.iter().flatten().count();
+    notice(observer, &Event::RunStarted { rounds: ids.len(), finished })?;
+    let run = Run { plan, setup: &setup, store: &store, explainer: Explainer::new(plan, &setup)?, observer };
+    for replicate in 0..plan.replicates {
+        for &arm in &sorted_arms(plan) {
+            run.line(arm, replicate)?;
+        }
+    }
+    notice(observer, &Event::Phase("deriving drift, floor and verdict"))?;
+    let study = study::derive(plan, &store)?;
+    store.write_study(&study)?;
+    Ok(study)
+}
+
+/// The networks of a plan, in the order in which they are made.
+pub fn round_ids(plan: &Plan) -> Vec<RoundId> {
+    let mut ids = Vec::new();
+    for replicate in 0..plan.replicates {
+        for arm in sorted_arms(plan) {
+            let first = usize::from(arm != Arm::Lottery);
+            ids.extend((first..=plan.prune.rounds).map(|round| RoundId { arm: arm.name().into(), replicate, round }));
+        }
+    }
+    ids
+}
+
+/// The lottery arm first, since the controls take its masks.
+fn sorted_arms(plan: &Plan) -> Vec<Arm> {
+    let mut arms = plan.arms.clone();
+    arms.sort();
+    arms.dedup();
+    arms
+}
+
+fn notice(observer: &dyn Observer, event: &Event) -> Result<()> {
+    if observer.notice(event).is_break() { Err(Error::Interrupted) } else { Ok(()) }
+}
+
+struct Run<'a> {
+    plan: &'a Plan,
+    setup: &'a Setup,
+    store: &'a Store,
+    explainer: Explainer<'a>,
+    observer: &'a dyn Observer,
+}
+
+impl Run<'_> {
+    /// All rounds of one arm in one replicate.
+    fn line(&self, arm: Arm, replicate: usize) -> Result<()> {
+        let first = usize::from(arm != Arm::Lottery);
+        for round in first..=self.plan.prune.rounds {
+            let id = RoundId { arm: arm.name().into(), replicate, round };
+            if let Some(record) = self.store.round(&id)? {
+                let test_accuracy = record.test_accuracy;
+                notice(self.observer, &Event::RoundDone { round, test_accuracy, resumed: true })?;
+                continue;
+            }
+            let record = self.round(arm, id)?;
+            let test_accuracy = record.test_accuracy;
+            notice(self.observer, &Event::RoundDone { round, test_accuracy, resumed: false })?;
+        }
+        Ok(())
+    }
+
+    /// mask from the final weights of the round before → rewind → train → evaluate → explain → record (DESIGN 1.1).
+    fn round(&self, arm: Arm, id: RoundId) -> Result<RoundRecord> {
+        let started = Instant::now();
+        let (plan, setup) = (self.plan, self.setup);
+        let network = &setup.model.network;
+        let replicate_seed = plan.seed + id.replicate as u64;
+        let images = Subset::new(&setup.data, &setup.splits.train);
+        let config = plan.train_config();
+        let training = Training { network, images: &images, config: &config, seed: replicate_seed };
+        let total = config.total_steps(images.len());
+        let rewind = Rewind::parse(&plan.prune.rewind)?.step(config.steps_per_epoch(images.len()));
+        if rewind >= total {
+            let what = format!("`{}` is step {rewind} of only {total} training steps", plan.prune.rewind);
+            return Err(Error::config("prune.rewind", what));
+        }
+        let mask = self.mask(arm, &id, replicate_seed)?;
+        let from = if id.round == 0 || arm == Arm::Reinit { 0 } else { rewind };
+        notice(
+            self.observer,
+            &Event::RoundStarted {
+                arm: id.arm.clone(),
+                replicate: id.replicate,
+                round: id.round,
+                density: mask.density(&plan.prune.exclude),
+                steps: total - from,
+            },
+        )?;
+        let mut weights = match (arm, id.round) {
+            (_, 0) => network.initialise(replicate_seed),
+            (Arm::Reinit, _) => network.initialise(Setup::derived_seed(plan, id.replicate, "reinit")),
+            _ => self.store.rewind_state(id.replicate, &setup.model)?,
+        };
+        if id.round == 0 && rewind == 0 {
+            self.store.write_rewind_state(id.replicate, &weights)?;
+        }
+        let mut theta_k: Option<Weights> = None;
+        let summary = training.run(&mut weights, &mask, from, total, self.observer, |step, weights| {
+            if id.round == 0 && step == rewind {
+                theta_k = Some(weights.clone());
+            }
+        })?;
+        if let Some(theta_k) = theta_k {
+            self.store.write_rewind_state(id.replicate, &theta_k)?;
+        }
+        let train_seconds = started.elapsed().as_secs_f64();
+        let started = Instant::now();
+        notice(self.observer, &Event::Phase("evaluating"))?;
+        let test = Subset::new(&setup.data, &setup.splits.test);
+        let validation = Subset::new(&setup.data, &setup.splits.validation);
+        let test_correct = evaluate(network, &weights, &test, EVALUATION_BATCH)?;
+        let validation_correct = evaluate(network, &weights, &validation, EVALUATION_BATCH)?;
+        let weights = Arc::new(weights);
+        let explained = self.explainer.explain(&weights, self.observer)?;
+        let (kept, prunable) = mask.counts(&plan.prune.exclude);
+        let record = RoundRecord {
+            format: FORMAT,
+            id,
+            weights: weights.digest(),
+            density: kept as f64 / prunable as f64,
+            kept,
+            total: prunable,
+            layers: mask.layer_densities(&plan.prune.exclude),
+            epoch_loss: summary.epoch_loss,
+            validation_accuracy: share(&validation_correct),
+            test_accuracy: share(&test_correct),
+            test_correct: test_correct.iter().map(|&right| if right { '1' } else { '0' }).collect(),
+            grad_cam: explained.grad_cam,
+            tcav: explained.tcav,
+            seconds: Seconds { train: train_seconds, explain: started.elapsed().as_secs_f64() },
+        };
+        self.store.finish_round(&record, &weights, &mask, &explained.maps)?;
+        Ok(record)
+    }
+
+    fn mask(&self, arm: Arm, id: &RoundId, replicate_seed: u64) -> Result<Mask> {
+        let layout = &self.setup.model.network.layout;
+        if id.round == 0 {
+            return Ok(Mask::dense(layout.clone()));
+        }
+        let of = |round| RoundId { arm: Arm::Lottery.name().into(), replicate: id.replicate, round };
+        match arm {
+            Arm::Lottery => {
+                let before = of(id.round - 1);
+                let weights = self.store.weights(&before, &self.setup.model)?;
+                let mask = self.store.mask(&before, layout)?;
+                let plan = &self.plan.prune;
+                prune(&weights, &mask, plan.scope, plan.fraction, &plan.exclude)
+            }
+            Arm::RandomMask => {
+                let ticket = self.store.mask(&of(id.round), layout)?;
+                Ok(ticket.shuffled(replicate_seed))
+            }
+            Arm::Reinit => self.store.mask(&of(id.round), layout),
+        }
+    }
+}
+
+fn share(correct: &[bool]) -> f64 {
+    correct.iter().filter(|&&right| right).count() as f64 / correct.len().max(1) as f64
+}

@@ -1,0 +1,305 @@
+//! The run folder: every file name of it, and reading and writing so that a crash leaves nothing half-written.
+//!
+//! `plan.toml`, `manifest.json`, `images.safetensors`, `replicate-I/theta_k.safetensors`,
+//! `replicate-I/[ARM/]round-RR/{weights,mask}.safetensors`, `…/explain/maps.safetensors`, `…/round.json`, `metrics.json`.
+//! `round.json` is written last: a round without it was not finished and is computed again.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use candle_core::{Device, Tensor};
+use safetensors::tensor::{Dtype, TensorView};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::{Error, Result};
+use crate::model::{ResNet, TensorFile, load_into, save_weights};
+use crate::nn::{Layout, Weights};
+use crate::prune::Mask;
+
+use super::config::Plan;
+use super::records::{FORMAT, Manifest, RoundId, RoundRecord, StudyRecord};
+
+/// A run folder.
+#[derive(Clone, Debug)]
+pub struct Store {
+    root: PathBuf,
+}
+
+impl Store {
+    /// Opens, or starts, the folder of `plan`.
+    ///
+    /// # Errors
+    /// When the folder holds the run of another plan, or cannot be written.
+    pub fn open(root: &Path, plan: &Plan) -> Result<Self> {
+        let store = Self { root: root.to_owned() };
+        let path = store.plan_path();
+        if path.exists() {
+            let found = store.plan()?;
+            if found.digest()? != plan.digest()? {
+                let what = format!("holds the run of another plan (`{}`); choose another --out", found.name);
+                return Err(Error::format(root, what));
+            }
+        } else {
+            if root.is_dir() && fs::read_dir(root).map_err(|e| Error::io(root, e))?.next().is_some() {
+                return Err(Error::format(root, "is not empty and holds no plan.toml; choose another --out"));
+            }
+            write_atomically(&path, plan.to_toml()?.as_bytes())?;
+        }
+        Ok(store)
+    }
+
+    /// An existing run folder, for reading.
+    ///
+    /// # Errors
+    /// When it holds no plan.
+    pub fn existing(root: &Path) -> Result<Self> {
+        let store = Self { root: root.to_owned() };
+        if !store.plan_path().is_file() {
+            return Err(Error::format(root, "is not a run folder: it holds no plan.toml"));
+        }
+        Ok(store)
+    }
+
+    /// Where it is.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    fn plan_path(&self) -> PathBuf {
+        self.root.join("plan.toml")
+    }
+
+    fn replicate_path(&self, replicate: usize) -> PathBuf {
+        self.root.join(format!("replicate-{replicate}"))
+    }
+
+    fn round_path(&self, id: &RoundId) -> PathBuf {
+        let replicate = self.replicate_path(id.replicate);
+        let arm = if id.arm == "lottery" { replicate } else { replicate.join(&id.arm) };
+        arm.join(format!("round-{:02}", id.round))
+    }
+
+    /// The plan.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn plan(&self) -> Result<Plan> {
+        let path = self.plan_path();
+        let text = fs::read_to_string(&path).map_err(|source| Error::io(&path, source))?;
+        Plan::parse(&path.display().to_string(), &text, &[])
+    }
+
+    /// Writes the manifest, once.
+    ///
+    /// # Errors
+    /// When another version of the program, or other data, began this run.
+    pub fn begin(&self, manifest: &Manifest) -> Result<()> {
+        let path = self.root.join("manifest.json");
+        if !path.exists() {
+            return write_json(&path, manifest);
+        }
+        let found: Manifest = self.manifest()?;
+        if found.data != manifest.data {
+            return Err(Error::format(&path, "the data have changed since this run began"));
+        }
+        Ok(())
+    }
+
+    /// The manifest.
+    ///
+    /// # Errors
+    /// When it is missing or of another format.
+    pub fn manifest(&self) -> Result<Manifest> {
+        let path = self.root.join("manifest.json");
+        let manifest: Manifest = read_json(&path)?;
+        check_format(&path, manifest.format)?;
+        Ok(manifest)
+    }
+
+    /// The record of a round, if it was finished.
+    ///
+    /// # Errors
+    /// When a record is there but cannot be read.
+    pub fn round(&self, id: &RoundId) -> Result<Option<RoundRecord>> {
+        let path = self.round_path(id).join("round.json");
+        if !path.exists() {
+            return Ok(None);
+        }
+        let record: RoundRecord = read_json(&path)?;
+        check_format(&path, record.format)?;
+        Ok(Some(record))
+    }
+
+    /// Stores a finished round; the record goes last.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn finish_round(
+        &self,
+        record: &RoundRecord,
+        weights: &Weights,
+        mask: &Mask,
+        maps: &BTreeMap<String, Tensor>,
+    ) -> Result<()> {
+        let path = self.round_path(&record.id);
+        write_atomically(&path.join("weights.safetensors"), &save_weights(weights)?)?;
+        let views: Vec<(String, TensorView<'_>)> = mask
+            .tensors()
+            .map(|(name, shape, bits)| Ok((name.to_owned(), view(Dtype::U8, shape, bits)?)))
+            .collect::<Result<_>>()?;
+        write_atomically(&path.join("mask.safetensors"), &serialise(views)?)?;
+        write_atomically(&path.join("explain/maps.safetensors"), &serialise(maps)?)?;
+        write_json(&path.join("round.json"), record)
+    }
+
+    /// Weights of a finished round.
+    ///
+    /// # Errors
+    /// When they cannot be read or do not fit.
+    pub fn weights(&self, id: &RoundId, model: &ResNet) -> Result<Weights> {
+        load_into(model, &TensorFile::open(&self.round_path(id).join("weights.safetensors"))?)
+    }
+
+    /// Mask of a finished round.
+    ///
+    /// # Errors
+    /// When it cannot be read or does not fit.
+    pub fn mask(&self, id: &RoundId, layout: &Arc<Layout>) -> Result<Mask> {
+        let path = self.round_path(id).join("mask.safetensors");
+        let tensors = load(&path)?;
+        Mask::from_lookup(layout.clone(), &path.display().to_string(), |name| {
+            tensors.get(name).and_then(|tensor| tensor.flatten_all().ok()?.to_vec1::<u8>().ok())
+        })
+    }
+
+    /// Raw Grad-CAM maps of a finished round, by stage name.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn maps(&self, id: &RoundId) -> Result<BTreeMap<String, Tensor>> {
+        load(&self.round_path(id).join("explain/maps.safetensors"))
+    }
+
+    /// Stores θ_k, the state that tickets rewind to.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write_rewind_state(&self, replicate: usize, weights: &Weights) -> Result<()> {
+        write_atomically(&self.rewind_path(replicate), &save_weights(weights)?)
+    }
+
+    /// Reads θ_k.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn rewind_state(&self, replicate: usize, model: &ResNet) -> Result<Weights> {
+        load_into(model, &TensorFile::open(&self.rewind_path(replicate))?)
+    }
+
+    fn rewind_path(&self, replicate: usize) -> PathBuf {
+        self.replicate_path(replicate).join("theta_k.safetensors")
+    }
+
+    /// Stores the pixels of the fixed Grad-CAM images, `(N, C, H, W)` u8.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn write_images(&self, shape: &[usize], pixels: &[u8]) -> Result<()> {
+        let views = vec![("pixels".to_owned(), view(Dtype::U8, shape, pixels)?)];
+        write_atomically(&self.root.join("images.safetensors"), &serialise(views)?)
+    }
+
+    /// Reads those pixels.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn images(&self) -> Result<Tensor> {
+        let path = self.root.join("images.safetensors");
+        load(&path)?.remove("pixels").ok_or_else(|| Error::tensor(format!("{}:pixels", path.display()), "is missing"))
+    }
+
+    /// Stores what follows from all rounds.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write_study(&self, study: &StudyRecord) -> Result<()> {
+        write_json(&self.root.join("metrics.json"), study)
+    }
+
+    /// Reads it.
+    ///
+    /// # Errors
+    /// When the run is not finished, or the record is of another format.
+    pub fn study(&self) -> Result<StudyRecord> {
+        let path = self.root.join("metrics.json");
+        if !path.exists() {
+            let what = "the run is not finished (no metrics.json): run the same command again to go on";
+            return Err(Error::format(&self.root, what));
+        }
+        let study: StudyRecord = read_json(&path)?;
+        check_format(&path, study.format)?;
+        Ok(study)
+    }
+}
+
+fn check_format(path: &Path, format: u32) -> Result<()> {
+    if format == FORMAT {
+        return Ok(());
+    }
+    Err(Error::format(path, format!("has record format {format}; this program reads {FORMAT}")))
+}
+
+fn view<'a>(dtype: Dtype, shape: &[usize], bytes: &'a [u8]) -> Result<TensorView<'a>> {
+    TensorView::new(dtype, shape.to_vec(), bytes)
+        .map_err(|error| Error::input(format!("a tensor cannot be stored: {error}")))
+}
+
+fn serialise<S, V>(tensors: impl IntoIterator<Item = (S, V)>) -> Result<Vec<u8>>
+where
+    S: AsRef<str> + Ord + std::fmt::Display,
+    V: safetensors::View,
+{
+    safetensors::serialize(tensors, None).map_err(|error| Error::input(format!("tensors cannot be stored: {error}")))
+}
+
+fn load(path: &Path) -> Result<BTreeMap<String, Tensor>> {
+    let bytes = fs::read(path).map_err(|source| Error::io(path, source))?;
+    let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)
+        .map_err(|error| Error::format(path, format!("is not a safetensors file: {error}")))?;
+    Ok(tensors.into_iter().collect())
+}
+
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    let bytes = fs::read(path).map_err(|source| Error::io(path, source))?;
+    serde_json::from_slice(&bytes).map_err(|error| Error::format(path, format!("is not a record: {error}")))
+}
+
+fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
+    let bytes = serde_json::to_vec_pretty(value)
+        .map_err(|error| Error::format(path, format!("cannot be serialised: {error}")))?;
+    write_atomically(path, &bytes)
+}
+
+/// Writes a file whole or not at all: to a temporary name in its folder, synced, then renamed.
+///
+/// # Errors
+/// The file is named.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    let failed = |source| Error::io(path, source);
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::create_dir_all(folder).map_err(failed)?;
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let temporary = folder.join(format!(".{name}.{}.part", std::process::id()));
+    let written = fs::File::create(&temporary)
+        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
+        .and_then(|()| fs::rename(&temporary, path));
+    written.map_err(|source| {
+        // The write's own error is the one to report.
+        let _ = fs::remove_file(&temporary);
+        Error::io(path, source)
+    })
+}
