@@ -2,6 +2,8 @@
 
 mod cut;
 mod grad_cam;
+mod stream;
 
 pub use cut::{Cut, LogitGradient, Targets};
 pub use grad_cam::{GradCam, grad_cam, normalise, upsample};
+pub use stream::{ExplainedBatch, activation_shape, activations_in_batches, explain_in_batches, logits_in_batches};
