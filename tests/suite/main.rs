@@ -1,3 +1,4 @@
 //! Fast tests by topic.
 
+mod stats_calibration;
 mod stats_oracle;
