@@ -2,6 +2,7 @@
 
 mod oracle;
 mod plain_candle;
+mod stats_calibration;
 mod stats_oracle;
 mod support;
 mod training;
