@@ -6,6 +6,7 @@
 
 pub mod data;
 pub mod error;
+pub mod experiment;
 pub mod explain;
 pub mod kernels;
 pub mod model;

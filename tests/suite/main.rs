@@ -3,6 +3,7 @@
 mod oracle;
 mod plain_candle;
 mod stats_calibration;
+mod run;
 mod stats_oracle;
 mod support;
 mod training;
