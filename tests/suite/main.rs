@@ -1,1 +1,3 @@
 //! Fast tests by topic.
+mod cav;
+mod tcav;
