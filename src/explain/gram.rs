@@ -425,7 +425,7 @@ mod tests {
                     })
                     .unwrap();
                 assert_eq!(found.gram, expected.0, "{blocks:?} {budget}");
-                assert_eq!(found.cross, [expected.1.clone()]);
+                assert_eq!(found.cross, std::slice::from_ref(&expected.1));
                 if budget == usize::MAX {
                     assert!(loads.iter().all(|&count| count == 1));
                 }
