@@ -41,7 +41,7 @@ impl HeldOut {
 /// The fold of an image depends on `seed`, its position in its set and the set's size alone, so it does not depend on the set's counterpart.
 ///
 /// # Errors
-/// As [`fit`]; and a set needs two images.
+/// As [`super::cav::fit`]; and a set needs two images.
 pub fn held_out(
     gram: &DMatrix<f64>,
     positive: &[usize],
