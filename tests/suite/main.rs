@@ -7,3 +7,6 @@ mod run;
 mod stats_oracle;
 mod support;
 mod training;
+//! Fast tests by topic.
+mod cav;
+mod tcav;
