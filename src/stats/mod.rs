@@ -20,12 +20,15 @@
 pub mod contingency;
 pub mod correlation;
 pub mod descriptive;
+pub mod effect;
 pub mod exchangeability;
 pub mod intervals;
+pub mod localisation;
 pub mod multiplicity;
 pub mod permutation;
 pub mod power;
 pub mod rank_tests;
+pub mod similarity;
 pub mod special;
 pub mod t_tests;
 
