@@ -379,7 +379,7 @@ mod tests {
             )),
             1.0 / 3.0
         );
-        // JS of (1, 0) and (½, ½), base 2: 1 - ¾ log₂ 3 + ½ … = 0.311278.
+        // (1, 0) against (⅔, ⅓), from the definition.
         assert!((value(jensen_shannon(&[1.0, 0.0], &[1.0, 0.5])) - 0.190_874_5).abs() < 1e-6);
         let ramp: Vec<f32> = (0..49).map(|i| i as f32).collect();
         let fall: Vec<f32> = ramp.iter().map(|v| 48.0 - v).collect();
