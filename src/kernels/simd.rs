@@ -25,7 +25,10 @@ impl Path {
         #[cfg(target_arch = "x86_64")]
         {
             // VL lets the compiler use all 32 registers for narrower pieces too; without it sums spill.
-            if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl") && is_x86_feature_detected!("avx512dq") {
+            if is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512vl")
+                && is_x86_feature_detected!("avx512dq")
+            {
                 paths.push(Self::Avx512);
             }
             if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
