@@ -3,12 +3,15 @@
 mod array_file;
 mod boxes;
 pub mod concepts;
+pub mod cub;
 mod dataset;
+mod folder;
 pub mod idx;
 mod images;
 mod picture;
 mod pictures;
 pub mod planted;
+mod prefetch;
 pub mod source;
 mod splits;
 
@@ -18,10 +21,12 @@ pub use concepts::{
     concept_sets,
 };
 pub use dataset::{Dataset, Labels, Normalisation, Origin};
+pub use folder::read_class_folders;
 pub use idx::{Family, builtin_mnist};
 pub use images::{Images, Subset};
 pub use picture::{Placement, Preprocess};
 pub use pictures::Augmentation;
 pub use planted::{Factor, Planted, PlantedPlan, planted, planted_concept};
+pub use prefetch::for_each_batch;
 pub use source::{ImageSource, read_label_argument};
 pub use splits::{SplitSizes, Splits, Task, split};

@@ -1,5 +1,6 @@
 //! A study: plan, rounds, run folder, and what follows from the records.
 
+mod calls;
 pub mod config;
 mod explanations;
 pub mod records;

@@ -321,11 +321,15 @@ pub struct Verdict {
     pub reason: String,
 }
 
-/// Rank correlation of drift and accuracy loss over rounds, replicate as the unit.
+/// Rank correlation of drift and accuracy loss over the rounds of a replicate, replicate as the unit.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Association {
     /// Mean Spearman correlation within replicates.
-    pub spearman: f64,
-    /// Permutation p-value.
+    pub within: f64,
+    /// The same between the drift of one replicate and the loss of another: what their common trend gives by itself.
+    pub common_trend: f64,
+    /// Permutation p-value of the difference, over pairings of whole replicates.
     pub p_value: f64,
+    /// Smallest p-value that so many replicates can give.
+    pub smallest_p: f64,
 }

@@ -30,8 +30,10 @@ pub fn run(plan: &Plan, out: &Path, observer: &dyn Observer) -> Result<StudyReco
     let store = Store::open(out, plan)?;
     store.begin(&setup.manifest(plan)?)?;
     let (channels, height, width) = setup.data.shape();
-    let pixels: Vec<u8> =
-        setup.cam_images.iter().flat_map(|&index| setup.data.bytes(index).iter().copied()).collect();
+    let mut pixels = Vec::with_capacity(setup.cam_images.len() * channels * height * width);
+    for &index in &setup.cam_images {
+        pixels.extend_from_slice(&setup.data.bytes(index)?);
+    }
     store.write_images(&[setup.cam_images.len(), channels, height, width], &pixels)?;
     let ids = round_ids(plan);
     let finished = ids.iter().map(|id| store.round(id)).collect::<Result<Vec<_>>>()?;
@@ -69,7 +71,7 @@ fn sorted_arms(plan: &Plan) -> Vec<Arm> {
     arms
 }
 
-fn notice(observer: &dyn Observer, event: &Event) -> Result<()> {
+pub(super) fn notice(observer: &dyn Observer, event: &Event) -> Result<()> {
     if observer.notice(event).is_break() { Err(Error::Interrupted) } else { Ok(()) }
 }
 

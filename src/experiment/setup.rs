@@ -68,8 +68,6 @@ impl Setup {
             random: plan.explain.random.into(),
             images_per_set: plan.explain.images_per_set,
             random_sets: plan.explain.random_sets,
-            class_pool: Pool::Test,
-            class_images: plan.explain.class_images,
         };
         let concepts = concept_sets(&data, &table, &splits, &concept_plan, &explained, None, plan.seed)?;
         let (channels, _, _) = data.shape();

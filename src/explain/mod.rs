@@ -1,6 +1,11 @@
 //! Explanations of a frozen network: Grad-CAM maps and TCAV, from the activations and gradients at a cut.
 
+pub mod cav;
 mod cut;
+pub mod gram;
+pub mod held_out;
+mod logistic;
+pub mod tcav;
 mod grad_cam;
 mod stream;
 

@@ -1,5 +1,43 @@
 //! Masked optimiser steps, one pass over flat slices.
 
+use crate::kernels::simd::versions;
+use rayon::prelude::*;
+
+/// Values of a task; its slices stay in the second-level cache between the step and the mask.
+const CHUNK: usize = 1 << 13;
+
+versions! {
+    fn sgd(weight: &mut [f32], grad: &[f32], buffer: &mut [f32], hyper: [f32; 3], first_step: bool) {
+        let [learning_rate, momentum, weight_decay] = hyper;
+        for ((weight, grad), buffer) in weight.iter_mut().zip(grad).zip(buffer) {
+            let gradient = grad + weight_decay * *weight;
+            let moved = if first_step { gradient } else { momentum * *buffer + gradient };
+            *buffer = moved;
+            *weight -= learning_rate * moved;
+        }
+    }
+}
+
+versions! {
+    fn adam(weight: &mut [f32], grad: &[f32], first: &mut [f32], second: &mut [f32], hyper: [f32; 7]) {
+        let [step_size, beta1, beta2, eps, root_correction2, decay, l2] = hyper;
+        for (((weight, grad), first), second) in weight.iter_mut().zip(grad).zip(first).zip(second) {
+            let gradient = grad + l2 * *weight;
+            *first = beta1 * *first + (1.0 - beta1) * gradient;
+            *second = beta2 * *second + (1.0 - beta2) * gradient * gradient;
+            *weight = *weight * decay - step_size * *first / (second.sqrt() / root_correction2 + eps);
+        }
+    }
+}
+
+versions! {
+    fn clear(mask: &[u8], values: &mut [f32]) {
+        for (value, bit) in values.iter_mut().zip(mask) {
+            *value = if *bit == 0 { 0.0 } else { *value };
+        }
+    }
+}
+
 /// One step of SGD with momentum, with PyTorch's semantics (`torch.optim.SGD`, dampening 0, no Nesterov).
 ///
 /// `g = grad + weight_decay·w; buffer = momentum·buffer + g` (`buffer = g` on the first step); `w -= learning_rate·buffer`.
@@ -28,22 +66,24 @@ pub fn sgd_step(
     if let Some(mask) = mask {
         assert_eq!(mask.len(), length, "sgd_step: mask length");
     }
-    let momentum = if first_step { 0.0 } else { momentum };
-    for index in 0..length {
-        if mask.is_some_and(|mask| mask[index] == 0) {
-            weight[index] = 0.0;
-            momentum_buffer[index] = 0.0;
-            continue;
-        }
-        let gradient = grad[index] + weight_decay * weight[index];
-        let buffer = if first_step {
-            gradient
-        } else {
-            momentum * momentum_buffer[index] + gradient
-        };
-        momentum_buffer[index] = buffer;
-        weight[index] -= learning_rate * buffer;
-    }
+    let buffers = weight
+        .par_chunks_mut(CHUNK)
+        .zip(momentum_buffer.par_chunks_mut(CHUNK))
+        .zip(grad.par_chunks(CHUNK));
+    buffers
+        .enumerate()
+        .for_each(|(nth, ((weight, buffer), grad))| {
+            let mask = mask.map(|mask| &mask[nth * CHUNK..nth * CHUNK + weight.len()]);
+            let hyper = [learning_rate, momentum, weight_decay];
+            match mask {
+                None => sgd(weight, grad, buffer, hyper, first_step),
+                Some(mask) => {
+                    sgd(weight, grad, buffer, hyper, first_step);
+                    clear(mask, weight);
+                    clear(mask, buffer);
+                }
+            }
+        });
 }
 
 /// One step of Adam or, with `decoupled`, AdamW, with PyTorch's semantics (no AMSGrad). `step` counts from 1.
@@ -88,19 +128,157 @@ pub fn adam_step(
     } else {
         (1.0, weight_decay)
     };
-    for index in 0..length {
-        if mask.is_some_and(|mask| mask[index] == 0) {
-            weight[index] = 0.0;
-            first_moment[index] = 0.0;
-            second_moment[index] = 0.0;
-            continue;
+    let hyper = [step_size, beta1, beta2, eps, root_correction2, decay, l2];
+    let moments = first_moment
+        .par_chunks_mut(CHUNK)
+        .zip(second_moment.par_chunks_mut(CHUNK));
+    weight
+        .par_chunks_mut(CHUNK)
+        .zip(grad.par_chunks(CHUNK))
+        .zip(moments)
+        .enumerate()
+        .for_each(|(nth, ((weight, grad), (first, second)))| {
+            adam(weight, grad, first, second, hyper);
+            if let Some(mask) = mask {
+                let mask = &mask[nth * CHUNK..nth * CHUNK + weight.len()];
+                clear(mask, weight);
+                clear(mask, first);
+                clear(mask, second);
+            }
+        });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values(length: usize, seed: u32) -> Vec<f32> {
+        (0..length as u32)
+            .map(|index| {
+                ((index.wrapping_mul(2_654_435_761) ^ seed.wrapping_mul(40_503)) >> 8) as f32
+                    / (1 << 23) as f32
+                    - 1.0
+            })
+            .collect()
+    }
+
+    fn close(left: f32, right: f64) {
+        assert!(
+            (f64::from(left) - right).abs() < 2e-6,
+            "{left} against {right}"
+        );
+    }
+
+    #[test]
+    fn sgd_equals_the_formula_in_f64_over_five_steps() {
+        let length = 20_011;
+        let mask: Vec<u8> = values(length, 9)
+            .iter()
+            .map(|&value| u8::from(value > 0.0))
+            .collect();
+        for mask in [None, Some(&mask[..])] {
+            let (mut weight, mut buffer) = (values(length, 1), vec![f32::NAN; length]);
+            let mut plain: Vec<(f64, f64)> = weight
+                .iter()
+                .map(|&weight| (f64::from(weight), 0.0))
+                .collect();
+            for step in 0..5 {
+                let grad = values(length, 2 + step);
+                sgd_step(
+                    &mut weight,
+                    &grad,
+                    mask,
+                    &mut buffer,
+                    0.1,
+                    0.9,
+                    1e-2,
+                    step == 0,
+                );
+                for (index, (value, moved)) in plain.iter_mut().enumerate() {
+                    let gradient = f64::from(grad[index]) + 1e-2 * *value;
+                    *moved = if step == 0 {
+                        gradient
+                    } else {
+                        0.9 * *moved + gradient
+                    };
+                    *value -= 0.1 * *moved;
+                    if mask.is_some_and(|mask| mask[index] == 0) {
+                        (*value, *moved) = (0.0, 0.0);
+                        assert!(weight[index].to_bits() == 0 && buffer[index].to_bits() == 0);
+                    }
+                    close(weight[index], *value);
+                    close(buffer[index], *moved);
+                }
+            }
         }
-        let value = weight[index] * decay;
-        let gradient = grad[index] + l2 * weight[index];
-        let first = beta1 * first_moment[index] + (1.0 - beta1) * gradient;
-        let second = beta2 * second_moment[index] + (1.0 - beta2) * gradient * gradient;
-        first_moment[index] = first;
-        second_moment[index] = second;
-        weight[index] = value - step_size * first / (second.sqrt() / root_correction2 + eps);
+    }
+
+    #[test]
+    fn adam_equals_the_formula_in_f64_over_five_steps() {
+        let length = 9_001;
+        let mask: Vec<u8> = values(length, 9)
+            .iter()
+            .map(|&value| u8::from(value > 0.0))
+            .collect();
+        for (mask, decoupled) in [
+            (None, false),
+            (None, true),
+            (Some(&mask[..]), false),
+            (Some(&mask[..]), true),
+        ] {
+            let (mut weight, mut first, mut second) =
+                (values(length, 1), vec![0.0; length], vec![0.0; length]);
+            let mut plain: Vec<(f64, f64, f64)> = weight
+                .iter()
+                .map(|&weight| (f64::from(weight), 0.0, 0.0))
+                .collect();
+            for step in 1..=5 {
+                let grad = values(length, 2 + step);
+                adam_step(
+                    &mut weight,
+                    &grad,
+                    mask,
+                    &mut first,
+                    &mut second,
+                    1e-2,
+                    0.9,
+                    0.999,
+                    1e-8,
+                    0.1,
+                    decoupled,
+                    u64::from(step),
+                );
+                for (index, (value, mean, square)) in plain.iter_mut().enumerate() {
+                    let mut gradient = f64::from(grad[index]);
+                    if decoupled {
+                        *value *= 1.0 - 1e-2 * 0.1;
+                    } else {
+                        gradient += 0.1 * *value;
+                    }
+                    *mean = 0.9 * *mean + 0.1 * gradient;
+                    *square = 0.999 * *square + 0.001 * gradient * gradient;
+                    let (mean_hat, square_hat) = (
+                        *mean / (1.0 - 0.9f64.powi(step as i32)),
+                        *square / (1.0 - 0.999f64.powi(step as i32)),
+                    );
+                    *value -= 1e-2 * mean_hat / (square_hat.sqrt() + 1e-8);
+                    if mask.is_some_and(|mask| mask[index] == 0) {
+                        (*value, *mean, *square) = (0.0, 0.0, 0.0);
+                        assert!(
+                            [weight[index], first[index], second[index]]
+                                .iter()
+                                .all(|value| value.to_bits() == 0)
+                        );
+                    }
+                    assert!(
+                        (f64::from(weight[index]) - *value).abs() < 5e-5,
+                        "{} against {value}",
+                        weight[index]
+                    );
+                    close(first[index], *mean);
+                    close(second[index], *square);
+                }
+            }
+        }
     }
 }

@@ -1,5 +1,15 @@
 //! Max pooling and global average pooling in the batch-innermost layout, with their backward passes.
 
+use crate::kernels::simd::versions;
+use rayon::prelude::*;
+
+/// Values a task should have at least.
+const TASK: usize = 1 << 14;
+
+fn planes_per_task(plane: usize) -> usize {
+    TASK.div_ceil(plane.max(1))
+}
+
 /// Geometry of a max pool over `(C, H, W, N)`; windows may overlap, padding counts as −∞.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolShape {
@@ -36,6 +46,17 @@ impl PoolShape {
     fn output_len(&self) -> usize {
         self.channels * self.out_height() * self.out_width() * self.batch
     }
+    /// The positions of the input inside an output position's window, with their offsets `kh·kernel + kw`.
+    #[inline(always)]
+    fn window(&self, out_row: usize, out_col: usize) -> impl Iterator<Item = (u8, usize)> {
+        let (shape, row, col) = (*self, out_row * self.stride, out_col * self.stride);
+        (0..self.kernel * self.kernel).filter_map(move |offset| {
+            let row = (row + offset / shape.kernel).wrapping_sub(shape.padding);
+            let col = (col + offset % shape.kernel).wrapping_sub(shape.padding);
+            (row < shape.in_height && col < shape.in_width)
+                .then(|| (offset as u8, row * shape.in_width + col))
+        })
+    }
     fn check(&self) {
         assert!(
             self.kernel <= 15,
@@ -54,37 +75,59 @@ pub fn max_pool(shape: &PoolShape, input: &[f32], output: &mut [f32], argmax: &m
     assert_eq!(input.len(), shape.input_len(), "max_pool: input length");
     assert_eq!(output.len(), shape.output_len(), "max_pool: output length");
     assert_eq!(argmax.len(), shape.output_len(), "max_pool: argmax length");
-    let (height, width, batch) = (shape.in_height, shape.in_width, shape.batch);
-    let (out_height, out_width) = (shape.out_height(), shape.out_width());
-    for channel in 0..shape.channels {
-        for out_row in 0..out_height {
-            for out_col in 0..out_width {
-                let at = ((channel * out_height + out_row) * out_width + out_col) * batch;
-                let (best, winner) = (&mut output[at..at + batch], &mut argmax[at..at + batch]);
-                let mut first = true;
-                for kernel_row in 0..shape.kernel {
-                    let row = out_row * shape.stride + kernel_row;
-                    if row < shape.padding || row - shape.padding >= height {
-                        continue;
-                    }
-                    for kernel_col in 0..shape.kernel {
-                        let col = out_col * shape.stride + kernel_col;
-                        if col < shape.padding || col - shape.padding >= width {
-                            continue;
-                        }
-                        let from = ((channel * height + row - shape.padding) * width + col
-                            - shape.padding)
-                            * batch;
-                        let offset = (kernel_row * shape.kernel + kernel_col) as u8;
-                        for n in 0..batch {
-                            let value = input[from + n];
-                            if first || value > best[n] || value.is_nan() {
-                                best[n] = value;
-                                winner[n] = offset;
-                            }
-                        }
-                        first = false;
-                    }
+    let (plane, map) = (
+        shape.out_height() * shape.out_width() * shape.batch,
+        shape.in_height * shape.in_width * shape.batch,
+    );
+    if plane == 0 {
+        return;
+    }
+    output
+        .par_chunks_mut(plane)
+        .zip(argmax.par_chunks_mut(plane))
+        .enumerate()
+        .with_min_len(planes_per_task(plane))
+        .for_each(|(channel, (output, argmax))| {
+            pool_plane(
+                shape,
+                &input[channel * map..(channel + 1) * map],
+                output,
+                argmax,
+            )
+        });
+}
+
+versions! {
+    fn pool_plane(shape: &PoolShape, input: &[f32], output: &mut [f32], argmax: &mut [u8]) {
+        let batch = shape.batch;
+        for (position, (best, winner)) in output.chunks_exact_mut(batch).zip(argmax.chunks_exact_mut(batch)).enumerate() {
+            let mut first = true;
+            for (offset, from) in shape.window(position / shape.out_width(), position % shape.out_width()) {
+                let values = &input[from * batch..(from + 1) * batch];
+                if std::mem::take(&mut first) {
+                    best.copy_from_slice(values);
+                    winner.fill(offset);
+                    continue;
+                }
+                for ((best, winner), &value) in best.iter_mut().zip(winner.iter_mut()).zip(values) {
+                    let wins = value > *best || value.is_nan();
+                    *best = if wins { value } else { *best };
+                    *winner = if wins { offset } else { *winner };
+                }
+            }
+        }
+    }
+}
+
+versions! {
+    fn unpool_plane(shape: &PoolShape, argmax: &[u8], grad_output: &[f32], grad_input: &mut [f32]) {
+        let batch = shape.batch;
+        grad_input.fill(0.0);
+        for (position, (grad, winner)) in grad_output.chunks_exact(batch).zip(argmax.chunks_exact(batch)).enumerate() {
+            for (offset, to) in shape.window(position / shape.out_width(), position % shape.out_width()) {
+                let to = &mut grad_input[to * batch..(to + 1) * batch];
+                for ((to, &grad), &winner) in to.iter_mut().zip(grad).zip(winner) {
+                    *to += if winner == offset { grad } else { 0.0 };
                 }
             }
         }
@@ -114,23 +157,26 @@ pub fn max_pool_backward(
         shape.input_len(),
         "max_pool_backward: grad_input length"
     );
-    let (height, width, batch) = (shape.in_height, shape.in_width, shape.batch);
-    let (out_height, out_width) = (shape.out_height(), shape.out_width());
-    grad_input.fill(0.0);
-    for channel in 0..shape.channels {
-        for out_row in 0..out_height {
-            for out_col in 0..out_width {
-                for n in 0..batch {
-                    let at = ((channel * out_height + out_row) * out_width + out_col) * batch + n;
-                    let offset = argmax[at] as usize;
-                    let row = out_row * shape.stride + offset / shape.kernel - shape.padding;
-                    let col = out_col * shape.stride + offset % shape.kernel - shape.padding;
-                    grad_input[((channel * height + row) * width + col) * batch + n] +=
-                        grad_output[at];
-                }
-            }
-        }
+    let (plane, map) = (
+        shape.out_height() * shape.out_width() * shape.batch,
+        shape.in_height * shape.in_width * shape.batch,
+    );
+    if map == 0 || plane == 0 {
+        return grad_input.fill(0.0);
     }
+    grad_input
+        .par_chunks_mut(map)
+        .enumerate()
+        .with_min_len(planes_per_task(map))
+        .for_each(|(channel, grad_input)| {
+            let range = channel * plane..(channel + 1) * plane;
+            unpool_plane(
+                shape,
+                &argmax[range.clone()],
+                &grad_output[range],
+                grad_input,
+            );
+        });
 }
 
 /// Mean over the `positions = H·W` of each map: `(C, H, W, N)` to `(C, N)`.
@@ -152,19 +198,25 @@ pub fn global_average_pool(
         "global_average_pool: output length"
     );
     let scale = 1.0 / positions as f32;
-    for channel in 0..channels {
-        let sums = &mut output[channel * batch..(channel + 1) * batch];
-        sums.fill(0.0);
-        for position in 0..positions {
-            let from = (channel * positions + position) * batch;
-            for (sum, value) in sums.iter_mut().zip(&input[from..from + batch]) {
-                *sum += value;
-            }
-        }
-        for sum in sums {
-            *sum *= scale;
-        }
+    if batch == 0 {
+        return;
     }
+    let map = positions * batch;
+    output
+        .par_chunks_mut(batch)
+        .enumerate()
+        .with_min_len(planes_per_task(map))
+        .for_each(|(channel, sums)| {
+            sums.fill(0.0);
+            for values in input[channel * map..(channel + 1) * map].chunks_exact(batch) {
+                for (sum, value) in sums.iter_mut().zip(values) {
+                    *sum += value;
+                }
+            }
+            for sum in sums {
+                *sum *= scale;
+            }
+        });
 }
 
 /// Gradient of [`global_average_pool`]: `(C, N)` to `(C, H, W, N)`. `grad_input` is overwritten.
@@ -186,11 +238,135 @@ pub fn global_average_pool_backward(
         "global_average_pool_backward: grad_input length"
     );
     let scale = 1.0 / positions as f32;
-    for channel in 0..channels {
-        for position in 0..positions {
-            let to = (channel * positions + position) * batch;
-            for n in 0..batch {
-                grad_input[to + n] = grad_output[channel * batch + n] * scale;
+    if positions * batch == 0 {
+        return;
+    }
+    let map = positions * batch;
+    grad_input
+        .par_chunks_mut(map)
+        .zip(grad_output.par_chunks(batch))
+        .with_min_len(planes_per_task(map))
+        .for_each(|(to, grad)| {
+            for to in to.chunks_exact_mut(batch) {
+                for (to, grad) in to.iter_mut().zip(grad) {
+                    *to = grad * scale;
+                }
+            }
+        });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Values with many ties, so that the rule for equal maxima shows.
+    fn values(length: usize, seed: u64, levels: u64) -> Vec<f32> {
+        let mut state = seed | 1;
+        (0..length)
+            .map(|_| {
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
+                ((state >> 33) % levels) as f32 - 2.0
+            })
+            .collect()
+    }
+
+    proptest! {
+        #[test]
+        fn max_pool_and_its_gradient_equal_the_plain_loops(
+            (batch, channels, in_height, in_width) in (1usize..40, 1usize..5, 1usize..16, 1usize..16),
+            (kernel, stride, padding) in (1usize..4, 1usize..4, 0usize..2),
+            seed in 0u64..1000,
+        ) {
+            let padding = padding.min(kernel - 1);
+            prop_assume!(in_height.min(in_width) + 2 * padding >= kernel);
+            let shape = PoolShape { batch, channels, in_height, in_width, kernel, stride, padding };
+            let input = values(shape.input_len(), seed, 5);
+            let gradient = values(shape.output_len(), seed + 1, 1 << 20);
+            let (mut output, mut argmax) = (vec![f32::NAN; shape.output_len()], vec![99; shape.output_len()]);
+            max_pool(&shape, &input, &mut output, &mut argmax);
+            let mut grad_input = vec![f32::NAN; shape.input_len()];
+            max_pool_backward(&shape, &argmax, &gradient, &mut grad_input);
+            let mut expected_gradient = vec![0.0f32; shape.input_len()];
+            let mut index = 0;
+            for channel in 0..channels {
+                for out_row in 0..shape.out_height() {
+                    for out_col in 0..shape.out_width() {
+                        for n in 0..batch {
+                            let mut best = (f32::NEG_INFINITY, 0, 0);
+                            for offset in 0..kernel * kernel {
+                                let row = (out_row * stride + offset / kernel).wrapping_sub(padding);
+                                let col = (out_col * stride + offset % kernel).wrapping_sub(padding);
+                                if row < in_height && col < in_width {
+                                    let at = ((channel * in_height + row) * in_width + col) * batch + n;
+                                    if input[at] > best.0 {
+                                        best = (input[at], offset, at);
+                                    }
+                                }
+                            }
+                            prop_assert_eq!((output[index], usize::from(argmax[index])), (best.0, best.1));
+                            expected_gradient[best.2] += gradient[index];
+                            index += 1;
+                        }
+                    }
+                }
+            }
+            prop_assert_eq!(grad_input, expected_gradient);
+        }
+    }
+
+    #[test]
+    fn not_a_number_wins_its_window() {
+        let shape = PoolShape {
+            batch: 1,
+            channels: 1,
+            in_height: 1,
+            in_width: 3,
+            kernel: 1,
+            stride: 1,
+            padding: 0,
+        };
+        let (mut output, mut argmax) = (vec![0.0; 3], vec![0; 3]);
+        max_pool(&shape, &[1.0, f32::NAN, 2.0], &mut output, &mut argmax);
+        assert!(output[1].is_nan());
+        let shape = PoolShape {
+            batch: 1,
+            channels: 1,
+            in_height: 2,
+            in_width: 2,
+            kernel: 2,
+            stride: 1,
+            padding: 0,
+        };
+        max_pool(
+            &shape,
+            &[1.0, f32::NAN, 2.0, 3.0],
+            &mut output[..1],
+            &mut argmax[..1],
+        );
+        assert!(output[0].is_nan() && argmax[0] == 1);
+    }
+
+    #[test]
+    fn global_average_is_the_mean_and_its_gradient_spreads_evenly() {
+        for (channels, positions, batch) in [(3, 4, 5), (2, 1, 33), (1, 49, 16)] {
+            let input = values(channels * positions * batch, 3, 1000);
+            let mut output = vec![f32::NAN; channels * batch];
+            global_average_pool(channels, positions, batch, &input, &mut output);
+            for (index, mean) in output.iter().enumerate() {
+                let (channel, n) = (index / batch, index % batch);
+                let sum: f64 = (0..positions)
+                    .map(|position| f64::from(input[(channel * positions + position) * batch + n]))
+                    .sum();
+                assert!((f64::from(*mean) - sum / positions as f64).abs() < 1e-3);
+            }
+            let mut gradient = vec![f32::NAN; input.len()];
+            global_average_pool_backward(channels, positions, batch, &output, &mut gradient);
+            for (index, value) in gradient.iter().enumerate() {
+                let (channel, n) = (index / (positions * batch), index % batch);
+                assert!((value - output[channel * batch + n] / positions as f32).abs() < 1e-3);
             }
         }
     }

@@ -24,7 +24,11 @@ impl Path {
         let mut paths = Vec::new();
         #[cfg(target_arch = "x86_64")]
         {
-            if is_x86_feature_detected!("avx512f") {
+            // VL lets the compiler use all 32 registers for narrower pieces too; without it sums spill.
+            if is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512vl")
+                && is_x86_feature_detected!("avx512dq")
+            {
                 paths.push(Self::Avx512);
             }
             if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
@@ -57,6 +61,36 @@ pub(crate) unsafe trait Simd {
     unsafe fn add(a: Self::Vector, b: Self::Vector) -> Self::Vector;
     unsafe fn sum(vector: Self::Vector) -> f32;
 }
+
+/// Defines a function whose body is compiled once per [`Path`] and called on the best one. The body's arithmetic is the
+/// same on all of them (nothing is fused or reordered), so are its results.
+macro_rules! versions {
+    ($(#[$doc:meta])* fn $name:ident($($argument:ident: $type:ty),* $(,)?) $(-> $result:ty)? $body:block) => {
+        $(#[$doc])*
+        #[expect(clippy::allow_attributes, reason = "whether the lint fires depends on the number of arguments")]
+        #[allow(clippy::too_many_arguments, reason = "the terms of one formula")]
+        fn $name($($argument: $type),*) $(-> $result)? {
+            #[inline(always)]
+            fn body($($argument: $type),*) $(-> $result)? $body
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512vl,avx512dq")]
+            fn avx512($($argument: $type),*) $(-> $result)? { body($($argument),*) }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma")]
+            fn avx2($($argument: $type),*) $(-> $result)? { body($($argument),*) }
+            match $crate::kernels::simd::Path::detect() {
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: `detect` returns a path this machine has.
+                $crate::kernels::simd::Path::Avx512 => unsafe { avx512($($argument),*) },
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: as above.
+                $crate::kernels::simd::Path::Avx2 => unsafe { avx2($($argument),*) },
+                $crate::kernels::simd::Path::Portable => body($($argument),*),
+            }
+        }
+    };
+}
+pub(crate) use versions;
 
 pub(crate) struct Portable;
 

@@ -17,15 +17,21 @@
 //! | [`similarity`], [`localisation`] | how alike two maps are; whether a map looks at a box |
 //! | [`verdict`] | calls per round and verdicts per study |
 
+pub mod association;
+pub mod bootstrap;
 pub mod contingency;
 pub mod correlation;
 pub mod descriptive;
+pub mod effect;
 pub mod exchangeability;
+pub mod floor;
 pub mod intervals;
+pub mod localisation;
 pub mod multiplicity;
 pub mod permutation;
 pub mod power;
 pub mod rank_tests;
+pub mod similarity;
 pub mod special;
 pub mod t_tests;
 

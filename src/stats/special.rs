@@ -104,11 +104,14 @@ fn beta_front(a: f64, b: f64, x: f64, complement: f64) -> f64 {
         // Saddle-point form (Loader 2000): every term is small near the mode, where precision matters.
         let (p, q) = (a / total, b / total);
         let deviance = a * ((x - p) / p).ln_1p() + b * ((complement - q) / q).ln_1p();
-        stirling(total) - stirling(a) - stirling(b) + deviance + 0.5 * (a * q / std::f64::consts::TAU).ln()
+        stirling(total) - stirling(a) - stirling(b)
+            + deviance
+            + 0.5 * (a * q / std::f64::consts::TAU).ln()
     } else {
         let (large, small) = if a < b { (b, a) } else { (a, b) };
         let rise = if large >= LARGE {
-            (large - 0.5) * (small / large).ln_1p() + small * total.ln() - small + stirling(total) - stirling(large)
+            (large - 0.5) * (small / large).ln_1p() + small * total.ln() - small + stirling(total)
+                - stirling(large)
         } else {
             ln_gamma(total) - ln_gamma(large)
         };

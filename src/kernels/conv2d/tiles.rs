@@ -304,7 +304,7 @@ macro_rules! compile {
 #[cfg(target_arch = "x86_64")]
 use crate::kernels::simd::{Avx2, Avx512};
 #[cfg(target_arch = "x86_64")]
-compile!(AVX512, avx512, Avx512, 8, [1 2 3], [1 2 3 4 5 6 7 8], 4, [1 2 3 4 5 6], [1 2 3 4 5 6 7 8], "avx512f");
+compile!(AVX512, avx512, Avx512, 8, [1 2 3], [1 2 3 4 5 6 7 8], 4, [1 2 3 4 5 6], [1 2 3 4 5 6 7 8], "avx512f,avx512vl,avx512dq");
 #[cfg(target_arch = "x86_64")]
 compile!(AVX2, avx2, Avx2, 4, [1], [1 2 3 4], 2, [1 2], [1 2 3 4], "avx2,fma");
 compile!(PORTABLE, portable, Portable, 4, [1], [1 2], 2, [1], [1 2]);

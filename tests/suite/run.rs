@@ -1,0 +1,188 @@
+//! Whole runs on a small plan: the invariants of DESIGN 1.1, resuming, and thread counts.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use ticketlens::error::Error;
+use ticketlens::experiment::{Plan, Setup, Store, round_ids, run};
+use ticketlens::progress::{Event, Observer, Silent};
+use ticketlens::prune::prune_count;
+
+fn tiny_plan(overrides: &[(&str, &str)]) -> Plan {
+    let mut all = vec![
+        ("data.train", "320"),
+        ("data.validation", "300"),
+        ("data.test", "300"),
+        ("model.width", "4"),
+        ("prune.rounds", "2"),
+        ("prune.rewind", "3it"),
+        ("prune.fraction", "0.5"),
+        ("train.epochs", "1"),
+        ("train.batch_size", "32"),
+        ("explain.cam_images", "20"),
+        ("explain.class_images", "12"),
+        ("explain.images_per_set", "6"),
+        ("explain.random_sets", "20"),
+        ("statistics.permutations", "199"),
+        ("statistics.bootstrap", "99"),
+        ("arms", "[\"lottery\", \"random_mask\", \"reinit\"]"),
+    ];
+    all.extend_from_slice(overrides);
+    let all: Vec<(String, String)> = all.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    Plan::preset("quick", &all).unwrap()
+}
+
+/// Every file of a run but for wall-clock seconds and the manifest's thread count.
+fn contents(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let mut bytes = std::fs::read(&path).unwrap();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            if name.ends_with(".json") {
+                let mut value: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+                value.as_object_mut().unwrap().remove("seconds");
+                value.as_object_mut().unwrap().remove("threads");
+                bytes = serde_json::to_vec(&value).unwrap();
+            }
+            files.insert(path.strip_prefix(root).unwrap().to_owned(), bytes);
+        }
+    }
+    files
+}
+
+/// Breaks at the n-th event.
+struct BreakAt {
+    event: usize,
+    seen: AtomicUsize,
+}
+
+impl Observer for BreakAt {
+    fn notice(&self, _: &Event) -> ControlFlow<()> {
+        match self.seen.fetch_add(1, Ordering::SeqCst) == self.event {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    }
+}
+
+#[test]
+fn a_run_keeps_the_invariants_of_lottery_tickets() {
+    let plan = tiny_plan(&[]);
+    let folder = tempfile::tempdir().unwrap();
+    let study = run(&plan, folder.path(), &Silent).unwrap();
+    let store = Store::existing(folder.path()).unwrap();
+    let setup = Setup::new(&plan).unwrap();
+    let layout = setup.model.network.layout.clone();
+    for replicate in 0..plan.replicates {
+        let theta = store.rewind_state(replicate, &setup.model).unwrap();
+        assert_ne!(theta, setup.model.network.initialise(plan.seed + replicate as u64), "k = 3 is not the start");
+        for id in round_ids(&plan).into_iter().filter(|id| id.replicate == replicate) {
+            let record = store.round(&id).unwrap().unwrap();
+            let weights = store.weights(&id, &setup.model).unwrap();
+            let mask = store.mask(&id, &layout).unwrap();
+            assert!(mask.holds(&weights), "{id:?}: w (1 - m) = 0");
+            assert_eq!(record.weights, weights.digest());
+            let mut expected = record.total;
+            for _ in 0..id.round {
+                expected -= prune_count(plan.prune.fraction, expected);
+            }
+            assert_eq!(record.kept, expected, "{id:?}: exact count");
+            for spec in layout.parameters.iter().filter(|spec| !spec.kind.prunable()) {
+                assert!(mask.bits()[spec.range.clone()].iter().all(|&bit| bit == 1), "{} is prunable", spec.name);
+            }
+            if id.arm == "lottery" && id.round > 0 {
+                let mut before = id.clone();
+                before.round -= 1;
+                let before = store.mask(&before, &layout).unwrap();
+                assert!(mask.bits().iter().zip(before.bits()).all(|(now, then)| now <= then), "{id:?}: nested");
+            }
+            if id.arm == "random_mask" {
+                let mut ticket = id.clone();
+                ticket.arm = "lottery".into();
+                let ticket = store.mask(&ticket, &layout).unwrap();
+                assert_eq!(ticket.layer_densities(&[]), mask.layer_densities(&[]));
+                assert_ne!(ticket, mask);
+            }
+        }
+    }
+    assert_eq!(study.floor.pairs.len(), 1);
+    assert_eq!(study.rounds.len(), 2 * (3 + 2 + 2));
+    for summary in study.rounds.iter().filter(|summary| summary.id.round == 0) {
+        assert_eq!(summary.drift.spearman, Some(0.0), "a network does not drift from itself");
+        assert_eq!(summary.drift.profile, Some(0.0));
+    }
+}
+
+#[test]
+fn one_thread_or_two_an_interrupted_run_or_a_whole_one_give_the_same_bits() {
+    let plan = tiny_plan(&[("arms", "[\"lottery\"]")]);
+    let with_threads = |threads: usize| {
+        let folder = tempfile::tempdir().unwrap();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| run(&plan, folder.path(), &Silent)).unwrap();
+        contents(folder.path())
+    };
+    let (one, two) = (with_threads(1), with_threads(2));
+    assert_eq!(one.keys().collect::<Vec<_>>(), two.keys().collect::<Vec<_>>());
+    for (path, bytes) in &one {
+        assert!(bytes == &two[path], "{} differs between 1 and 2 threads", path.display());
+    }
+    let folder = tempfile::tempdir().unwrap();
+    for event in [2, 5, 12, 17, 30] {
+        let observer = BreakAt { event, seen: AtomicUsize::new(0) };
+        match run(&plan, folder.path(), &observer) {
+            Err(Error::Interrupted) => {}
+            other => panic!("event {event}: {other:?}"),
+        }
+    }
+    run(&plan, folder.path(), &Silent).unwrap();
+    for (path, bytes) in &contents(folder.path()) {
+        assert!(bytes == &one[path], "{} differs after interruptions", path.display());
+    }
+}
+
+#[test]
+fn a_folder_of_another_plan_is_refused_and_left_alone() {
+    let plan = tiny_plan(&[]);
+    let folder = tempfile::tempdir().unwrap();
+    Store::open(folder.path(), &plan).unwrap();
+    let before = contents(folder.path());
+    let error = run(&tiny_plan(&[("seed", "9")]), folder.path(), &Silent).unwrap_err().to_string();
+    assert!(error.contains("another plan"), "{error}");
+    assert_eq!(before, contents(folder.path()));
+}
+
+#[test]
+fn a_plan_survives_a_round_trip_and_bad_plans_name_their_field() {
+    for (name, _) in ticketlens::experiment::config::PRESETS {
+        let overrides = [("data.path".to_owned(), "x".to_owned())];
+        let plan = Plan::preset(name, &overrides).unwrap();
+        let again = Plan::parse("again", &plan.to_toml().unwrap(), &[]).unwrap();
+        assert_eq!(plan, again);
+        assert_eq!(plan.digest().unwrap(), again.digest().unwrap());
+    }
+    let cases = [
+        ("prune.fraction", "0", "prune.fraction"),
+        ("prune.fraction", "1.0", "prune.fraction"),
+        ("prune.colour", "3", "colour"),
+        ("explain.stages", "[\"layer9\"]", "layer9"),
+        ("explain.random_sets", "5", "explain.random_sets"),
+        ("replicates", "1", "replicates"),
+        ("prune.rewind", "\"3 epochs\"", "prune.rewind"),
+        ("data.source", "mnist", "data.path"),
+        ("model.depth", "19", "depth"),
+    ];
+    for (key, value, named) in cases {
+        let error = Plan::preset("quick", &[(key.to_owned(), value.to_owned())]).unwrap_err().to_string();
+        assert!(error.contains(named) && !error.contains('\n'), "{key}={value}: {error}");
+    }
+}
