@@ -58,25 +58,6 @@ pub fn logits_in_batches<'a>(
     }))
 }
 
-/// Activations `(n, C, H, W)` at `stage` of the images of `source`, `batch` at a time, in order.
-///
-/// # Errors
-/// As [`logits_in_batches`].
-pub fn activations_in_batches<'a>(
-    checkpoint: &'a Checkpoint,
-    source: &'a ImageSource,
-    stage: Stage,
-    batch: usize,
-) -> Result<impl Iterator<Item = Result<(Range<usize>, Tensor)>> + 'a> {
-    activation_shape(checkpoint, source, stage)?;
-    let cut = Cut::new(&checkpoint.model, Arc::new(checkpoint.weights.clone()), stage);
-    Ok(source.ranges(batch).map(move |images| {
-        let activation = cut.activation(&source.batch(images.clone(), &Device::Cpu)?)?;
-        check_finite(source, &images, "activation", &activation)?;
-        Ok((images, activation))
-    }))
-}
-
 /// Activations at `stage`, logits and gradients of the targets' logits, `batch` images at a time, in order.
 ///
 /// # Errors
@@ -98,17 +79,40 @@ pub fn explain_in_batches<'a>(
     }
     let cut = Cut::new(&checkpoint.model, Arc::new(checkpoint.weights.clone()), stage);
     Ok(source.ranges(batch).map(move |images| {
-        let pixels = source.batch(images.clone(), &Device::Cpu)?;
-        let activation = cut.activation(&pixels)?;
         let targets = match targets {
             Targets::PerImage(labels) => Targets::PerImage(&labels[images.clone()]),
             same => same,
         };
-        let explained = cut.gradient(&activation, targets)?;
-        check_finite(source, &images, "logit", &explained.logits)?;
-        check_finite(source, &images, "gradient", &explained.gradient)?;
-        Ok(ExplainedBatch { images, pixels, activation, logits: explained.logits, gradient: explained.gradient })
+        explain_batch(&cut, source, images, targets)
     }))
+}
+
+/// [`explain_in_batches`] for one batch; the labels of [`Targets::PerImage`] are those of `images` alone.
+///
+/// # Errors
+/// As there.
+pub fn explain_batch(
+    cut: &Cut,
+    source: &ImageSource,
+    images: Range<usize>,
+    targets: Targets<'_>,
+) -> Result<ExplainedBatch> {
+    let pixels = source.batch(images.clone(), &Device::Cpu)?;
+    let activation = cut.activation(&pixels)?;
+    let explained = cut.gradient(&activation, targets)?;
+    check_finite(source, &images, "logit", &explained.logits)?;
+    check_finite(source, &images, "gradient", &explained.gradient)?;
+    Ok(ExplainedBatch { images, pixels, activation, logits: explained.logits, gradient: explained.gradient })
+}
+
+/// Activations `(n, C, H, W)` of `images` at the cut.
+///
+/// # Errors
+/// When images cannot be read or do not fit, or a value is not finite (the image is named).
+pub fn activation_batch(cut: &Cut, source: &ImageSource, images: Range<usize>) -> Result<Tensor> {
+    let activation = cut.activation(&source.batch(images.clone(), &Device::Cpu)?)?;
+    check_finite(source, &images, "activation", &activation)?;
+    Ok(activation)
 }
 
 /// Finite weights and pixels can still overflow, or divide by a variance that is negative: then no number may be reported.

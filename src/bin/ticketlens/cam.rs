@@ -21,9 +21,10 @@ use crate::terminal;
 /// Writes the tensors `cam_raw` (N, h, w) at the stage's resolution, `cam_upsampled` (N, H, W) at the images', and
 /// `cam_normalised`, which is that over its maximum; beside them `class` (N), the class explained, and `degenerate` (N), 1
 /// where a map is zero everywhere and says nothing.
-///
-/// Example: ticketlens cam --checkpoint resnet18.pth --images photos/ --stage layer4 --class predicted --out cam.safetensors --png overlays/
 #[derive(Args)]
+#[command(after_help = "Example:
+  ticketlens cam --checkpoint resnet18.pth --images photos/ --stage layer4 --class predicted \\
+    --out cam.safetensors --png overlays/")]
 pub(crate) struct Arguments {
     /// Checkpoint with torchvision names: .safetensors, .pth or .pt
     #[arg(long, value_name = "CKPT")]

@@ -9,6 +9,7 @@ mod output;
 mod overlay;
 mod predict;
 mod prune;
+mod tcav;
 mod terminal;
 
 use std::process::ExitCode;
@@ -38,6 +39,7 @@ struct Cli {
 enum Command {
     Predict(predict::Arguments),
     Cam(cam::Arguments),
+    Tcav(tcav::Arguments),
     Prune(prune::Arguments),
 }
 
@@ -60,6 +62,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Predict(arguments) => predict::run(&arguments)?,
         Command::Cam(arguments) => cam::run(&arguments)?,
+        Command::Tcav(arguments) => tcav::run(&arguments)?,
         Command::Prune(arguments) => prune::run(&arguments)?,
     }
     Ok(ExitCode::SUCCESS)

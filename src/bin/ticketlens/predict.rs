@@ -15,9 +15,9 @@ use crate::terminal;
 /// Logits of a checkpoint; with a stage also its activations and the gradients of a class logit
 ///
 /// Writes the tensor `logits` (N, K), and with --stage and --class also `activation` and `gradient` (N, C, H, W).
-///
-/// Example: ticketlens predict --checkpoint resnet18.pth --images photos/ --preset imagenet --out logits.safetensors
 #[derive(Args)]
+#[command(after_help = "Example:
+  ticketlens predict --checkpoint resnet18.pth --images photos/ --preset imagenet --out logits.safetensors")]
 pub(crate) struct Arguments {
     /// Checkpoint with torchvision names: .safetensors, .pth or .pt
     #[arg(long, value_name = "CKPT")]

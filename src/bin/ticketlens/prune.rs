@@ -16,9 +16,10 @@ use crate::terminal::{self, thousands};
 ///
 /// Writes the tensors `mask/LEVEL/NAME` (u8, 1 keeps), LEVEL from 1; each level is nested in the one before. Of a checkpoint the
 /// convolution and linear weights are pruned; of any other file every floating-point tensor of 2 or 4 dimensions.
-///
-/// Example: ticketlens prune --weights resnet18.pth --scope global --fraction 0.2 --levels 3 --exclude conv1,fc --sparsity-report --out masks.safetensors
 #[derive(Args)]
+#[command(after_help = "Example:
+  ticketlens prune --weights resnet18.pth --scope global --fraction 0.2 --levels 3 \\
+    --exclude conv1,fc --sparsity-report --out masks.safetensors")]
 pub(crate) struct Arguments {
     /// Checkpoint or file of tensors: .safetensors, .pth or .pt
     #[arg(long, value_name = "FILE")]
