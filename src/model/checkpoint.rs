@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::nn::Weights;
 
 use super::architecture::Architecture;
+use super::pytorch;
 use super::resnet::ResNet;
 
 /// Named tensors of a file, prefixes dropped.
@@ -31,24 +32,38 @@ pub struct Checkpoint {
 const PREFIXES: [&str; 2] = ["model.", "module."];
 
 impl TensorFile {
-    /// Reads `.safetensors`, or a `.pth`/`.pt`/`.bin` pickle of tensors (nothing in it is executed).
+    /// Reads safetensors, or what `torch.save` wrote of a dictionary of tensors (nothing in it is executed). Which of the two it
+    /// is, the content says.
     ///
     /// # Errors
     /// The file is named when it is missing, is neither format, or claims more than it holds.
     pub fn open(path: &Path) -> Result<Self> {
-        let extension = path
-            .extension()
-            .and_then(|extension| extension.to_str())
-            .unwrap_or("");
-        let (tensors, order) = match extension {
-            "pth" | "pt" | "bin" | "pkl" => read_pickle(path)?,
-            _ => read_safetensors(path)?,
+        let metadata = std::fs::metadata(path).map_err(|source| Error::io(path, source))?;
+        if !metadata.is_file() {
+            return Err(Error::format(path, "is not a file"));
+        }
+        let bytes = std::fs::read(path).map_err(|source| Error::io(path, source))?;
+        if bytes.is_empty() {
+            return Err(Error::format(path, "is empty"));
+        }
+        let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or("");
+        let named = if pytorch::is_pytorch(&bytes) {
+            pytorch::read(path, &bytes)?
+        } else if matches!(extension, "pth" | "pt" | "bin" | "pkl") {
+            return Err(Error::format(path, "was not written by torch.save"));
+        } else {
+            read_safetensors(path, &bytes)?
         };
-        Ok(Self {
-            origin: path.display().to_string(),
-            tensors,
-            order,
-        })
+        let (mut tensors, mut order) = (BTreeMap::new(), Vec::new());
+        for (name, tensor) in named {
+            let name = strip_prefixes(&name).to_owned();
+            if tensors.insert(name.clone(), tensor).is_some() {
+                let what = format!("tensor `{name}` stands twice once prefixes are dropped");
+                return Err(Error::format(path, what));
+            }
+            order.push(name);
+        }
+        Ok(Self { origin: path.display().to_string(), tensors, order })
     }
 
     /// Names and tensors in file order.
@@ -83,79 +98,20 @@ fn strip_prefixes(name: &str) -> &str {
     rest
 }
 
-type Named = (BTreeMap<String, Tensor>, Vec<String>);
-
-fn insert(path: &Path, named: &mut Named, name: &str, tensor: Tensor) -> Result<()> {
-    let name = strip_prefixes(name).to_owned();
-    if named.0.insert(name.clone(), tensor).is_some() {
-        return Err(Error::format(
-            path,
-            format!("tensor `{name}` stands twice once prefixes are dropped"),
-        ));
-    }
-    named.1.push(name);
-    Ok(())
-}
-
-fn read_safetensors(path: &Path) -> Result<Named> {
-    let bytes = std::fs::read(path).map_err(|source| Error::io(path, source))?;
-    if bytes.is_empty() {
-        return Err(Error::format(path, "is empty"));
-    }
-    let file = safetensors::SafeTensors::deserialize(&bytes)
+fn read_safetensors(path: &Path, bytes: &[u8]) -> Result<Vec<(String, Tensor)>> {
+    let file = safetensors::SafeTensors::deserialize(bytes)
         .map_err(|error| Error::format(path, format!("is not a safetensors file: {error}")))?;
     let mut views = file.tensors();
     views.sort_by_key(|(name, view)| (view.data().as_ptr() as usize, name.clone()));
-    let mut named = Named::default();
-    for (name, view) in views {
-        let dtype = DType::try_from(view.dtype()).map_err(|_| {
-            Error::tensor(
-                format!("{}:{name}", path.display()),
-                format!("has type {:?}", view.dtype()),
-            )
-        })?;
-        let tensor = Tensor::from_raw_buffer(view.data(), dtype, view.shape(), &Device::Cpu)?;
-        insert(path, &mut named, &name, tensor)?;
-    }
-    Ok(named)
-}
-
-fn read_pickle(path: &Path) -> Result<Named> {
-    let bad = |error: candle_core::Error| {
-        let text = error.to_string();
-        let line = text.lines().next().unwrap_or("unreadable").to_owned();
-        Error::format(path, format!("is not a PyTorch file of tensors: {line}"))
-    };
-    std::fs::metadata(path).map_err(|source| Error::io(path, source))?;
-    let infos = candle_core::pickle::read_pth_tensor_info(path, false, None).map_err(bad)?;
-    let infos = match infos.is_empty() {
-        // torch.save({"state_dict": …}) keeps the tensors one level down.
-        true => candle_core::pickle::read_pth_tensor_info(path, false, Some("state_dict"))
-            .map_err(bad)?,
-        false => infos,
-    };
-    if infos.is_empty() {
-        return Err(Error::format(
-            path,
-            "holds no tensors (a state_dict is expected)",
-        ));
-    }
-    let reader = candle_core::pickle::PthTensors::new(path, None).map_err(bad)?;
-    let nested;
-    let reader = if reader.tensor_infos().is_empty() {
-        nested = candle_core::pickle::PthTensors::new(path, Some("state_dict")).map_err(bad)?;
-        nested
-    } else {
-        reader
-    };
-    let mut named = Named::default();
-    for info in infos {
-        let tensor = reader.get(&info.name).map_err(bad)?.ok_or_else(|| {
-            Error::tensor(format!("{}:{}", path.display(), info.name), "is missing")
-        })?;
-        insert(path, &mut named, &info.name, tensor)?;
-    }
-    Ok(named)
+    views
+        .into_iter()
+        .map(|(name, view)| {
+            let fault = |what: String| Error::tensor(format!("{}:{name}", path.display()), what);
+            let dtype = DType::try_from(view.dtype()).map_err(|_| fault(format!("has type {:?}", view.dtype())))?;
+            let tensor = Tensor::from_raw_buffer(view.data(), dtype, view.shape(), &Device::Cpu)?;
+            Ok((name, tensor))
+        })
+        .collect()
 }
 
 /// Reads a checkpoint whose architecture follows from its names and shapes. `num_batches_tracked` is ignored; any other

@@ -2,6 +2,8 @@
 
 mod architecture;
 mod checkpoint;
+mod pickle;
+mod pytorch;
 mod resnet;
 
 pub use architecture::{Architecture, Block, Stage, Stem};
