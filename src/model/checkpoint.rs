@@ -140,9 +140,14 @@ pub fn checkpoint_of(file: &TensorFile) -> Result<Checkpoint> {
 /// The file and the tensor are named when it is missing, surplus, or has another shape.
 pub fn load_into(model: &ResNet, file: &TensorFile) -> Result<Weights> {
     let layout = &model.network.layout;
-    let weights = Weights::from_lookup(layout.clone(), &file.origin, |name| {
-        Ok(file.get(name).cloned())
-    })?;
+    let lookup = |name: &str| match file.get(name) {
+        Some(tensor) if !tensor.dtype().is_float() => {
+            let what = format!("holds {:?}, not floating-point numbers", tensor.dtype());
+            Err(Error::tensor(format!("{}:{name}", file.origin), what))
+        }
+        found => Ok(found.cloned()),
+    };
+    let weights = Weights::from_lookup(layout.clone(), &file.origin, lookup)?;
     let known: std::collections::BTreeSet<&str> = layout.tensors().map(|(name, _)| name).collect();
     for (name, _) in file.iter() {
         if !known.contains(name) && !name.ends_with("num_batches_tracked") {

@@ -1,1 +1,8 @@
-fn main() {}
+//! The program as its users call it: arguments in, files, exit codes and one-line errors out.
+
+mod bad_input;
+mod checkpoints;
+mod images;
+mod interface;
+mod oracle;
+mod support;
