@@ -13,7 +13,6 @@ pub mod model;
 pub mod nn;
 pub mod progress;
 pub mod prune;
-pub mod explain;
 pub mod seed;
 pub mod stats;
 pub mod train;

@@ -8,7 +8,9 @@ use crate::stats::bootstrap::{Method, Options, grouped};
 use crate::stats::floor::{Candidate, FloorPair, floor_ratio};
 
 use super::config::Plan;
-use super::records::{Association, Call, Outcome, Range, RoundCall, RoundId, RoundSummary, Verdict};
+use super::records::{
+    Association, Call, Outcome, Range, RoundCall, RoundId, RoundSummary, Verdict,
+};
 use super::study::Pair;
 
 /// Calls for every arm and round, over all replicates.
@@ -20,15 +22,22 @@ pub(super) fn round_calls(
     pairs: &[Pair],
     correct: impl Fn(&RoundId) -> Vec<u8>,
 ) -> Result<Vec<RoundCall>> {
-    let dense: Vec<Vec<u8>> = (0..plan.replicates).map(|replicate| correct(&id("lottery", replicate, 0))).collect();
+    let dense: Vec<Vec<u8>> = (0..plan.replicates)
+        .map(|replicate| correct(&id("lottery", replicate, 0)))
+        .collect();
     let floor: Vec<FloorPair<'_>> = pairs
         .iter()
-        .map(|pair| FloorPair { replicates: (pair.record.first, pair.record.second), drift: &pair.per_image })
+        .map(|pair| FloorPair {
+            replicates: (pair.record.first, pair.record.second),
+            drift: &pair.per_image,
+        })
         .collect();
     keys.iter()
         .map(|(arm, round)| {
-            let summaries: Vec<&RoundSummary> =
-                rounds.iter().filter(|summary| summary.id.arm == *arm && summary.id.round == *round).collect();
+            let summaries: Vec<&RoundSummary> = rounds
+                .iter()
+                .filter(|summary| summary.id.arm == *arm && summary.id.round == *round)
+                .collect();
             let of = |value: fn(&RoundSummary) -> f64| {
                 summaries.iter().map(|summary| value(summary)).sum::<f64>() / summaries.len() as f64
             };
@@ -47,21 +56,26 @@ pub(super) fn round_calls(
             if *round == 0 {
                 return Ok(call);
             }
-            let ids: Vec<RoundId> = (0..plan.replicates).map(|replicate| id(arm, replicate, *round)).collect();
+            let ids: Vec<RoundId> = (0..plan.replicates)
+                .map(|replicate| id(arm, replicate, *round))
+                .collect();
             let here: Vec<Vec<u8>> = ids.iter().map(&correct).collect();
             let difference = |replicates: &[usize], images: &[usize]| {
                 let sum: i64 = replicates
                     .iter()
                     .flat_map(|&replicate| {
                         let (a, b) = (&here[replicate], &dense[replicate]);
-                        images.iter().map(move |&image| i64::from(a[image]) - i64::from(b[image]))
+                        images
+                            .iter()
+                            .map(move |&image| i64::from(a[image]) - i64::from(b[image]))
                     })
                     .sum();
                 Some(sum as f64 / (replicates.len() * images.len()) as f64)
             };
             let every = |count: usize| (0..count).collect::<Vec<usize>>();
             let stream = format!("calls/{arm}/{round}");
-            call.accuracy_difference = difference(&every(plan.replicates), &every(dense[0].len())).unwrap_or(0.0);
+            call.accuracy_difference =
+                difference(&every(plan.replicates), &every(dense[0].len())).unwrap_or(0.0);
             // Replicates and images are resampled, the same images for all networks: they were tested on the same.
             let options = Options {
                 resamples: plan.statistics.bootstrap,
@@ -76,9 +90,17 @@ pub(super) fn round_calls(
                 &format!("{stream}/accuracy"),
             )
             .ok()
-            .map(|result| Range { low: result.interval.low, high: result.interval.high });
-            let candidates: Vec<Candidate<'_>> =
-                ids.iter().map(|id| Candidate { replicate: id.replicate, drift: &drifts[id] }).collect();
+            .map(|result| Range {
+                low: result.interval.low,
+                high: result.interval.high,
+            });
+            let candidates: Vec<Candidate<'_>> = ids
+                .iter()
+                .map(|id| Candidate {
+                    replicate: id.replicate,
+                    drift: &drifts[id],
+                })
+                .collect();
             // Undefined (no image that counts, a floor of zero) leaves the drift without a value: the call says so.
             if let Ok(result) = floor_ratio(
                 &candidates,
@@ -89,7 +111,10 @@ pub(super) fn round_calls(
                 &format!("{stream}/drift"),
             ) {
                 call.drift_in_floors = Some(result.ratio);
-                call.drift_interval = Some(Range { low: result.interval.low, high: result.interval.high });
+                call.drift_interval = Some(Range {
+                    low: result.interval.low,
+                    high: result.interval.high,
+                });
             }
             decide(plan, &mut call);
             Ok(call)
@@ -98,7 +123,11 @@ pub(super) fn round_calls(
 }
 
 fn id(arm: &str, replicate: usize, round: usize) -> RoundId {
-    RoundId { arm: arm.into(), replicate, round }
+    RoundId {
+        arm: arm.into(),
+        replicate,
+        round,
+    }
 }
 
 /// `Some(true)`: the bound holds over the whole interval; `Some(false)`: it fails over the whole interval.
@@ -116,7 +145,10 @@ fn decided(interval: Option<Range>, at_most: f64) -> Option<bool> {
 fn decide(plan: &Plan, call: &mut RoundCall) {
     let margins = &plan.verdict;
     // Loss = dense − this, so that both questions read "at most".
-    let loss = call.accuracy_interval.map(|range| Range { low: -range.high, high: -range.low });
+    let loss = call.accuracy_interval.map(|range| Range {
+        low: -range.high,
+        high: -range.low,
+    });
     let matching = decided(loss, margins.accuracy_margin);
     let limit = 1.0 + margins.drift_margin;
     let preserved = decided(call.drift_interval, limit);
@@ -128,7 +160,11 @@ fn decide(plan: &Plan, call: &mut RoundCall) {
         _ => Call::Inconclusive,
     };
     let say = |range: Option<Range>, scale: f64, unit: &str| match range {
-        Some(range) => format!("[{:.2}, {:.2}]{unit}", range.low * scale, range.high * scale),
+        Some(range) => format!(
+            "[{:.2}, {:.2}]{unit}",
+            range.low * scale,
+            range.high * scale
+        ),
         None => "undefined".into(),
     };
     let word = |answer: Option<bool>, yes: &str, no: &str| match answer {
@@ -156,9 +192,16 @@ pub(super) fn verdicts(
     calls: &[RoundCall],
     rounds: &[RoundSummary],
 ) -> (Verdict, Verdict, Option<Association>) {
-    let lottery: Vec<&RoundCall> = calls.iter().filter(|call| call.arm == "lottery" && call.round > 0).collect();
+    let lottery: Vec<&RoundCall> = calls
+        .iter()
+        .filter(|call| call.arm == "lottery" && call.round > 0)
+        .collect();
     let named = |kind: Call| -> Vec<String> {
-        lottery.iter().filter(|call| call.call == kind).map(|call| call.round.to_string()).collect()
+        lottery
+            .iter()
+            .filter(|call| call.call == kind)
+            .map(|call| call.round.to_string())
+            .collect()
     };
     let judge = |for_it: Call, against: Call, what: &str, contrary: &str| {
         let (yes, no) = (named(for_it), named(against));
@@ -167,7 +210,13 @@ pub(super) fn verdicts(
             (true, false) => Outcome::Refuted,
             _ => Outcome::Inconclusive,
         };
-        let list = |rounds: &[String]| if rounds.is_empty() { "none".into() } else { rounds.join(", ") };
+        let list = |rounds: &[String]| {
+            if rounds.is_empty() {
+                "none".into()
+            } else {
+                rounds.join(", ")
+            }
+        };
         let undecided = named(Call::Inconclusive).len();
         let reason = format!(
             "{what} in rounds {}; {contrary} in rounds {}; {undecided} of {} rounds undecided",
@@ -200,10 +249,21 @@ fn association(plan: &Plan, rounds: &[RoundSummary]) -> Option<Association> {
             .iter()
             .filter(|summary| summary.id.arm == "lottery" && summary.id.replicate == replicate)
             .collect();
-        let dense = own.iter().find(|summary| summary.id.round == 0)?.test_accuracy;
+        let dense = own
+            .iter()
+            .find(|summary| summary.id.round == 0)?
+            .test_accuracy;
         let pruned = || own.iter().filter(|summary| summary.id.round > 0);
-        drifts.push(pruned().map(|summary| summary.drift.spearman).collect::<Option<Vec<f64>>>()?);
-        losses.push(pruned().map(|summary| dense - summary.test_accuracy).collect::<Vec<f64>>());
+        drifts.push(
+            pruned()
+                .map(|summary| summary.drift.spearman)
+                .collect::<Option<Vec<f64>>>()?,
+        );
+        losses.push(
+            pruned()
+                .map(|summary| dense - summary.test_accuracy)
+                .collect::<Vec<f64>>(),
+        );
     }
     // Undefined where a replicate's drift or loss never varies: then there is no association to speak of.
     let test = replicate_association(

@@ -2,11 +2,11 @@
 
 pub mod cav;
 mod cut;
+mod grad_cam;
 pub mod gram;
 pub mod held_out;
 mod logistic;
 pub mod tcav;
-mod grad_cam;
 
 pub use cut::{Cut, LogitGradient, Targets};
 pub use grad_cam::{GradCam, grad_cam, normalise, upsample};
