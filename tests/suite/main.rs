@@ -5,6 +5,7 @@ mod oracle;
 mod plain_candle;
 mod run;
 mod stats_calibration;
+mod stats_coverage;
 mod stats_oracle;
 mod support;
 mod tcav;
