@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use crate::error::Result;
-use crate::stats::association::{Coefficient, replicate_association};
+use crate::error::{Error, Result};
+use crate::stats::association::{Coefficient, ReplicateAssociation, replicate_association};
 use crate::stats::bootstrap::{Method, Options, grouped};
 use crate::stats::floor::{Candidate, FloorPair, floor_ratio};
+use crate::stats::intervals::paired_accuracy_difference;
+use crate::stats::verdict::{self, Answer, Preserved, non_inferior, study_verdict, within_limit};
+use crate::stats::{Interval, StatsError};
 
 use super::config::Plan;
 use super::records::{
@@ -25,13 +28,7 @@ pub(super) fn round_calls(
     let dense: Vec<Vec<u8>> = (0..plan.replicates)
         .map(|replicate| correct(&id("lottery", replicate, 0)))
         .collect();
-    let floor: Vec<FloorPair<'_>> = pairs
-        .iter()
-        .map(|pair| FloorPair {
-            replicates: (pair.record.first, pair.record.second),
-            drift: &pair.per_image,
-        })
-        .collect();
+    let floor = floor_of(pairs);
     keys.iter()
         .map(|(arm, round)| {
             let summaries: Vec<&RoundSummary> = rounds
@@ -116,7 +113,18 @@ pub(super) fn round_calls(
                     high: result.interval.high,
                 });
             }
-            decide(plan, &mut call);
+            let interval = |range: Option<Range>| {
+                range.map(|range| Interval {
+                    low: range.low,
+                    high: range.high,
+                })
+            };
+            let (made, reason) = decide(
+                plan,
+                interval(call.accuracy_interval),
+                interval(call.drift_interval),
+            )?;
+            (call.call, call.reason) = (recorded(made), reason);
             Ok(call)
         })
         .collect()
@@ -130,119 +138,128 @@ fn id(arm: &str, replicate: usize, round: usize) -> RoundId {
     }
 }
 
-/// `Some(true)`: the bound holds over the whole interval; `Some(false)`: it fails over the whole interval.
-fn decided(interval: Option<Range>, at_most: f64) -> Option<bool> {
-    let interval = interval?;
-    if interval.high <= at_most {
-        Some(true)
-    } else if interval.low > at_most {
-        Some(false)
-    } else {
-        None
+/// The call of an accuracy interval (this − dense) and a drift interval in floor units.
+fn decide(
+    plan: &Plan,
+    accuracy: Option<Interval>,
+    drift: Option<Interval>,
+) -> Result<(verdict::Call, String)> {
+    let margins = &plan.verdict;
+    let limit = 1.0 + margins.drift_margin;
+    let undefined = |error: StatsError| Error::statistics("call", error.to_string());
+    let accuracy = accuracy.ok_or_else(|| {
+        Error::statistics(
+            "call",
+            "the interval of the accuracy difference is undefined",
+        )
+    })?;
+    let matching = non_inferior(accuracy, margins.accuracy_margin).map_err(undefined)?;
+    let preserved = match drift {
+        Some(drift) => Preserved::Answer(within_limit(drift, limit).map_err(undefined)?),
+        None => Preserved::NoDrift,
+    };
+    let word = |answer, yes, no| match answer {
+        Answer::Yes => yes,
+        Answer::No => no,
+        Answer::Straddles => "undecided",
+    };
+    let preserved_word = match preserved {
+        Preserved::Answer(answer) => word(answer, "preserved", "moved"),
+        Preserved::NoFloor | Preserved::NoDrift => "undefined",
+    };
+    let drift = drift.map_or("undefined".into(), |drift| {
+        format!("{:.2} to {:.2}", drift.low, drift.high)
+    });
+    let reason = format!(
+        "accuracy {}: {:+.2} to {:+.2} points against a margin of -{:.2}; explanations {preserved_word}: drift {drift} \
+         floor units against a limit of {limit:.2}",
+        word(matching, "matches", "is lost"),
+        100.0 * accuracy.low,
+        100.0 * accuracy.high,
+        100.0 * margins.accuracy_margin,
+    );
+    Ok((verdict::call(matching, preserved), reason))
+}
+
+fn recorded(call: verdict::Call) -> Call {
+    match call {
+        verdict::Call::A => Call::A,
+        verdict::Call::B => Call::B,
+        verdict::Call::DriftedWinner => Call::DriftedWinner,
+        verdict::Call::FaithfulLoser => Call::FaithfulLoser,
+        verdict::Call::Inconclusive(_) => Call::Inconclusive,
     }
 }
 
-fn decide(plan: &Plan, call: &mut RoundCall) {
-    let margins = &plan.verdict;
-    // Loss = dense − this, so that both questions read "at most".
-    let loss = call.accuracy_interval.map(|range| Range {
-        low: -range.high,
-        high: -range.low,
-    });
-    let matching = decided(loss, margins.accuracy_margin);
-    let limit = 1.0 + margins.drift_margin;
-    let preserved = decided(call.drift_interval, limit);
-    call.call = match (matching, preserved) {
-        (Some(true), Some(true)) => Call::A,
-        (Some(false), Some(false)) => Call::B,
-        (Some(true), Some(false)) => Call::DriftedWinner,
-        (Some(false), Some(true)) => Call::FaithfulLoser,
-        _ => Call::Inconclusive,
-    };
-    let say = |range: Option<Range>, scale: f64, unit: &str| match range {
-        Some(range) => format!(
-            "[{:.2}, {:.2}]{unit}",
-            range.low * scale,
-            range.high * scale
-        ),
-        None => "undefined".into(),
-    };
-    let word = |answer: Option<bool>, yes: &str, no: &str| match answer {
-        Some(true) => yes.to_owned(),
-        Some(false) => no.to_owned(),
-        None => "undecided".to_owned(),
-    };
-    call.reason = format!(
-        "accuracy {}: difference {} against a margin of −{:.2} points; explanations {}: drift {} against {limit:.2} floor units",
-        word(matching, "matches dense", "is below dense"),
-        say(call.accuracy_interval, 100.0, " points"),
-        100.0 * margins.accuracy_margin,
-        word(preserved, "preserved", "moved"),
-        say(call.drift_interval, 1.0, ""),
+/// The call of each network of one replicate by itself: the paired accuracy interval is over its images, the drift interval over
+/// images and the floor's replicates. These are the votes that the study's verdicts count.
+pub(super) fn replicate_call(
+    plan: &Plan,
+    id: &RoundId,
+    correct: (&[u8], &[u8]),
+    drift: &[Option<f64>],
+    pairs: &[Pair],
+) -> Result<verdict::Call> {
+    let (here, dense) = correct;
+    let only = |a: &[u8], b: &[u8]| a.iter().zip(b).filter(|(a, b)| a > b).count();
+    let accuracy = paired_accuracy_difference(
+        only(here, dense),
+        only(dense, here),
+        dense.len(),
+        plan.verdict.confidence,
+    )
+    .map_err(|error| Error::statistics("call", error.to_string()))?;
+    let drift = floor_ratio(
+        &[Candidate {
+            replicate: id.replicate,
+            drift,
+        }],
+        &floor_of(pairs),
+        plan.verdict.confidence,
+        plan.statistics.bootstrap,
+        plan.seed,
+        &format!("calls/{}/{}/{}", id.arm, id.round, id.replicate),
     );
+    Ok(decide(plan, Some(accuracy), drift.ok().map(|ratio| ratio.interval))?.0)
 }
 
-/// The study's verdicts from the lottery arm's calls.
-///
-/// Both hypotheses are claims about the lottery rounds as a whole. A holds where matching and preserved go together, B where losing
-/// and drifting do. A is supported when some rounds are called A and none is a drifted winner; refuted when
-/// drifted winners are found and no round is called A. B likewise with B and faithful losers. Anything else is inconclusive.
+fn floor_of(pairs: &[Pair]) -> Vec<FloorPair<'_>> {
+    pairs
+        .iter()
+        .map(|pair| FloorPair {
+            replicates: (pair.record.first, pair.record.second),
+            drift: &pair.per_image,
+        })
+        .collect()
+}
+
+/// The study's verdicts from the lottery arm's calls, `calls[replicate][round − 1]`, by the rule of [`crate::stats::verdict`].
 pub(super) fn verdicts(
     plan: &Plan,
-    calls: &[RoundCall],
+    calls: &[Vec<verdict::Call>],
     rounds: &[RoundSummary],
 ) -> (Verdict, Verdict, Option<Association>) {
-    let lottery: Vec<&RoundCall> = calls
-        .iter()
-        .filter(|call| call.arm == "lottery" && call.round > 0)
-        .collect();
-    let named = |kind: Call| -> Vec<String> {
-        lottery
-            .iter()
-            .filter(|call| call.call == kind)
-            .map(|call| call.round.to_string())
-            .collect()
+    let association = association(plan, rounds);
+    let study = study_verdict(calls, association.as_ref(), plan.statistics.alpha);
+    let of = |hypothesis: &verdict::HypothesisVerdict| Verdict {
+        outcome: match hypothesis.verdict {
+            verdict::Verdict::Supported => Outcome::Supported,
+            verdict::Verdict::Refuted => Outcome::Refuted,
+            verdict::Verdict::Inconclusive => Outcome::Inconclusive,
+        },
+        reason: hypothesis.reason.clone(),
     };
-    let judge = |for_it: Call, against: Call, what: &str, contrary: &str| {
-        let (yes, no) = (named(for_it), named(against));
-        let outcome = match (yes.is_empty(), no.is_empty()) {
-            (false, true) => Outcome::Supported,
-            (true, false) => Outcome::Refuted,
-            _ => Outcome::Inconclusive,
-        };
-        let list = |rounds: &[String]| {
-            if rounds.is_empty() {
-                "none".into()
-            } else {
-                rounds.join(", ")
-            }
-        };
-        let undecided = named(Call::Inconclusive).len();
-        let reason = format!(
-            "{what} in rounds {}; {contrary} in rounds {}; {undecided} of {} rounds undecided",
-            list(&yes),
-            list(&no),
-            lottery.len()
-        );
-        Verdict { outcome, reason }
-    };
-    let a = judge(
-        Call::A,
-        Call::DriftedWinner,
-        "accuracy matched and explanations preserved",
-        "accuracy matched although explanations moved",
-    );
-    let b = judge(
-        Call::B,
-        Call::FaithfulLoser,
-        "accuracy lost and explanations moved",
-        "accuracy lost although explanations were preserved",
-    );
-    (a, b, association(plan, rounds))
+    let association = association.map(|found| Association {
+        within: found.within,
+        common_trend: found.common_trend,
+        p_value: found.test.p_value,
+        smallest_p: found.test.smallest_p,
+    });
+    (of(&study.a), of(&study.b), association)
 }
 
 /// Rank correlation of drift with accuracy loss over the rounds, beyond the trend that all replicates share.
-fn association(plan: &Plan, rounds: &[RoundSummary]) -> Option<Association> {
+fn association(plan: &Plan, rounds: &[RoundSummary]) -> Option<ReplicateAssociation> {
     let (mut drifts, mut losses) = (Vec::new(), Vec::new());
     for replicate in 0..plan.replicates {
         let own: Vec<&RoundSummary> = rounds
@@ -266,7 +283,7 @@ fn association(plan: &Plan, rounds: &[RoundSummary]) -> Option<Association> {
         );
     }
     // Undefined where a replicate's drift or loss never varies: then there is no association to speak of.
-    let test = replicate_association(
+    replicate_association(
         &drifts,
         &losses,
         Coefficient::Spearman,
@@ -274,11 +291,5 @@ fn association(plan: &Plan, rounds: &[RoundSummary]) -> Option<Association> {
         plan.seed,
         "calls/association",
     )
-    .ok()?;
-    Some(Association {
-        within: test.within,
-        common_trend: test.common_trend,
-        p_value: test.test.p_value,
-        smallest_p: test.test.smallest_p,
-    })
+    .ok()
 }

@@ -108,7 +108,21 @@ pub fn derive(plan: &Plan, store: &Store) -> Result<StudyRecord> {
         &pairs,
         |id| networks[id].record.test_correct.as_bytes().to_vec(),
     )?;
-    let (hypothesis_a, hypothesis_b, association) = super::calls::verdicts(plan, &calls, &rounds);
+    let votes = (0..plan.replicates)
+        .map(|replicate| {
+            (1..=plan.prune.rounds)
+                .map(|round| {
+                    let (id, dense) = (id_of("lottery", replicate, round), dense(replicate));
+                    let correct = (
+                        networks[&id].record.test_correct.as_bytes(),
+                        networks[&dense].record.test_correct.as_bytes(),
+                    );
+                    super::calls::replicate_call(plan, &id, correct, &drifts[&id], &pairs)
+                })
+                .collect()
+        })
+        .collect::<Result<Vec<Vec<_>>>>()?;
+    let (hypothesis_a, hypothesis_b, association) = super::calls::verdicts(plan, &votes, &rounds);
     Ok(StudyRecord {
         format: FORMAT,
         floor,
