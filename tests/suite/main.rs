@@ -1,5 +1,6 @@
 //! Fast tests by topic, one binary.
 
+mod architecture;
 mod cav;
 mod oracle;
 mod plain_candle;
