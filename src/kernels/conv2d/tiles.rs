@@ -199,9 +199,9 @@ unsafe fn dot<S: Simd, const MO: usize, const MC: usize>(tile: &mut DotTile) {
                 }
             }
         }
-        for row in 0..MO {
-            for column in 0..MC {
-                *tile.sums.get_unchecked_mut(row * MC + column) += S::sum(sums[row][column]);
+        for (row, sums) in sums.iter().enumerate() {
+            for (column, &sum) in sums.iter().enumerate() {
+                *tile.sums.get_unchecked_mut(row * MC + column) += S::sum(sum);
             }
         }
     }
