@@ -150,7 +150,7 @@ pub fn concept_effect(
 /// Interval of a statistic of the indices of several independent groups of units of the given `sizes`: `statistic` gets one
 /// list of indices per group, `0..size` for the sample itself.
 ///
-/// BCa's acceleration is the one for several samples (Davison & Hinkley 1997, equation 5.25 ff.), from a jackknife of every group.
+/// BCa's acceleration is the one for several samples (Davison & Hinkley 1997, §5.3), from a jackknife of every group.
 ///
 /// # Errors
 /// No group, a group of fewer than two units, fewer than 20 resamples, confidence outside (0, 1), an undefined estimate, more
@@ -224,7 +224,7 @@ pub fn grouped(
     })
 }
 
-/// Probabilities at which BCa reads the bootstrap distribution (Efron 1987, equation 2.3).
+/// Probabilities at which BCa reads the bootstrap distribution (Efron 1987).
 fn bca_levels(defined: &[f64], estimate: f64, acceleration: f64, tail: f64) -> [f64; 2] {
     let count = defined.len() as f64;
     let below = defined.iter().filter(|v| **v < estimate).count() as f64;
