@@ -1,27 +1,89 @@
-//! tmp
-mod report;
-mod run;
+//! The `ticketlens` program: the only part that prints.
+//!
+//! One file for each command; each parses, calls the library, prints and writes. `run`, `report`, `compare`, `drift` belong
+//! beside them.
+
+mod args;
+mod cam;
+mod output;
+mod overlay;
+mod predict;
+mod prune;
+mod tcav;
 mod terminal;
+
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
+
+use args::Common;
+
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Exit code for bad usage or input.
+const BAD_INPUT: u8 = 2;
+
+/// Does a lottery ticket keep its explanations? Iterative magnitude pruning, tested TCAV and Grad-CAM.
 #[derive(Parser)]
+#[command(name = "ticketlens", version, arg_required_else_help = true, subcommand_required = true)]
 struct Cli {
+    #[command(flatten)]
+    common: Common,
     #[command(subcommand)]
     command: Command,
 }
+
 #[derive(Subcommand)]
 enum Command {
-    Run(run::Arguments),
+    Predict(predict::Arguments),
+    Cam(cam::Arguments),
+    Tcav(tcav::Arguments),
+    Prune(prune::Arguments),
 }
-fn main() -> std::process::ExitCode {
-    match Cli::parse().command {
-        Command::Run(a) => match run::run(&a) {
-            Ok(c) => c,
-            Err(e) => {
-                eprintln!("error: {e:#}");
-                std::process::ExitCode::from(2)
-            }
-        },
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    match run(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            terminal::error(&format!("{error:#}"));
+            ExitCode::from(BAD_INPUT)
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    cli.common.start()?;
+    match cli.command {
+        Command::Predict(arguments) => predict::run(&arguments)?,
+        Command::Cam(arguments) => cam::run(&arguments)?,
+        Command::Tcav(arguments) => tcav::run(&arguments)?,
+        Command::Prune(arguments) => prune::run(&arguments)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Help and version as clap prints them; a usage error as one line.
+fn usage(error: &clap::Error) -> ExitCode {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            let _ = error.print();
+            ExitCode::SUCCESS
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _ = error.print();
+            ExitCode::from(BAD_INPUT)
+        }
+        _ => {
+            let text = error.to_string();
+            let said = text.split("\n\n").next().unwrap_or_default();
+            terminal::error(said.trim_start_matches("error: "));
+            ExitCode::from(BAD_INPUT)
+        }
     }
 }
