@@ -184,6 +184,11 @@ impl ImageSource {
         self.shape
     }
 
+    /// Whether it is an array, whose values are used as they are.
+    pub fn is_array(&self) -> bool {
+        matches!(self.kind, Kind::Array(_))
+    }
+
     /// The name of one image: its file, or its number in the array.
     pub fn image_name(&self, index: usize) -> String {
         match &self.kind {

@@ -1,12 +1,17 @@
 //! Explanations of a frozen network: Grad-CAM maps and TCAV, from the activations and gradients at a cut.
 
 pub mod cav;
+pub mod concept_test;
 mod cut;
 mod grad_cam;
 pub mod gram;
 pub mod held_out;
 mod logistic;
+mod stream;
 pub mod tcav;
 
 pub use cut::{Cut, LogitGradient, Targets};
 pub use grad_cam::{GradCam, grad_cam, normalise, upsample};
+pub use stream::{
+    ExplainedBatch, activation_batch, activation_shape, explain_batch, explain_in_batches, logits_in_batches,
+};

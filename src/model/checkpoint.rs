@@ -63,9 +63,15 @@ impl TensorFile {
         self.tensors.get(name)
     }
 
-    /// Whether the names are those of a residual network.
+    /// Its path, for messages.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// Whether the names are those of a residual network, though some may be missing.
     pub fn is_checkpoint(&self) -> bool {
-        self.tensors.contains_key("conv1.weight") && self.tensors.contains_key("fc.weight")
+        let has = |start: &str| self.order.iter().any(|name| name.starts_with(start));
+        has("conv1.weight") && has("layer1.0.")
     }
 }
 
@@ -158,10 +164,17 @@ fn read_pickle(path: &Path) -> Result<Named> {
 /// # Errors
 /// The file and the tensor are named.
 pub fn load_checkpoint(path: &Path) -> Result<Checkpoint> {
-    let file = TensorFile::open(path)?;
+    checkpoint_of(&TensorFile::open(path)?)
+}
+
+/// The checkpoint that `file` holds, as [`load_checkpoint`].
+///
+/// # Errors
+/// The file and the tensor are named.
+pub fn checkpoint_of(file: &TensorFile) -> Result<Checkpoint> {
     let architecture = Architecture::infer(&file.origin, |name| file.get(name).map(Tensor::dims))?;
     let model = ResNet::new(architecture);
-    let weights = load_into(&model, &file)?;
+    let weights = load_into(&model, file)?;
     Ok(Checkpoint { model, weights })
 }
 

@@ -1,9 +1,11 @@
 //! Magnitude pruning (DESIGN 1.1; Frankle & Carbin 2019; Han et al. 2015): exact counts, nested masks, stable ties.
 
 mod cut;
+mod file;
 mod mask;
 
 pub use cut::{Scope, cut, prune_count};
+pub use file::{PrunableTensor, densities, prunable_tensors, prune_levels};
 pub use mask::{LayerDensity, Mask};
 
 use crate::error::{Error, Result};

@@ -1,0 +1,152 @@
+//! `ticketlens cam`.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use anyhow::{Context, bail};
+use candle_core::{DType, Device, Tensor};
+use clap::Args;
+use ticketlens::data::read_label_argument;
+use ticketlens::explain::{Targets, activation_shape, explain_in_batches, grad_cam, normalise, upsample};
+use ticketlens::model::Stage;
+use ticketlens::nn::predicted_class;
+
+use crate::args::{ImageArguments, check_distinct, open_checkpoint, parse_stage};
+use crate::output::{AtomicFile, AtomicFolder, TensorWriter};
+use crate::overlay::{self, Painter};
+use crate::terminal;
+
+/// Grad-CAM heatmaps
+///
+/// Writes the tensors `cam_raw` (N, h, w) at the stage's resolution, `cam_upsampled` (N, H, W) at the images', and
+/// `cam_normalised`, which is that over its maximum; beside them `class` (N), the class explained, and `degenerate` (N), 1
+/// where a map is zero everywhere and says nothing.
+#[derive(Args)]
+#[command(after_help = "Example:
+  ticketlens cam --checkpoint resnet18.pth --images photos/ --stage layer4 --class predicted \\
+    --out cam.safetensors --png overlays/")]
+pub(crate) struct Arguments {
+    /// Checkpoint with torchvision names: .safetensors, .pth or .pt
+    #[arg(long, value_name = "CKPT")]
+    checkpoint: PathBuf,
+    /// FILE.safetensors:KEY, a .npy file, a folder of PNG and JPEG files, or an IDX file
+    #[arg(long)]
+    images: String,
+    /// Where the network is cut: layer1, layer2, layer3 or layer4
+    #[arg(long, value_parser = parse_stage, default_value = "layer3")]
+    stage: Stage,
+    /// Whose logit is explained: a class counted from 0, `predicted`, or `true` (needs --labels)
+    #[arg(long, value_name = "K|true|predicted")]
+    class: Target,
+    /// The true classes: an IDX label file, FILE.safetensors:KEY or .npy of whole numbers, or a .txt with one on each line
+    #[arg(long)]
+    labels: Option<String>,
+    /// Safetensors file to write
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// Also write an overlay of each map, beside its image, into this folder
+    #[arg(long, value_name = "DIR")]
+    png: Option<PathBuf>,
+    #[command(flatten)]
+    preparation: ImageArguments,
+}
+
+/// Whose logit is explained.
+#[derive(Clone, Copy, Debug)]
+enum Target {
+    Class(usize),
+    Predicted,
+    True,
+}
+
+impl FromStr for Target {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "predicted" => Ok(Target::Predicted),
+            "true" => Ok(Target::True),
+            _ => text.parse().map(Target::Class).map_err(|_| "expected a class number, `true` or `predicted`".into()),
+        }
+    }
+}
+
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    check_distinct("--out", &arguments.out, &[&arguments.checkpoint])?;
+    let class = match arguments.class {
+        Target::Class(class) => Some(class),
+        _ => None,
+    };
+    let checkpoint = open_checkpoint(&arguments.checkpoint, class)?;
+    let architecture = &checkpoint.model.architecture;
+    let source = arguments.preparation.open(&arguments.images, &checkpoint)?;
+    let labels: Vec<usize> = match (arguments.class, &arguments.labels) {
+        (Target::True, None) => bail!("--class true: needs --labels"),
+        (Target::True, Some(labels)) => {
+            let labels = read_label_argument(labels, architecture.classes).context("--labels")?;
+            labels.into_iter().map(|label| label as usize).collect()
+        }
+        _ => Vec::new(),
+    };
+    let targets = match arguments.class {
+        Target::Class(class) => Targets::Class(class),
+        Target::Predicted => Targets::Predicted,
+        Target::True => Targets::PerImage(&labels),
+    };
+    let (count, (_, height, width)) = (source.len(), source.shape());
+    let stage = activation_shape(&checkpoint, &source, arguments.stage)?;
+    let tensors = [
+        ("cam_raw", DType::F32, vec![count, stage.height, stage.width]),
+        ("cam_upsampled", DType::F32, vec![count, height, width]),
+        ("cam_normalised", DType::F32, vec![count, height, width]),
+        ("class", DType::I64, vec![count]),
+        ("degenerate", DType::U8, vec![count]),
+    ]
+    .map(|(name, dtype, shape)| (name.to_owned(), dtype, shape));
+    let batches = explain_in_batches(&checkpoint, &source, arguments.stage, targets, arguments.preparation.batch)?;
+    let mut writer = TensorWriter::new(AtomicFile::create(&arguments.out)?, &tensors)?;
+    let folder = arguments.png.as_deref().map(AtomicFolder::create).transpose()?;
+    let preprocess = arguments.preparation.preprocess(architecture.channels)?;
+    let painter = Painter::new(&source, arguments.preparation.said_normalisation(), &preprocess.normalisation);
+
+    let bar = terminal::bar("explaining", count);
+    let mut degenerate = 0;
+    for explained in batches {
+        let explained = explained?;
+        let maps = grad_cam(&explained.activation, &explained.gradient)?;
+        let upsampled = upsample(&maps.raw, height, width)?;
+        let normalised = normalise(&upsampled)?;
+        let classes: Vec<i64> = match targets {
+            Targets::Class(class) => vec![class as i64; explained.images.len()],
+            Targets::PerImage(labels) => labels[explained.images.clone()].iter().map(|&label| label as i64).collect(),
+            Targets::Predicted => {
+                explained.logits.to_vec2::<f32>()?.iter().map(|row| predicted_class(row) as i64).collect()
+            }
+        };
+        let flags: Vec<u8> = maps.degenerate.iter().map(|&flag| u8::from(flag)).collect();
+        degenerate += flags.iter().filter(|&&flag| flag == 1).count();
+        writer.append("cam_raw", &maps.raw)?;
+        writer.append("cam_upsampled", &upsampled)?;
+        writer.append("cam_normalised", &normalised)?;
+        writer.append("class", &Tensor::new(classes, &Device::Cpu)?)?;
+        writer.append("degenerate", &Tensor::new(flags, &Device::Cpu)?)?;
+        if let Some(folder) = &folder {
+            overlay::write(&painter, &explained, &normalised, |image| {
+                folder.path(&overlay::file_name(&source.image_name(image), image, count))
+            })?;
+        }
+        bar.inc(explained.images.len() as u64);
+    }
+    bar.finish_and_clear();
+    if let Some(folder) = folder {
+        folder.finish()?;
+    }
+    writer.finish()?;
+
+    let into = arguments.out.display();
+    terminal::say(&format!("{} maps at {} into {into}", terminal::thousands(count), arguments.stage));
+    if degenerate > 0 {
+        terminal::warn(&format!("{degenerate} of {count} maps are zero everywhere: they say nothing about the network"));
+    }
+    Ok(())
+}

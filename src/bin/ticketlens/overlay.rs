@@ -1,0 +1,147 @@
+//! Heatmaps painted over their images.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use candle_core::Tensor;
+use image::{Rgb, RgbImage};
+use rayon::prelude::*;
+use ticketlens::data::{ImageSource, Normalisation};
+use ticketlens::explain::ExplainedBatch;
+
+/// Images smaller than this are enlarged by a whole factor, so that a digit can be looked at.
+const SMALLEST_SIDE: usize = 224;
+/// Pixels between the image and its overlay.
+const GAP: usize = 8;
+/// Share of the heatmap in an overlay where the map is at its maximum.
+const OPACITY: f32 = 0.75;
+
+/// How normalised pixels become visible again.
+pub(crate) struct Painter {
+    /// Mean and standard deviation that were applied; without them each image is stretched from its least to its largest value.
+    normalisation: Option<Normalisation>,
+}
+
+impl Painter {
+    /// Pictures were normalised here; of an array it is known only if the user `said` so.
+    pub(crate) fn new(source: &ImageSource, said: bool, normalisation: &Normalisation) -> Self {
+        let known = (said || !source.is_array()) && normalisation.channels() == source.shape().0;
+        Self { normalisation: known.then(|| normalisation.clone()) }
+    }
+
+    /// The image `(C, H, W)` with its map `(H, W)` of values from 0 to 1: original at the left, overlay at the right.
+    fn paint(&self, pixels: &[f32], map: &[f32], height: usize, width: usize) -> RgbImage {
+        let plane = height * width;
+        let channels = pixels.len() / plane;
+        let (low, high) = pixels.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(l, h), &v| (l.min(v), h.max(v)));
+        let shown = |channel: usize, at: usize| {
+            // Of two channels, or more than three, the first stands for all.
+            let channel = if channels == 3 { channel } else { 0 };
+            let value = pixels[channel * plane + at];
+            match &self.normalisation {
+                Some(n) => value * n.std()[channel] + n.mean()[channel],
+                None if high > low => (value - low) / (high - low),
+                None => 0.5,
+            }
+        };
+        let scale = SMALLEST_SIDE.div_ceil(height.min(width)).max(1);
+        let size = ((2 * width * scale + GAP) as u32, (height * scale) as u32);
+        let mut panel = RgbImage::from_pixel(size.0, size.1, Rgb([255; 3]));
+        for y in 0..height * scale {
+            for x in 0..width * scale {
+                let at = y / scale * width + x / scale;
+                let heat = map[at].clamp(0.0, 1.0);
+                let colour = inferno(heat);
+                let byte = |value: f32| (value.clamp(0.0, 1.0) * 255.0).round() as u8;
+                let original = [0, 1, 2].map(|channel| shown(channel, at));
+                let share = OPACITY * heat.sqrt();
+                let mixed = [0, 1, 2].map(|c| original[c].clamp(0.0, 1.0) * (1.0 - share) + colour[c] * share);
+                panel.put_pixel(x as u32, y as u32, Rgb(original.map(byte)));
+                panel.put_pixel((width * scale + GAP + x) as u32, y as u32, Rgb(mixed.map(byte)));
+            }
+        }
+        panel
+    }
+}
+
+/// Writes one PNG for each image of a batch; `path` gives its place by the image's number.
+pub(crate) fn write(
+    painter: &Painter,
+    explained: &ExplainedBatch,
+    normalised: &Tensor,
+    path: impl Fn(usize) -> PathBuf + Sync,
+) -> anyhow::Result<()> {
+    let (_, height, width) = normalised.dims3()?;
+    let maps = normalised.flatten_all()?.to_vec1::<f32>()?;
+    let pixels = explained.pixels.flatten_all()?.to_vec1::<f32>()?;
+    let size = pixels.len() / explained.images.len();
+    let written: Vec<anyhow::Result<()>> = explained
+        .images
+        .clone()
+        .into_par_iter()
+        .zip(pixels.par_chunks_exact(size).zip(maps.par_chunks_exact(height * width)))
+        .map(|(image, (pixels, map))| {
+            let path = path(image);
+            painter.paint(pixels, map, height, width).save(&path).with_context(|| path.display().to_string())
+        })
+        .collect();
+    written.into_iter().collect()
+}
+
+/// `0007-bird.png` for image 7 named `photos/bird.jpg`, `0007.png` for one of an array.
+pub(crate) fn file_name(image: &str, index: usize, count: usize) -> String {
+    let digits = count.saturating_sub(1).to_string().len().max(4);
+    match Path::new(image).file_stem() {
+        Some(stem) if !image.ends_with(']') => format!("{index:0digits$}-{}.png", stem.to_string_lossy()),
+        _ => format!("{index:0digits$}.png"),
+    }
+}
+
+/// The colour map "inferno" (Smith and van der Walt 2015, perceptually uniform), by the polynomials of degree six that Zucker
+/// fitted to it (2019, public domain); `at` from 0 to 1.
+fn inferno(at: f32) -> [f32; 3] {
+    const TERMS: [[f32; 3]; 7] = [
+        [0.000_218_940_37, 0.001_651_004_6, -0.019_480_899],
+        [0.106_513_42, 0.563_956_4, 3.932_712_4],
+        [11.602_493, -3.972_854, -15.942_394],
+        [-41.703_997, 17.436_399, 44.354_145],
+        [77.162_94, -33.402_36, -81.807_31],
+        [-71.319_43, 32.626_064, 73.209_52],
+        [25.131_126, -12.242_669, -23.070_325],
+    ];
+    [0, 1, 2].map(|channel| TERMS.iter().rev().fold(0.0, |sum, term| sum * at + term[channel]).clamp(0.0, 1.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_colour_map_grows_lighter_and_equals_matplotlibs_where_it_is_known() {
+        let lightness = |[r, g, b]: [f32; 3]| 0.2126 * r + 0.7152 * g + 0.0722 * b;
+        let steps: Vec<f32> = (0..=50).map(|i| lightness(inferno(i as f32 / 50.0))).collect();
+        assert!(steps.is_sorted(), "{steps:?}");
+        // matplotlib.colormaps["inferno"](0.5) and (0.75).
+        for (at, known) in [(0.5, [0.735_683, 0.215_906, 0.330_245]), (0.75, [0.978_422, 0.557_937, 0.034_931])] {
+            for (ours, theirs) in inferno(at).iter().zip(known) {
+                assert!((ours - theirs).abs() < 0.02, "{at}: {:?}", inferno(at));
+            }
+        }
+    }
+
+    #[test]
+    fn names_count_images_and_keep_theirs() {
+        assert_eq!(file_name("photos/a.b.jpg", 7, 20), "0007-a.b.png");
+        assert_eq!(file_name("x.safetensors:images[7]", 7, 123_456), "000007.png");
+    }
+
+    #[test]
+    fn a_zero_map_leaves_the_image_as_it_is() {
+        let painter = Painter { normalisation: None };
+        let panel = painter.paint(&[0.0, 1.0, 2.0, 4.0], &[0.0, 0.0, 0.0, 1.0], 2, 2);
+        assert_eq!((panel.width(), panel.height()), (2 * 224 + 8, 224));
+        assert_eq!(panel.get_pixel(0, 0).0, [0; 3]);
+        assert_eq!(panel.get_pixel(224 + 8 + 112, 0).0, [64; 3]);
+        assert_ne!(panel.get_pixel(224 + 8 + 112, 112).0, [255; 3]);
+    }
+}

@@ -1,0 +1,262 @@
+//! `ticketlens tcav`.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use anyhow::{bail, ensure};
+use clap::{Args, ValueEnum};
+use serde_json::json;
+use ticketlens::explain::cav::CavKind;
+use ticketlens::explain::concept_test::{ConceptTests, Question, TestConfig, test_concepts};
+use ticketlens::model::Stage;
+use ticketlens::stats::multiplicity::Adjustment;
+use ticketlens::stats::power::sets_needed;
+
+use crate::args::{ImageArguments, Named, check_distinct, open_checkpoint, parse_stage};
+use crate::output::{AtomicFile, write_text};
+use crate::terminal;
+
+/// Bytes in a MiB.
+const MIB: usize = 1 << 20;
+
+/// Concepts tested: which of them a class depends on, with p-values that hold their level
+///
+/// For each concept: the effect (first-order change of the class logit from random to concept images, tested by label
+/// permutation) and the TCAV score (share of class images whose logit rises along the concept's vector, tested by exchangeability
+/// with the random sets). Welch's test is shown for comparison with published work; it rejects too often. A concept that cannot be
+/// told from random images on held-out images is `undecodable`: its numbers say nothing.
+#[derive(Args)]
+#[command(after_help = "Example:
+  ticketlens tcav --checkpoint resnet50.pth --images zebras/ --stage layer3 --class 340 \\
+    --concept striped=striped/ --concept dotted=dotted/ --random random-sets/* --json tcav.json")]
+pub(crate) struct Arguments {
+    /// Checkpoint with torchvision names: .safetensors, .pth or .pt
+    #[arg(long, value_name = "CKPT")]
+    checkpoint: PathBuf,
+    /// Images of the class: FILE.safetensors:KEY, a .npy file, a folder of PNG and JPEG files, or an IDX file
+    #[arg(long)]
+    images: String,
+    /// Where the network is cut: layer1, layer2, layer3 or layer4
+    #[arg(long, value_parser = parse_stage, default_value = "layer3")]
+    stage: Stage,
+    /// The class, counted from 0
+    #[arg(long, value_name = "K")]
+    class: usize,
+    /// A concept's name and images; may be given several times
+    #[arg(long, value_name = "NAME=IMAGES", required = true, num_args = 1..)]
+    concept: Vec<Named>,
+    /// A set of random images, as large as the concepts'; at least two, and 19 to reach a level of 0.05
+    #[arg(long, value_name = "IMAGES", required = true, num_args = 1..)]
+    random: Vec<String>,
+    /// JSON file to write
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// How a concept's vector is found
+    #[arg(long, value_enum, default_value_t = Cav::Logistic)]
+    cav: Cav,
+    /// Weight of the loss in the logistic regression (scikit-learn's C)
+    #[arg(long, value_name = "C", default_value_t = 1.0, allow_negative_numbers = true)]
+    loss_weight: f64,
+    /// Label permutations of the effect's test
+    #[arg(long, value_name = "B", default_value_t = 9_999, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
+    permutations: u32,
+    /// Bootstrap resamples of the intervals; 0 for none
+    #[arg(long, value_name = "B", default_value_t = 999, value_parser = clap::value_parser!(u32).range(0..=10_000_000))]
+    resamples: u32,
+    /// Adjustment of the p-values over the concepts
+    #[arg(long, value_enum, default_value_t = Adjust::Bh)]
+    adjust: Adjust,
+    /// Level of the tests
+    #[arg(long, value_name = "X", default_value_t = 0.05, value_parser = parse_level, allow_negative_numbers = true)]
+    alpha: f64,
+    /// Seed of folds, permutations and resamples
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// Activations kept in memory, in MiB; what does not fit is computed again
+    #[arg(long, value_name = "MIB", default_value_t = 1024)]
+    memory: usize,
+    #[command(flatten)]
+    preparation: ImageArguments,
+}
+
+/// How a concept's vector is found.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Cav {
+    /// L2 logistic regression, at its optimum
+    Logistic,
+    /// Difference of the means of concept and random activations
+    MeanDifference,
+}
+
+/// Adjustment of p-values.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Adjust {
+    /// Benjamini–Hochberg: false discovery rate
+    Bh,
+    /// Holm: family-wise error rate
+    Holm,
+    /// Bonferroni: family-wise error rate
+    Bonferroni,
+}
+
+fn parse_level(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(level) if level > 0.0 && level < 1.0 => Ok(level),
+        _ => Err("not a number between 0 and 1".into()),
+    }
+}
+
+impl Arguments {
+    fn config(&self) -> anyhow::Result<TestConfig> {
+        ensure!(
+            self.loss_weight > 0.0 && self.loss_weight.is_finite(),
+            "--loss-weight: {} is not a positive number",
+            self.loss_weight
+        );
+        ensure!(self.resamples == 0 || self.resamples >= 20, "--resamples: fewer than 20 give no interval");
+        Ok(TestConfig {
+            cav: match self.cav {
+                Cav::Logistic => CavKind::Logistic { c: self.loss_weight },
+                Cav::MeanDifference => CavKind::MeanDifference,
+            },
+            permutations: self.permutations as usize,
+            resamples: self.resamples as usize,
+            adjustment: match self.adjust {
+                Adjust::Bh => Adjustment::BenjaminiHochberg,
+                Adjust::Holm => Adjustment::Holm,
+                Adjust::Bonferroni => Adjustment::Bonferroni,
+            },
+            alpha: self.alpha,
+            seed: self.seed,
+            batch: self.preparation.batch,
+            resident_bytes: self.memory.saturating_mul(MIB),
+        })
+    }
+}
+
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let config = arguments.config()?;
+    let mut names = BTreeSet::new();
+    if let Some(twice) = arguments.concept.iter().find(|concept| !names.insert(&concept.name)) {
+        bail!("--concept: `{}` is given twice", twice.name);
+    }
+    ensure!(
+        arguments.random.len() >= 2,
+        "--random: {} set given, at least 2 are needed",
+        arguments.random.len()
+    );
+    if let Some(json) = &arguments.json {
+        check_distinct("--json", json, &[&arguments.checkpoint])?;
+    }
+    let checkpoint = open_checkpoint(&arguments.checkpoint, Some(arguments.class))?;
+    let open = |images: &str| arguments.preparation.open(images, &checkpoint);
+    let images = open(&arguments.images)?;
+    let concepts = arguments
+        .concept
+        .iter()
+        .map(|concept| Ok((concept.name.clone(), open(&concept.images)?)))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let random = arguments.random.iter().map(|images| open(images)).collect::<anyhow::Result<Vec<_>>>()?;
+    let output = arguments.json.as_deref().map(AtomicFile::create).transpose()?;
+
+    let total = concepts.iter().map(|(_, source)| source).chain(&random).chain([&images]).map(|s| s.len()).sum();
+    let bar = terminal::bar("reading", total);
+    let question = Question {
+        checkpoint: &checkpoint,
+        stage: arguments.stage,
+        images: &images,
+        class: arguments.class,
+        concepts: &concepts,
+        random: &random,
+    };
+    let tests = test_concepts(&question, &config, |images| bar.inc(images as u64))?;
+    bar.finish_and_clear();
+    if let Some(output) = output {
+        write_text(output, &record(&question, arguments, &tests)?)?;
+    }
+    warn(&question, arguments, &config, &tests);
+    table(&question, &tests);
+    Ok(())
+}
+
+/// The JSON of DESIGN section 3, with more keys.
+fn record(question: &Question<'_>, arguments: &Arguments, tests: &ConceptTests) -> anyhow::Result<String> {
+    let mut concepts = serde_json::Map::new();
+    for ((name, source), test) in question.concepts.iter().zip(&tests.concepts) {
+        let mut value = serde_json::to_value(test)?;
+        value["images"] = source.len().into();
+        concepts.insert(name.clone(), value);
+    }
+    let record = json!({
+        "stage": question.stage,
+        "class": question.class,
+        "images": question.images.len(),
+        "concepts": concepts,
+        "random_baseline": tests.random_baseline,
+        "random_images": question.random.iter().map(|source| source.len()).collect::<Vec<_>>(),
+        "smallest_p": tests.smallest_p,
+        "cavs": tests.cavs,
+        "alpha": arguments.alpha,
+        "seed": arguments.seed,
+        "permutations": arguments.permutations,
+        "version": env!("CARGO_PKG_VERSION"),
+    });
+    Ok(serde_json::to_string_pretty(&record)? + "\n")
+}
+
+fn warn(question: &Question<'_>, arguments: &Arguments, config: &TestConfig, tests: &ConceptTests) {
+    let (sets, alpha) = (question.random.len(), config.alpha);
+    if tests.smallest_p > alpha {
+        let needed = sets_needed(alpha, 1, config.adjustment).map_or(0, |needed| needed.for_one_finding);
+        terminal::warn(&format!(
+            "{sets} random sets cannot reach the level {alpha}: the smallest p-value of the score's test is {:.4}; {needed} sets are needed",
+            tests.smallest_p
+        ));
+    }
+    let mut seen = BTreeSet::new();
+    if let Some(twice) = arguments.random.iter().find(|images| !seen.insert(*images)) {
+        terminal::warn(&format!("--random: {twice} is given twice, but the tests take the sets as independent"));
+    }
+    let sizes: BTreeSet<usize> =
+        question.concepts.iter().map(|(_, source)| source).chain(question.random).map(|s| s.len()).collect();
+    if let (Some(least), Some(most)) = (sizes.first(), sizes.last())
+        && least != most
+    {
+        terminal::warn(&format!(
+            "sets hold {least} to {most} images: the score's test presumes that concept and random sets are equally large"
+        ));
+    }
+}
+
+fn table(question: &Question<'_>, tests: &ConceptTests) {
+    let longest = question.concepts.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0).max(7);
+    let p = |value: f64| format!("{value:.4}");
+    terminal::say(&format!(
+        "class {} at {}: {} images, {} random sets, {} CAVs",
+        question.class,
+        question.stage,
+        question.images.len(),
+        question.random.len(),
+        tests.cavs
+    ));
+    terminal::say(&format!(
+        "{:<longest$}  {:>10} {:>7} {:>7} {:>7}  {:>6} {:>7} {:>7} {:>7}  {:>8}",
+        "concept", "effect", "in SD", "p", "p adj.", "score", "p", "p adj.", "legacy", "held-out"
+    ));
+    for ((name, _), test) in question.concepts.iter().zip(&tests.concepts) {
+        terminal::say(&format!(
+            "{name:<longest$}  {:>10.4} {:>7} {:>7} {:>7}  {:>6.3} {:>7} {:>7} {:>7}  {:>8.3}{}",
+            test.effect,
+            test.effect_standardised.map_or("–".into(), |value| format!("{value:.3}")),
+            p(test.effect_p_value),
+            p(test.effect_p_adjusted),
+            test.mean,
+            p(test.p_value),
+            p(test.p_adjusted),
+            test.legacy_welch_p.map_or("–".into(), p),
+            test.heldout_accuracy,
+            if test.decodable { "" } else { "  undecodable" },
+        ));
+    }
+    terminal::say("legacy: Welch's test of the scores, as published elsewhere; not calibrated");
+}

@@ -1,0 +1,129 @@
+//! Explanations of many images in bounded memory: a source is read batch by batch, and each batch is handed on and forgotten.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use candle_core::{Device, Tensor};
+
+use crate::data::ImageSource;
+use crate::error::{Error, Result};
+use crate::model::{Checkpoint, Stage};
+use crate::nn::{Mode, Shape3, section};
+
+use super::cut::{Cut, Targets};
+
+/// One batch of explained images.
+pub struct ExplainedBatch {
+    /// Which images of the source.
+    pub images: Range<usize>,
+    /// The images themselves, `(n, C, H, W)`.
+    pub pixels: Tensor,
+    /// Activation at the stage, `(n, C, H, W)`.
+    pub activation: Tensor,
+    /// Logits, `(n, K)`.
+    pub logits: Tensor,
+    /// `∂ logit_k / ∂A`, shaped like the activation.
+    pub gradient: Tensor,
+}
+
+/// The shape of the activation at `stage` for images of `source`, after checking that they fit the network.
+///
+/// # Errors
+/// The source is named when its channels or sizes do not fit.
+pub fn activation_shape(checkpoint: &Checkpoint, source: &ImageSource, stage: Stage) -> Result<Shape3> {
+    let network = &checkpoint.model.network;
+    let shapes = network
+        .shapes(network.whole(), Shape3::from(source.shape()))
+        .map_err(|error| Error::input(format!("{}: {error}", source.name())))?;
+    Ok(shapes[checkpoint.model.features(stage).end])
+}
+
+/// Logits `(n, K)` of the images of `source`, `batch` at a time, in order.
+///
+/// # Errors
+/// When images do not fit; from the iterator, when they cannot be read or a logit is not finite (the image is named).
+pub fn logits_in_batches<'a>(
+    checkpoint: &'a Checkpoint,
+    source: &'a ImageSource,
+    batch: usize,
+) -> Result<impl Iterator<Item = Result<(Range<usize>, Tensor)>> + 'a> {
+    activation_shape(checkpoint, source, Stage::Layer4)?;
+    let network = &checkpoint.model.network;
+    let weights = Arc::new(checkpoint.weights.clone());
+    Ok(source.ranges(batch).map(move |images| {
+        let pixels = source.batch(images.clone(), &Device::Cpu)?;
+        let logits = section(network, network.whole(), Mode::Eval, &weights, &pixels, None)?;
+        check_finite(source, &images, "logit", &logits)?;
+        Ok((images, logits))
+    }))
+}
+
+/// Activations at `stage`, logits and gradients of the targets' logits, `batch` images at a time, in order.
+///
+/// # Errors
+/// When images do not fit or there is not one label for each; from the iterator, when images cannot be read, a target is
+/// not a class, or a value is not finite (the image is named).
+pub fn explain_in_batches<'a>(
+    checkpoint: &'a Checkpoint,
+    source: &'a ImageSource,
+    stage: Stage,
+    targets: Targets<'a>,
+    batch: usize,
+) -> Result<impl Iterator<Item = Result<ExplainedBatch>> + 'a> {
+    activation_shape(checkpoint, source, stage)?;
+    if let Targets::PerImage(labels) = targets
+        && labels.len() != source.len()
+    {
+        let what = format!("{}: {} images, but {} labels", source.name(), source.len(), labels.len());
+        return Err(Error::input(what));
+    }
+    let cut = Cut::new(&checkpoint.model, Arc::new(checkpoint.weights.clone()), stage);
+    Ok(source.ranges(batch).map(move |images| {
+        let targets = match targets {
+            Targets::PerImage(labels) => Targets::PerImage(&labels[images.clone()]),
+            same => same,
+        };
+        explain_batch(&cut, source, images, targets)
+    }))
+}
+
+/// [`explain_in_batches`] for one batch; the labels of [`Targets::PerImage`] are those of `images` alone.
+///
+/// # Errors
+/// As there.
+pub fn explain_batch(
+    cut: &Cut,
+    source: &ImageSource,
+    images: Range<usize>,
+    targets: Targets<'_>,
+) -> Result<ExplainedBatch> {
+    let pixels = source.batch(images.clone(), &Device::Cpu)?;
+    let activation = cut.activation(&pixels)?;
+    let explained = cut.gradient(&activation, targets)?;
+    check_finite(source, &images, "logit", &explained.logits)?;
+    check_finite(source, &images, "gradient", &explained.gradient)?;
+    Ok(ExplainedBatch { images, pixels, activation, logits: explained.logits, gradient: explained.gradient })
+}
+
+/// Activations `(n, C, H, W)` of `images` at the cut.
+///
+/// # Errors
+/// When images cannot be read or do not fit, or a value is not finite (the image is named).
+pub fn activation_batch(cut: &Cut, source: &ImageSource, images: Range<usize>) -> Result<Tensor> {
+    let activation = cut.activation(&source.batch(images.clone(), &Device::Cpu)?)?;
+    check_finite(source, &images, "activation", &activation)?;
+    Ok(activation)
+}
+
+/// Finite weights and pixels can still overflow, or divide by a variance that is negative: then no number may be reported.
+fn check_finite(source: &ImageSource, images: &Range<usize>, what: &str, values: &Tensor) -> Result<()> {
+    let values = values.flatten_all()?.to_vec1::<f32>()?;
+    match values.iter().position(|value| !value.is_finite()) {
+        None => Ok(()),
+        Some(at) => {
+            let image = images.start + at / (values.len() / images.len());
+            let what = format!("{}: its {what} is {}", source.image_name(image), values[at]);
+            Err(Error::input(what))
+        }
+    }
+}
