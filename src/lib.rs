@@ -6,12 +6,14 @@
 
 pub mod data;
 pub mod error;
+pub mod experiment;
 pub mod explain;
 pub mod kernels;
 pub mod model;
 pub mod nn;
 pub mod progress;
 pub mod prune;
+pub mod report;
 pub mod seed;
 pub mod stats;
 pub mod train;

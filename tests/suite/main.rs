@@ -2,6 +2,7 @@
 
 mod oracle;
 mod plain_candle;
+mod report;
 mod stats_oracle;
 mod support;
 mod training;

@@ -1,0 +1,4 @@
+//! Studies: plans and records.
+
+pub mod config;
+pub mod records;
