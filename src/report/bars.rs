@@ -19,10 +19,12 @@ pub(crate) struct Panel<'a> {
 }
 
 const WIDTH: f64 = 340.0;
-const HEIGHT: f64 = 208.0;
+const HEIGHT: f64 = 214.0;
 const LEFT: f64 = 38.0;
-const EFFECT: (f64, f64) = (34.0, 120.0);
-const SCORE: (f64, f64) = (142.0, 184.0);
+const EFFECT: (f64, f64) = (24.0, 118.0);
+/// Baseline of the marks of significance.
+const MARKS: f64 = 130.0;
+const SCORE: (f64, f64) = (152.0, 190.0);
 
 impl Panel<'_> {
     /// The drawing.
@@ -42,7 +44,7 @@ impl Panel<'_> {
             svg.chart.panel xmlns="http://www.w3.org/2000/svg" viewBox=(format!("0 0 {} {}", n(WIDTH), n(HEIGHT)))
                 role="img" aria-label=(self.alt()) {
                 text.panel-title x="4" y="14" { (self.concept) }
-                text.tick x="4" y="28" { "effect (pooled SDs)" }
+                text.tick x=(n(WIDTH - 8.0)) y="14" text-anchor="end" { "effect, in pooled SDs" }
                 @for (tick, label) in linear_ticks(-self.reach, self.reach, 4) {
                     line.grid x1=(n(LEFT)) x2=(n(WIDTH - 8.0)) y1=(n(effect_y(tick))) y2=(n(effect_y(tick))) {}
                     text.tick x=(n(LEFT - 5.0)) y=(n(effect_y(tick) + 4.0)) text-anchor="end" { (label) }
@@ -60,14 +62,13 @@ impl Panel<'_> {
                                 effect_y(range.high.min(1.05 * self.reach)))) {}
                         }
                         @if bar.significant > 0 {
-                            @let above = bar.effect.as_ref().is_some_and(|effect| effect.mean >= 0.0);
-                            text.star x=(n(middle(index))) y=(n(if above { EFFECT.0 - 1.0 } else { EFFECT.1 + 9.0 }))
-                                text-anchor="middle" { (if bar.significant == bar.replicates { "●" } else { "○" }) }
+                            circle.(if bar.significant == bar.replicates { "always" } else { "sometimes" })
+                                cx=(n(middle(index))) cy=(n(MARKS)) r=(n((slot / 4.0).min(2.6))) {}
                         }
                     }
                 }
                 line.axis x1=(n(LEFT)) x2=(n(WIDTH - 8.0)) y1=(n(zero)) y2=(n(zero)) {}
-                text.tick x="4" y=(n(SCORE.0 - 5.0)) { "score" }
+                text.tick x=(n(WIDTH - 8.0)) y=(n(SCORE.0 - 5.0)) text-anchor="end" { "TCAV score" }
                 @for (tick, label) in [(0.0, "0"), (0.5, "½"), (1.0, "1")] {
                     line.grid x1=(n(LEFT)) x2=(n(WIDTH - 8.0)) y1=(n(score_y(tick))) y2=(n(score_y(tick))) {}
                     text.tick x=(n(LEFT - 5.0)) y=(n(score_y(tick) + 4.0)) text-anchor="end" { (label) }
@@ -170,14 +171,14 @@ const STEPS: f64 = 11.0;
 impl Heat {
     /// The drawing at both widths.
     pub(crate) fn both(&self) -> Markup {
-        html! { (self.svg(760.0, "wide")) (self.svg(360.0, "narrow")) }
+        html! { (self.svg(920.0, "wide")) (self.svg(360.0, "narrow")) }
     }
 
     fn svg(&self, width: f64, class: &str) -> Markup {
         let longest = self.groups.iter().flat_map(|(_, rows)| rows).map(|row| row.name.chars().count()).max().unwrap_or(0);
         let left = (14.0 + 6.4 * longest.min(22) as f64).min(0.4 * width);
-        let cell = ((width - left - 6.0) / self.columns.len().max(1) as f64).min(64.0);
-        let row_height = 20.0;
+        let cell = ((width - left - 6.0) / self.columns.len().max(1) as f64).min(90.0);
+        let row_height = 21.0;
         let group_height = |rows: usize| 24.0 + row_height * rows as f64;
         let mut tops = Vec::with_capacity(self.groups.len());
         let mut bottom = 40.0;

@@ -90,7 +90,7 @@ pub(crate) enum Layer {
         y: f64,
         /// CSS class.
         class: &'static str,
-        /// Written at its right end.
+        /// Written under its right end.
         label: String,
     },
     /// A horizontal stripe.
@@ -128,9 +128,11 @@ pub(crate) struct Size {
 }
 
 /// For desktops and paper.
-pub(crate) const WIDE: Size = Size { width: 760.0, height: 360.0, class: "wide" };
+pub(crate) const WIDE: Size = Size { width: 920.0, height: 380.0, class: "wide" };
 /// For phones.
 pub(crate) const NARROW: Size = Size { width: 360.0, height: 300.0, class: "narrow" };
+/// One drawing for all, where charts stand side by side.
+pub(crate) const SMALL: Size = Size { width: 360.0, height: 300.0, class: "small" };
 
 impl Axis {
     /// Evenly spaced from `low` to `high` with some air.
@@ -153,7 +155,7 @@ impl Axis {
     /// Density down to the least of `values`.
     pub(crate) fn density(values: impl IntoIterator<Item = f64>) -> Self {
         let low = values.into_iter().filter(|&value| value > 0.0).fold(1.0, f64::min);
-        Axis::Density { low: low.min(0.8) * 0.94 }
+        Axis::Density { low: low.min(0.8) * 0.9 }
     }
 
     /// Where `value` lies, 0 at the start and 1 at the end.
@@ -298,12 +300,17 @@ impl Chart<'_> {
                             }
                         },
                         Layer::Rule { y: at, class, label } => {
-                            line.rule.(class) x1=(n(left)) x2=(n(right)) y1=(n(y(*at))) y2=(n(y(*at))) {}
-                            text.rule-label x=(n(left + 6.0)) y=(n(y(*at) - 5.0)) { (label) }
+                            line.rule.(class) x1=(n(left)) x2=(n(right)) y1=(n(y(*at))) y2=(n(y(*at))) { title { (label) } }
                         }
                         Layer::Zone { low, high, class } => {
                             rect.(class) x=(n(left)) width=(n(right - left)) y=(n(y(*high))) height=(n(y(*low) - y(*high))) {}
                         }
+                    }
+                }
+                // Labels last, so that no line runs through them.
+                @for layer in &self.layers {
+                    @if let Layer::Rule { y: at, label, .. } = layer {
+                        text.rule-label x=(n(right - 4.0)) y=(n(y(*at) + 14.0)) text-anchor="end" { (label) }
                     }
                 }
             }

@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::bars::{Heat, HeatCell, HeatRow, Panel};
-use super::chart::{Axis, Chart, Layer, Mark, Shape};
+use super::chart::{Axis, Chart, Layer, Mark, SMALL, Shape};
 use super::format;
 use super::paper;
 use super::table::{Cell, Table};
@@ -91,7 +91,7 @@ pub(crate) fn accuracy(view: &View) -> Figure {
     let mut values: Vec<f64> = view.points.iter().flat_map(|point| [point.accuracy.low, point.accuracy.high]).collect();
     if let Some(dense) = dense {
         values.push(dense - margin);
-        let label = format!("dense − margin ({} points)", format::number(100.0 * margin));
+        let label = format!("dense − {} points: the margin", format::short_number(100.0 * margin));
         layers.push(Layer::Rule { y: dense - margin, class: "margin", label });
     }
     for arm in view.arms().into_iter().rev() {
@@ -199,7 +199,7 @@ pub(crate) fn drift(view: &View, measure: Measure) -> Option<Figure> {
     let highest = all.iter().map(|spread| spread.high).chain(intervals).fold(1.0 + margin, f64::max);
     let mut layers = vec![
         Layer::Zone { low: 1.0, high: 1.0 + margin, class: "zone" },
-        Layer::Rule { y: 1.0, class: "floor", label: "floor: two dense networks apart by seed alone".into() },
+        Layer::Rule { y: 1.0, class: "floor", label: "floor: another seed, no pruning".into() },
     ];
     for arm in view.arms().into_iter().rev() {
         let title = |point: &Point, spread: &Spread| {
@@ -238,13 +238,13 @@ pub(crate) fn drift(view: &View, measure: Measure) -> Option<Figure> {
     };
     let whiskers = if measure == Measure::Spearman { " Whiskers: the interval that the call rests on." } else { "" };
     Some(Figure {
-        id: format!("drift-{}", measure.short().replace([' ', '%'], "-")),
+        id: measure.slug().into(),
         title: measure.title().into(),
         caption: html! {
             (measure.definition()) "; floor " (format::maybe(floor)) ". At 1, pruning moves explanations as much as a new seed does; "
-            "the shaded margin reaches " (format::number(1.0 + margin)) "." (whiskers)
+            "the shaded margin reaches " (format::short_number(1.0 + margin)) "." (whiskers)
         },
-        body: chart.both(),
+        body: chart.svg(SMALL),
         table,
     })
 }

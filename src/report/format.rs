@@ -29,6 +29,12 @@ pub(crate) fn number(value: f64) -> String {
     decimal(value, decimals)
 }
 
+/// [`number`] without trailing zeros, for margins and the like.
+pub(crate) fn short_number(value: f64) -> String {
+    let text = number(value);
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+}
+
 /// [`number`] or a dash.
 pub(crate) fn maybe(value: Option<f64>) -> String {
     value.map_or_else(|| ABSENT.to_owned(), number)
@@ -129,6 +135,7 @@ mod tests {
         assert_eq!(number(0.012_34), "0.012");
         assert_eq!(number(12.34), "12.3");
         assert_eq!(number(0.0), "0.00");
+        assert_eq!(["1", "1.25", "100"], [1.0, 1.25, 100.0].map(short_number).each_ref().map(String::as_str));
         assert_eq!(points(0.004), "+0.40");
         assert_eq!(points(0.0), "0.00");
         assert_eq!(density(0.107_374), "10.7 %");

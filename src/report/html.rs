@@ -7,10 +7,10 @@ use super::figures::{self, Figure};
 use super::format;
 use super::maps::Gallery;
 use super::table::{Cell, Table};
-use super::view::{Measure, View};
+use super::view::{Measure, Spread, View};
 use crate::error::Result;
 use crate::experiment::config::Arm;
-use crate::experiment::records::{Call, Outcome, Range, Verdict};
+use crate::experiment::records::{Call, Drift, Outcome, Range, RoundRecord, RoundSummary, Verdict};
 
 const STYLE: &str = include_str!("page/style.css");
 /// Rules of drawings, apart so that a downloaded SVG can carry them.
@@ -38,8 +38,10 @@ pub fn render(study: &Study) -> Result<String> {
         }
         section #rounds { h2 { "Accuracy and drift" }
             (figure(&figures::accuracy(&view)))
-            @for measure in Measure::ALL {
-                @if let Some(drift) = figures::drift(&view, measure) { (figure(&drift)) }
+            div.trio {
+                @for measure in Measure::ALL {
+                    @if let Some(drift) = figures::drift(&view, measure) { (figure(&drift)) }
+                }
             }
             (calls(&view))
             @if let Some(paper) = figures::papers_accuracy(&view) { (figure(&paper)) }
@@ -172,13 +174,13 @@ fn key_numbers(view: &View) -> Markup {
         dl.keys {
             (number("Dense accuracy", format::percent(dense.accuracy.mean, 2), format!("{} replicates", dense.accuracy.values.len())))
             @if let Some(call) = last.call.filter(|_| last.round > 0) {
-                (number(&format!("Accuracy change at {}", format::density(last.density)), format!("{} points", format::points(call.accuracy_difference)),
+                (number(&format!("Accuracy change at {}", format::density(last.density)), format!("{} pts", format::points(call.accuracy_difference)),
                     interval(call.accuracy_interval, 100.0)))
                 (number(&format!("Map drift at {}", format::density(last.density)), call.drift_in_floors.map_or("no floor".into(), |drift| format!("{} × floor", format::number(drift))),
                     interval(call.drift_interval, 1.0)))
             }
-            (number("Rounds that match dense", format!("{matching} of {pruned}"), format!("within {} points", format::number(100.0 * view.plan.verdict.accuracy_margin))))
-            (number("Rounds that keep explanations", format!("{preserved} of {pruned}"), format!("within {} × floor", format::number(1.0 + view.plan.verdict.drift_margin))))
+            (number("Rounds that match dense", format!("{matching} of {pruned}"), format!("margin {} points", format::short_number(100.0 * view.plan.verdict.accuracy_margin))))
+            (number("Rounds that keep explanations", format!("{preserved} of {pruned}"), format!("margin {} × floor", format::short_number(1.0 + view.plan.verdict.drift_margin))))
             @if let Some(association) = &view.study.study.association {
                 (number("Drift with accuracy loss", format!("ρ = {}", format::number(association.spearman)), format!("permutation p {}", format::p_value(association.p_value))))
             }
@@ -294,7 +296,7 @@ fn maps_section(view: &View, gallery: Option<&Gallery>) -> Result<Markup> {
     let Some(gallery) = gallery else { return Ok(html! {}) };
     let mut grids = Vec::new();
     for &stage in &view.plan.explain.stages {
-        if let Some(body) = gallery.grid(stage)? {
+        if let Some(body) = gallery.grids(stage)? {
             grids.push(Figure {
                 id: format!("maps-{stage}"),
                 title: format!("Where it looks, round by round ({stage})"),
@@ -356,7 +358,7 @@ fn degenerate_table(view: &View) -> Table {
     for network in &view.networks {
         for cam in &network.record.grad_cam {
             let summary = network.summary.filter(|_| Some(cam.stage) == view.first_stage());
-            let measure = |value: fn(&crate::experiment::records::Drift) -> Option<f64>| {
+            let measure = |value: fn(&Drift) -> Option<f64>| {
                 Cell::maybe(summary.and_then(|summary| value(&summary.drift)))
             };
             table.rows.push(vec![
@@ -416,23 +418,7 @@ fn trust_section(view: &View) -> Markup {
         ]);
     }
     let alpha = view.plan.statistics.alpha;
-    let mut tests = Table::new(
-        "Concepts that each test calls significant (lottery arm, all stages and classes)",
-        &["replicate", "round", "tested", "effect, adjusted", "score, adjusted", "legacy Welch, as published"],
-    );
-    for network in view.networks.iter().filter(|network| network.id.arm == Arm::Lottery.name()) {
-        let Some(summary) = network.summary else { continue };
-        let count = |p: fn(&crate::experiment::records::Adjusted) -> f64| summary.adjusted.iter().filter(|a| p(a) <= alpha).count();
-        let legacy = network.record.tcav.iter().filter(|record| record.legacy_welch_p.is_some_and(|p| p <= alpha)).count();
-        tests.rows.push(vec![
-            Cell::count(network.id.replicate),
-            Cell::count(network.id.round),
-            Cell::count(summary.adjusted.len()),
-            Cell::count(count(|adjusted| adjusted.effect_p)),
-            Cell::count(count(|adjusted| adjusted.score_p)),
-            Cell::count(legacy),
-        ]);
-    }
+    let tests = tests_table(view, alpha);
     let flips = flips(view);
     html! {
         section #trust {
@@ -451,6 +437,31 @@ fn trust_section(view: &View) -> Markup {
             }
         }
     }
+}
+
+/// How many concepts each test calls significant, round by round.
+fn tests_table(view: &View, alpha: f64) -> Table {
+    let mut table = Table::new(
+        "Concepts that each test calls significant (lottery arm, all stages and classes; lowest to highest replicate)",
+        &["round", "weights kept", "effect, adjusted", "score, adjusted", "legacy Welch, as published"],
+    );
+    for point in view.arm(Arm::Lottery.name()) {
+        let networks = view.networks.iter().filter(|network| network.id.arm == point.arm && network.id.round == point.round);
+        let networks: Vec<_> = networks.filter_map(|network| Some((network.id.replicate, network.record, network.summary?))).collect();
+        let Some(tested) = networks.iter().map(|(_, record, _)| record.tcav.len()).max() else { continue };
+        let cell = |count: &dyn Fn(&RoundRecord, &RoundSummary) -> usize| {
+            let spread = Spread::of(networks.iter().map(|&(replicate, record, summary)| (replicate, count(record, summary) as f64)));
+            spread.map_or_else(Cell::absent, |spread| Cell::shown(spread.mean, figures::of(&spread, tested)))
+        };
+        table.rows.push(vec![
+            Cell::count(point.round),
+            Cell::shown(point.density, format::density(point.density)),
+            cell(&|_, summary| summary.adjusted.iter().filter(|adjusted| adjusted.effect_p <= alpha).count()),
+            cell(&|_, summary| summary.adjusted.iter().filter(|adjusted| adjusted.score_p <= alpha).count()),
+            cell(&|record, _| record.tcav.iter().filter(|tcav| tcav.legacy_welch_p.is_some_and(|p| p <= alpha)).count()),
+        ]);
+    }
+    table
 }
 
 fn flips(view: &View) -> Table {

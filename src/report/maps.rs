@@ -82,11 +82,16 @@ impl<'a> Gallery<'a> {
         cam.and_then(|cam| cam.degenerate.get(image)).copied().unwrap_or(false)
     }
 
-    /// Images × rounds of the first replicate's lottery tickets, overlays, as one SVG.
+    /// Images × rounds of the first replicate's lottery tickets, overlays, with more columns on wide screens than on phones.
     ///
     /// # Errors
     /// When a picture cannot be encoded.
-    pub(crate) fn grid(&self, stage: Stage) -> Result<Option<Markup>> {
+    pub(crate) fn grids(&self, stage: Stage) -> Result<Option<Markup>> {
+        let (wide, narrow) = (self.grid(stage, 12, "wide")?, self.grid(stage, 5, "narrow")?);
+        Ok(wide.zip(narrow).map(|(wide, narrow)| html! { (wide) (narrow) }))
+    }
+
+    fn grid(&self, stage: Stage, most_columns: usize, class: &str) -> Result<Option<Markup>> {
         let raw = &self.view.study.maps.raw;
         let networks: Vec<&Network> = self.view.networks.iter().collect();
         let Some(first) = networks.iter().find(|network| raw.contains_key(&(network.id.clone(), stage))) else {
@@ -98,7 +103,7 @@ impl<'a> Gallery<'a> {
             .filter(|network| network.id.arm == first.id.arm && network.id.replicate == first.id.replicate)
             .filter(|network| raw.contains_key(&(network.id.clone(), stage)))
             .collect();
-        let columns = spaced(line.len(), 8);
+        let columns = spaced(line.len(), most_columns);
         let rows = self.one_of_each(10);
         let (cell_height, cell_width) = self.cell_size();
         let mut sheet = Picture::new(columns.len() * cell_width, rows.len() * cell_height);
@@ -112,7 +117,7 @@ impl<'a> Gallery<'a> {
                 overlay(&mut sheet, origin, (cell_height, cell_width), &self.pictures[position], &map, maps.size);
             }
         }
-        let unit = 48.0;
+        let unit = if most_columns > 6 { 68.0 } else { 54.0 };
         let ratio = cell_height as f64 / cell_width as f64;
         let (left, top) = (74.0, 40.0);
         let (width, height) = (unit * columns.len() as f64, unit * ratio * rows.len() as f64);
@@ -124,7 +129,7 @@ impl<'a> Gallery<'a> {
         );
         let url = sheet.data_url(self.photographs)?;
         Ok(Some(html! {
-            svg.chart.grid-of-maps xmlns="http://www.w3.org/2000/svg" role="img" aria-label=(alt)
+            svg.chart.(class) xmlns="http://www.w3.org/2000/svg" role="img" aria-label=(alt)
                 viewBox=(format!("0 0 {} {}", n(left + width + 4.0), n(top + height + 4.0))) {
                 image href=(url) x=(n(left)) y=(n(top)) width=(n(width)) height=(n(height)) preserveAspectRatio="none" {}
                 @for (column, &network) in columns.iter().enumerate() {

@@ -90,18 +90,18 @@ impl Measure {
     /// For people.
     pub(crate) fn title(self) -> &'static str {
         match self {
-            Measure::Spearman => "Where it looks: rank drift of Grad-CAM maps",
-            Measure::Iou => "Where it looks: drift of the top 20 % of positions",
-            Measure::Profile => "What it uses: drift of the concept profile",
+            Measure::Spearman => "Map rank drift",
+            Measure::Iou => "Map top-20 % drift",
+            Measure::Profile => "Concept-profile drift",
         }
     }
 
-    /// A short name.
-    pub(crate) fn short(self) -> &'static str {
+    /// For fragments and file names.
+    pub(crate) fn slug(self) -> &'static str {
         match self {
-            Measure::Spearman => "map rank drift",
-            Measure::Iou => "top-20 % drift",
-            Measure::Profile => "concept-profile drift",
+            Measure::Spearman => "drift-map-rank",
+            Measure::Iou => "drift-map-top",
+            Measure::Profile => "drift-concepts",
         }
     }
 

@@ -27,3 +27,15 @@ fn pages_for_a_browser() {
         println!("{name}: {} bytes", page.len());
     }
 }
+
+#[test]
+fn the_terminal_table_fits_eighty_columns() {
+    for shape in [&fake::QUICK, &fake::CONTROLS, &fake::LARGE] {
+        let text = ticketlens::report::terminal::render(&fake::study(shape), false).unwrap();
+        println!("{text}");
+        for line in text.lines() {
+            assert!(line.chars().count() <= 80, "{} columns: {line}", line.chars().count());
+        }
+        assert!(!text.contains('\u{1b}'));
+    }
+}
