@@ -7,6 +7,7 @@ mod plain_candle;
 mod run;
 mod stats_calibration;
 mod stats_coverage;
+mod report;
 mod stats_oracle;
 mod support;
 mod tcav;
