@@ -99,9 +99,18 @@ fn sorted(texts: &[String]) -> Vec<&String> {
 
 fn subtitle(view: &View) -> String {
     let manifest = &view.study.manifest;
-    let replicates = view.networks.iter().map(|network| network.id.replicate).max().map_or(0, |last| last + 1);
+    let replicates = view
+        .networks
+        .iter()
+        .map(|network| network.id.replicate)
+        .max()
+        .map_or(0, |last| last + 1);
     let rounds = view.arm(Arm::Lottery.name()).len();
-    let least = view.points.iter().map(|point| point.density).fold(1.0, f64::min);
+    let least = view
+        .points
+        .iter()
+        .map(|point| point.density)
+        .fold(1.0, f64::min);
     let [train, _, test] = manifest.images;
     format!(
         "{}, {} against each other, {train} training and {test} test images; {rounds} networks a replicate down to {} of the weights, {replicates} replicates.",
@@ -155,15 +164,30 @@ fn verdict(letter: &str, hypothesis: &str, verdict: &Verdict) -> Markup {
 /// What stands out, as a row of numbers with their intervals.
 fn key_numbers(view: &View) -> Markup {
     let lottery = view.arm(Arm::Lottery.name());
-    let (Some(dense), Some(last)) = (lottery.first(), lottery.last()) else { return html! {} };
+    let (Some(dense), Some(last)) = (lottery.first(), lottery.last()) else {
+        return html! {};
+    };
     let confidence = format::percent(view.plan.verdict.confidence, 0);
     let interval = |range: Option<Range>, scale: f64| {
         range.map_or_else(
             || "no interval".to_owned(),
-            |range| format!("{confidence} interval {}", format::range(Range { low: scale * range.low, high: scale * range.high })),
+            |range| {
+                format!(
+                    "{confidence} interval {}",
+                    format::range(Range {
+                        low: scale * range.low,
+                        high: scale * range.high
+                    })
+                )
+            },
         )
     };
-    let count = |call: Call| lottery.iter().filter(|point| point.call.is_some_and(|c| c.call == call)).count();
+    let count = |call: Call| {
+        lottery
+            .iter()
+            .filter(|point| point.call.is_some_and(|c| c.call == call))
+            .count()
+    };
     let pruned = lottery.iter().filter(|point| point.round > 0).count();
     let preserved = count(Call::A) + count(Call::FaithfulLoser);
     let matching = count(Call::A) + count(Call::DriftedWinner);
@@ -182,7 +206,7 @@ fn key_numbers(view: &View) -> Markup {
             (number("Rounds that match dense", format!("{matching} of {pruned}"), format!("margin {} points", format::short_number(100.0 * view.plan.verdict.accuracy_margin))))
             (number("Rounds that keep explanations", format!("{preserved} of {pruned}"), format!("margin {} × floor", format::short_number(1.0 + view.plan.verdict.drift_margin))))
             @if let Some(association) = &view.study.study.association {
-                (number("Drift with accuracy loss", format!("ρ = {}", format::number(association.spearman)), format!("permutation p {}", format::p_value(association.p_value))))
+                (number("Drift with accuracy loss", format!("ρ = {}", format::number(association.within)), format!("permutation p {}", format::p_value(association.p_value))))
             }
         }
     }
@@ -224,8 +248,18 @@ pub(crate) fn table_card(id: &str, title: &str, caption: &Markup, table: &Table)
 fn calls(view: &View) -> Markup {
     let tested = view.tested();
     let mut kinds: Vec<Call> = Vec::new();
-    for call in [Call::A, Call::B, Call::DriftedWinner, Call::FaithfulLoser, Call::Inconclusive] {
-        if view.points.iter().any(|point| point.call.is_some_and(|c| c.call == call)) {
+    for call in [
+        Call::A,
+        Call::B,
+        Call::DriftedWinner,
+        Call::FaithfulLoser,
+        Call::Inconclusive,
+    ] {
+        if view
+            .points
+            .iter()
+            .any(|point| point.call.is_some_and(|c| c.call == call))
+        {
             kinds.push(call);
         }
     }
@@ -293,7 +327,9 @@ fn call_class(call: Call) -> &'static str {
 
 /// Grad-CAM: the grid over the rounds and the explorer.
 fn maps_section(view: &View, gallery: Option<&Gallery>) -> Result<Markup> {
-    let Some(gallery) = gallery else { return Ok(html! {}) };
+    let Some(gallery) = gallery else {
+        return Ok(html! {});
+    };
     let mut grids = Vec::new();
     for &stage in &view.plan.explain.stages {
         if let Some(body) = gallery.grids(stage)? {
@@ -353,11 +389,24 @@ fn maps_section(view: &View, gallery: Option<&Gallery>) -> Result<Markup> {
 fn degenerate_table(view: &View) -> Table {
     let mut table = Table::new(
         "Maps that are zero everywhere, and images that both networks classify correctly",
-        &["arm", "replicate", "round", "weights kept", "stage", "zero maps", "images compared", "map rank drift", "same, all images", "top-20 % drift"],
+        &[
+            "arm",
+            "replicate",
+            "round",
+            "weights kept",
+            "stage",
+            "zero maps",
+            "images compared",
+            "map rank drift",
+            "same, all images",
+            "top-20 % drift",
+        ],
     );
     for network in &view.networks {
         for cam in &network.record.grad_cam {
-            let summary = network.summary.filter(|_| Some(cam.stage) == view.first_stage());
+            let summary = network
+                .summary
+                .filter(|_| Some(cam.stage) == view.first_stage());
             let measure = |value: fn(&Drift) -> Option<f64>| {
                 Cell::maybe(summary.and_then(|summary| value(&summary.drift)))
             };
@@ -365,7 +414,10 @@ fn degenerate_table(view: &View) -> Table {
                 Cell::text(format::arm_name(&network.id.arm)),
                 Cell::count(network.id.replicate),
                 Cell::count(network.id.round),
-                Cell::shown(network.record.density, format::density(network.record.density)),
+                Cell::shown(
+                    network.record.density,
+                    format::density(network.record.density),
+                ),
                 Cell::text(cam.stage.name()),
                 Cell::count(cam.degenerate.iter().filter(|&&flag| flag).count()),
                 summary.map_or_else(Cell::absent, |summary| Cell::count(summary.drift.images)),
@@ -402,7 +454,16 @@ fn concepts_section(view: &View) -> Markup {
 fn trust_section(view: &View) -> Markup {
     let mut floor = Table::new(
         "Drift between dense networks that differ by seed alone",
-        &["replicates", "map rank drift", "same, all images", "top-20 % drift", "concept-profile drift", "score-profile drift", "images", "zero maps"],
+        &[
+            "replicates",
+            "map rank drift",
+            "same, all images",
+            "top-20 % drift",
+            "concept-profile drift",
+            "score-profile drift",
+            "images",
+            "zero maps",
+        ],
     );
     for pair in &view.floor_pairs {
         let drift = &pair.drift;
@@ -443,31 +504,79 @@ fn trust_section(view: &View) -> Markup {
 fn tests_table(view: &View, alpha: f64) -> Table {
     let mut table = Table::new(
         "Concepts that each test calls significant (lottery arm, all stages and classes; lowest to highest replicate)",
-        &["round", "weights kept", "effect, adjusted", "score, adjusted", "legacy Welch, as published"],
+        &[
+            "round",
+            "weights kept",
+            "effect, adjusted",
+            "score, adjusted",
+            "legacy Welch, as published",
+        ],
     );
     for point in view.arm(Arm::Lottery.name()) {
-        let networks = view.networks.iter().filter(|network| network.id.arm == point.arm && network.id.round == point.round);
-        let networks: Vec<_> = networks.filter_map(|network| Some((network.id.replicate, network.record, network.summary?))).collect();
-        let Some(tested) = networks.iter().map(|(_, record, _)| record.tcav.len()).max() else { continue };
+        let networks = view
+            .networks
+            .iter()
+            .filter(|network| network.id.arm == point.arm && network.id.round == point.round);
+        let networks: Vec<_> = networks
+            .filter_map(|network| Some((network.id.replicate, network.record, network.summary?)))
+            .collect();
+        let Some(tested) = networks
+            .iter()
+            .map(|(_, record, _)| record.tcav.len())
+            .max()
+        else {
+            continue;
+        };
         let cell = |count: &dyn Fn(&RoundRecord, &RoundSummary) -> usize| {
-            let spread = Spread::of(networks.iter().map(|&(replicate, record, summary)| (replicate, count(record, summary) as f64)));
-            spread.map_or_else(Cell::absent, |spread| Cell::shown(spread.mean, figures::of(&spread, tested)))
+            let spread =
+                Spread::of(networks.iter().map(|&(replicate, record, summary)| {
+                    (replicate, count(record, summary) as f64)
+                }));
+            spread.map_or_else(Cell::absent, |spread| {
+                Cell::shown(spread.mean, figures::of(&spread, tested))
+            })
         };
         table.rows.push(vec![
             Cell::count(point.round),
             Cell::shown(point.density, format::density(point.density)),
-            cell(&|_, summary| summary.adjusted.iter().filter(|adjusted| adjusted.effect_p <= alpha).count()),
-            cell(&|_, summary| summary.adjusted.iter().filter(|adjusted| adjusted.score_p <= alpha).count()),
-            cell(&|record, _| record.tcav.iter().filter(|tcav| tcav.legacy_welch_p.is_some_and(|p| p <= alpha)).count()),
+            cell(&|_, summary| {
+                summary
+                    .adjusted
+                    .iter()
+                    .filter(|adjusted| adjusted.effect_p <= alpha)
+                    .count()
+            }),
+            cell(&|_, summary| {
+                summary
+                    .adjusted
+                    .iter()
+                    .filter(|adjusted| adjusted.score_p <= alpha)
+                    .count()
+            }),
+            cell(&|record, _| {
+                record
+                    .tcav
+                    .iter()
+                    .filter(|tcav| tcav.legacy_welch_p.is_some_and(|p| p <= alpha))
+                    .count()
+            }),
         ]);
     }
     table
 }
 
 fn flips(view: &View) -> Table {
-    let mut table = Table::new("Changes of significance or sign", &["arm", "replicate", "round", "how many", "which"]);
+    let mut table = Table::new(
+        "Changes of significance or sign",
+        &["arm", "replicate", "round", "how many", "which"],
+    );
     for network in &view.networks {
-        let Some(summary) = network.summary.filter(|summary| !summary.drift.flipped.is_empty()) else { continue };
+        let Some(summary) = network
+            .summary
+            .filter(|summary| !summary.drift.flipped.is_empty())
+        else {
+            continue;
+        };
         let flipped = sorted(&summary.drift.flipped);
         table.rows.push(vec![
             Cell::text(format::arm_name(&network.id.arm)),
@@ -487,7 +596,20 @@ fn facts_section(view: &View) -> Markup {
     let [channels, height, width] = manifest.image_shape;
     let mut networks = Table::new(
         "Every network",
-        &["arm", "replicate", "round", "weights kept", "kept", "of", "test accuracy", "validation accuracy", "last loss (nats)", "training (s)", "explaining (s)", "digest of the weights"],
+        &[
+            "arm",
+            "replicate",
+            "round",
+            "weights kept",
+            "kept",
+            "of",
+            "test accuracy",
+            "validation accuracy",
+            "last loss (nats)",
+            "training (s)",
+            "explaining (s)",
+            "digest of the weights",
+        ],
     );
     for network in &view.networks {
         let record = network.record;
@@ -509,8 +631,17 @@ fn facts_section(view: &View) -> Markup {
     let facts: [(&str, String); 9] = [
         ("ticketlens", manifest.version.clone()),
         ("Network", manifest.network.clone()),
-        ("Images", format!("{channels}×{height}×{width}; {} training, {} validation, {} test", manifest.images[0], manifest.images[1], manifest.images[2])),
-        ("Device", format!("{}, {} threads", manifest.device, manifest.threads)),
+        (
+            "Images",
+            format!(
+                "{channels}×{height}×{width}; {} training, {} validation, {} test",
+                manifest.images[0], manifest.images[1], manifest.images[2]
+            ),
+        ),
+        (
+            "Device",
+            format!("{}, {} threads", manifest.device, manifest.threads),
+        ),
         ("CPU features", manifest.cpu_features.join(", ")),
         ("Plan digest", manifest.plan.clone()),
         ("Data digest", manifest.data.clone()),

@@ -12,7 +12,10 @@ fn the_largest_report_is_small_and_quick() {
     let started = Instant::now();
     let page = html::render(&study).unwrap();
     let seconds = started.elapsed().as_secs_f64();
-    println!("35 rounds x 3 replicates: {} bytes in {seconds:.2} s", page.len());
+    println!(
+        "35 rounds x 3 replicates: {} bytes in {seconds:.2} s",
+        page.len()
+    );
     assert!(page.len() < 15_000_000, "{} bytes", page.len());
     assert!(seconds < 5.0, "{seconds} s");
 }
@@ -21,7 +24,11 @@ fn the_largest_report_is_small_and_quick() {
 #[test]
 fn pages_for_a_browser() {
     let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
-    for (name, shape) in [("quick", &fake::QUICK), ("controls", &fake::CONTROLS), ("large", &fake::LARGE)] {
+    for (name, shape) in [
+        ("quick", &fake::QUICK),
+        ("controls", &fake::CONTROLS),
+        ("large", &fake::LARGE),
+    ] {
         let page = html::render(&fake::study(shape)).unwrap();
         std::fs::write(folder.join(format!("{name}.html")), &page).unwrap();
         println!("{name}: {} bytes", page.len());
@@ -34,7 +41,11 @@ fn the_terminal_table_fits_eighty_columns() {
         let text = ticketlens::report::terminal::render(&fake::study(shape), false).unwrap();
         println!("{text}");
         for line in text.lines() {
-            assert!(line.chars().count() <= 80, "{} columns: {line}", line.chars().count());
+            assert!(
+                line.chars().count() <= 80,
+                "{} columns: {line}",
+                line.chars().count()
+            );
         }
         assert!(!text.contains('\u{1b}'));
     }

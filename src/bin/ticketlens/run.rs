@@ -2,7 +2,6 @@
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -11,7 +10,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use ticketlens::error::Error;
-use ticketlens::experiment::{Plan, run as run_plan};
+use ticketlens::experiment::{Plan, run as run_plan, write_atomically};
 use ticketlens::progress::{Event, Observer};
 
 use crate::{report, terminal};
@@ -45,7 +44,7 @@ fn parse_setting(text: &str) -> Result<(String, String), String> {
     }
 }
 
-pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if arguments.device != "cpu" {
         bail!(
             "--device {}: this program was built for the CPU alone",
@@ -71,16 +70,16 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Err(error) => return Err(error.into()),
     }
     let study = report::load(&out)?;
-    terminal::say(&report::table(&study));
+    terminal::say(&report::table(&study)?);
     let html = out.join("report.html");
-    report::write_html(&study, &html)?;
+    write_atomically(&html, report::html(&study)?.as_bytes())?;
     terminal::say(&format!(
         "Run {} in {} · report {}",
         out.display(),
         indicatif::HumanDuration(started.elapsed()),
         html.display()
     ));
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 fn load(name: &str, settings: &[(String, String)]) -> anyhow::Result<Plan> {
