@@ -13,6 +13,7 @@ pub mod model;
 pub mod nn;
 pub mod progress;
 pub mod prune;
+pub mod report;
 pub mod seed;
 pub mod stats;
 pub mod train;

@@ -8,10 +8,12 @@ mod dataset;
 mod folder;
 pub mod idx;
 mod images;
+mod normalisation;
 mod picture;
 mod pictures;
 pub mod planted;
 mod prefetch;
+mod resample;
 pub mod source;
 mod splits;
 
@@ -20,10 +22,11 @@ pub use concepts::{
     ConceptPlan, ConceptSet, ConceptSets, ConceptTable, Pool, RandomKind, RandomSet, class_images,
     concept_sets,
 };
-pub use dataset::{Dataset, Labels, Normalisation, Origin};
+pub use dataset::{Dataset, Labels, Origin};
 pub use folder::read_class_folders;
 pub use idx::{Family, builtin_mnist};
 pub use images::{Images, Subset};
+pub use normalisation::Normalisation;
 pub use picture::{Placement, Preprocess};
 pub use pictures::Augmentation;
 pub use planted::{Factor, Planted, PlantedPlan, planted, planted_concept};

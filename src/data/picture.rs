@@ -3,10 +3,11 @@
 use std::io::Cursor;
 use std::path::Path;
 
-use image::imageops::{self, FilterType};
+use image::imageops;
 use image::{DynamicImage, GrayImage, ImageReader, Limits, RgbImage};
 
 use crate::data::Normalisation;
+use crate::data::resample::resize_part;
 use crate::error::{Error, Result};
 
 /// No picture file may be larger, nor need more memory when decoded.
@@ -256,24 +257,14 @@ impl Picture {
         corner: (usize, usize),
         size: (usize, usize),
     ) -> Vec<u8> {
-        let (width, height) = (resized.0 as u32, resized.1 as u32);
+        let source = self.size();
         match self {
-            Picture::Grey(grey) if grey.dimensions() == (width, height) => {
-                part(grey, 1, corner, size)
+            Picture::Grey(grey) if source == resized => {
+                part(grey.as_raw(), 1, source.0, corner, size)
             }
-            Picture::Rgb(rgb) if rgb.dimensions() == (width, height) => part(rgb, 3, corner, size),
-            Picture::Grey(grey) => part(
-                &imageops::resize(grey, width, height, FilterType::Triangle),
-                1,
-                corner,
-                size,
-            ),
-            Picture::Rgb(rgb) => part(
-                &imageops::resize(rgb, width, height, FilterType::Triangle),
-                3,
-                corner,
-                size,
-            ),
+            Picture::Rgb(rgb) if source == resized => part(rgb.as_raw(), 3, source.0, corner, size),
+            Picture::Grey(grey) => resize_part::<1>(grey.as_raw(), source, resized, corner, size),
+            Picture::Rgb(rgb) => resize_part::<3>(rgb.as_raw(), source, resized, corner, size),
         }
     }
 }
@@ -289,20 +280,24 @@ pub(crate) fn dimensions(path: &Path) -> Result<(usize, usize)> {
     Ok((width as usize, height as usize))
 }
 
-/// Rows and columns of interleaved bytes to planes.
-fn part<P: image::Pixel<Subpixel = u8>>(
-    picture: &image::ImageBuffer<P, Vec<u8>>,
+/// Part of interleaved bytes in rows of `columns` pixels, as planes.
+fn part(
+    bytes: &[u8],
     channels: usize,
-    (left, top): (usize, usize),
-    (width, height): (usize, usize),
+    columns: usize,
+    corner: (usize, usize),
+    size: (usize, usize),
 ) -> Vec<u8> {
-    let row = picture.width() as usize * channels;
-    let mut planes = Vec::with_capacity(channels * width * height);
+    let mut planes = Vec::with_capacity(channels * size.0 * size.1);
     for channel in 0..channels {
-        for y in top..top + height {
-            let start = y * row + left * channels;
-            let bytes = &picture.as_raw()[start..start + width * channels];
-            planes.extend(bytes.iter().skip(channel).step_by(channels));
+        for y in corner.1..corner.1 + size.1 {
+            let start = (y * columns + corner.0) * channels;
+            planes.extend(
+                bytes[start..start + size.0 * channels]
+                    .iter()
+                    .skip(channel)
+                    .step_by(channels),
+            );
         }
     }
     planes

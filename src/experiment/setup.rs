@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use candle_core::{Device, Tensor};
 
 use crate::data::{
-    ConceptPlan, ConceptSets, ConceptTable, Dataset, Family, Images, Pool, RandomSet, SplitSizes, Splits, Task,
-    builtin_mnist, class_images, concept_sets, idx, split,
+    ConceptPlan, ConceptSets, ConceptTable, Dataset, Family, Images, Pool, RandomSet, SplitSizes,
+    Splits, Task, builtin_mnist, class_images, concept_sets, idx, split,
 };
 use crate::error::{Error, Result};
 use crate::model::{Architecture, ResNet};
@@ -38,7 +38,11 @@ impl Setup {
     /// The file or field at fault is named.
     pub fn new(plan: &Plan) -> Result<Self> {
         let folder = |family| {
-            let path = plan.data.path.as_deref().ok_or_else(|| Error::config("data.path", "is missing"))?;
+            let path = plan
+                .data
+                .path
+                .as_deref()
+                .ok_or_else(|| Error::config("data.path", "is missing"))?;
             idx::read_folder(path, family)
         };
         let data = match plan.data.source {
@@ -50,17 +54,29 @@ impl Setup {
             TaskKind::Classes => Task::Classes,
             TaskKind::EvenOdd => Task::EvenOdd,
         });
-        let sizes =
-            SplitSizes { train: plan.data.train, validation: plan.data.validation, test: plan.data.test };
+        let sizes = SplitSizes {
+            train: plan.data.train,
+            validation: plan.data.validation,
+            test: plan.data.test,
+        };
         let splits = split(&data, sizes, plan.seed)?;
         if plan.explain.cam_images > splits.test.len() {
-            let what = format!("{} is more than the {} test images", plan.explain.cam_images, splits.test.len());
+            let what = format!(
+                "{} is more than the {} test images",
+                plan.explain.cam_images,
+                splits.test.len()
+            );
             return Err(Error::config("explain.cam_images", what));
         }
         // The splits stand in a seeded, stratified order, so the first images are a stratified draw.
         let cam_images = splits.test[..plan.explain.cam_images].to_vec();
-        let class_images =
-            class_images(&data, &splits, Pool::Test, plan.explain.class_images, plan.seed)?;
+        let class_images = class_images(
+            &data,
+            &splits,
+            Pool::Test,
+            plan.explain.class_images,
+            plan.seed,
+        )?;
         let explained: Vec<usize> = class_images.iter().flatten().copied().collect();
         let table = ConceptTable::from_classes(&data);
         let concept_plan = ConceptPlan {
@@ -69,12 +85,32 @@ impl Setup {
             images_per_set: plan.explain.images_per_set,
             random_sets: plan.explain.random_sets,
         };
-        let concepts = concept_sets(&data, &table, &splits, &concept_plan, &explained, None, plan.seed)?;
+        let concepts = concept_sets(
+            &data,
+            &table,
+            &splits,
+            &concept_plan,
+            &explained,
+            None,
+            plan.seed,
+        )?;
         let (channels, _, _) = data.shape();
         let classes = data.labels().classes();
-        let architecture =
-            Architecture::resnet(plan.model.depth, plan.model.width, plan.model.stem, channels, classes)?;
-        Ok(Self { data, splits, cam_images, class_images, concepts, model: ResNet::new(architecture) })
+        let architecture = Architecture::resnet(
+            plan.model.depth,
+            plan.model.width,
+            plan.model.stem,
+            channels,
+            classes,
+        )?;
+        Ok(Self {
+            data,
+            splits,
+            cam_images,
+            class_images,
+            concepts,
+            model: ResNet::new(architecture),
+        })
     }
 
     /// The manifest of a run on this setup.
@@ -94,15 +130,25 @@ impl Setup {
             network: self.model.architecture.name(),
             image_shape: [channels, height, width],
             classes: self.data.labels().names().to_vec(),
-            concepts: self.concepts.concepts.iter().map(|concept| concept.name.clone()).collect(),
-            images: [self.splits.train.len(), self.splits.validation.len(), self.splits.test.len()],
+            concepts: self
+                .concepts
+                .concepts
+                .iter()
+                .map(|concept| concept.name.clone())
+                .collect(),
+            images: [
+                self.splits.train.len(),
+                self.splits.validation.len(),
+                self.splits.test.len(),
+            ],
             cam_images: self
                 .cam_images
                 .iter()
                 .map(|&index| ShownImage {
                     index,
                     class: self.data.label(index),
-                    fine: self.data.fine().names()[self.data.fine().values()[index] as usize].clone(),
+                    fine: self.data.fine().names()[self.data.fine().values()[index] as usize]
+                        .clone(),
                 })
                 .collect(),
         })
@@ -127,8 +173,12 @@ impl Setup {
                 })
                 .collect()
         };
-        let concepts: Vec<Vec<usize>> =
-            self.concepts.concepts.iter().map(|concept| rows(&concept.images)).collect();
+        let concepts: Vec<Vec<usize>> = self
+            .concepts
+            .concepts
+            .iter()
+            .map(|concept| rows(&concept.images))
+            .collect();
         let from_data: Vec<Option<Vec<usize>>> = self
             .concepts
             .random
@@ -151,7 +201,11 @@ impl Setup {
                 }
             });
         }
-        Ok(ConceptRows { images: Tensor::cat(&parts, 0)?, concepts, random })
+        Ok(ConceptRows {
+            images: Tensor::cat(&parts, 0)?,
+            concepts,
+            random,
+        })
     }
 
     /// Seed of one use in one replicate, apart from every other use.
@@ -180,7 +234,11 @@ fn cpu_features() -> Vec<String> {
             ("fma", std::arch::is_x86_feature_detected!("fma")),
             ("avx512f", std::arch::is_x86_feature_detected!("avx512f")),
         ];
-        known.iter().filter(|(_, has)| *has).map(|(name, _)| (*name).to_owned()).collect()
+        known
+            .iter()
+            .filter(|(_, has)| *has)
+            .map(|(name, _)| (*name).to_owned())
+            .collect()
     }
     #[cfg(not(target_arch = "x86_64"))]
     Vec::new()

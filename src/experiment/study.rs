@@ -11,7 +11,8 @@ use crate::stats::similarity::{Measure, Similarity};
 
 use super::config::Plan;
 use super::records::{
-    Adjusted, Drift, FORMAT, Floor, FloorPair, RoundId, RoundRecord, RoundSummary, StudyRecord, TcavRecord,
+    Adjusted, Drift, FORMAT, Floor, FloorPair, RoundId, RoundRecord, RoundSummary, StudyRecord,
+    TcavRecord,
 };
 use super::rounds::round_ids;
 use super::store::Store;
@@ -34,17 +35,34 @@ pub fn derive(plan: &Plan, store: &Store) -> Result<StudyRecord> {
     let manifest = store.manifest()?;
     let mut networks: BTreeMap<RoundId, Network> = BTreeMap::new();
     for id in round_ids(plan) {
-        let record = store
-            .round(&id)?
-            .ok_or_else(|| Error::format(store.root(), format!("{} round {} is missing", id.arm, id.round)))?;
+        let record = store.round(&id)?.ok_or_else(|| {
+            Error::format(
+                store.root(),
+                format!("{} round {} is missing", id.arm, id.round),
+            )
+        })?;
         let maps = store
             .maps(&id)?
             .remove(stage.name())
             .ok_or_else(|| Error::format(store.root(), format!("holds no maps at {stage}")))?;
         let cam = record.grad_cam.iter().find(|cam| cam.stage == stage);
-        let cam = cam.ok_or_else(|| Error::format(store.root(), format!("records no Grad-CAM at {stage}")))?;
-        let correct = cam.predicted.iter().zip(&manifest.cam_images).map(|(&p, shown)| p == shown.class).collect();
-        networks.insert(id, Network { maps: split_maps(&maps)?, correct, record });
+        let cam = cam.ok_or_else(|| {
+            Error::format(store.root(), format!("records no Grad-CAM at {stage}"))
+        })?;
+        let correct = cam
+            .predicted
+            .iter()
+            .zip(&manifest.cam_images)
+            .map(|(&p, shown)| p == shown.class)
+            .collect();
+        networks.insert(
+            id,
+            Network {
+                maps: split_maps(&maps)?,
+                correct,
+                record,
+            },
+        );
     }
     let adjusted = adjusted_p_values(plan, &networks)?;
     let pairs = floor_pairs(plan, &networks, &adjusted)?;
@@ -53,7 +71,13 @@ pub fn derive(plan: &Plan, store: &Store) -> Result<StudyRecord> {
     let mut drifts: BTreeMap<RoundId, Vec<Option<f64>>> = BTreeMap::new();
     for (id, network) in &networks {
         let reference = dense(id.replicate);
-        let compared = compare(plan, &networks[&reference], network, &adjusted[&reference], &adjusted[id])?;
+        let compared = compare(
+            plan,
+            &networks[&reference],
+            network,
+            &adjusted[&reference],
+            &adjusted[id],
+        )?;
         let significant = network
             .record
             .tcav
@@ -76,10 +100,29 @@ pub fn derive(plan: &Plan, store: &Store) -> Result<StudyRecord> {
     for summary in &mut rounds {
         summary.drift_in_floors = ratio(summary.drift.spearman, floor.spearman);
     }
-    let calls = super::calls::round_calls(plan, &networks_by_round(plan), &rounds, &drifts, &pairs, |id| {
-        networks[id].record.test_correct.as_bytes().to_vec()
-    })?;
-    let (hypothesis_a, hypothesis_b, association) = super::calls::verdicts(plan, &calls, &rounds);
+    let calls = super::calls::round_calls(
+        plan,
+        &networks_by_round(plan),
+        &rounds,
+        &drifts,
+        &pairs,
+        |id| networks[id].record.test_correct.as_bytes().to_vec(),
+    )?;
+    let votes = (0..plan.replicates)
+        .map(|replicate| {
+            (1..=plan.prune.rounds)
+                .map(|round| {
+                    let (id, dense) = (id_of("lottery", replicate, round), dense(replicate));
+                    let correct = (
+                        networks[&id].record.test_correct.as_bytes(),
+                        networks[&dense].record.test_correct.as_bytes(),
+                    );
+                    super::calls::replicate_call(plan, &id, correct, &drifts[&id], &pairs)
+                })
+                .collect()
+        })
+        .collect::<Result<Vec<Vec<_>>>>()?;
+    let (hypothesis_a, hypothesis_b, association) = super::calls::verdicts(plan, &votes, &rounds);
     Ok(StudyRecord {
         format: FORMAT,
         floor,
@@ -94,15 +137,21 @@ pub fn derive(plan: &Plan, store: &Store) -> Result<StudyRecord> {
 
 /// Arms and rounds beyond the dense network, in order.
 fn networks_by_round(plan: &Plan) -> Vec<(String, usize)> {
-    let mut keys: Vec<(String, usize)> =
-        round_ids(plan).into_iter().map(|id| (id.arm, id.round)).collect();
+    let mut keys: Vec<(String, usize)> = round_ids(plan)
+        .into_iter()
+        .map(|id| (id.arm, id.round))
+        .collect();
     keys.sort();
     keys.dedup();
     keys
 }
 
 fn id_of(arm: &str, replicate: usize, round: usize) -> RoundId {
-    RoundId { arm: arm.into(), replicate, round }
+    RoundId {
+        arm: arm.into(),
+        replicate,
+        round,
+    }
 }
 
 fn ratio(value: Option<f64>, floor: Option<f64>) -> Option<f64> {
@@ -125,15 +174,24 @@ fn adjusted_p_values(
 ) -> Result<BTreeMap<RoundId, Vec<Adjusted>>> {
     let mut families: BTreeMap<(String, usize), Vec<&RoundId>> = BTreeMap::new();
     for id in networks.keys() {
-        families.entry((id.arm.clone(), id.replicate)).or_default().push(id);
+        families
+            .entry((id.arm.clone(), id.replicate))
+            .or_default()
+            .push(id);
     }
     let mut result = BTreeMap::new();
     for ids in families.values() {
         let all = |value: fn(&TcavRecord) -> f64| {
-            let p: Vec<f64> = ids.iter().flat_map(|id| networks[*id].record.tcav.iter().map(value)).collect();
+            let p: Vec<f64> = ids
+                .iter()
+                .flat_map(|id| networks[*id].record.tcav.iter().map(value))
+                .collect();
             adjust(&p, plan.statistics.adjustment).map_err(undefined("adjusted p-values"))
         };
-        let (effects, scores) = (all(|record| record.effect_p)?, all(|record| record.score_p)?);
+        let (effects, scores) = (
+            all(|record| record.effect_p)?,
+            all(|record| record.score_p)?,
+        );
         let mut values = effects.into_iter().zip(scores);
         for id in ids {
             let count = networks[*id].record.tcav.len();
@@ -163,15 +221,26 @@ fn compare(
     other_p: &[Adjusted],
 ) -> Result<Compared> {
     let stage = plan.explain.stages[0];
-    let cam = |network: &Network| network.record.grad_cam.iter().find(|cam| cam.stage == stage).cloned();
-    let cam = cam(reference).ok_or_else(|| Error::input(format!("a round record holds no Grad-CAM at {stage}")))?;
+    let cam = |network: &Network| {
+        network
+            .record
+            .grad_cam
+            .iter()
+            .find(|cam| cam.stage == stage)
+            .cloned()
+    };
+    let cam = cam(reference)
+        .ok_or_else(|| Error::input(format!("a round record holds no Grad-CAM at {stage}")))?;
     let [height, width] = cam.size;
     let (mut right, mut all, mut overlap) = (Vec::new(), Vec::new(), Vec::new());
     let mut degenerate = 0;
     for image in 0..reference.maps.len() {
         let (a, b) = (&reference.maps[image], &other.maps[image]);
         let measure = |measure: Measure| {
-            measure.drift(a, b, height, width).map(Similarity::value).map_err(undefined("drift"))
+            measure
+                .drift(a, b, height, width)
+                .map(Similarity::value)
+                .map_err(undefined("drift"))
         };
         let value = measure(Measure::Spearman)?;
         degenerate += usize::from(value.is_none());
@@ -182,12 +251,20 @@ fn compare(
         overlap.push(measure(Measure::Iou20)?.filter(|_| both_right));
     }
     let profile = |network: &Network, value: fn(&TcavRecord) -> Option<f64>| -> Vec<Option<f64>> {
-        network.record.tcav.iter().filter(|record| record.stage == stage).map(value).collect()
+        network
+            .record
+            .tcav
+            .iter()
+            .filter(|record| record.stage == stage)
+            .map(value)
+            .collect()
     };
     let effect: fn(&TcavRecord) -> Option<f64> = |record| record.effect_standardised;
     let score: fn(&TcavRecord) -> Option<f64> = |record| Some(record.score);
     let both = |value: fn(&TcavRecord) -> Option<f64>| -> (Vec<f64>, Vec<f64>) {
-        let pairs = profile(reference, value).into_iter().zip(profile(other, value));
+        let pairs = profile(reference, value)
+            .into_iter()
+            .zip(profile(other, value));
         pairs.filter_map(|(a, b)| Some((a?, b?))).unzip()
     };
     let (effects_a, effects_b) = both(effect);
@@ -201,7 +278,11 @@ fn compare(
         .filter(|((a, _), _)| a.stage == stage)
         .filter(|((a, pa), (b, pb))| {
             let sign = |record: &TcavRecord, p| {
-                if significant(plan, record, p) { record.effect.partial_cmp(&0.0) } else { None }
+                if significant(plan, record, p) {
+                    record.effect.partial_cmp(&0.0)
+                } else {
+                    None
+                }
             };
             sign(a, pa) != sign(b, pb)
         })
@@ -214,11 +295,16 @@ fn compare(
         images: right.iter().flatten().count(),
         degenerate,
         profile: root_mean_square(&effects_a, &effects_b),
-        profile_rank: spearman_coefficient(&effects_a, &effects_b).ok().map(|rho| 1.0 - rho),
+        profile_rank: spearman_coefficient(&effects_a, &effects_b)
+            .ok()
+            .map(|rho| 1.0 - rho),
         score_profile: root_mean_square(&scores_a, &scores_b),
         flipped,
     };
-    Ok(Compared { drift, per_image: right })
+    Ok(Compared {
+        drift,
+        per_image: right,
+    })
 }
 
 /// Drift of two dense replicates, with its images.
@@ -236,9 +322,22 @@ fn floor_pairs(
     for first in 0..plan.replicates {
         for second in first + 1..plan.replicates {
             let (a, b) = (id_of("lottery", first, 0), id_of("lottery", second, 0));
-            let compared = compare(plan, &networks[&a], &networks[&b], &adjusted[&a], &adjusted[&b])?;
-            let record = FloorPair { first, second, drift: compared.drift };
-            pairs.push(Pair { record, per_image: compared.per_image });
+            let compared = compare(
+                plan,
+                &networks[&a],
+                &networks[&b],
+                &adjusted[&a],
+                &adjusted[&b],
+            )?;
+            let record = FloorPair {
+                first,
+                second,
+                drift: compared.drift,
+            };
+            pairs.push(Pair {
+                record,
+                per_image: compared.per_image,
+            });
         }
     }
     Ok(pairs)
@@ -246,7 +345,12 @@ fn floor_pairs(
 
 fn floor_of(pairs: &[Pair]) -> Floor {
     let mean_of = |value: fn(&Drift) -> Option<f64>| {
-        mean(&pairs.iter().map(|pair| value(&pair.record.drift)).collect::<Vec<_>>())
+        mean(
+            &pairs
+                .iter()
+                .map(|pair| value(&pair.record.drift))
+                .collect::<Vec<_>>(),
+        )
     };
     Floor {
         spearman: mean_of(|drift| drift.spearman),
@@ -268,12 +372,20 @@ fn root_mean_square(a: &[f64], b: &[f64]) -> Option<f64> {
 
 fn warnings(plan: &Plan, networks: &BTreeMap<RoundId, Network>) -> Vec<String> {
     let mut warnings = Vec::new();
-    let chance_like = networks.values().filter(|network| network.record.test_accuracy < 0.6).count();
+    let chance_like = networks
+        .values()
+        .filter(|network| network.record.test_accuracy < 0.6)
+        .count();
     if chance_like > 0 {
-        warnings.push(format!("{chance_like} networks classify fewer than 60 % of the test images correctly"));
+        warnings.push(format!(
+            "{chance_like} networks classify fewer than 60 % of the test images correctly"
+        ));
     }
     if plan.replicates < 3 {
-        warnings.push("two replicates give one pair for the noise floor: its own uncertainty is barely known".into());
+        warnings.push(
+            "two replicates give one pair for the noise floor: its own uncertainty is barely known"
+                .into(),
+        );
     }
     warnings
 }
@@ -284,5 +396,8 @@ fn undefined(statistic: &'static str) -> impl Fn(crate::stats::StatsError) -> Er
 
 fn split_maps(maps: &Tensor) -> Result<Vec<Vec<f64>>> {
     let rows = maps.flatten_from(1)?.to_vec2::<f32>()?;
-    Ok(rows.into_iter().map(|row| row.into_iter().map(f64::from).collect()).collect())
+    Ok(rows
+        .into_iter()
+        .map(|row| row.into_iter().map(f64::from).collect())
+        .collect())
 }

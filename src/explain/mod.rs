@@ -13,5 +13,6 @@ pub mod tcav;
 pub use cut::{Cut, LogitGradient, Targets};
 pub use grad_cam::{GradCam, grad_cam, normalise, upsample};
 pub use stream::{
-    ExplainedBatch, activation_batch, activation_shape, explain_batch, explain_in_batches, logits_in_batches,
+    ExplainedBatch, activation_batch, activation_shape, explain_batch, explain_in_batches,
+    logits_in_batches,
 };

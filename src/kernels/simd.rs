@@ -67,8 +67,6 @@ pub(crate) unsafe trait Simd {
 macro_rules! versions {
     ($(#[$doc:meta])* fn $name:ident($($argument:ident: $type:ty),* $(,)?) $(-> $result:ty)? $body:block) => {
         $(#[$doc])*
-        #[expect(clippy::allow_attributes, reason = "whether the lint fires depends on the number of arguments")]
-        #[allow(clippy::too_many_arguments, reason = "the terms of one formula")]
         fn $name($($argument: $type),*) $(-> $result)? {
             #[inline(always)]
             fn body($($argument: $type),*) $(-> $result)? $body

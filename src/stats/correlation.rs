@@ -4,7 +4,7 @@ use super::descriptive::{ranks_and_ties, require_variation};
 use super::special::{beta_regularised, normal_upper, student_t_two_sided};
 use super::{Result, StatsError, TestResult, check};
 
-/// Pearson's correlation and its test: under the null `r` follows a beta distribution on (-1, 1) (Student 1908); equals
+/// Pearson's correlation and its test: under the null `r` follows a beta distribution on (-1, 1) (Fisher 1915); equals
 /// `scipy.stats.pearsonr`. Two pairs give ±1 with p = 1.
 ///
 /// # Errors
@@ -166,7 +166,7 @@ fn tie_moments(values: &[f64]) -> (f64, f64, f64) {
 }
 
 /// Two-sided p of at most `inversions` discordant (or concordant) pairs among `n` untied ones: permutations counted by
-/// inversions (Kendall 1970, Rank Correlation Methods, §5.2), as probabilities to stay in range.
+/// inversions (Kendall 1970, Rank Correlation Methods), as probabilities to stay in range.
 fn kendall_exact_p(n: usize, inversions: usize) -> f64 {
     if 4 * inversions >= n * (n - 1) {
         return 1.0;

@@ -3,7 +3,7 @@
 //! The concept set and `N` random sets of the same size are one family of `N + 1` members. If the concept means nothing,
 //! its set is one more random set, and every member is equally likely to have the largest statistic; so
 //! `p = (1 + #{random >= concept}) / (N + 1)` holds its level whatever the dependence between scores that share a set
-//! (Barnard 1963; Davison & Hinkley 1997, §4.3). Every member is treated alike: it meets as many partners as any other, by a
+//! (Barnard 1963; Davison & Hinkley 1997, chapter 4). Every member is treated alike: it meets as many partners as any other, by a
 //! design that is drawn without looking at the scores.
 
 use super::{Result, StatsError};

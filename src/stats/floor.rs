@@ -1,8 +1,8 @@
 //! Drift in units of the noise floor, with an interval over images and replicates (DESIGN 1.6).
 //!
 //! The floor is the drift between dense replicates that differ in nothing but their seed. The ratio of drift to floor is
-//! estimated on the logarithmic scale by a two-level bootstrap: replicates (seeds) are drawn, then images, and one draw of
-//! images serves all networks, because they all saw the same images.
+//! estimated on the logarithmic scale with two levels of variation: images are bootstrapped, one draw of images serving all
+//! networks, because they all saw the same images; replicates (seeds) are left out one at a time.
 
 use super::descriptive::{mean_unchecked, sum_of_squares};
 use super::permutation::{below, chunks};
@@ -54,10 +54,13 @@ pub struct FloorRatio {
 
 /// The ratio of drift to floor with its interval.
 ///
-/// Of `R` replicates `R - 1` are drawn with replacement, which makes the bootstrap variance unbiased for few replicates
-/// (Rao & Wu 1988, JASA 83:231); a pair counts by the product of its replicates' draws. Of the images all are drawn with
-/// replacement. The standard error of `ln ratio` then makes a t interval with Satterthwaite's degrees of freedom
-/// from the two levels' parts in the variance, since quantiles of a handful of replicates cannot reach 95 %.
+/// Image level: images are drawn with replacement, `resamples` times (two-way data as in Owen 2007, Annals of Applied
+/// Statistics 1:386). Replicate level: the delete-one jackknife, with a replicate go its networks and all its pairs, which
+/// suits the pairs' dependence (Arvesen 1969, Annals of Mathematical Statistics 40:2076) and few replicates, where a
+/// bootstrap cannot. Noise of single values shows at both levels, so where replicates hardly vary the interval is longer
+/// than it need be (99 % coverage in simulation), never shorter. The standard error of `ln ratio` makes a t interval with
+/// Satterthwaite's degrees of freedom over the two levels.
+///
 /// A single network (one replicate) is taken as it is: the interval is about that network.
 ///
 /// # Errors
@@ -110,25 +113,23 @@ pub fn floor_ratio(
             (study.images - 1) as f64,
         ));
     }
-    // ln ratio with both levels resampled, and with the images alone.
-    let resampled: Vec<Option<(f64, f64)>> = chunks(resamples)
+    let of_replicates = study.jackknife();
+    let resampled: Vec<Option<f64>> = chunks(resamples)
         .into_par_iter()
         .flat_map_iter(|(chunk, count)| {
             let mut draws = stream(seed, name, chunk);
             (0..count)
-                .map(|_| study.resample(&mut draws))
+                .map(|_| study.resample_images(&mut draws))
                 .collect::<Vec<_>>()
         })
         .collect();
-    let (both, images): (Vec<f64>, Vec<f64>) = resampled.iter().flatten().copied().unzip();
-    if both.len() * 10 < resamples * 9 {
+    let ratios: Vec<f64> = resampled.into_iter().flatten().collect();
+    let (Some(of_replicates), true) = (of_replicates, ratios.len() * 10 >= resamples * 9) else {
         return Err(StatsError::Undefined {
             what: "drift: no value on too many resamples",
         });
-    }
-    let variance = |v: &[f64]| sum_of_squares(v) / (v.len() - 1) as f64;
-    let (total, of_images) = (variance(&both), variance(&images));
-    let of_replicates = (total - of_images).max(0.0);
+    };
+    let of_images = sum_of_squares(&ratios) / (ratios.len() - 1) as f64;
     let freedom = {
         let replicates = (study.replicates.len().max(2) - 1) as f64;
         let parts = of_images * of_images / (study.images - 1) as f64
@@ -271,26 +272,32 @@ impl<'a> Study<'a> {
         Some((drift, floor))
     }
 
-    fn resample(&self, draws: &mut Stream) -> Option<(f64, f64)> {
-        let count = |draws: &mut Stream, from: usize, times: usize| {
-            let mut weights = vec![0.0; from];
-            (0..times).for_each(|_| weights[below(draws, from as u32)] += 1.0);
-            weights
+    fn log_ratio(&self, replicates: &[f64], images: &[f64]) -> Option<f64> {
+        self.means(replicates, images)
+            .map(|(drift, floor)| (drift / floor).ln())
+            .filter(|v| v.is_finite())
+    }
+
+    /// Variance of `ln ratio` over replicates: `(R - 1) / R · Σ (θ₍ᵣ₎ - mean)²`; zero if no level varies.
+    fn jackknife(&self) -> Option<f64> {
+        let count = self.replicates.len();
+        let images = vec![1.0; self.images];
+        let without = |r: usize| {
+            (0..count)
+                .map(|i| if i == r { 0.0 } else { 1.0 })
+                .collect::<Vec<_>>()
         };
-        let images = count(draws, self.images, self.images);
-        let log_ratio =
-            |(drift, floor): (f64, f64)| Some((drift / floor).ln()).filter(|v| v.is_finite());
-        let known = vec![1.0; self.replicates.len()];
-        let of_images = self.means(&known, &images).and_then(log_ratio)?;
-        if self.replicates.is_empty() {
-            return Some((of_images, of_images));
-        }
-        // A draw without any pair of two different replicates says nothing about the floor: draw again.
-        let of_both = (0..100).find_map(|_| {
-            let replicates = count(draws, self.replicates.len(), self.replicates.len() - 1);
-            self.means(&replicates, &images).and_then(log_ratio)
-        })?;
-        Some((of_both, of_images))
+        let left_out: Option<Vec<f64>> = (0..count)
+            .map(|r| self.log_ratio(&without(r), &images))
+            .collect();
+        left_out.map(|v| sum_of_squares(&v) * (count.max(1) - 1) as f64 / count.max(1) as f64)
+    }
+
+    /// `ln ratio` under one draw of images.
+    fn resample_images(&self, draws: &mut Stream) -> Option<f64> {
+        let mut images = vec![0.0; self.images];
+        (0..self.images).for_each(|_| images[below(draws, self.images as u32)] += 1.0);
+        self.log_ratio(&vec![1.0; self.replicates.len()], &images)
     }
 }
 

@@ -110,3 +110,62 @@ fn check_counts(successes: usize, trials: usize, confidence: f64) -> Result<()> 
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn tango_inverts_the_constrained_score_test() {
+        // Ends found by maximising the constrained multinomial likelihood numerically (SciPy).
+        for (b, c, n, low, high) in [
+            (12, 2, 50, 0.061_112_406_8, 0.344_708_746_5),
+            (5, 3, 1000, -0.004_378_090_6, 0.009_010_174_6),
+            (20, 40, 100, -0.341_022_524_5, -0.049_131_303_4),
+        ] {
+            let i = paired_accuracy_difference(b, c, n, 0.95).unwrap();
+            assert!(
+                (i.low - low).abs() < 1e-6 && (i.high - high).abs() < 1e-6,
+                "{i:?}"
+            );
+        }
+        let equal = paired_accuracy_difference(0, 0, 100, 0.95).unwrap();
+        assert!((equal.high - 0.036_993_5).abs() < 1e-6 && (equal.low + equal.high).abs() < 1e-12);
+        assert_eq!(paired_accuracy_difference(5, 0, 5, 0.95).unwrap().high, 1.0);
+    }
+
+    #[test]
+    fn impossible_counts_are_named() {
+        assert!(
+            wilson(1, 0, 0.95).is_err()
+                && wilson(3, 2, 0.95).is_err()
+                && wilson(1, 2, 1.0).is_err()
+        );
+        assert!(paired_accuracy_difference(3, 3, 5, 0.95).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn intervals_hold_the_estimate_and_narrow_with_less_confidence(
+            n in 1usize..400, share in 0.0..=1.0f64, confidence in 0.5..0.999f64,
+        ) {
+            let k = (share * n as f64) as usize;
+            for interval in [wilson, clopper_pearson] {
+                let (wide, narrow) = (interval(k, n, confidence).unwrap(), interval(k, n, confidence * 0.8).unwrap());
+                prop_assert!(0.0 <= wide.low && wide.high <= 1.0 && wide.contains(k as f64 / n as f64));
+                prop_assert!(wide.low <= narrow.low && narrow.high <= wide.high);
+            }
+        }
+
+        #[test]
+        fn the_paired_interval_mirrors_when_the_networks_swap(n in 1usize..300, b in 0.0..=0.5f64, c in 0.0..=0.5f64) {
+            let (b, c) = ((b * n as f64) as usize, (c * n as f64) as usize);
+            let i = paired_accuracy_difference(b, c, n, 0.95).unwrap();
+            let j = paired_accuracy_difference(c, b, n, 0.95).unwrap();
+            prop_assert!((i.low + j.high).abs() < 1e-9 && (i.high + j.low).abs() < 1e-9);
+            prop_assert!(-1.0 <= i.low && i.low <= i.high && i.high <= 1.0);
+            prop_assert!(i.low - 1e-12 <= (b as f64 - c as f64) / n as f64 && (b as f64 - c as f64) / n as f64 <= i.high + 1e-12);
+        }
+    }
+}

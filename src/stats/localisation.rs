@@ -29,7 +29,7 @@ impl PixelBox {
 /// A share in `[0, 1]`, or that the map has no positive pixel.
 pub type Localisation = std::result::Result<f64, Degenerate>;
 
-/// Share of the map's positive evidence inside the box (Wang et al. 2020, Score-CAM, §4.3.1), for a map at the box's
+/// Share of the map's positive evidence inside the box (Wang et al. 2020, Score-CAM), for a map at the box's
 /// resolution. `Err(Degenerate)` inside if no pixel is positive.
 ///
 /// # Errors
@@ -55,7 +55,7 @@ pub fn energy_in_box<T: Copy + Into<f64>>(
     })
 }
 
-/// The pointing game (Zhang et al. 2016, §5.1): 1 if the map's maximum lies within `tolerance` pixels of the box, else 0; if
+/// The pointing game (Zhang et al. 2016): 1 if the map's maximum lies within `tolerance` pixels of the box, else 0; if
 /// several pixels tie for the maximum, the share of them that does. `Err(Degenerate)` inside if no pixel is positive or all
 /// are equal.
 ///

@@ -34,6 +34,7 @@ pub mod rank_tests;
 pub mod similarity;
 pub mod special;
 pub mod t_tests;
+pub mod verdict;
 
 use serde::Serialize;
 

@@ -154,7 +154,7 @@ pub fn pearson<T: Copy + Into<f64>>(first: &[T], second: &[T]) -> Result<Similar
     }
 }
 
-/// Mean structural similarity (Wang, Bovik, Sheikh & Simoncelli 2004, IEEE TIP 13:600, equation 13), in `[-1, 1]`.
+/// Mean structural similarity (Wang, Bovik, Sheikh & Simoncelli 2004, IEEE TIP 13:600, equations 13 and 17), in `[-1, 1]`.
 ///
 /// Each map is divided by its largest magnitude first: the scale of a Grad-CAM map is the scale of the gradients, which
 /// is no part of where the network looks. So the dynamic range is `L = 1` and `C₁ = 0.01²`, `C₂ = 0.03²`. The Gaussian window has

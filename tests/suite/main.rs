@@ -1,12 +1,14 @@
 //! Fast tests by topic, one binary.
 
+mod architecture;
+mod cav;
 mod oracle;
 mod plain_candle;
-mod stats_calibration;
+mod report;
 mod run;
+mod stats_calibration;
+mod stats_coverage;
 mod stats_oracle;
 mod support;
-mod training;
-//! Fast tests by topic.
-mod cav;
 mod tcav;
+mod training;

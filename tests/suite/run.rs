@@ -30,7 +30,10 @@ fn tiny_plan(overrides: &[(&str, &str)]) -> Plan {
         ("arms", "[\"lottery\", \"random_mask\", \"reinit\"]"),
     ];
     all.extend_from_slice(overrides);
-    let all: Vec<(String, String)> = all.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    let all: Vec<(String, String)> = all
+        .iter()
+        .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+        .collect();
     Plan::preset("quick", &all).unwrap()
 }
 
@@ -84,8 +87,15 @@ fn a_run_keeps_the_invariants_of_lottery_tickets() {
     let layout = setup.model.network.layout.clone();
     for replicate in 0..plan.replicates {
         let theta = store.rewind_state(replicate, &setup.model).unwrap();
-        assert_ne!(theta, setup.model.network.initialise(plan.seed + replicate as u64), "k = 3 is not the start");
-        for id in round_ids(&plan).into_iter().filter(|id| id.replicate == replicate) {
+        assert_ne!(
+            theta,
+            setup.model.network.initialise(plan.seed + replicate as u64),
+            "k = 3 is not the start"
+        );
+        for id in round_ids(&plan)
+            .into_iter()
+            .filter(|id| id.replicate == replicate)
+        {
             let record = store.round(&id).unwrap().unwrap();
             let weights = store.weights(&id, &setup.model).unwrap();
             let mask = store.mask(&id, &layout).unwrap();
@@ -96,14 +106,28 @@ fn a_run_keeps_the_invariants_of_lottery_tickets() {
                 expected -= prune_count(plan.prune.fraction, expected);
             }
             assert_eq!(record.kept, expected, "{id:?}: exact count");
-            for spec in layout.parameters.iter().filter(|spec| !spec.kind.prunable()) {
-                assert!(mask.bits()[spec.range.clone()].iter().all(|&bit| bit == 1), "{} is prunable", spec.name);
+            for spec in layout
+                .parameters
+                .iter()
+                .filter(|spec| !spec.kind.prunable())
+            {
+                assert!(
+                    mask.bits()[spec.range.clone()].iter().all(|&bit| bit == 1),
+                    "{} is prunable",
+                    spec.name
+                );
             }
             if id.arm == "lottery" && id.round > 0 {
                 let mut before = id.clone();
                 before.round -= 1;
                 let before = store.mask(&before, &layout).unwrap();
-                assert!(mask.bits().iter().zip(before.bits()).all(|(now, then)| now <= then), "{id:?}: nested");
+                assert!(
+                    mask.bits()
+                        .iter()
+                        .zip(before.bits())
+                        .all(|(now, then)| now <= then),
+                    "{id:?}: nested"
+                );
             }
             if id.arm == "random_mask" {
                 let mut ticket = id.clone();
@@ -117,7 +141,11 @@ fn a_run_keeps_the_invariants_of_lottery_tickets() {
     assert_eq!(study.floor.pairs.len(), 1);
     assert_eq!(study.rounds.len(), 2 * (3 + 2 + 2));
     for summary in study.rounds.iter().filter(|summary| summary.id.round == 0) {
-        assert_eq!(summary.drift.spearman, Some(0.0), "a network does not drift from itself");
+        assert_eq!(
+            summary.drift.spearman,
+            Some(0.0),
+            "a network does not drift from itself"
+        );
         assert_eq!(summary.drift.profile, Some(0.0));
     }
 }
@@ -127,18 +155,31 @@ fn one_thread_or_two_an_interrupted_run_or_a_whole_one_give_the_same_bits() {
     let plan = tiny_plan(&[("arms", "[\"lottery\"]")]);
     let with_threads = |threads: usize| {
         let folder = tempfile::tempdir().unwrap();
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .unwrap();
         pool.install(|| run(&plan, folder.path(), &Silent)).unwrap();
         contents(folder.path())
     };
     let (one, two) = (with_threads(1), with_threads(2));
-    assert_eq!(one.keys().collect::<Vec<_>>(), two.keys().collect::<Vec<_>>());
+    assert_eq!(
+        one.keys().collect::<Vec<_>>(),
+        two.keys().collect::<Vec<_>>()
+    );
     for (path, bytes) in &one {
-        assert!(bytes == &two[path], "{} differs between 1 and 2 threads", path.display());
+        assert!(
+            bytes == &two[path],
+            "{} differs between 1 and 2 threads",
+            path.display()
+        );
     }
     let folder = tempfile::tempdir().unwrap();
     for event in [2, 5, 12, 17, 30] {
-        let observer = BreakAt { event, seen: AtomicUsize::new(0) };
+        let observer = BreakAt {
+            event,
+            seen: AtomicUsize::new(0),
+        };
         match run(&plan, folder.path(), &observer) {
             Err(Error::Interrupted) => {}
             other => panic!("event {event}: {other:?}"),
@@ -146,7 +187,11 @@ fn one_thread_or_two_an_interrupted_run_or_a_whole_one_give_the_same_bits() {
     }
     run(&plan, folder.path(), &Silent).unwrap();
     for (path, bytes) in &contents(folder.path()) {
-        assert!(bytes == &one[path], "{} differs after interruptions", path.display());
+        assert!(
+            bytes == &one[path],
+            "{} differs after interruptions",
+            path.display()
+        );
     }
 }
 
@@ -156,7 +201,9 @@ fn a_folder_of_another_plan_is_refused_and_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     Store::open(folder.path(), &plan).unwrap();
     let before = contents(folder.path());
-    let error = run(&tiny_plan(&[("seed", "9")]), folder.path(), &Silent).unwrap_err().to_string();
+    let error = run(&tiny_plan(&[("seed", "9")]), folder.path(), &Silent)
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("another plan"), "{error}");
     assert_eq!(before, contents(folder.path()));
 }
@@ -182,7 +229,12 @@ fn a_plan_survives_a_round_trip_and_bad_plans_name_their_field() {
         ("model.depth", "19", "depth"),
     ];
     for (key, value, named) in cases {
-        let error = Plan::preset("quick", &[(key.to_owned(), value.to_owned())]).unwrap_err().to_string();
-        assert!(error.contains(named) && !error.contains('\n'), "{key}={value}: {error}");
+        let error = Plan::preset("quick", &[(key.to_owned(), value.to_owned())])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains(named) && !error.contains('\n'),
+            "{key}={value}: {error}"
+        );
     }
 }

@@ -9,6 +9,8 @@ mod output;
 mod overlay;
 mod predict;
 mod prune;
+mod report;
+mod run;
 mod tcav;
 mod terminal;
 
@@ -27,7 +29,12 @@ const BAD_INPUT: u8 = 2;
 
 /// Does a lottery ticket keep its explanations? Iterative magnitude pruning, tested TCAV and Grad-CAM.
 #[derive(Parser)]
-#[command(name = "ticketlens", version, arg_required_else_help = true, subcommand_required = true)]
+#[command(
+    name = "ticketlens",
+    version,
+    arg_required_else_help = true,
+    subcommand_required = true
+)]
 struct Cli {
     #[command(flatten)]
     common: Common,
@@ -37,6 +44,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Run(run::Arguments),
+    Report(report::Arguments),
     Predict(predict::Arguments),
     Cam(cam::Arguments),
     Tcav(tcav::Arguments),
@@ -60,6 +69,8 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     cli.common.start()?;
     match cli.command {
+        Command::Run(arguments) => run::run(&arguments)?,
+        Command::Report(arguments) => report::run(&arguments)?,
         Command::Predict(arguments) => predict::run(&arguments)?,
         Command::Cam(arguments) => cam::run(&arguments)?,
         Command::Tcav(arguments) => tcav::run(&arguments)?,

@@ -14,7 +14,8 @@ pub(crate) fn be_quiet() {
     QUIET.store(true, Ordering::Relaxed);
 }
 
-fn quiet() -> bool {
+/// Whether `--quiet` was given.
+pub(crate) fn quiet() -> bool {
     QUIET.load(Ordering::Relaxed)
 }
 
@@ -41,6 +42,23 @@ fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
+/// Whether bars can be drawn on stderr.
+pub(crate) fn is_interactive() -> bool {
+    console::user_attended_stderr()
+}
+
+/// Whether stdout takes colours (a terminal, and no NO_COLOR).
+pub(crate) fn colours() -> bool {
+    console::colors_enabled()
+}
+
+/// A line of progress on stderr.
+pub(crate) fn note(line: &str) {
+    if !quiet() {
+        let _ = writeln!(std::io::stderr(), "{line}");
+    }
+}
+
 /// A bar over images on stderr where that is a terminal; otherwise nothing is drawn.
 pub(crate) fn bar(what: &'static str, images: usize) -> ProgressBar {
     if quiet() {
@@ -48,7 +66,9 @@ pub(crate) fn bar(what: &'static str, images: usize) -> ProgressBar {
     }
     let style = ProgressStyle::with_template("{msg:12} {wide_bar} {pos}/{len} images")
         .unwrap_or_else(|_| ProgressStyle::default_bar());
-    let bar = ProgressBar::new(images as u64).with_style(style).with_message(what);
+    let bar = ProgressBar::new(images as u64)
+        .with_style(style)
+        .with_message(what);
     bar.set_draw_target(indicatif::ProgressDrawTarget::stderr_with_hz(5));
     bar.enable_steady_tick(Duration::from_secs(1));
     bar
@@ -73,7 +93,10 @@ mod tests {
 
     #[test]
     fn numbers_are_grouped_and_messages_flattened() {
-        assert_eq!([0, 999, 1000, 1_234_567].map(thousands), ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!(
+            [0, 999, 1000, 1_234_567].map(thousands),
+            ["0", "999", "1,000", "1,234,567"]
+        );
         assert_eq!(one_line("a\n  --b <B>\n"), "a --b <B>");
     }
 }

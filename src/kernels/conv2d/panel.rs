@@ -5,6 +5,10 @@ use super::tiles::Kernels;
 use crate::kernels::simd::LANES;
 
 /// Packs channels `first..first + count` of one (row block, batch block) of `source` into `panel`.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "what to pack, from where, in which order, to where"
+)]
 pub(super) fn pack(
     kernels: &Kernels,
     problem: &Problem,

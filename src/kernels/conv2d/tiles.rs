@@ -1,5 +1,6 @@
 //! The innermost loops, written once over [`Simd`] and compiled for every instruction set.
 
+use super::geometry::Segment;
 use crate::kernels::simd::{LANES, Path, Portable, Simd};
 
 /// A tile of `MR` destination channels × some vectors.
@@ -198,9 +199,42 @@ unsafe fn dot<S: Simd, const MO: usize, const MC: usize>(tile: &mut DotTile) {
                 }
             }
         }
-        for row in 0..MO {
-            for column in 0..MC {
-                *tile.sums.get_unchecked_mut(row * MC + column) += S::sum(sums[row][column]);
+        for (row, sums) in sums.iter().enumerate() {
+            for (column, &sum) in sums.iter().enumerate() {
+                *tile.sums.get_unchecked_mut(row * MC + column) += S::sum(sum);
+            }
+        }
+    }
+}
+
+/// Collects one channel's runs, each of `stores.len()` vectors, into consecutive vectors padded with zeros.
+///
+/// # Safety
+/// Every run and store lies inside `from`, `to` holds `segments·stores` vectors, and the machine has the instruction set.
+#[inline(always)]
+unsafe fn collect<S: Simd>(
+    from: *const f32,
+    segments: &[Segment],
+    stores: &[(usize, usize)],
+    mut to: *mut f32,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        for segment in segments {
+            let from = from.add(segment.destination);
+            for &(offset, lanes) in stores {
+                if lanes == LANES {
+                    S::store(to, S::load(from.add(offset)));
+                } else {
+                    for lane in 0..LANES {
+                        *to.add(lane) = if lane < lanes {
+                            *from.add(offset + lane)
+                        } else {
+                            0.0
+                        };
+                    }
+                }
+                to = to.add(LANES);
             }
         }
     }
@@ -245,6 +279,7 @@ unsafe fn copy<S: Simd>(
 type DenseFn = unsafe fn(&DenseTile);
 type SparseFn = unsafe fn(&SparseTile);
 type DotFn = unsafe fn(&mut DotTile);
+type CollectFn = unsafe fn(*const f32, &[Segment], &[(usize, usize)], *mut f32);
 type CopyFn = unsafe fn(*const f32, usize, *mut f32, usize, usize, usize, usize);
 
 /// The compiled loops of one instruction set.
@@ -261,6 +296,7 @@ pub(super) struct Kernels {
     pub dot: &'static [DotFn],
     /// dot tiles of one gradient row, by number of columns − 1
     pub dot_one: &'static [DotFn],
+    pub collect: CollectFn,
     pub copy: CopyFn,
 }
 
@@ -284,6 +320,11 @@ macro_rules! compile {
                 unsafe { super::dot::<$simd, MO, MC>(tile) }
             }
             $(#[target_feature(enable = $feature)])?
+            pub(super) unsafe fn collect(from: *const f32, segments: &[Segment], stores: &[(usize, usize)], to: *mut f32) {
+                // SAFETY: as above.
+                unsafe { super::collect::<$simd>(from, segments, stores, to) }
+            }
+            $(#[target_feature(enable = $feature)])?
             pub(super) unsafe fn copy(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize, length: usize, padded: usize, blocks: usize) {
                 // SAFETY: as above.
                 unsafe { super::copy::<$simd>(from, from_stride, to, to_stride, length, padded, blocks) }
@@ -296,6 +337,7 @@ macro_rules! compile {
             mo: $mo,
             dot: &[$($module::dot::<$mo, $mc>),*],
             dot_one: &[$($module::dot::<1, $one>),*],
+            collect: $module::collect,
             copy: $module::copy,
         };
     };

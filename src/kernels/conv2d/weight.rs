@@ -103,26 +103,42 @@ fn runs(tiling: &Tiling, rows: &RowBlock, groups: usize) -> Vec<Vec<(usize, isiz
 
 /// Packs one output channel's gradient of a (row block, batch block), segment after segment, padded with zeros.
 fn pack_gradient(
+    kernels: &Kernels,
     rows: &RowBlock,
     stores: &[(usize, usize)],
     gradient: &[f32],
     batch_start: usize,
     to: &mut [f32],
 ) {
-    let mut to = to.chunks_exact_mut(LANES);
-    for segment in &rows.segments {
-        for (&(offset, lanes), to) in stores.iter().zip(&mut to) {
-            let from = segment.destination + batch_start + offset;
-            if lanes == LANES {
-                to.copy_from_slice(&gradient[from..from + LANES]);
-            } else if lanes == 0 {
-                to.fill(0.0);
-            } else {
-                to[..lanes].copy_from_slice(&gradient[from..from + lanes]);
-                to[lanes..].fill(0.0);
-            }
-        }
-    }
+    let furthest = stores
+        .iter()
+        .filter(|store| store.1 > 0)
+        .map(|store| store.0 + store.1)
+        .max()
+        .unwrap_or(0);
+    let last = rows
+        .segments
+        .iter()
+        .map(|segment| segment.destination)
+        .max()
+        .unwrap_or(0);
+    assert!(
+        batch_start + last + furthest <= gradient.len(),
+        "conv2d grad_weight: gradient row"
+    );
+    assert!(
+        rows.segments.len() * stores.len() * LANES <= to.len(),
+        "conv2d grad_weight: packed gradient row"
+    );
+    // SAFETY: the assertions bound every read and write; a store without lanes reads nothing.
+    unsafe {
+        (kernels.collect)(
+            gradient.as_ptr().add(batch_start),
+            &rows.segments,
+            stores,
+            to.as_mut_ptr(),
+        )
+    };
 }
 
 /// All weights' gradients, overwriting `grad_weight`.
@@ -210,6 +226,7 @@ pub(super) fn dense(
                                         let from =
                                             &grad_output[output * plane..(output + 1) * plane];
                                         pack_gradient(
+                                            kernels,
                                             rows,
                                             &stores,
                                             from,
@@ -328,7 +345,7 @@ pub(super) fn sparse(
     }
     let widest = kernels.dot_one.len();
     // Few kept weights a tap: tiles mix taps, which needs every tap valid everywhere.
-    let mixed = problem.destination_width > 2 && kept < 2 * widest * outputs * groups;
+    let mixed = problem.destination_width > 2 && kept < 4 * outputs * groups;
     let tiling = Tiling::new(problem, wish(problem, mixed, if mixed { 2 } else { 8 }));
     let mixed = mixed && tiling.flat;
     let runs: Vec<_> = tiling
@@ -412,6 +429,7 @@ pub(super) fn sparse(
                                 }
                                 let from = &grad_output[output * plane..(output + 1) * plane];
                                 pack_gradient(
+                                    kernels,
                                     rows,
                                     &stores,
                                     from,

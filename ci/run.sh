@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# The whole gate, by hand and in CI: format, lints, docs, tests (the README's command), a smoke run of the benches.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export CARGO_TERM_COLOR=never INSTA_UPDATE=no
+step() { printf '\n== %s\n' "$*"; }
+
+bash ci/install.sh
+
+step "format"
+cargo fmt --all --check
+step "lints"
+cargo clippy --locked --all-targets -- -D warnings
+step "docs"
+RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
+step "tests"
+cargo test --locked
+step "benches (smoke: each runs once)"
+cargo test --locked --benches
+step "PyTorch round trip"
+if [ -f ci/pytorch-roundtrip.sh ]; then bash ci/pytorch-roundtrip.sh; fi
+step "nothing left behind"
+find . -path ./target -prune -o -name '*.snap.new' -print | grep . && exit 1
+if [ "${CI:-}" = true ]; then git diff --exit-code; fi
+echo "gate passed"

@@ -1,0 +1,94 @@
+//! `ticketlens report`: a finished run as a page, a text, or data.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use ticketlens::experiment::{Store, round_ids, write_atomically};
+use ticketlens::report::{Maps, RawMaps, Study, html as html_report, terminal as terminal_report};
+
+use crate::terminal;
+
+/// Show what a run found
+///
+/// Example: ticketlens report runs/quick-1a2b3c4d --format html --out report.html
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// Folder of a finished run
+    #[arg(value_name = "RUN")]
+    run: PathBuf,
+    /// What to write
+    #[arg(long, value_enum, default_value_t = Format::Html)]
+    format: Format,
+    /// Where to write it [default: RUN/report.html for html, the terminal otherwise]
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// One self-contained page
+    Html,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let study = load(&arguments.run)?;
+    let text = match arguments.format {
+        Format::Html => html(&study)?,
+    };
+    let out = match (&arguments.out, arguments.format) {
+        (Some(out), _) => out.clone(),
+        (None, Format::Html) => arguments.run.join("report.html"),
+    };
+    write_atomically(&out, text.as_bytes())?;
+    terminal::say(&out.display().to_string());
+    Ok(())
+}
+
+/// Reads a finished run.
+pub(crate) fn load(folder: &Path) -> anyhow::Result<Study> {
+    let store = Store::existing(folder)?;
+    let plan = store.plan()?;
+    let study = store.study()?;
+    let mut maps = Maps {
+        pixels: store.images()?.flatten_all()?.to_vec1()?,
+        ..Maps::default()
+    };
+    let mut rounds = Vec::new();
+    for id in round_ids(&plan) {
+        let Some(record) = store.round(&id)? else {
+            continue;
+        };
+        let mut raw = store.maps(&id)?;
+        for cam in &record.grad_cam {
+            if let Some(tensor) = raw.remove(cam.stage.name()) {
+                let values = tensor.flatten_all()?.to_vec1()?;
+                maps.raw.insert(
+                    (id.clone(), cam.stage),
+                    RawMaps {
+                        size: cam.size,
+                        values,
+                    },
+                );
+            }
+        }
+        rounds.push(record);
+    }
+    Ok(Study {
+        name: plan.name.clone(),
+        plan_toml: plan.to_toml()?,
+        manifest: store.manifest()?,
+        rounds,
+        study,
+        maps,
+    })
+}
+
+/// The table at the end of a run.
+pub(crate) fn table(study: &Study) -> anyhow::Result<String> {
+    Ok(terminal_report::render(study, terminal::colours())?)
+}
+
+/// The page.
+pub(crate) fn html(study: &Study) -> anyhow::Result<String> {
+    Ok(html_report::render(study)?)
+}

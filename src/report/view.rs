@@ -1,0 +1,471 @@
+//! A study put in order: networks sorted, replicates gathered, and nothing that depends on the order of the records.
+
+use std::collections::BTreeMap;
+
+use super::Study;
+use crate::error::Result;
+use crate::experiment::config::{Arm, Plan, Source, TaskKind};
+use crate::experiment::records::{
+    Adjusted, CamRecord, Drift, Floor, FloorPair, Range, RoundCall, RoundId, RoundRecord,
+    RoundSummary, TcavRecord,
+};
+use crate::model::Stage;
+
+/// A study in reading order.
+pub(crate) struct View<'a> {
+    /// The study itself.
+    pub(crate) study: &'a Study,
+    /// Its plan, checked.
+    pub(crate) plan: Plan,
+    /// Every network, by arm (lottery first), replicate, round.
+    pub(crate) networks: Vec<Network<'a>>,
+    /// Every arm and round over the replicates, by arm, round.
+    pub(crate) points: Vec<Point<'a>>,
+    /// TCAV of every network, by stage, class, concept, arm, round, replicate.
+    pub(crate) effects: Vec<Effect<'a>>,
+    /// Pairs of dense replicates, in order.
+    pub(crate) floor_pairs: Vec<&'a FloorPair>,
+}
+
+/// One network: its record and what the study says about it.
+pub(crate) struct Network<'a> {
+    /// Arm, replicate, round.
+    pub(crate) id: &'a RoundId,
+    /// Its record.
+    pub(crate) record: &'a RoundRecord,
+    /// Its drift and adjusted p-values; absent while a study is unfinished.
+    pub(crate) summary: Option<&'a RoundSummary>,
+}
+
+/// One arm and round over all replicates.
+pub(crate) struct Point<'a> {
+    /// Arm.
+    pub(crate) arm: &'a str,
+    /// Round.
+    pub(crate) round: usize,
+    /// Mean density.
+    pub(crate) density: f64,
+    /// Test accuracy, as a share.
+    pub(crate) accuracy: Spread,
+    /// Drift of each measure over its floor.
+    pub(crate) drift: [Option<Spread>; 3],
+    /// Significant concepts.
+    pub(crate) significant: Option<Spread>,
+    /// The call.
+    pub(crate) call: Option<&'a RoundCall>,
+}
+
+/// The drift measures that a floor exists for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Measure {
+    /// 1 − ρ of maps.
+    Spearman,
+    /// 1 − IoU of their top fifth.
+    Iou,
+    /// Root mean square difference of concept profiles.
+    Profile,
+}
+
+impl Measure {
+    /// All, in the order of [`Point::drift`].
+    pub(crate) const ALL: [Measure; 3] = [Measure::Spearman, Measure::Iou, Measure::Profile];
+
+    /// Its raw value.
+    pub(crate) fn of(self, drift: &Drift) -> Option<f64> {
+        match self {
+            Measure::Spearman => drift.spearman,
+            Measure::Iou => drift.iou,
+            Measure::Profile => drift.profile,
+        }
+    }
+
+    /// Its floor.
+    pub(crate) fn floor(self, floor: &Floor) -> Option<f64> {
+        match self {
+            Measure::Spearman => floor.spearman,
+            Measure::Iou => floor.iou,
+            Measure::Profile => floor.profile,
+        }
+    }
+
+    /// For people.
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Measure::Spearman => "Map rank drift",
+            Measure::Iou => "Map top-20 % drift",
+            Measure::Profile => "Concept-profile drift",
+        }
+    }
+
+    /// For fragments and file names.
+    pub(crate) fn slug(self) -> &'static str {
+        match self {
+            Measure::Spearman => "drift-map-rank",
+            Measure::Iou => "drift-map-top",
+            Measure::Profile => "drift-concepts",
+        }
+    }
+
+    /// Its definition.
+    pub(crate) fn definition(self) -> &'static str {
+        match self {
+            Measure::Spearman => {
+                "1 − Spearman's ρ of the raw maps, mean over images that both networks classify correctly"
+            }
+            Measure::Iou => {
+                "1 − intersection over union of the 20 % of positions with the highest values, same images"
+            }
+            Measure::Profile => "root mean square difference of the standardised concept effects",
+        }
+    }
+}
+
+/// Values over replicates.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Spread {
+    /// Mean.
+    pub(crate) mean: f64,
+    /// Least.
+    pub(crate) low: f64,
+    /// Greatest.
+    pub(crate) high: f64,
+    /// Replicate and value.
+    pub(crate) values: Vec<(usize, f64)>,
+}
+
+impl Spread {
+    /// Of the finite values; none where there are none.
+    pub(crate) fn of(values: impl IntoIterator<Item = (usize, f64)>) -> Option<Self> {
+        let values: Vec<(usize, f64)> = values
+            .into_iter()
+            .filter(|(_, value)| value.is_finite())
+            .collect();
+        let mean = values.iter().map(|(_, value)| value).sum::<f64>() / values.len().max(1) as f64;
+        let low = values.iter().map(|&(_, value)| value).reduce(f64::min)?;
+        let high = values.iter().map(|&(_, value)| value).reduce(f64::max)?;
+        Some(Self {
+            mean,
+            low,
+            high,
+            values,
+        })
+    }
+}
+
+/// One TCAV record in its place.
+pub(crate) struct Effect<'a> {
+    /// Which network.
+    pub(crate) id: &'a RoundId,
+    /// Density of the network.
+    pub(crate) density: f64,
+    /// The record.
+    pub(crate) record: &'a TcavRecord,
+    /// Its adjusted p-values.
+    pub(crate) adjusted: Option<Adjusted>,
+}
+
+/// One concept's effect on one class in one round, over the replicates.
+pub(crate) struct Bar {
+    /// Round.
+    pub(crate) round: usize,
+    /// Mean density.
+    pub(crate) density: f64,
+    /// Standardised effect.
+    pub(crate) effect: Option<Spread>,
+    /// The replicates' intervals of it, taken together.
+    pub(crate) effect_range: Option<Range>,
+    /// TCAV score.
+    pub(crate) score: Option<Spread>,
+    /// The replicates' intervals of it, taken together.
+    pub(crate) score_range: Option<Range>,
+    /// Replicates in which the effect is significant after adjustment and the concept decodable.
+    pub(crate) significant: usize,
+    /// Replicates in which the concept can be decoded.
+    pub(crate) decodable: usize,
+    /// Replicates.
+    pub(crate) replicates: usize,
+}
+
+/// Where an arm stands in every table and legend.
+pub(crate) fn arm_rank(arm: &str) -> usize {
+    [Arm::Lottery, Arm::RandomMask, Arm::Reinit]
+        .iter()
+        .position(|known| known.name() == arm)
+        .unwrap_or(3)
+}
+
+fn id_key(id: &RoundId) -> (usize, &str, usize, usize) {
+    (arm_rank(&id.arm), &id.arm, id.replicate, id.round)
+}
+
+impl<'a> View<'a> {
+    /// Puts a study in order.
+    ///
+    /// # Errors
+    /// When the plan cannot be read.
+    pub(crate) fn new(study: &'a Study) -> Result<Self> {
+        let plan = Plan::parse("plan.toml", &study.plan_toml, &[])?;
+        let summaries: BTreeMap<&RoundId, &RoundSummary> = study
+            .study
+            .rounds
+            .iter()
+            .map(|summary| (&summary.id, summary))
+            .collect();
+        let mut networks: Vec<Network> = study
+            .rounds
+            .iter()
+            .map(|record| Network {
+                id: &record.id,
+                record,
+                summary: summaries.get(&record.id).copied(),
+            })
+            .collect();
+        networks.sort_by(|a, b| id_key(a.id).cmp(&id_key(b.id)));
+        let points = points(study, &networks);
+        let effects = effects(study, &networks);
+        let mut floor_pairs: Vec<&FloorPair> = study.study.floor.pairs.iter().collect();
+        floor_pairs.sort_by_key(|pair| (pair.first, pair.second));
+        Ok(Self {
+            study,
+            plan,
+            networks,
+            points,
+            effects,
+            floor_pairs,
+        })
+    }
+
+    /// Arms in order.
+    pub(crate) fn arms(&self) -> Vec<&'a str> {
+        let mut arms: Vec<&str> = self.points.iter().map(|point| point.arm).collect();
+        arms.dedup();
+        arms
+    }
+
+    /// Points of an arm, by round.
+    pub(crate) fn arm(&self, arm: &str) -> Vec<&Point<'a>> {
+        self.points
+            .iter()
+            .filter(|point| point.arm == arm)
+            .collect()
+    }
+
+    /// Points of an arm with the dense network in front, for lines that start where all start.
+    pub(crate) fn line(&self, arm: &str) -> Vec<&Point<'a>> {
+        let mut line = self.arm(arm);
+        if line.first().is_some_and(|point| point.round > 0) {
+            let dense = self
+                .points
+                .iter()
+                .find(|point| point.arm == Arm::Lottery.name() && point.round == 0);
+            line.splice(0..0, dense);
+        }
+        line
+    }
+
+    /// The stage that drift, counts and verdict use.
+    pub(crate) fn first_stage(&self) -> Option<Stage> {
+        self.plan.explain.stages.first().copied()
+    }
+
+    /// Class × concept pairs at the first stage: what `significant` counts among.
+    pub(crate) fn tested(&self) -> usize {
+        let stage = self.first_stage();
+        let count = |network: &Network| {
+            network
+                .record
+                .tcav
+                .iter()
+                .filter(|t| Some(t.stage) == stage)
+                .count()
+        };
+        self.networks.iter().map(count).max().unwrap_or(0)
+    }
+
+    /// Stages with TCAV records, the plan's first one first.
+    pub(crate) fn stages(&self) -> Vec<Stage> {
+        let mut stages = self.plan.explain.stages.clone();
+        stages.retain(|stage| {
+            self.effects
+                .iter()
+                .any(|effect| effect.record.stage == *stage)
+        });
+        stages
+    }
+
+    /// Name of a class.
+    pub(crate) fn class(&self, class: usize) -> &'a str {
+        self.study
+            .manifest
+            .classes
+            .get(class)
+            .map_or("?", String::as_str)
+    }
+
+    /// Bars of one concept and class in one arm, by round.
+    pub(crate) fn bars(&self, arm: &str, stage: Stage, class: usize, concept: &str) -> Vec<Bar> {
+        let mut by_round: BTreeMap<usize, Vec<&Effect>> = BTreeMap::new();
+        for effect in &self.effects {
+            let record = effect.record;
+            if effect.id.arm == arm
+                && record.stage == stage
+                && record.class == class
+                && record.concept == concept
+            {
+                by_round.entry(effect.id.round).or_default().push(effect);
+            }
+        }
+        by_round
+            .into_iter()
+            .map(|(round, effects)| bar(round, &effects, self.plan.statistics.alpha))
+            .collect()
+    }
+
+    /// Whether the paper's MNIST study asked the same question.
+    pub(crate) fn like_papers_mnist(&self) -> bool {
+        matches!(self.plan.data.source, Source::BuiltinMnist | Source::Mnist)
+            && self.plan.data.task == TaskKind::EvenOdd
+    }
+
+    /// Sum of training and of explaining times, in seconds.
+    pub(crate) fn seconds(&self) -> (f64, f64) {
+        let sum = |part: fn(&RoundRecord) -> f64| {
+            self.networks
+                .iter()
+                .map(|network| part(network.record))
+                .sum()
+        };
+        (
+            sum(|record| record.seconds.train),
+            sum(|record| record.seconds.explain),
+        )
+    }
+}
+
+impl Network<'_> {
+    /// Grad-CAM record of a stage.
+    pub(crate) fn cam(&self, stage: Stage) -> Option<&CamRecord> {
+        self.record.grad_cam.iter().find(|cam| cam.stage == stage)
+    }
+}
+
+fn points<'a>(study: &'a Study, networks: &[Network<'a>]) -> Vec<Point<'a>> {
+    let floor = &study.study.floor;
+    let mut groups: BTreeMap<(usize, &str, usize), Vec<&Network<'a>>> = BTreeMap::new();
+    for network in networks {
+        let id = network.id;
+        groups
+            .entry((arm_rank(&id.arm), &id.arm, id.round))
+            .or_default()
+            .push(network);
+    }
+    let point = |((_, arm, round), group): ((usize, &'a str, usize), Vec<&Network<'a>>)| {
+        let over = |value: &dyn Fn(&Network) -> Option<f64>| {
+            Spread::of(
+                group
+                    .iter()
+                    .filter_map(|network| Some((network.id.replicate, value(network)?))),
+            )
+        };
+        let drift = Measure::ALL.map(|measure| {
+            let floor = measure.floor(floor).filter(|&floor| floor > 0.0)?;
+            let dense = arm == Arm::Lottery.name() && round == 0;
+            over(&|network| Some(measure.of(&network.summary?.drift)? / floor)).filter(|_| !dense)
+        });
+        Some(Point {
+            arm,
+            round,
+            density: over(&|network| Some(network.record.density))?.mean,
+            accuracy: over(&|network| Some(network.record.test_accuracy))?,
+            drift,
+            significant: over(&|network| Some(network.summary?.significant as f64)),
+            call: study
+                .study
+                .calls
+                .iter()
+                .find(|call| call.arm == arm && call.round == round),
+        })
+    };
+    groups.into_iter().filter_map(point).collect()
+}
+
+fn effects<'a>(study: &'a Study, networks: &[Network<'a>]) -> Vec<Effect<'a>> {
+    let concepts = &study.manifest.concepts;
+    let rank = |name: &str| {
+        concepts
+            .iter()
+            .position(|concept| concept == name)
+            .unwrap_or(concepts.len())
+    };
+    let mut effects: Vec<Effect> = Vec::new();
+    for network in networks {
+        for (index, record) in network.record.tcav.iter().enumerate() {
+            let adjusted = network
+                .summary
+                .and_then(|summary| summary.adjusted.get(index))
+                .copied();
+            effects.push(Effect {
+                id: network.id,
+                density: network.record.density,
+                record,
+                adjusted,
+            });
+        }
+    }
+    effects.sort_by(|a, b| {
+        let key = |e: &Effect<'a>| {
+            let id = e.id;
+            let place = (
+                e.record.stage,
+                e.record.class,
+                rank(&e.record.concept),
+                e.record.concept.as_str(),
+            );
+            (
+                place,
+                arm_rank(&id.arm),
+                id.arm.as_str(),
+                id.round,
+                id.replicate,
+            )
+        };
+        key(a).cmp(&key(b))
+    });
+    effects
+}
+
+fn bar(round: usize, effects: &[&Effect], alpha: f64) -> Bar {
+    let over = |value: fn(&TcavRecord) -> Option<f64>| {
+        Spread::of(
+            effects
+                .iter()
+                .filter_map(|effect| Some((effect.id.replicate, value(effect.record)?))),
+        )
+    };
+    let hull = |interval: fn(&TcavRecord) -> Option<Range>| {
+        effects
+            .iter()
+            .filter_map(|effect| interval(effect.record))
+            .reduce(|a, b| Range {
+                low: a.low.min(b.low),
+                high: a.high.max(b.high),
+            })
+    };
+    let significant = |effect: &&&Effect| {
+        effect.record.decodable && effect.adjusted.is_some_and(|p| p.effect_p <= alpha)
+    };
+    Bar {
+        round,
+        density: effects.iter().map(|effect| effect.density).sum::<f64>() / effects.len() as f64,
+        effect: over(|record| record.effect_standardised),
+        effect_range: hull(|record| record.effect_interval),
+        score: over(|record| Some(record.score)),
+        score_range: hull(|record| record.score_interval),
+        significant: effects.iter().filter(significant).count(),
+        decodable: effects
+            .iter()
+            .filter(|effect| effect.record.decodable)
+            .count(),
+        replicates: effects.len(),
+    }
+}
