@@ -2,6 +2,7 @@
 
 mod architecture;
 mod cav;
+mod explain;
 mod oracle;
 mod plain_candle;
 mod report;

@@ -171,6 +171,44 @@ impl Axis {
     }
 }
 
+/// Neighbouring panel columns that are copied together.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ColumnRun {
+    /// first panel column
+    pub line: usize,
+    /// number of columns
+    pub count: usize,
+    /// first source column; `None` is zeros
+    pub column: Option<usize>,
+    /// source columns between two panel columns
+    pub step: usize,
+}
+
+fn column_runs(lines: &[Option<usize>]) -> Vec<ColumnRun> {
+    let mut runs = Vec::new();
+    let mut line = 0;
+    while line < lines.len() {
+        let column = lines[line];
+        let step = match (column, lines.get(line + 1)) {
+            (Some(column), Some(Some(next))) if *next > column => next - column,
+            _ => 1,
+        };
+        let expected = |count: usize| column.map(|column| column + count * step);
+        let count = (1..)
+            .take_while(|&count| lines.get(line + count) == Some(&expected(count)))
+            .count()
+            + 1;
+        runs.push(ColumnRun {
+            line,
+            count,
+            column,
+            step,
+        });
+        line += count;
+    }
+    runs
+}
+
 /// A run of destination values that share their valid taps.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Segment {
@@ -207,6 +245,7 @@ pub(super) struct Tiling {
     /// vectors in a segment
     pub vectors: usize,
     pub columns: Axis,
+    pub column_runs: Vec<ColumnRun>,
     pub row_blocks: Vec<RowBlock>,
     /// per tap group: kernel tap `row·k + column`
     pub group_tap: Vec<usize>,
@@ -318,6 +357,7 @@ impl Tiling {
             block,
             pitch,
             vectors,
+            column_runs: column_runs(&columns.lines),
             columns,
             row_blocks,
             group_tap,

@@ -35,30 +35,26 @@ pub(super) fn pack(
                 continue;
             };
             let plane = ((first + channel) * problem.source_height + row) * problem.source_width;
-            let mut at = 0;
-            while at < columns.len() {
-                let Some(column) = columns[at] else {
-                    to[at * pitch..(at + 1) * pitch].fill(0.0);
-                    at += 1;
+            for run in &tiling.column_runs {
+                let to = &mut to[run.line * pitch..(run.line + run.count) * pitch];
+                let Some(column) = run.column else {
+                    to.fill(0.0);
                     continue;
                 };
-                let mut run = 1;
-                let step = match columns.get(at + 1) {
-                    Some(Some(next)) if *next > column => next - column,
-                    _ => 1,
-                };
-                while at + run < columns.len() && columns[at + run] == Some(column + run * step) {
-                    run += 1;
-                }
                 let from = (plane + column) * problem.batch + batch_start;
-                let last = from + (run - 1) * step * problem.batch + length;
-                assert!(last <= source.len() && (at + run) * pitch <= to.len());
-                let (from, to) = (source[from..].as_ptr(), to[at * pitch..].as_mut_ptr());
-                // SAFETY: the assertion covers the last block, and blocks of `to` are `pitch` apart with `length ≤ pitch`.
-                unsafe {
-                    (kernels.copy)(from, step * problem.batch, to, pitch, length, pitch, run)
+                let step = run.step * problem.batch;
+                assert!(from + (run.count - 1) * step + length <= source.len());
+                let (from, to) = (source[from..].as_ptr(), to.as_mut_ptr());
+                // Blocks that touch on both sides are one long block.
+                let together = length == pitch && step == pitch;
+                let (blocks, length) = if together {
+                    (1, run.count * pitch)
+                } else {
+                    (run.count, length)
                 };
-                at += run;
+                let padded = if together { length } else { pitch };
+                // SAFETY: the assertion covers the last block read; blocks of `to` are `pitch ≥ length` apart.
+                unsafe { (kernels.copy)(from, step, to, pitch, length, padded, blocks) };
             }
         }
         packed[rows.rows.lines.len() * line..].fill(0.0);

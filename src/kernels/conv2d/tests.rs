@@ -211,6 +211,8 @@ fn networks_geometries_equal_the_plain_loops() {
         (shape(8, 3, 8, 45, 7, 2), 0.5),
         (shape(8, 24, 16, 17, 3, 2), 0.2),
         (shape(37, 300, 10, 1, 1, 1), 0.2),
+        (shape(8, 270, 20, 5, 3, 1), 0.2),
+        (shape(33, 20, 390, 3, 3, 2), 0.2),
     ] {
         check(&shape, density, 5);
     }
