@@ -91,7 +91,7 @@ pub(crate) fn accuracy(view: &View) -> Figure {
     let mut values: Vec<f64> = view.points.iter().flat_map(|point| [point.accuracy.low, point.accuracy.high]).collect();
     if let Some(dense) = dense {
         values.push(dense - margin);
-        let label = format!("dense − {} points: the margin", format::short_number(100.0 * margin));
+        let label = format!("margin: dense − {} pt", format::short_number(100.0 * margin));
         layers.push(Layer::Rule { y: dense - margin, class: "margin", label });
     }
     for arm in view.arms().into_iter().rev() {
@@ -186,9 +186,8 @@ pub(crate) fn papers_accuracy(view: &View) -> Option<Figure> {
 
 /// Drift of one measure against density, in units of the floor.
 pub(crate) fn drift(view: &View, measure: Measure) -> Option<Figure> {
-    let index = Measure::ALL.iter().position(|&candidate| candidate == measure)?;
     let margin = view.plan.verdict.drift_margin;
-    let spread = |point: &Point| point.drift[index].clone();
+    let spread = |point: &Point| point.drift(measure).cloned();
     let all: Vec<Spread> = view.points.iter().filter_map(spread).collect();
     if all.is_empty() {
         return None;
@@ -284,7 +283,7 @@ pub(crate) fn rounds_table(view: &View) -> Table {
             Cell::text(format!("{} to {}", format::percent(point.accuracy.low, 2), format::percent(point.accuracy.high, 2))),
             difference.map_or_else(Cell::absent, |value| Cell::shown(100.0 * value, format::points(value))),
             interval(call.filter(|_| !dense).and_then(|call| call.accuracy_interval), 100.0),
-            Cell::maybe(point.drift[0].as_ref().map(|spread| spread.mean)),
+            Cell::maybe(point.drift(Measure::Spearman).map(|spread| spread.mean)),
             interval(call.and_then(|call| call.drift_interval), 1.0),
             point.significant.as_ref().map_or_else(Cell::absent, |spread| Cell::shown(spread.mean, of(spread, tested))),
             Cell::text(call.map_or(format::ABSENT, |call| format::call_name(call.call))),

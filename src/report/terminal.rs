@@ -2,7 +2,7 @@
 
 use super::Study;
 use super::format;
-use super::view::{Point, Spread, View};
+use super::view::{Measure, Point, Spread, View};
 use crate::error::Result;
 use crate::experiment::records::{Call, Outcome, Range, Verdict};
 
@@ -96,7 +96,7 @@ impl Row {
             } else {
                 String::new()
             },
-            drift: point.drift[0].as_ref().map_or_else(|| format::ABSENT.to_owned(), |spread| format::number(spread.mean)),
+            drift: point.drift(Measure::Spearman).map_or_else(|| format::ABSENT.to_owned(), |spread| format::number(spread.mean)),
             drift_interval: point.call.and_then(|call| call.drift_interval).map_or_else(String::new, ends),
             concepts: point.significant.as_ref().map_or_else(|| format::ABSENT.to_owned(), |spread| count(spread, tested)),
             call: point.call.map(|call| call.call),
