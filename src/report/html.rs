@@ -161,6 +161,18 @@ fn verdict(letter: &str, hypothesis: &str, verdict: &Verdict) -> Markup {
     }
 }
 
+/// Verdicts of several studies: study, hypothesis, outcome, reason.
+pub(crate) fn card_of_verdicts(verdicts: &[[String; 4]]) -> Markup {
+    html! {
+        div.verdicts { @for [study, letter, outcome, reason] in verdicts {
+            article.verdict.(outcome) {
+                p.outcome { (outcome) }
+                p.sentence { strong { (study) ", hypothesis " (letter) } ": " (reason) }
+            }
+        } }
+    }
+}
+
 /// What stands out, as a row of numbers with their intervals.
 fn key_numbers(view: &View) -> Markup {
     let lottery = view.arm(Arm::Lottery.name());
@@ -203,8 +215,8 @@ fn key_numbers(view: &View) -> Markup {
                 (number(&format!("Map drift at {}", format::density(last.density)), call.drift_in_floors.map_or("no floor".into(), |drift| format!("{} × floor", format::number(drift))),
                     interval(call.drift_interval, 1.0)))
             }
-            (number("Rounds that match dense", format!("{matching} of {pruned}"), format!("margin {} points", format::short_number(100.0 * view.plan.verdict.accuracy_margin))))
-            (number("Rounds that keep explanations", format!("{preserved} of {pruned}"), format!("margin {} × floor", format::short_number(1.0 + view.plan.verdict.drift_margin))))
+            (number("Rounds that match dense", format!("{matching} of {pruned}"), format!("within {} pt of dense", format::short_number(100.0 * view.plan.verdict.accuracy_margin))))
+            (number("Rounds that keep explanations", format!("{preserved} of {pruned}"), format!("within {} × floor", format::short_number(1.0 + view.plan.verdict.drift_margin))))
             @if let Some(association) = &view.study.study.association {
                 (number("Drift with accuracy loss", format!("ρ = {}", format::number(association.within)), format!("permutation p {}", format::p_value(association.p_value))))
             }
@@ -287,7 +299,7 @@ fn calls(view: &View) -> Markup {
                             }
                             None => td.n { (format::ABSENT) },
                         }
-                        @match &point.drift[0] {
+                        @match point.drift(Measure::Spearman) {
                             Some(drift) => td.n data-v=(drift.mean) { (format::number(drift.mean))
                                 @if let Some(range) = point.call.and_then(|call| call.drift_interval) { " " span.interval { "(" (format::range(range)) ")" } } },
                             None => td.n { (format::ABSENT) },

@@ -55,6 +55,14 @@ pub(crate) struct Point<'a> {
     pub(crate) call: Option<&'a RoundCall>,
 }
 
+impl Point<'_> {
+    /// Drift of one measure over its floor.
+    pub(crate) fn drift(&self, measure: Measure) -> Option<&Spread> {
+        let index = Measure::ALL.iter().position(|&candidate| candidate == measure)?;
+        self.drift[index].as_ref()
+    }
+}
+
 /// The drift measures that a floor exists for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Measure {
@@ -94,6 +102,15 @@ impl Measure {
             Measure::Spearman => "Map rank drift",
             Measure::Iou => "Map top-20 % drift",
             Measure::Profile => "Concept-profile drift",
+        }
+    }
+
+    /// Its name in JSON and CSV.
+    pub(crate) fn field(self) -> &'static str {
+        match self {
+            Measure::Spearman => "spearman_drift",
+            Measure::Iou => "iou_drift",
+            Measure::Profile => "profile_drift",
         }
     }
 
