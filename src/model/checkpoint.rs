@@ -46,7 +46,10 @@ impl TensorFile {
         if bytes.is_empty() {
             return Err(Error::format(path, "is empty"));
         }
-        let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or("");
+        let extension = path
+            .extension()
+            .and_then(|extension| extension.to_str())
+            .unwrap_or("");
         let named = if pytorch::is_pytorch(&bytes) {
             pytorch::read(path, &bytes)?
         } else if matches!(extension, "pth" | "pt" | "bin" | "pkl") {
@@ -63,7 +66,11 @@ impl TensorFile {
             }
             order.push(name);
         }
-        Ok(Self { origin: path.display().to_string(), tensors, order })
+        Ok(Self {
+            origin: path.display().to_string(),
+            tensors,
+            order,
+        })
     }
 
     /// Names and tensors in file order.
@@ -107,7 +114,8 @@ fn read_safetensors(path: &Path, bytes: &[u8]) -> Result<Vec<(String, Tensor)>> 
         .into_iter()
         .map(|(name, view)| {
             let fault = |what: String| Error::tensor(format!("{}:{name}", path.display()), what);
-            let dtype = DType::try_from(view.dtype()).map_err(|_| fault(format!("has type {:?}", view.dtype())))?;
+            let dtype = DType::try_from(view.dtype())
+                .map_err(|_| fault(format!("has type {:?}", view.dtype())))?;
             let tensor = Tensor::from_raw_buffer(view.data(), dtype, view.shape(), &Device::Cpu)?;
             Ok((name, tensor))
         })

@@ -82,9 +82,17 @@ pub fn html(first: &Study, second: &Study) -> Result<String> {
 pub fn markdown(first: &Study, second: &Study) -> Result<String> {
     let (one, two) = (View::new(first)?, View::new(second)?);
     let comparison = Comparison::new(&one, &two);
-    let mut out = format!("# {} beside {}\n\n", markdown::text(&first.name), markdown::text(&second.name));
+    let mut out = format!(
+        "# {} beside {}\n\n",
+        markdown::text(&first.name),
+        markdown::text(&second.name)
+    );
     for [study, letter, outcome, reason] in comparison.verdicts() {
-        out += &format!("- **{}**, hypothesis {letter}: **{outcome}**: {}\n", markdown::text(&study), markdown::text(&reason));
+        out += &format!(
+            "- **{}**, hypothesis {letter}: **{outcome}**: {}\n",
+            markdown::text(&study),
+            markdown::text(&reason)
+        );
     }
     out += "\n## What cannot be compared\n\n";
     for caution in comparison.cautions.iter().chain(&comparison.unmatched) {
@@ -140,7 +148,8 @@ pub fn json(first: &Study, second: &Study) -> Result<String> {
             rounds: both.map(|point| point.round),
             densities: both.map(|point| point.density),
             test_accuracies: both.map(|point| point.accuracy.mean),
-            drifts_in_floors: both.map(|point| point.drift(Measure::Spearman).map(|drift| drift.mean)),
+            drifts_in_floors: both
+                .map(|point| point.drift(Measure::Spearman).map(|drift| drift.mean)),
             calls: both.map(|point| point.call.map(|call| call.call)),
             profile_difference: pair.profile,
             opposite_signs: pair.opposite.map(|(opposite, _)| opposite),
@@ -151,10 +160,15 @@ pub fn json(first: &Study, second: &Study) -> Result<String> {
         schema_version: super::json::SCHEMA_VERSION,
         first: &first.name,
         second: &second.name,
-        cautions: comparison.cautions.iter().chain(&comparison.unmatched).collect(),
+        cautions: comparison
+            .cautions
+            .iter()
+            .chain(&comparison.unmatched)
+            .collect(),
         pairs: comparison.pairs.iter().map(json_pair).collect(),
     };
-    let text = serde_json::to_string_pretty(&json).map_err(|error| Error::input(format!("comparison: {error}")))?;
+    let text = serde_json::to_string_pretty(&json)
+        .map_err(|error| Error::input(format!("comparison: {error}")))?;
     Ok(text + "\n")
 }
 
@@ -165,7 +179,11 @@ impl<'a> Comparison<'a> {
         for arm in first.arms() {
             let others = second.arm(arm);
             if others.is_empty() {
-                unmatched.push(format!("{}: no {} arm", second.study.name, format::arm_name(arm)));
+                unmatched.push(format!(
+                    "{}: no {} arm",
+                    second.study.name,
+                    format::arm_name(arm)
+                ));
                 continue;
             }
             let mut alone = Vec::new();
@@ -179,18 +197,37 @@ impl<'a> Comparison<'a> {
             }
             if !alone.is_empty() {
                 let rounds = alone.join(", ");
-                unmatched.push(format!("{}, {}: no partner of like density for rounds {rounds}", first.study.name, format::arm_name(arm)));
+                unmatched.push(format!(
+                    "{}, {}: no partner of like density for rounds {rounds}",
+                    first.study.name,
+                    format::arm_name(arm)
+                ));
             }
         }
         for arm in second.arms() {
             if first.arm(arm).is_empty() {
-                unmatched.push(format!("{}: no {} arm", first.study.name, format::arm_name(arm)));
+                unmatched.push(format!(
+                    "{}: no {} arm",
+                    first.study.name,
+                    format::arm_name(arm)
+                ));
             }
         }
-        Self { first, second, cautions: cautions(first, second), pairs, unmatched }
+        Self {
+            first,
+            second,
+            cautions: cautions(first, second),
+            pairs,
+            unmatched,
+        }
     }
 
-    fn pair(first: &'a View<'a>, second: &'a View<'a>, one: &'a Point<'a>, two: &'a Point<'a>) -> Pair<'a> {
+    fn pair(
+        first: &'a View<'a>,
+        second: &'a View<'a>,
+        one: &'a Point<'a>,
+        two: &'a Point<'a>,
+    ) -> Pair<'a> {
         let shared = shared_effects(first, second, one, two);
         let count = shared.len();
         let squares: f64 = shared.iter().map(|(a, b)| (a - b) * (a - b)).sum();
@@ -210,7 +247,12 @@ impl<'a> Comparison<'a> {
             let record = &view.study.study;
             for (letter, verdict) in [("A", &record.hypothesis_a), ("B", &record.hypothesis_b)] {
                 let outcome = format::outcome_name(verdict.outcome).to_owned();
-                out.push([view.study.name.clone(), letter.to_owned(), outcome, verdict.reason.clone()]);
+                out.push([
+                    view.study.name.clone(),
+                    letter.to_owned(),
+                    outcome,
+                    verdict.reason.clone(),
+                ]);
             }
         }
         out
@@ -220,7 +262,13 @@ impl<'a> Comparison<'a> {
         let (one, two) = (&self.first.study.name, &self.second.study.name);
         let mut table = Table::new(
             "Matched rounds of both studies",
-            &["arm", "round, first", "round, second", "weights kept, first", "weights kept, second"],
+            &[
+                "arm",
+                "round, first",
+                "round, second",
+                "weights kept, first",
+                "weights kept, second",
+            ],
         );
         table.columns.extend([
             format!("accuracy, {one}"),
@@ -236,8 +284,15 @@ impl<'a> Comparison<'a> {
         for pair in &self.pairs {
             let (a, b) = (pair.first, pair.second);
             let kept = |point: &Point| Cell::shown(point.density, format::density(point.density));
-            let drift = |point: &Point| Cell::maybe(point.drift(Measure::Spearman).map(|drift| drift.mean));
-            let call = |point: &Point| Cell::text(point.call.map_or(format::ABSENT, |call| format::call_name(call.call)));
+            let drift =
+                |point: &Point| Cell::maybe(point.drift(Measure::Spearman).map(|drift| drift.mean));
+            let call = |point: &Point| {
+                Cell::text(
+                    point
+                        .call
+                        .map_or(format::ABSENT, |call| format::call_name(call.call)),
+                )
+            };
             let difference = b.accuracy.mean - a.accuracy.mean;
             table.rows.push(vec![
                 Cell::text(format::arm_name(a.arm)),
@@ -251,7 +306,9 @@ impl<'a> Comparison<'a> {
                 drift(a),
                 drift(b),
                 Cell::maybe(pair.profile),
-                pair.opposite.map_or_else(Cell::absent, |(n, of)| Cell::shown(n as f64, format!("{n} of {of}"))),
+                pair.opposite.map_or_else(Cell::absent, |(n, of)| {
+                    Cell::shown(n as f64, format!("{n} of {of}"))
+                }),
                 call(a),
                 call(b),
             ]);
@@ -262,12 +319,22 @@ impl<'a> Comparison<'a> {
     /// Lottery arms of both studies: accuracy, or drift in floor units.
     fn chart(&self, accuracy: bool) -> Figure {
         let value = |point: &Point| {
-            if accuracy { Some(point.accuracy.mean) } else { point.drift(Measure::Spearman).map(|drift| drift.mean) }
+            if accuracy {
+                Some(point.accuracy.mean)
+            } else {
+                point.drift(Measure::Spearman).map(|drift| drift.mean)
+            }
         };
         let mut layers = Vec::new();
-        let mut table = Table::new("Lottery arms of both studies", &["study", "round", "weights kept", "value"]);
+        let mut table = Table::new(
+            "Lottery arms of both studies",
+            &["study", "round", "weights kept", "value"],
+        );
         let mut all = Vec::new();
-        let styles = [(self.first, "s0", Shape::Circle), (self.second, "s1", Shape::Square)];
+        let styles = [
+            (self.first, "s0", Shape::Circle),
+            (self.second, "s1", Shape::Square),
+        ];
         for (view, class, shape) in styles {
             let points: Vec<(f64, f64, usize)> = view
                 .arm(Arm::Lottery.name())
@@ -275,35 +342,78 @@ impl<'a> Comparison<'a> {
                 .filter_map(|point| Some((point.density, value(point)?, point.round)))
                 .collect();
             let mark = |&(x, y, round): &(f64, f64, usize)| {
-                let shown = if accuracy { format::percent(y, 2) } else { format!("{} floors", format::number(y)) };
-                Mark { x, y, whisker: None, title: format!("{}, round {round}: {shown}", view.study.name) }
+                let shown = if accuracy {
+                    format::percent(y, 2)
+                } else {
+                    format!("{} floors", format::number(y))
+                };
+                Mark {
+                    x,
+                    y,
+                    whisker: None,
+                    title: format!("{}, round {round}: {shown}", view.study.name),
+                }
             };
-            layers.push(Layer::Line { class: class.into(), points: points.iter().map(|&(x, y, _)| (x, y)).collect() });
-            layers.push(Layer::Marks { class: class.into(), shape, marks: points.iter().map(mark).collect() });
+            layers.push(Layer::Line {
+                class: class.into(),
+                points: points.iter().map(|&(x, y, _)| (x, y)).collect(),
+            });
+            layers.push(Layer::Marks {
+                class: class.into(),
+                shape,
+                marks: points.iter().map(mark).collect(),
+            });
             for &(density, value, round) in &points {
                 all.push((density, value));
                 let kept = Cell::shown(density, format::density(density));
-                table.rows.push(vec![Cell::text(&view.study.name), Cell::count(round), kept, Cell::number(value)]);
+                table.rows.push(vec![
+                    Cell::text(&view.study.name),
+                    Cell::count(round),
+                    kept,
+                    Cell::number(value),
+                ]);
             }
         }
         if !accuracy {
-            layers.insert(0, Layer::Rule { y: 1.0, class: "floor", label: "floor: another seed, no pruning".into() });
+            layers.insert(
+                0,
+                Layer::Rule {
+                    y: 1.0,
+                    class: "floor",
+                    label: "floor: another seed, no pruning".into(),
+                },
+            );
         }
         let highest = all.iter().map(|&(_, value)| value).fold(1.0, f64::max);
         let values = all.iter().map(|&(_, value)| value);
         let (title, y) = if accuracy {
             ("Accuracy", Axis::around(values, true))
         } else {
-            ("Map rank drift", Axis::Linear { low: 0.0, high: 1.1 * highest })
+            (
+                "Map rank drift",
+                Axis::Linear {
+                    low: 0.0,
+                    high: 1.1 * highest,
+                },
+            )
         };
         let chart = Chart {
-            alt: format!("{title} against density of {} and {}.", self.first.study.name, self.second.study.name),
+            alt: format!(
+                "{title} against density of {} and {}.",
+                self.first.study.name, self.second.study.name
+            ),
             x: Axis::density(all.iter().map(|&(density, _)| density)),
             y,
             x_label: "weights kept (log scale)",
-            y_label: if accuracy { "test accuracy" } else { "drift from dense, floor = 1" },
+            y_label: if accuracy {
+                "test accuracy"
+            } else {
+                "drift from dense, floor = 1"
+            },
             layers,
-            legend: styles.map(|(view, class, shape)| (view.study.name.clone(), class.to_owned(), shape)).to_vec(),
+            legend: styles
+                .map(|(view, class, shape)| (view.study.name.clone(), class.to_owned(), shape))
+                .to_vec(),
         };
         Figure {
             id: if accuracy { "accuracy" } else { "drift" }.into(),
@@ -318,13 +428,30 @@ impl<'a> Comparison<'a> {
 /// Standardised effects that both studies have at these points, at a stage that both use, by names of class and concept.
 fn shared_effects(first: &View, second: &View, one: &Point, two: &Point) -> Vec<(f64, f64)> {
     let second_stages = second.stages();
-    let Some(stage) = first.stages().into_iter().find(|stage| second_stages.contains(stage)) else { return Vec::new() };
+    let Some(stage) = first
+        .stages()
+        .into_iter()
+        .find(|stage| second_stages.contains(stage))
+    else {
+        return Vec::new();
+    };
     let mean = |bars: Vec<Bar>, round: usize| {
-        bars.into_iter().find(|bar| bar.round == round).and_then(|bar| bar.effect).map(|effect| effect.mean)
+        bars.into_iter()
+            .find(|bar| bar.round == round)
+            .and_then(|bar| bar.effect)
+            .map(|effect| effect.mean)
     };
     let mut shared = Vec::new();
     for (class, name) in first.study.manifest.classes.iter().enumerate() {
-        let Some(other) = second.study.manifest.classes.iter().position(|candidate| candidate == name) else { continue };
+        let Some(other) = second
+            .study
+            .manifest
+            .classes
+            .iter()
+            .position(|candidate| candidate == name)
+        else {
+            continue;
+        };
         for concept in &first.study.manifest.concepts {
             let a = mean(first.bars(one.arm, stage, class, concept), one.round);
             let b = mean(second.bars(two.arm, stage, other, concept), two.round);
@@ -345,24 +472,60 @@ fn cautions(first: &View, second: &View) -> Vec<String> {
     };
     let short = |digest: &str| digest.chars().take(12).collect::<String>();
     differ("other images", short(&a.data), short(&b.data));
-    differ("image shape", format!("{:?}", a.image_shape), format!("{:?}", b.image_shape));
+    differ(
+        "image shape",
+        format!("{:?}", a.image_shape),
+        format!("{:?}", b.image_shape),
+    );
     differ("classes", a.classes.join(", "), b.classes.join(", "));
     differ("network", a.network.clone(), b.network.clone());
-    differ("width", first.plan.model.width.to_string(), second.plan.model.width.to_string());
-    let stages = |view: &View| view.plan.explain.stages.iter().map(|stage| stage.name()).collect::<Vec<_>>().join(", ");
+    differ(
+        "width",
+        first.plan.model.width.to_string(),
+        second.plan.model.width.to_string(),
+    );
+    let stages = |view: &View| {
+        view.plan
+            .explain
+            .stages
+            .iter()
+            .map(|stage| stage.name())
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
     differ("stages", stages(first), stages(second));
     differ("ticketlens version", a.version.clone(), b.version.clone());
-    let margin = |view: &View| format!("{} and {}", view.plan.verdict.accuracy_margin, view.plan.verdict.drift_margin);
-    differ("margins of accuracy and drift, so calls mean different things", margin(first), margin(second));
-    let (ours, theirs): (BTreeSet<&String>, BTreeSet<&String>) = (a.concepts.iter().collect(), b.concepts.iter().collect());
-    let only: Vec<&str> = ours.symmetric_difference(&theirs).map(|name| name.as_str()).collect();
+    let margin = |view: &View| {
+        format!(
+            "{} and {}",
+            view.plan.verdict.accuracy_margin, view.plan.verdict.drift_margin
+        )
+    };
+    differ(
+        "margins of accuracy and drift, so calls mean different things",
+        margin(first),
+        margin(second),
+    );
+    let (ours, theirs): (BTreeSet<&String>, BTreeSet<&String>) =
+        (a.concepts.iter().collect(), b.concepts.iter().collect());
+    let only: Vec<&str> = ours
+        .symmetric_difference(&theirs)
+        .map(|name| name.as_str())
+        .collect();
     if !only.is_empty() {
-        out.push(format!("concepts that one study lacks: {}", only.join(", ")));
+        out.push(format!(
+            "concepts that one study lacks: {}",
+            only.join(", ")
+        ));
     }
     let floors = [first, second].map(|view| Measure::Spearman.floor(&view.study.study.floor));
     match floors {
         [Some(one), Some(two)] if (one / two).ln().abs() > 1.25f64.ln() => {
-            out.push(format!("floors differ ({} against {}): compare raw drift as well", format::number(one), format::number(two)));
+            out.push(format!(
+                "floors differ ({} against {}): compare raw drift as well",
+                format::number(one),
+                format::number(two)
+            ));
         }
         [Some(_), Some(_)] => {}
         _ => out.push("a study has no noise floor: its drift has no unit".to_owned()),

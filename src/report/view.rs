@@ -58,7 +58,9 @@ pub(crate) struct Point<'a> {
 impl Point<'_> {
     /// Drift of one measure over its floor.
     pub(crate) fn drift(&self, measure: Measure) -> Option<&Spread> {
-        let index = Measure::ALL.iter().position(|&candidate| candidate == measure)?;
+        let index = Measure::ALL
+            .iter()
+            .position(|&candidate| candidate == measure)?;
         self.drift[index].as_ref()
     }
 }

@@ -5,4 +5,5 @@ mod checkpoints;
 mod images;
 mod interface;
 mod oracle;
+mod run;
 mod support;

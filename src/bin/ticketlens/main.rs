@@ -5,6 +5,7 @@
 
 mod args;
 mod cam;
+mod compare;
 mod output;
 mod overlay;
 mod predict;
@@ -46,6 +47,7 @@ struct Cli {
 enum Command {
     Run(run::Arguments),
     Report(report::Arguments),
+    Compare(compare::Arguments),
     Predict(predict::Arguments),
     Cam(cam::Arguments),
     Tcav(tcav::Arguments),
@@ -69,8 +71,9 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     cli.common.start()?;
     match cli.command {
-        Command::Run(arguments) => run::run(&arguments)?,
+        Command::Run(arguments) => return run::run(&arguments),
         Command::Report(arguments) => report::run(&arguments)?,
+        Command::Compare(arguments) => compare::run(&arguments)?,
         Command::Predict(arguments) => predict::run(&arguments)?,
         Command::Cam(arguments) => cam::run(&arguments)?,
         Command::Tcav(arguments) => tcav::run(&arguments)?,

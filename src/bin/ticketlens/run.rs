@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -44,7 +45,7 @@ fn parse_setting(text: &str) -> Result<(String, String), String> {
     }
 }
 
-pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if arguments.device != "cpu" {
         bail!(
             "--device {}: this program was built for the CPU alone",
@@ -63,9 +64,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Ok(_) => progress.finish(),
         Err(Error::Interrupted) => {
             progress.finish();
-            bail!(
-                "interrupted; `ticketlens run` with the same plan and --out goes on from the last finished round"
-            );
+            terminal::error("interrupted; the same command goes on from the last finished round");
+            return Ok(ExitCode::from(INTERRUPTED_CODE));
         }
         Err(error) => return Err(error.into()),
     }
@@ -79,7 +79,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         indicatif::HumanDuration(started.elapsed()),
         html.display()
     ));
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 fn load(name: &str, settings: &[(String, String)]) -> anyhow::Result<Plan> {
@@ -95,6 +95,9 @@ fn load(name: &str, settings: &[(String, String)]) -> anyhow::Result<Plan> {
     Ok(Plan::preset(name, settings)?)
 }
 
+/// Exit code of a run that Ctrl-C ended, as shells count it.
+const INTERRUPTED_CODE: u8 = 130;
+
 /// Set by the first Ctrl-C; the observer then breaks at the next step.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
@@ -102,7 +105,7 @@ fn interrupt_once() -> anyhow::Result<()> {
     ctrlc::set_handler(|| {
         // Every file is written whole or not at all, so a second Ctrl-C may end the program at once.
         if INTERRUPTED.swap(true, Ordering::SeqCst) {
-            std::process::exit(130);
+            std::process::exit(INTERRUPTED_CODE.into());
         }
     })
     .context("Ctrl-C cannot be handled")
@@ -112,6 +115,7 @@ fn interrupt_once() -> anyhow::Result<()> {
 struct Progress {
     rounds: ProgressBar,
     steps: ProgressBar,
+    folder: String,
     state: Mutex<State>,
 }
 
@@ -140,12 +144,10 @@ impl Progress {
         let steps = all.add(ProgressBar::new(1));
         steps.set_style(style("{msg:60!} {wide_bar} {pos}/{len}"));
         rounds.enable_steady_tick(Duration::from_secs(1));
-        if !terminal::is_interactive() {
-            terminal::note(&format!("run folder {}", out.display()));
-        }
         Self {
             rounds,
             steps,
+            folder: out.display().to_string(),
             state: Mutex::default(),
         }
     }
@@ -163,7 +165,13 @@ impl Observer for Progress {
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         match event {
-            Event::RunStarted { rounds, .. } => self.rounds.set_length(*rounds as u64),
+            Event::RunStarted { rounds, finished } => {
+                self.rounds.set_length(*rounds as u64);
+                terminal::note(&format!(
+                    "run folder {}: {rounds} networks, {finished} finished",
+                    self.folder
+                ));
+            }
             Event::RoundStarted {
                 arm,
                 replicate,
