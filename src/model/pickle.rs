@@ -173,10 +173,9 @@ impl Machine {
     }
 
     fn append(&mut self, items: Vec<Id>) -> Result<(), Fault> {
-        match self.top()? {
-            Value::List(list) => list.extend(items),
-            // Items of another kind of object, which cannot be a tensor.
-            _ => {}
+        // Items of another kind of object cannot be a tensor.
+        if let Value::List(list) = self.top()? {
+            list.extend(items);
         }
         Ok(())
     }
