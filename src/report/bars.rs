@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::chart::{linear_ticks, n, outline, whisker, Shape};
+use super::chart::{Shape, linear_ticks, n, outline, whisker};
 use super::format;
 use super::view::Bar;
 
@@ -175,7 +175,8 @@ impl Heat {
     }
 
     fn svg(&self, width: f64, class: &str) -> Markup {
-        let longest = self.groups.iter().flat_map(|(_, rows)| rows).map(|row| row.name.chars().count()).max().unwrap_or(0);
+        let longest =
+            self.groups.iter().flat_map(|(_, rows)| rows).map(|row| row.name.chars().count()).max().unwrap_or(0);
         let left = (14.0 + 6.4 * longest.min(22) as f64).min(0.4 * width);
         let cell = ((width - left - 6.0) / self.columns.len().max(1) as f64).min(90.0);
         let row_height = 21.0;

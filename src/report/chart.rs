@@ -84,14 +84,12 @@ pub(crate) enum Layer {
         /// The marks.
         marks: Vec<Mark>,
     },
-    /// A horizontal line with a label.
+    /// A horizontal line.
     Rule {
         /// Height.
         y: f64,
         /// CSS class.
         class: &'static str,
-        /// Written under its right end.
-        label: String,
     },
     /// A horizontal stripe.
     Zone {
@@ -180,7 +178,8 @@ impl Axis {
             Axis::Density { low } => {
                 let full: &[f64] = &[100.0, 70.0, 50.0, 30.0, 20.0, 15.0, 10.0, 7.0, 5.0, 3.0, 2.0, 1.0, 0.5, 0.2, 0.1];
                 let sparse: &[f64] = &[100.0, 50.0, 20.0, 10.0, 5.0, 2.0, 1.0, 0.5, 0.2, 0.1];
-                let inside = |ticks: &[f64]| -> Vec<f64> { ticks.iter().copied().filter(|t| *t >= 100.0 * low).collect() };
+                let inside =
+                    |ticks: &[f64]| -> Vec<f64> { ticks.iter().copied().filter(|t| *t >= 100.0 * low).collect() };
                 let chosen = if inside(full).len() <= about { inside(full) } else { inside(sparse) };
                 chosen.into_iter().map(|tick| (tick / 100.0, format!("{tick} %"))).collect()
             }
@@ -195,7 +194,8 @@ pub(crate) fn linear_ticks(low: f64, high: f64, about: usize) -> Vec<(f64, Strin
     let step = [1.0, 2.0, 2.5, 5.0, 10.0].into_iter().map(|m| m * magnitude).find(|&s| s >= raw * 0.999).unwrap_or(raw);
     let scaled = step / magnitude;
     let fraction = usize::from((scaled - 2.5).abs() < 1e-9);
-    let decimals = (-magnitude.log10().floor()).max(0.0) as usize + fraction - usize::from(scaled > 9.9 && magnitude < 1.0);
+    let decimals =
+        (-magnitude.log10().floor()).max(0.0) as usize + fraction - usize::from(scaled > 9.9 && magnitude < 1.0);
     let (first, last) = ((low / step - 1e-9).ceil() as i64, (high / step + 1e-9).floor() as i64);
     (first..=last)
         .map(|index| {
@@ -299,18 +299,12 @@ impl Chart<'_> {
                                 path.mark d=(outline(*shape, x(mark.x), y(mark.y))) { title { (mark.title) } }
                             }
                         },
-                        Layer::Rule { y: at, class, label } => {
-                            line.rule.(class) x1=(n(left)) x2=(n(right)) y1=(n(y(*at))) y2=(n(y(*at))) { title { (label) } }
+                        Layer::Rule { y: at, class } => {
+                            line.line.(class) x1=(n(left)) x2=(n(right)) y1=(n(y(*at))) y2=(n(y(*at))) {}
                         }
                         Layer::Zone { low, high, class } => {
                             rect.(class) x=(n(left)) width=(n(right - left)) y=(n(y(*high))) height=(n(y(*low) - y(*high))) {}
                         }
-                    }
-                }
-                // Labels last, so that no line runs through them.
-                @for layer in &self.layers {
-                    @if let Layer::Rule { y: at, label, .. } = layer {
-                        text.rule-label x=(n(right - 4.0)) y=(n(y(*at) + 14.0)) text-anchor="end" { (label) }
                     }
                 }
             }

@@ -13,8 +13,21 @@ use crate::experiment::records::{Range, RoundId};
 /// When the plan cannot be read.
 pub fn render(study: &Study) -> Result<String> {
     let view = View::new(study)?;
-    let columns =
-        ["arm", "replicate", "round", "density", "stage", "class", "concept", "measure", "value", "low", "high", "p_value", "p_adjusted"];
+    let columns = [
+        "arm",
+        "replicate",
+        "round",
+        "density",
+        "stage",
+        "class",
+        "concept",
+        "measure",
+        "value",
+        "low",
+        "high",
+        "p_value",
+        "p_adjusted",
+    ];
     let mut table = Table::new("", &columns);
     for network in &view.networks {
         let record = network.record;

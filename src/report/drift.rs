@@ -117,7 +117,14 @@ impl DriftReport {
             count => format!(", floor from {count} checkpoints\n"),
         };
         for candidate in &self.candidates {
-            out += &format!("\n{}\n  {:<18} {:>8} {:>8} {:>8}\n", printable(&candidate.name), "measure", "drift", "floor", "floors");
+            out += &format!(
+                "\n{}\n  {:<18} {:>8} {:>8} {:>8}\n",
+                printable(&candidate.name),
+                "measure",
+                "drift",
+                "floor",
+                "floors"
+            );
             for measure in &candidate.measures {
                 let [raw, floor, units] = [measure.raw, measure.floor, measure.in_floors].map(format::maybe);
                 out += &format!("  {:<18} {raw:>8} {floor:>8} {units:>8}\n", printable(&measure.measure));
@@ -126,7 +133,10 @@ impl DriftReport {
                 out += &format!("  {}\n", printable(&line));
             }
             if candidate.degenerate > 0 {
-                out += &format!("  {} of {} images have a map that is zero everywhere\n", candidate.degenerate, self.images);
+                out += &format!(
+                    "  {} of {} images have a map that is zero everywhere\n",
+                    candidate.degenerate, self.images
+                );
             }
             out += &format!("  {}\n", printable(&candidate.decision()));
         }
@@ -138,7 +148,8 @@ impl DriftReport {
     /// # Errors
     /// When serialisation fails.
     pub fn json(&self) -> Result<String> {
-        let text = serde_json::to_string_pretty(self).map_err(|error| Error::input(format!("drift report: {error}")))?;
+        let text =
+            serde_json::to_string_pretty(self).map_err(|error| Error::input(format!("drift report: {error}")))?;
         Ok(text + "\n")
     }
 
@@ -157,7 +168,11 @@ impl DriftReport {
                 if deciding == Some(measure) && candidate.tripped() {
                     failures += 1;
                     let (decision, moved) = (candidate.decision(), candidate.most_moved().join("\n"));
-                    cases += &format!(">\n      <failure message=\"{}\">{}</failure>\n    </testcase>\n", xml(&decision), xml(&moved));
+                    cases += &format!(
+                        ">\n      <failure message=\"{}\">{}</failure>\n    </testcase>\n",
+                        xml(&decision),
+                        xml(&moved)
+                    );
                 } else {
                     cases += "/>\n";
                 }

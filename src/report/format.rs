@@ -48,7 +48,7 @@ pub(crate) fn percent(share: f64, decimals: usize) -> String {
 /// A difference of shares in percentage points, with its sign.
 pub(crate) fn points(difference: f64) -> String {
     let text = decimal(100.0 * difference, 2);
-    if text.starts_with('−') || difference == 0.0 { text } else { format!("+{text}") }
+    if text.starts_with('−') || text == "0.00" { text } else { format!("+{text}") }
 }
 
 /// A density as percent: as many decimals as tell rounds apart.
@@ -137,7 +137,7 @@ mod tests {
         assert_eq!(number(0.0), "0.00");
         assert_eq!(["1", "1.25", "100"], [1.0, 1.25, 100.0].map(short_number).each_ref().map(String::as_str));
         assert_eq!(points(0.004), "+0.40");
-        assert_eq!(points(0.0), "0.00");
+        assert_eq!(points(0.000_01), "0.00");
         assert_eq!(density(0.107_374), "10.7 %");
         assert_eq!(density(0.0028), "0.28 %");
         assert_eq!(p_value(0.0001), "< 0.001");

@@ -17,7 +17,8 @@ pub const SCHEMA_VERSION: u32 = 1;
 /// When the plan cannot be read.
 pub fn render(study: &Study) -> Result<String> {
     let view = View::new(study)?;
-    let text = serde_json::to_string_pretty(&report(&view)).map_err(|error| Error::input(format!("report: {error}")))?;
+    let text =
+        serde_json::to_string_pretty(&report(&view)).map_err(|error| Error::input(format!("report: {error}")))?;
     Ok(text + "\n")
 }
 
@@ -152,7 +153,12 @@ fn report<'a>(view: &'a View<'a>) -> Report<'a> {
         hypothesis_a: &study.study.hypothesis_a,
         hypothesis_b: &study.study.hypothesis_b,
         association: study.study.association.as_ref(),
-        floor: Floor { spearman: floor.spearman, iou: floor.iou, profile: floor.profile, pairs: view.floor_pairs.iter().map(ordered_pair).collect() },
+        floor: Floor {
+            spearman: floor.spearman,
+            iou: floor.iou,
+            profile: floor.profile,
+            pairs: view.floor_pairs.iter().map(ordered_pair).collect(),
+        },
         rounds: view.points.iter().map(|point| round(point, tested)).collect(),
         networks: view.networks.iter().map(network).collect(),
         tcav: tcav(view),

@@ -206,7 +206,8 @@ impl<'a> Gallery<'a> {
                 let quantised = |&image: &usize| picture::quantised(&maps.values[image * volume..(image + 1) * volume]);
                 let bytes: Vec<u8> = self.shown.iter().flat_map(quantised).collect();
                 let cam = network.cam(stage);
-                let predicted = |&image: &usize| cam.and_then(|cam| cam.predicted.get(image)).map(|&class| view.class(class));
+                let predicted =
+                    |&image: &usize| cam.and_then(|cam| cam.predicted.get(image)).map(|&class| view.class(class));
                 let round = MapRound {
                     round: id.round,
                     density: format::density(network.record.density),
@@ -215,7 +216,9 @@ impl<'a> Gallery<'a> {
                     degenerate: self.shown.iter().map(|&image| self.degenerate(id, stage, image)).collect(),
                 };
                 match lines.last_mut() {
-                    Some(line) if line.arm == id.arm && line.replicate == id.replicate && line.stage == stage.name() => {
+                    Some(line)
+                        if line.arm == id.arm && line.replicate == id.replicate && line.stage == stage.name() =>
+                    {
                         line.rounds.push(round);
                     }
                     _ => lines.push(Line {

@@ -77,13 +77,21 @@ fn verdict(letter: &str, hypothesis: &str, verdict: &Verdict) -> String {
 }
 
 fn rounds(view: &View, arm: &str) -> Table {
-    let columns =
-        ["round", "weights kept", "test accuracy", "difference (points)", "drift (floors)", "significant concepts", "call"];
+    let columns = [
+        "round",
+        "weights kept",
+        "test accuracy",
+        "difference (points)",
+        "drift (floors)",
+        "significant concepts",
+        "call",
+    ];
     let mut table = Table::new("", &columns);
     let tested = view.tested();
     for point in view.arm(arm) {
         let call = point.call.filter(|call| call.call != Call::Dense);
-        let beside = |text: String, range: Option<String>| range.map_or(text.clone(), |range| format!("{text} ({range})"));
+        let beside =
+            |text: String, range: Option<String>| range.map_or(text.clone(), |range| format!("{text} ({range})"));
         let difference = call.map(|call| {
             let range = call.accuracy_interval;
             let range = range.map(|range| format!("{} to {}", format::points(range.low), format::points(range.high)));
@@ -93,7 +101,8 @@ fn rounds(view: &View, arm: &str) -> Table {
             let range = call.and_then(|call| call.drift_interval).map(format::range);
             Cell::shown(drift.mean, beside(format::number(drift.mean), range))
         });
-        let significant = point.significant.as_ref().map(|spread| Cell::shown(spread.mean, figures::of(spread, tested)));
+        let significant =
+            point.significant.as_ref().map(|spread| Cell::shown(spread.mean, figures::of(spread, tested)));
         table.rows.push(vec![
             Cell::count(point.round),
             Cell::shown(point.density, format::density(point.density)),
@@ -108,7 +117,15 @@ fn rounds(view: &View, arm: &str) -> Table {
 }
 
 fn concepts(view: &View, stage: Stage) -> Table {
-    let columns = ["class", "concept", "effect, dense", "effect, sparsest", "score, dense", "score, sparsest", "rounds significant"];
+    let columns = [
+        "class",
+        "concept",
+        "effect, dense",
+        "effect, sparsest",
+        "score, dense",
+        "score, sparsest",
+        "rounds significant",
+    ];
     let mut table = Table::new("", &columns);
     let manifest = &view.study.manifest;
     for class in 0..manifest.classes.len() {

@@ -102,12 +102,15 @@ impl Picture {
         } else {
             let grey = self.rgb.chunks_exact(3).all(|pixel| pixel[0] == pixel[1] && pixel[1] == pixel[2]);
             let encoder = PngEncoder::new_with_quality(&mut bytes, CompressionType::Default, FilterType::Adaptive);
-            ("png", if grey {
-                let luminance: Vec<u8> = self.rgb.iter().copied().step_by(3).collect();
-                encoder.write_image(&luminance, width, height, ExtendedColorType::L8)
-            } else {
-                encoder.write_image(&self.rgb, width, height, ExtendedColorType::Rgb8)
-            })
+            (
+                "png",
+                if grey {
+                    let luminance: Vec<u8> = self.rgb.iter().copied().step_by(3).collect();
+                    encoder.write_image(&luminance, width, height, ExtendedColorType::L8)
+                } else {
+                    encoder.write_image(&self.rgb, width, height, ExtendedColorType::Rgb8)
+                },
+            )
         };
         written.map_err(|error| Error::input(format!("report picture of {width}×{height} pixels: {error}")))?;
         Ok(format!("data:image/{kind};base64,{}", STANDARD.encode(&bytes)))
@@ -120,7 +123,9 @@ mod tests {
 
     #[test]
     fn viridis_equals_matplotlibs_within_two_percent() {
-        for (value, expected) in [(0.0, [68, 1, 84]), (0.25, [59, 82, 139]), (0.5, [33, 145, 140]), (1.0, [253, 231, 37])] {
+        for (value, expected) in
+            [(0.0, [68, 1, 84]), (0.25, [59, 82, 139]), (0.5, [33, 145, 140]), (1.0, [253, 231, 37])]
+        {
             for (got, want) in viridis(value).into_iter().zip(expected) {
                 assert!((i32::from(got) - want).abs() <= 5, "{value}: {got} for {want}");
             }

@@ -73,20 +73,23 @@ impl Table {
         Self { caption: caption.into(), columns, rows: Vec::new() }
     }
 
+    /// Whether a column holds numbers.
+    fn numeric(&self, column: usize) -> bool {
+        self.rows.iter().any(|row| row[column].value.is_some())
+    }
+
     /// HTML; the page's script makes its columns sortable and reads its CSV off `data-v`.
     pub(crate) fn html(&self) -> Markup {
+        let numeric: Vec<bool> = (0..self.columns.len()).map(|column| self.numeric(column)).collect();
         html! {
             div.scroll tabindex="0" role="region" aria-label=(self.caption) {
                 table.sortable {
                     caption { (self.caption) }
-                    thead { tr { @for name in &self.columns { th scope="col" { (name) } } } }
+                    thead { tr { @for (name, &numeric) in self.columns.iter().zip(&numeric) { th.n[numeric] scope="col" { (name) } } } }
                     tbody {
                         @for row in &self.rows {
-                            tr { @for cell in row {
-                                @match cell.value {
-                                    Some(value) => td.n data-v=(value) { (cell.text) },
-                                    None => td { (cell.text) },
-                                }
+                            tr { @for (cell, &numeric) in row.iter().zip(&numeric) {
+                                td.n[numeric] data-v=[cell.value] { (cell.text) }
                             } }
                         }
                     }
@@ -111,8 +114,7 @@ impl Table {
         };
         let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
         let mut out = line(self.columns.iter().map(|name| escape(name)).collect());
-        let numeric = |column: usize| self.rows.iter().any(|row| row[column].value.is_some());
-        let rule = (0..self.columns.len()).map(|column| if numeric(column) { "---:" } else { "---" }.to_owned());
+        let rule = (0..self.columns.len()).map(|column| if self.numeric(column) { "---:" } else { "---" }.to_owned());
         out += &line(rule.collect());
         for row in &self.rows {
             out += &line(row.iter().map(|cell| escape(&cell.text)).collect());
@@ -156,10 +158,7 @@ mod tests {
         let mut table = Table::new("t", &["name", "x"]);
         table.rows.push(vec![Cell::text("<b>|a\n`"), Cell::shown(0.5, "50 %")]);
         table.rows.push(vec![Cell::text("=1+1,\"q\""), Cell::absent()]);
-        assert_eq!(
-            table.markdown(),
-            "| name | x |\n| --- | ---: |\n| &lt;b>\\|a \\` | 50 % |\n| =1+1,\"q\" | – |\n"
-        );
+        assert_eq!(table.markdown(), "| name | x |\n| --- | ---: |\n| &lt;b>\\|a \\` | 50 % |\n| =1+1,\"q\" | – |\n");
         assert_eq!(table.csv(), "name,x\n\"<b>|a\n`\",0.5\n\"'=1+1,\"\"q\"\"\",\n");
         let html = table.html().into_string();
         assert!(html.contains("&lt;b&gt;|a"), "{html}");

@@ -96,9 +96,14 @@ impl Row {
             } else {
                 String::new()
             },
-            drift: point.drift(Measure::Spearman).map_or_else(|| format::ABSENT.to_owned(), |spread| format::number(spread.mean)),
+            drift: point
+                .drift(Measure::Spearman)
+                .map_or_else(|| format::ABSENT.to_owned(), |spread| format::number(spread.mean)),
             drift_interval: point.call.and_then(|call| call.drift_interval).map_or_else(String::new, ends),
-            concepts: point.significant.as_ref().map_or_else(|| format::ABSENT.to_owned(), |spread| count(spread, tested)),
+            concepts: point
+                .significant
+                .as_ref()
+                .map_or_else(|| format::ABSENT.to_owned(), |spread| count(spread, tested)),
             call: point.call.map(|call| call.call),
         }
     }
@@ -126,7 +131,8 @@ fn lines(rows: &[Row], ranges: bool, colour: bool) -> Vec<(usize, String)> {
             row.concepts.clone(),
         ]);
     }
-    let widths: [usize; 5] = std::array::from_fn(|column| cells.iter().map(|row| row[column].chars().count()).max().unwrap_or(0));
+    let widths: [usize; 5] =
+        std::array::from_fn(|column| cells.iter().map(|row| row[column].chars().count()).max().unwrap_or(0));
     let mut out = Vec::new();
     for (index, row) in cells.iter().enumerate() {
         let mut padded: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:>width$}")).collect();
@@ -144,9 +150,12 @@ fn lines(rows: &[Row], ranges: bool, colour: bool) -> Vec<(usize, String)> {
             Some(Call::A) => paint(name, GREEN, colour),
             Some(Call::B) => paint(name, RED, colour),
             Some(Call::DriftedWinner | Call::FaithfulLoser) => paint(name, YELLOW, colour),
-            Some(Call::Inconclusive | Call::Dense) | None => paint(name, if index == 0 { "0" } else { DIM }, colour && index > 0),
+            Some(Call::Inconclusive | Call::Dense) | None => {
+                paint(name, if index == 0 { "0" } else { DIM }, colour && index > 0)
+            }
         };
-        let line = if index == 0 { paint(&format!("{line}  {name}"), DIM, colour) } else { format!("{line}  {painted}") };
+        let line =
+            if index == 0 { paint(&format!("{line}  {name}"), DIM, colour) } else { format!("{line}  {painted}") };
         out.push((width, line));
     }
     out

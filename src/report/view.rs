@@ -125,9 +125,11 @@ impl Measure {
     /// Its definition.
     pub(crate) fn definition(self) -> &'static str {
         match self {
-            Measure::Spearman => "1 − Spearman's ρ of the raw maps, mean over images that both networks classify correctly",
+            Measure::Spearman => {
+                "1 − Spearman's ρ of the raw maps, mean over images that both networks classify correctly"
+            }
             Measure::Iou => "1 − intersection over union of the 20 % of positions with the highest values, same images",
-            Measure::Profile => "root mean square difference of the standardised concept effects",
+            Measure::Profile => "Root mean square difference of the standardised concept effects",
         }
     }
 }
@@ -281,7 +283,8 @@ impl<'a> View<'a> {
 
     /// Whether the paper's MNIST study asked the same question.
     pub(crate) fn like_papers_mnist(&self) -> bool {
-        matches!(self.plan.data.source, Source::BuiltinMnist | Source::Mnist) && self.plan.data.task == TaskKind::EvenOdd
+        matches!(self.plan.data.source, Source::BuiltinMnist | Source::Mnist)
+            && self.plan.data.task == TaskKind::EvenOdd
     }
 
     /// Sum of training and of explaining times, in seconds.
@@ -353,12 +356,13 @@ fn bar(round: usize, effects: &[&Effect], alpha: f64) -> Bar {
         Spread::of(effects.iter().filter_map(|effect| Some((effect.id.replicate, value(effect.record)?))))
     };
     let hull = |interval: fn(&TcavRecord) -> Option<Range>| {
-        effects.iter().filter_map(|effect| interval(effect.record)).reduce(|a, b| Range {
-            low: a.low.min(b.low),
-            high: a.high.max(b.high),
-        })
+        effects
+            .iter()
+            .filter_map(|effect| interval(effect.record))
+            .reduce(|a, b| Range { low: a.low.min(b.low), high: a.high.max(b.high) })
     };
-    let significant = |effect: &&&Effect| effect.record.decodable && effect.adjusted.is_some_and(|p| p.effect_p <= alpha);
+    let significant =
+        |effect: &&&Effect| effect.record.decodable && effect.adjusted.is_some_and(|p| p.effect_p <= alpha);
     Bar {
         round,
         density: effects.iter().map(|effect| effect.density).sum::<f64>() / effects.len() as f64,

@@ -15,7 +15,8 @@ fn found(names: &[&str]) -> Option<PathBuf> {
 
 #[test]
 fn pages_work_in_a_browser() {
-    let (Some(node), Some(chromium)) = (found(&["node"]), found(&["chromium", "chromium-browser", "google-chrome"])) else {
+    let (Some(node), Some(chromium)) = (found(&["node"]), found(&["chromium", "chromium-browser", "google-chrome"]))
+    else {
         // In CI both are installed; a missing browser there must not pass in silence.
         assert!(std::env::var_os("TICKETLENS_NEED_BROWSER").is_none(), "node or chromium is not installed");
         println!("skipped: node or chromium is not installed (apt-get install -y nodejs chromium)");

@@ -6,8 +6,8 @@ use rand::Rng;
 use ticketlens::data::builtin_mnist;
 use ticketlens::experiment::config::Plan;
 use ticketlens::experiment::records::{
-    Adjusted, Association, Call, CamRecord, Drift, FORMAT, Floor, FloorPair, Manifest, Outcome, Range, RoundCall, RoundId,
-    RoundRecord, RoundSummary, Seconds, ShownImage, StudyRecord, TcavRecord, Verdict,
+    Adjusted, Association, Call, CamRecord, Drift, FORMAT, Floor, FloorPair, Manifest, Outcome, Range, RoundCall,
+    RoundId, RoundRecord, RoundSummary, Seconds, ShownImage, StudyRecord, TcavRecord, Verdict,
 };
 use ticketlens::model::Stage;
 use ticketlens::prune::LayerDensity;
@@ -64,7 +64,8 @@ fn wear(arm: &str, density: f64) -> f64 {
 fn drift(arm: &str, density: f64, seed: u64, dense: bool) -> Drift {
     let scale = if dense { 0.0 } else { 0.8 + 1.2 * wear(arm, density) + 0.1 * noise("drift", seed) };
     let some = |value: f64| Some(six(value));
-    let flipped = if wear(arm, density) > 0.3 { vec!["odd/nine".to_owned(), "even/two".to_owned()] } else { Vec::new() };
+    let flipped =
+        if wear(arm, density) > 0.3 { vec!["odd/nine".to_owned(), "even/two".to_owned()] } else { Vec::new() };
     Drift {
         spearman: some(0.21 * scale),
         iou: some(0.2 + 0.2 * scale),
@@ -158,7 +159,10 @@ pub(crate) fn study(shape: &Shape) -> Study {
                 let records = tcav(arm, replicate, round, density);
                 let adjusted: Vec<Adjusted> = records
                     .iter()
-                    .map(|r| Adjusted { effect_p: six(1.3 * r.effect_p).min(1.0), score_p: six(1.6 * r.score_p).min(1.0) })
+                    .map(|r| Adjusted {
+                        effect_p: six(1.3 * r.effect_p).min(1.0),
+                        score_p: six(1.6 * r.score_p).min(1.0),
+                    })
                     .collect();
                 let maps = maps(&pixels, shape, wear(arm, density), replicate as u64, seed);
                 let significant =
@@ -303,7 +307,8 @@ fn maps(pixels: &[u8], shape: &Shape, wear: f64, replicate: u64, seed: u64) -> R
                 let count = (ys.len() * xs.len()) as f64;
                 let cell: f64 =
                     ys.flat_map(|y| xs.clone().map(move |x| f64::from(image[y * 28 + x]))).sum::<f64>() / count / 255.0;
-                let value = cell - 0.12 + 0.15 * own.random_range(-1.0..1.0) + wear * 0.5 * later.random_range(-1.0..1.0);
+                let value =
+                    cell - 0.12 + 0.15 * own.random_range(-1.0..1.0) + wear * 0.5 * later.random_range(-1.0..1.0);
                 values.push(if empty { 0.0 } else { value.max(0.0) as f32 });
             }
         }
