@@ -24,6 +24,8 @@ const MOST_APART: f64 = 1.12;
 struct Comparison<'a> {
     first: &'a View<'a>,
     second: &'a View<'a>,
+    /// What they are called here: told apart even where their names are equal.
+    names: [String; 2],
     /// What a reader must know before comparing.
     cautions: Vec<String>,
     /// Arms that both have, or the lottery arm.
@@ -49,7 +51,7 @@ struct Pair<'a> {
 pub fn html(first: &Study, second: &Study) -> Result<String> {
     let (one, two) = (View::new(first)?, View::new(second)?);
     let comparison = Comparison::new(&one, &two);
-    let title = format!("{} beside {}", first.name, second.name);
+    let title = format!("{} beside {}", comparison.names[0], comparison.names[1]);
     let body = html! {
         header.top {
             p.kicker { "ticketlens · two studies side by side" }
@@ -82,11 +84,8 @@ pub fn html(first: &Study, second: &Study) -> Result<String> {
 pub fn markdown(first: &Study, second: &Study) -> Result<String> {
     let (one, two) = (View::new(first)?, View::new(second)?);
     let comparison = Comparison::new(&one, &two);
-    let mut out = format!(
-        "# {} beside {}\n\n",
-        markdown::text(&first.name),
-        markdown::text(&second.name)
-    );
+    let mut out =
+        format!("# {} beside {}\n\n", markdown::text(&comparison.names[0]), markdown::text(&comparison.names[1]));
     for [study, letter, outcome, reason] in comparison.verdicts() {
         out += &format!(
             "- **{}**, hypothesis {letter}: **{outcome}**: {}\n",
@@ -148,8 +147,7 @@ pub fn json(first: &Study, second: &Study) -> Result<String> {
             rounds: both.map(|point| point.round),
             densities: both.map(|point| point.density),
             test_accuracies: both.map(|point| point.accuracy.mean),
-            drifts_in_floors: both
-                .map(|point| point.drift(Measure::Spearman).map(|drift| drift.mean)),
+            drifts_in_floors: both.map(|point| point.drift(Measure::Spearman).map(|drift| drift.mean)),
             calls: both.map(|point| point.call.map(|call| call.call)),
             profile_difference: pair.profile,
             opposite_signs: pair.opposite.map(|(opposite, _)| opposite),
@@ -160,30 +158,25 @@ pub fn json(first: &Study, second: &Study) -> Result<String> {
         schema_version: super::json::SCHEMA_VERSION,
         first: &first.name,
         second: &second.name,
-        cautions: comparison
-            .cautions
-            .iter()
-            .chain(&comparison.unmatched)
-            .collect(),
+        cautions: comparison.cautions.iter().chain(&comparison.unmatched).collect(),
         pairs: comparison.pairs.iter().map(json_pair).collect(),
     };
-    let text = serde_json::to_string_pretty(&json)
-        .map_err(|error| Error::input(format!("comparison: {error}")))?;
+    let text = serde_json::to_string_pretty(&json).map_err(|error| Error::input(format!("comparison: {error}")))?;
     Ok(text + "\n")
 }
 
 impl<'a> Comparison<'a> {
     fn new(first: &'a View<'a>, second: &'a View<'a>) -> Self {
+        let mut names = [first, second].map(|view| view.study.name.clone());
+        if names[0] == names[1] {
+            names = [format!("{} (first)", names[0]), format!("{} (second)", names[1])];
+        }
         let mut pairs = Vec::new();
         let mut unmatched = Vec::new();
         for arm in first.arms() {
             let others = second.arm(arm);
             if others.is_empty() {
-                unmatched.push(format!(
-                    "{}: no {} arm",
-                    second.study.name,
-                    format::arm_name(arm)
-                ));
+                unmatched.push(format!("{}: no {} arm", names[1], format::arm_name(arm)));
                 continue;
             }
             let mut alone = Vec::new();
@@ -199,35 +192,20 @@ impl<'a> Comparison<'a> {
                 let rounds = alone.join(", ");
                 unmatched.push(format!(
                     "{}, {}: no partner of like density for rounds {rounds}",
-                    first.study.name,
+                    names[0],
                     format::arm_name(arm)
                 ));
             }
         }
         for arm in second.arms() {
             if first.arm(arm).is_empty() {
-                unmatched.push(format!(
-                    "{}: no {} arm",
-                    first.study.name,
-                    format::arm_name(arm)
-                ));
+                unmatched.push(format!("{}: no {} arm", names[0], format::arm_name(arm)));
             }
         }
-        Self {
-            first,
-            second,
-            cautions: cautions(first, second),
-            pairs,
-            unmatched,
-        }
+        Self { first, second, names, cautions: cautions(first, second), pairs, unmatched }
     }
 
-    fn pair(
-        first: &'a View<'a>,
-        second: &'a View<'a>,
-        one: &'a Point<'a>,
-        two: &'a Point<'a>,
-    ) -> Pair<'a> {
+    fn pair(first: &'a View<'a>, second: &'a View<'a>, one: &'a Point<'a>, two: &'a Point<'a>) -> Pair<'a> {
         let shared = shared_effects(first, second, one, two);
         let count = shared.len();
         let squares: f64 = shared.iter().map(|(a, b)| (a - b) * (a - b)).sum();
@@ -243,32 +221,21 @@ impl<'a> Comparison<'a> {
     /// Study, hypothesis, outcome, reason.
     fn verdicts(&self) -> Vec<[String; 4]> {
         let mut out = Vec::new();
-        for view in [self.first, self.second] {
+        for (view, name) in [self.first, self.second].into_iter().zip(&self.names) {
             let record = &view.study.study;
             for (letter, verdict) in [("A", &record.hypothesis_a), ("B", &record.hypothesis_b)] {
                 let outcome = format::outcome_name(verdict.outcome).to_owned();
-                out.push([
-                    view.study.name.clone(),
-                    letter.to_owned(),
-                    outcome,
-                    verdict.reason.clone(),
-                ]);
+                out.push([name.clone(), letter.to_owned(), outcome, verdict.reason.clone()]);
             }
         }
         out
     }
 
     fn table(&self) -> Table {
-        let (one, two) = (&self.first.study.name, &self.second.study.name);
+        let [one, two] = &self.names;
         let mut table = Table::new(
             "Matched rounds of both studies",
-            &[
-                "arm",
-                "round, first",
-                "round, second",
-                "weights kept, first",
-                "weights kept, second",
-            ],
+            &["arm", "round, first", "round, second", "weights kept, first", "weights kept, second"],
         );
         table.columns.extend([
             format!("accuracy, {one}"),
@@ -284,15 +251,9 @@ impl<'a> Comparison<'a> {
         for pair in &self.pairs {
             let (a, b) = (pair.first, pair.second);
             let kept = |point: &Point| Cell::shown(point.density, format::density(point.density));
-            let drift =
-                |point: &Point| Cell::maybe(point.drift(Measure::Spearman).map(|drift| drift.mean));
-            let call = |point: &Point| {
-                Cell::text(
-                    point
-                        .call
-                        .map_or(format::ABSENT, |call| format::call_name(call.call)),
-                )
-            };
+            let drift = |point: &Point| Cell::maybe(point.drift(Measure::Spearman).map(|drift| drift.mean));
+            let call =
+                |point: &Point| Cell::text(point.call.map_or(format::ABSENT, |call| format::call_name(call.call)));
             let difference = b.accuracy.mean - a.accuracy.mean;
             table.rows.push(vec![
                 Cell::text(format::arm_name(a.arm)),
@@ -306,9 +267,7 @@ impl<'a> Comparison<'a> {
                 drift(a),
                 drift(b),
                 Cell::maybe(pair.profile),
-                pair.opposite.map_or_else(Cell::absent, |(n, of)| {
-                    Cell::shown(n as f64, format!("{n} of {of}"))
-                }),
+                pair.opposite.map_or_else(Cell::absent, |(n, of)| Cell::shown(n as f64, format!("{n} of {of}"))),
                 call(a),
                 call(b),
             ]);
@@ -319,101 +278,49 @@ impl<'a> Comparison<'a> {
     /// Lottery arms of both studies: accuracy, or drift in floor units.
     fn chart(&self, accuracy: bool) -> Figure {
         let value = |point: &Point| {
-            if accuracy {
-                Some(point.accuracy.mean)
-            } else {
-                point.drift(Measure::Spearman).map(|drift| drift.mean)
-            }
+            if accuracy { Some(point.accuracy.mean) } else { point.drift(Measure::Spearman).map(|drift| drift.mean) }
         };
         let mut layers = Vec::new();
-        let mut table = Table::new(
-            "Lottery arms of both studies",
-            &["study", "round", "weights kept", "value"],
-        );
+        let mut table = Table::new("Lottery arms of both studies", &["study", "round", "weights kept", "value"]);
         let mut all = Vec::new();
-        let styles = [
-            (self.first, "s0", Shape::Circle),
-            (self.second, "s1", Shape::Square),
-        ];
-        for (view, class, shape) in styles {
+        let [one, two] = &self.names;
+        let styles = [(self.first, one, "s0", Shape::Circle), (self.second, two, "s1", Shape::Square)];
+        for (view, name, class, shape) in styles {
             let points: Vec<(f64, f64, usize)> = view
                 .arm(Arm::Lottery.name())
                 .into_iter()
                 .filter_map(|point| Some((point.density, value(point)?, point.round)))
                 .collect();
             let mark = |&(x, y, round): &(f64, f64, usize)| {
-                let shown = if accuracy {
-                    format::percent(y, 2)
-                } else {
-                    format!("{} floors", format::number(y))
-                };
-                Mark {
-                    x,
-                    y,
-                    whisker: None,
-                    title: format!("{}, round {round}: {shown}", view.study.name),
-                }
+                let shown = if accuracy { format::percent(y, 2) } else { format!("{} floors", format::number(y)) };
+                Mark { x, y, whisker: None, title: format!("{name}, round {round}: {shown}") }
             };
-            layers.push(Layer::Line {
-                class: class.into(),
-                points: points.iter().map(|&(x, y, _)| (x, y)).collect(),
-            });
-            layers.push(Layer::Marks {
-                class: class.into(),
-                shape,
-                marks: points.iter().map(mark).collect(),
-            });
+            layers.push(Layer::Line { class: class.into(), points: points.iter().map(|&(x, y, _)| (x, y)).collect() });
+            layers.push(Layer::Marks { class: class.into(), shape, marks: points.iter().map(mark).collect() });
             for &(density, value, round) in &points {
                 all.push((density, value));
                 let kept = Cell::shown(density, format::density(density));
-                table.rows.push(vec![
-                    Cell::text(&view.study.name),
-                    Cell::count(round),
-                    kept,
-                    Cell::number(value),
-                ]);
+                table.rows.push(vec![Cell::text(name), Cell::count(round), kept, Cell::number(value)]);
             }
         }
         if !accuracy {
-            layers.insert(
-                0,
-                Layer::Rule {
-                    y: 1.0,
-                    class: "floor",
-                    label: "floor: another seed, no pruning".into(),
-                },
-            );
+            layers.insert(0, Layer::Rule { y: 1.0, class: "floor" });
         }
         let highest = all.iter().map(|&(_, value)| value).fold(1.0, f64::max);
         let values = all.iter().map(|&(_, value)| value);
         let (title, y) = if accuracy {
             ("Accuracy", Axis::around(values, true))
         } else {
-            (
-                "Map rank drift",
-                Axis::Linear {
-                    low: 0.0,
-                    high: 1.1 * highest,
-                },
-            )
+            ("Map rank drift", Axis::Linear { low: 0.0, high: 1.1 * highest })
         };
         let chart = Chart {
-            alt: format!(
-                "{title} against density of {} and {}.",
-                self.first.study.name, self.second.study.name
-            ),
+            alt: format!("{title} against density of {one} and {two}."),
             x: Axis::density(all.iter().map(|&(density, _)| density)),
             y,
             x_label: "weights kept (log scale)",
-            y_label: if accuracy {
-                "test accuracy"
-            } else {
-                "drift from dense, floor = 1"
-            },
+            y_label: if accuracy { "test accuracy" } else { "drift from dense, floor = 1" },
             layers,
-            legend: styles
-                .map(|(view, class, shape)| (view.study.name.clone(), class.to_owned(), shape))
-                .to_vec(),
+            legend: styles.map(|(_, name, class, shape)| (name.clone(), class.to_owned(), shape)).to_vec(),
         };
         Figure {
             id: if accuracy { "accuracy" } else { "drift" }.into(),
@@ -428,28 +335,13 @@ impl<'a> Comparison<'a> {
 /// Standardised effects that both studies have at these points, at a stage that both use, by names of class and concept.
 fn shared_effects(first: &View, second: &View, one: &Point, two: &Point) -> Vec<(f64, f64)> {
     let second_stages = second.stages();
-    let Some(stage) = first
-        .stages()
-        .into_iter()
-        .find(|stage| second_stages.contains(stage))
-    else {
-        return Vec::new();
-    };
+    let Some(stage) = first.stages().into_iter().find(|stage| second_stages.contains(stage)) else { return Vec::new() };
     let mean = |bars: Vec<Bar>, round: usize| {
-        bars.into_iter()
-            .find(|bar| bar.round == round)
-            .and_then(|bar| bar.effect)
-            .map(|effect| effect.mean)
+        bars.into_iter().find(|bar| bar.round == round).and_then(|bar| bar.effect).map(|effect| effect.mean)
     };
     let mut shared = Vec::new();
     for (class, name) in first.study.manifest.classes.iter().enumerate() {
-        let Some(other) = second
-            .study
-            .manifest
-            .classes
-            .iter()
-            .position(|candidate| candidate == name)
-        else {
+        let Some(other) = second.study.manifest.classes.iter().position(|candidate| candidate == name) else {
             continue;
         };
         for concept in &first.study.manifest.concepts {
@@ -472,51 +364,20 @@ fn cautions(first: &View, second: &View) -> Vec<String> {
     };
     let short = |digest: &str| digest.chars().take(12).collect::<String>();
     differ("other images", short(&a.data), short(&b.data));
-    differ(
-        "image shape",
-        format!("{:?}", a.image_shape),
-        format!("{:?}", b.image_shape),
-    );
+    differ("image shape", format!("{:?}", a.image_shape), format!("{:?}", b.image_shape));
     differ("classes", a.classes.join(", "), b.classes.join(", "));
     differ("network", a.network.clone(), b.network.clone());
-    differ(
-        "width",
-        first.plan.model.width.to_string(),
-        second.plan.model.width.to_string(),
-    );
-    let stages = |view: &View| {
-        view.plan
-            .explain
-            .stages
-            .iter()
-            .map(|stage| stage.name())
-            .collect::<Vec<_>>()
-            .join(", ")
-    };
+    differ("width", first.plan.model.width.to_string(), second.plan.model.width.to_string());
+    let stages = |view: &View| view.plan.explain.stages.iter().map(|stage| stage.name()).collect::<Vec<_>>().join(", ");
     differ("stages", stages(first), stages(second));
     differ("ticketlens version", a.version.clone(), b.version.clone());
-    let margin = |view: &View| {
-        format!(
-            "{} and {}",
-            view.plan.verdict.accuracy_margin, view.plan.verdict.drift_margin
-        )
-    };
-    differ(
-        "margins of accuracy and drift, so calls mean different things",
-        margin(first),
-        margin(second),
-    );
+    let margin = |view: &View| format!("{} and {}", view.plan.verdict.accuracy_margin, view.plan.verdict.drift_margin);
+    differ("margins of accuracy and drift, so calls mean different things", margin(first), margin(second));
     let (ours, theirs): (BTreeSet<&String>, BTreeSet<&String>) =
         (a.concepts.iter().collect(), b.concepts.iter().collect());
-    let only: Vec<&str> = ours
-        .symmetric_difference(&theirs)
-        .map(|name| name.as_str())
-        .collect();
+    let only: Vec<&str> = ours.symmetric_difference(&theirs).map(|name| name.as_str()).collect();
     if !only.is_empty() {
-        out.push(format!(
-            "concepts that one study lacks: {}",
-            only.join(", ")
-        ));
+        out.push(format!("concepts that one study lacks: {}", only.join(", ")));
     }
     let floors = [first, second].map(|view| Measure::Spearman.floor(&view.study.study.floor));
     match floors {

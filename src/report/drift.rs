@@ -111,12 +111,7 @@ impl DriftReport {
 
     /// Plain text for a terminal.
     pub fn text(&self) -> String {
-        let mut out = format!(
-            "reference {} at {}, {} images",
-            printable(&self.reference),
-            self.stage,
-            self.images
-        );
+        let mut out = format!("reference {} at {}, {} images", printable(&self.reference), self.stage, self.images);
         out += &match self.floor.len() {
             0 => ", no floor\n".to_owned(),
             count => format!(", floor from {count} checkpoints\n"),
@@ -131,12 +126,8 @@ impl DriftReport {
                 "floors"
             );
             for measure in &candidate.measures {
-                let [raw, floor, units] =
-                    [measure.raw, measure.floor, measure.in_floors].map(format::maybe);
-                out += &format!(
-                    "  {:<18} {raw:>8} {floor:>8} {units:>8}\n",
-                    printable(&measure.measure)
-                );
+                let [raw, floor, units] = [measure.raw, measure.floor, measure.in_floors].map(format::maybe);
+                out += &format!("  {:<18} {raw:>8} {floor:>8} {units:>8}\n", printable(&measure.measure));
             }
             for line in candidate.most_moved() {
                 out += &format!("  {}\n", printable(&line));
@@ -157,8 +148,8 @@ impl DriftReport {
     /// # Errors
     /// When serialisation fails.
     pub fn json(&self) -> Result<String> {
-        let text = serde_json::to_string_pretty(self)
-            .map_err(|error| Error::input(format!("drift report: {error}")))?;
+        let text =
+            serde_json::to_string_pretty(self).map_err(|error| Error::input(format!("drift report: {error}")))?;
         Ok(text + "\n")
     }
 
@@ -167,25 +158,16 @@ impl DriftReport {
         let mut cases = String::new();
         let (mut tests, mut failures) = (0, 0);
         for candidate in &self.candidates {
-            let mut measures: Vec<&str> = candidate
-                .measures
-                .iter()
-                .map(|measured| measured.measure.as_str())
-                .collect();
+            let mut measures: Vec<&str> = candidate.measures.iter().map(|measured| measured.measure.as_str()).collect();
             let deciding = candidate.gate.as_ref().map(|gate| gate.measure.as_str());
             // A deciding measure that was not measured still needs a case that can fail.
             measures.extend(deciding.filter(|gate| !measures.contains(gate)));
             for measure in measures {
                 tests += 1;
-                cases += &format!(
-                    "    <testcase classname=\"{}\" name=\"{}\"",
-                    xml(&candidate.name),
-                    xml(measure)
-                );
+                cases += &format!("    <testcase classname=\"{}\" name=\"{}\"", xml(&candidate.name), xml(measure));
                 if deciding == Some(measure) && candidate.tripped() {
                     failures += 1;
-                    let (decision, moved) =
-                        (candidate.decision(), candidate.most_moved().join("\n"));
+                    let (decision, moved) = (candidate.decision(), candidate.most_moved().join("\n"));
                     cases += &format!(
                         ">\n      <failure message=\"{}\">{}</failure>\n    </testcase>\n",
                         xml(&decision),
@@ -207,19 +189,11 @@ impl DriftReport {
     pub fn github(&self) -> String {
         let mut out = String::new();
         for candidate in &self.candidates {
-            let level = if candidate.tripped() {
-                "error"
-            } else {
-                "notice"
-            };
+            let level = if candidate.tripped() { "error" } else { "notice" };
             let mut lines = vec![candidate.decision()];
             lines.extend(candidate.most_moved());
             let title = format!("explanation drift of {}", candidate.name);
-            out += &format!(
-                "::{level} title={}::{}\n",
-                command(&title, true),
-                command(&lines.join("\n"), false)
-            );
+            out += &format!("::{level} title={}::{}\n", command(&title, true), command(&lines.join("\n"), false));
         }
         out
     }
@@ -233,11 +207,7 @@ impl DriftReport {
             self.images
         );
         for candidate in &self.candidates {
-            out += &format!(
-                "### {}\n\n{}\n\n",
-                markdown::text(&candidate.name),
-                markdown::text(&candidate.decision())
-            );
+            out += &format!("### {}\n\n{}\n\n", markdown::text(&candidate.name), markdown::text(&candidate.decision()));
             let mut table = Table::new("", &["measure", "drift", "floor", "in floor units"]);
             for measure in &candidate.measures {
                 table.rows.push(vec![
@@ -271,61 +241,31 @@ impl CandidateDrift {
         };
         let unit = if gate.in_floors { " × floor" } else { "" };
         let word = if gate.tripped { "FAILED" } else { "passed" };
-        let Some(value) = gate.value else {
-            return format!("{word}: {} drift is undefined", gate.measure);
-        };
+        let Some(value) = gate.value else { return format!("{word}: {} drift is undefined", gate.measure) };
         let relation = if value > gate.limit { "over" } else { "within" };
         let (value, limit) = (format::number(value), format::number(gate.limit));
-        format!(
-            "{word}: {} drift {value}{unit}, {relation} the limit {limit}{unit}",
-            gate.measure
-        )
+        format!("{word}: {} drift {value}{unit}, {relation} the limit {limit}{unit}", gate.measure)
     }
 
     /// What moved most: image, class, concept, layer.
     pub fn most_moved(&self) -> Vec<String> {
         let named = |kind: &str, list: &[NamedDrift]| {
-            list.first().map(|first| {
-                format!(
-                    "most moved {kind}: {} ({})",
-                    first.name,
-                    format::number(first.drift)
-                )
-            })
+            list.first().map(|first| format!("most moved {kind}: {} ({})", first.name, format::number(first.drift)))
         };
         let concept = self.concepts.first().map(|moved| {
-            let (from, to) = (
-                format::number(moved.reference),
-                format::number(moved.candidate),
-            );
-            format!(
-                "most moved concept: {} for class {} (effect {from} to {to})",
-                moved.concept, moved.class
-            )
+            let (from, to) = (format::number(moved.reference), format::number(moved.candidate));
+            format!("most moved concept: {} for class {} (effect {from} to {to})", moved.concept, moved.class)
         });
-        [
-            named("image", &self.images),
-            named("class", &self.classes),
-            concept,
-            named("layer", &self.layers),
-        ]
-        .into_iter()
-        .flatten()
-        .collect()
+        [named("image", &self.images), named("class", &self.classes), concept, named("layer", &self.layers)]
+            .into_iter()
+            .flatten()
+            .collect()
     }
 }
 
 /// Without control characters: a name must not move the cursor or forge a line.
 fn printable(text: &str) -> String {
-    text.chars()
-        .map(|character| {
-            if character.is_control() {
-                ' '
-            } else {
-                character
-            }
-        })
-        .collect()
+    text.chars().map(|character| if character.is_control() { ' ' } else { character }).collect()
 }
 
 /// Text for XML 1.0, attributes included; characters that XML cannot hold become spaces.
@@ -347,13 +287,6 @@ fn xml(text: &str) -> String {
 
 /// Text for a GitHub workflow command, escaped as its toolkit does.
 fn command(text: &str, property: bool) -> String {
-    let text = text
-        .replace('%', "%25")
-        .replace('\r', "%0D")
-        .replace('\n', "%0A");
-    if property {
-        text.replace(':', "%3A").replace(',', "%2C")
-    } else {
-        text
-    }
+    let text = text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A");
+    if property { text.replace(':', "%3A").replace(',', "%2C") } else { text }
 }

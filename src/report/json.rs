@@ -5,9 +5,7 @@ use serde::Serialize;
 use super::Study;
 use super::view::{Measure, Network, Point, Spread, View};
 use crate::error::{Error, Result};
-use crate::experiment::records::{
-    Association, Call, Drift, FloorPair, Manifest, Range, Seconds, Verdict,
-};
+use crate::experiment::records::{Association, Call, Drift, FloorPair, Manifest, Range, Seconds, Verdict};
 use crate::model::Stage;
 
 /// Version of the schema; it rises when a field changes its meaning or goes.
@@ -19,8 +17,8 @@ pub const SCHEMA_VERSION: u32 = 1;
 /// When the plan cannot be read.
 pub fn render(study: &Study) -> Result<String> {
     let view = View::new(study)?;
-    let text = serde_json::to_string_pretty(&report(&view))
-        .map_err(|error| Error::input(format!("report: {error}")))?;
+    let text =
+        serde_json::to_string_pretty(&report(&view)).map_err(|error| Error::input(format!("report: {error}")))?;
     Ok(text + "\n")
 }
 
@@ -132,25 +130,12 @@ fn ordered(drift: &Drift) -> Drift {
 }
 
 fn ordered_pair(pair: &&FloorPair) -> FloorPair {
-    FloorPair {
-        first: pair.first,
-        second: pair.second,
-        drift: ordered(&pair.drift),
-    }
+    FloorPair { first: pair.first, second: pair.second, drift: ordered(&pair.drift) }
 }
 
 fn over(spread: &Spread) -> Over {
-    let replicates = spread
-        .values
-        .iter()
-        .map(|&(replicate, value)| Value { replicate, value })
-        .collect();
-    Over {
-        mean: spread.mean,
-        low: spread.low,
-        high: spread.high,
-        replicates,
-    }
+    let replicates = spread.values.iter().map(|&(replicate, value)| Value { replicate, value }).collect();
+    Over { mean: spread.mean, low: spread.low, high: spread.high, replicates }
 }
 
 fn report<'a>(view: &'a View<'a>) -> Report<'a> {
@@ -174,11 +159,7 @@ fn report<'a>(view: &'a View<'a>) -> Report<'a> {
             profile: floor.profile,
             pairs: view.floor_pairs.iter().map(ordered_pair).collect(),
         },
-        rounds: view
-            .points
-            .iter()
-            .map(|point| round(point, tested))
-            .collect(),
+        rounds: view.points.iter().map(|point| round(point, tested)).collect(),
         networks: view.networks.iter().map(network).collect(),
         tcav: tcav(view),
         warnings,

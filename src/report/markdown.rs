@@ -26,17 +26,10 @@ pub fn render(study: &Study) -> Result<String> {
         out += &format!("> **Note:** {}\n\n", text(warning));
     }
     for arm in view.arms() {
-        out += &format!(
-            "## Rounds: {}\n\n{}\n",
-            text(&format::arm_name(arm)),
-            rounds(&view, arm).markdown()
-        );
+        out += &format!("## Rounds: {}\n\n{}\n", text(&format::arm_name(arm)), rounds(&view, arm).markdown());
     }
     for stage in view.stages() {
-        out += &format!(
-            "## Concepts at {stage}, dense and sparsest\n\n{}\n",
-            concepts(&view, stage).markdown()
-        );
+        out += &format!("## Concepts at {stage}, dense and sparsest\n\n{}\n", concepts(&view, stage).markdown());
     }
     let floor = &study.study.floor;
     out += &format!(
@@ -66,9 +59,7 @@ pub(crate) fn text(raw: &str) -> String {
             '<' => out.push_str("&lt;"),
             '&' => out.push_str("&amp;"),
             '\n' | '\r' => out.push(' '),
-            '\\' | '`' | '*' | '_' | '[' | ']' | '#' | '|' | '~' | '!' => {
-                out.extend(['\\', character])
-            }
+            '\\' | '`' | '*' | '_' | '[' | ']' | '#' | '|' | '~' | '!' => out.extend(['\\', character]),
             _ => out.push(character),
         }
     }
@@ -77,18 +68,12 @@ pub(crate) fn text(raw: &str) -> String {
 
 /// The first twelve hexadecimal digits.
 fn digest(raw: &str) -> String {
-    raw.chars()
-        .filter(char::is_ascii_hexdigit)
-        .take(12)
-        .collect()
+    raw.chars().filter(char::is_ascii_hexdigit).take(12).collect()
 }
 
 fn verdict(letter: &str, hypothesis: &str, verdict: &Verdict) -> String {
     let outcome = format::outcome_name(verdict.outcome);
-    format!(
-        "**Hypothesis {letter}**, that {hypothesis}: **{outcome}**: {}\n\n",
-        text(&verdict.reason)
-    )
+    format!("**Hypothesis {letter}**, that {hypothesis}: **{outcome}**: {}\n\n", text(&verdict.reason))
 }
 
 fn rounds(view: &View, arm: &str) -> Table {
@@ -105,31 +90,19 @@ fn rounds(view: &View, arm: &str) -> Table {
     let tested = view.tested();
     for point in view.arm(arm) {
         let call = point.call.filter(|call| call.call != Call::Dense);
-        let beside = |text: String, range: Option<String>| {
-            range.map_or(text.clone(), |range| format!("{text} ({range})"))
-        };
+        let beside =
+            |text: String, range: Option<String>| range.map_or(text.clone(), |range| format!("{text} ({range})"));
         let difference = call.map(|call| {
             let range = call.accuracy_interval;
-            let range = range.map(|range| {
-                format!(
-                    "{} to {}",
-                    format::points(range.low),
-                    format::points(range.high)
-                )
-            });
-            Cell::shown(
-                call.accuracy_difference,
-                beside(format::points(call.accuracy_difference), range),
-            )
+            let range = range.map(|range| format!("{} to {}", format::points(range.low), format::points(range.high)));
+            Cell::shown(call.accuracy_difference, beside(format::points(call.accuracy_difference), range))
         });
         let drift = point.drift(Measure::Spearman).map(|drift| {
             let range = call.and_then(|call| call.drift_interval).map(format::range);
             Cell::shown(drift.mean, beside(format::number(drift.mean), range))
         });
-        let significant = point
-            .significant
-            .as_ref()
-            .map(|spread| Cell::shown(spread.mean, figures::of(spread, tested)));
+        let significant =
+            point.significant.as_ref().map(|spread| Cell::shown(spread.mean, figures::of(spread, tested)));
         table.rows.push(vec![
             Cell::count(point.round),
             Cell::shown(point.density, format::density(point.density)),
@@ -137,11 +110,7 @@ fn rounds(view: &View, arm: &str) -> Table {
             difference.unwrap_or_else(Cell::absent),
             drift.unwrap_or_else(Cell::absent),
             significant.unwrap_or_else(Cell::absent),
-            Cell::text(
-                point
-                    .call
-                    .map_or(format::ABSENT, |call| format::call_name(call.call)),
-            ),
+            Cell::text(point.call.map_or(format::ABSENT, |call| format::call_name(call.call))),
         ]);
     }
     table
@@ -162,13 +131,8 @@ fn concepts(view: &View, stage: Stage) -> Table {
     for class in 0..manifest.classes.len() {
         for concept in &manifest.concepts {
             let bars = view.bars(Arm::Lottery.name(), stage, class, concept);
-            let (Some(first), Some(last)) = (bars.first(), bars.last()) else {
-                continue;
-            };
-            let significant = bars
-                .iter()
-                .filter(|bar| bar.significant == bar.replicates)
-                .count();
+            let (Some(first), Some(last)) = (bars.first(), bars.last()) else { continue };
+            let significant = bars.iter().filter(|bar| bar.significant == bar.replicates).count();
             table.rows.push(vec![
                 Cell::text(view.class(class)),
                 Cell::text(concept),
@@ -176,10 +140,7 @@ fn concepts(view: &View, stage: Stage) -> Table {
                 Cell::maybe(last.effect.as_ref().map(|effect| effect.mean)),
                 Cell::maybe(first.score.as_ref().map(|score| score.mean)),
                 Cell::maybe(last.score.as_ref().map(|score| score.mean)),
-                Cell::shown(
-                    significant as f64,
-                    format!("{significant} of {}", bars.len()),
-                ),
+                Cell::shown(significant as f64, format!("{significant} of {}", bars.len())),
             ]);
         }
     }

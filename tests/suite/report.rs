@@ -393,3 +393,16 @@ fn without_a_gate_nothing_trips_and_an_undefined_measure_fails_its_case() {
         "{xml}"
     );
 }
+
+#[test]
+fn photographs_are_reduced_and_fit() {
+    let mut study = fake::study(&SMALL);
+    let [channels, height, width] = [3, 200, 300];
+    study.manifest.image_shape = [channels, height, width];
+    let images = study.manifest.cam_images.len();
+    let pixel = |at: usize| ((at % width) * 255 / width) as u8;
+    study.maps.pixels = (0..images * channels * height * width).map(pixel).collect();
+    let page = html::render(&study).unwrap();
+    assert!(page.contains("data:image/jpeg") && page.contains("\"width\":100,\"height\":66"));
+    assert!(page.len() < 1_500_000, "{} bytes", page.len());
+}

@@ -10,25 +10,15 @@ use super::fake;
 fn found(names: &[&str]) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     let mut folders = std::env::split_paths(&path);
-    folders.find_map(|folder| {
-        names
-            .iter()
-            .map(|name| folder.join(name))
-            .find(|candidate| candidate.is_file())
-    })
+    folders.find_map(|folder| names.iter().map(|name| folder.join(name)).find(|candidate| candidate.is_file()))
 }
 
 #[test]
 fn pages_work_in_a_browser() {
-    let (Some(node), Some(chromium)) = (
-        found(&["node"]),
-        found(&["chromium", "chromium-browser", "google-chrome"]),
-    ) else {
+    let (Some(node), Some(chromium)) = (found(&["node"]), found(&["chromium", "chromium-browser", "google-chrome"]))
+    else {
         // In CI both are installed; a missing browser there must not pass in silence.
-        assert!(
-            std::env::var_os("TICKETLENS_NEED_BROWSER").is_none(),
-            "node or chromium is not installed"
-        );
+        assert!(std::env::var_os("TICKETLENS_NEED_BROWSER").is_none(), "node or chromium is not installed");
         println!("skipped: node or chromium is not installed (apt-get install -y nodejs chromium)");
         return;
     };
@@ -45,10 +35,7 @@ fn pages_work_in_a_browser() {
     let pages = [
         write("quick.html", html::render(&quick).unwrap()),
         write("controls.html", html::render(&controls).unwrap()),
-        write(
-            "large.html",
-            html::render(&fake::study(&fake::LARGE)).unwrap(),
-        ),
+        write("large.html", html::render(&fake::study(&fake::LARGE)).unwrap()),
         write("evil.html", html::render(&evil).unwrap()),
         write("compare.html", compare::html(&quick, &controls).unwrap()),
     ];
@@ -60,9 +47,5 @@ fn pages_work_in_a_browser() {
         .output()
         .unwrap();
     println!("{}", String::from_utf8_lossy(&output.stdout));
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
