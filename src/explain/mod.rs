@@ -2,6 +2,7 @@
 
 pub mod cav;
 pub mod concept_test;
+mod checkpoint_drift;
 mod cut;
 mod grad_cam;
 pub mod gram;
@@ -10,6 +11,7 @@ mod logistic;
 mod stream;
 pub mod tcav;
 
+pub use checkpoint_drift::CheckpointMaps;
 pub use cut::{Cut, LogitGradient, Targets};
 pub use grad_cam::{GradCam, grad_cam, normalise, upsample};
 pub use stream::{

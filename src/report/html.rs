@@ -200,7 +200,7 @@ fn key_numbers(view: &View) -> Markup {
             (number("Rounds that match dense", format!("{matching} of {pruned}"), format!("within {} pt of dense", format::short_number(100.0 * view.plan.verdict.accuracy_margin))))
             (number("Rounds that keep explanations", format!("{preserved} of {pruned}"), format!("within {} × floor", format::short_number(1.0 + view.plan.verdict.drift_margin))))
             @if let Some(association) = &view.study.study.association {
-                (number("Drift with accuracy loss", format!("ρ = {}", format::number(association.spearman)), format!("permutation p {}", format::p_value(association.p_value))))
+                (number("Drift with accuracy loss", format!("ρ = {}", format::number(association.within)), format!("permutation p {}", format::p_value(association.p_value))))
             }
         }
     }

@@ -6,6 +6,7 @@
 mod args;
 mod cam;
 mod compare;
+mod drift;
 mod output;
 mod overlay;
 mod predict;
@@ -48,6 +49,7 @@ enum Command {
     Run(run::Arguments),
     Report(report::Arguments),
     Compare(compare::Arguments),
+    Drift(Box<drift::Arguments>),
     Predict(predict::Arguments),
     Cam(cam::Arguments),
     Tcav(tcav::Arguments),
@@ -74,6 +76,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Run(arguments) => return run::run(&arguments),
         Command::Report(arguments) => report::run(&arguments)?,
         Command::Compare(arguments) => compare::run(&arguments)?,
+        Command::Drift(arguments) => return drift::run(&arguments),
         Command::Predict(arguments) => predict::run(&arguments)?,
         Command::Cam(arguments) => cam::run(&arguments)?,
         Command::Tcav(arguments) => tcav::run(&arguments)?,

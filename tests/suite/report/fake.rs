@@ -145,7 +145,7 @@ pub(crate) fn study(shape: &Shape) -> Study {
             })
             .collect(),
     };
-    let pixels: Vec<u8> = chosen.iter().flat_map(|&index| digits.bytes(index).to_vec()).collect();
+    let pixels: Vec<u8> = chosen.iter().flat_map(|&index| digits.bytes(index).unwrap().to_vec()).collect();
     let mut rounds = Vec::new();
     let mut summaries = Vec::new();
     let mut raw = BTreeMap::new();
@@ -191,7 +191,7 @@ pub(crate) fn study(shape: &Shape) -> Study {
                     significant,
                 });
                 let total = 175_000;
-                let kept = (density * f64::from(total)) as usize;
+                let kept = (density * total as f64) as usize;
                 rounds.push(RoundRecord {
                     format: FORMAT,
                     id: id.clone(),
@@ -229,7 +229,7 @@ pub(crate) fn study(shape: &Shape) -> Study {
                      (ρ = 0.81, 95 % interval 0.52 to 0.94), which 2 replicates cannot separate from chance."
                 .into(),
         },
-        association: Some(Association { spearman: 0.81, p_value: 0.0042 }),
+        association: Some(Association { within: 0.81, common_trend: 0.4, p_value: 0.0042, smallest_p: 0.001 }),
         warnings: vec!["2 replicates give one floor pair: the noise floor is rough".into()],
     };
     Study {
