@@ -2,6 +2,8 @@
 
 use candle_core::{DType, Tensor};
 
+use ticketlens::model::{Architecture, ResNet, Stem, load_checkpoint, save_weights};
+
 use crate::support::{Place, fails, fixture, save, succeeds, tensor_error, tensors, values, words};
 
 fn predict(checkpoint: &str, out: &str) -> Vec<String> {
@@ -169,4 +171,29 @@ fn pytorch_files_and_safetensors_give_the_same_masks() {
     assert_eq!(masks("archive.pth"), masks("plain.safetensors"));
     assert_eq!(masks("stream.pth"), masks("nested.pt"));
     assert_eq!(masks("stream.pth"), masks("archive.pth"));
+}
+
+/// What the library saves, it reads back bit for bit; `ci/pytorch-roundtrip.sh` has PyTorch read the same files.
+#[test]
+fn saved_weights_are_read_back_bit_for_bit() {
+    let place = Place::new();
+    let folder = match std::env::var_os("TICKETLENS_SAVE_CHECKPOINTS") {
+        Some(folder) => std::path::PathBuf::from(folder),
+        None => place.path("ours"),
+    };
+    std::fs::create_dir_all(&folder).unwrap();
+    let cases = [(18, 4, Stem::Small, 1, 2), (34, 2, Stem::Large, 3, 5), (50, 2, Stem::Large, 3, 7)];
+    for (depth, width, stem, channels, classes) in cases {
+        let model = ResNet::new(Architecture::resnet(depth, width, stem, channels, classes).unwrap());
+        let mut weights = model.network.initialise(3);
+        // Running statistics that are not their initial values.
+        for (at, value) in weights.buffers.iter_mut().enumerate() {
+            *value += (at % 7) as f32 / 100.0;
+        }
+        let path = folder.join(format!("resnet{depth}.safetensors"));
+        std::fs::write(&path, save_weights(&weights).unwrap()).unwrap();
+        let read = load_checkpoint(&path).unwrap();
+        assert!(read.weights == weights);
+        assert_eq!(read.model.architecture, model.architecture);
+    }
 }
