@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod checkpoints;
+mod drift;
 mod images;
 mod interface;
 mod oracle;

@@ -77,7 +77,7 @@ fn ctrl_c_loses_nothing_that_was_finished_and_the_result_is_the_same_bit_for_bit
     let place = Place::new();
     succeeds(&small(&place, "whole"));
     let binary = program(&[]).get_program().to_owned();
-    let mut child = std::process::Command::new(binary)
+    let child = std::process::Command::new(binary)
         .args(small(&place, "broken"))
         .args(["--threads", "2"])
         .stdout(std::process::Stdio::null())

@@ -64,7 +64,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_parser = parse_stage, default_value = "layer3")]
     stage: Stage,
     /// Greatest drift that passes: in floor units with --floor, else raw
-    #[arg(long, value_name = "X", value_parser = parse_limit)]
+    #[arg(long, value_name = "X", value_parser = parse_limit, allow_negative_numbers = true)]
     max_drift: Option<f64>,
     /// How to say it
     #[arg(long, value_enum, default_value_t = Format::Table)]

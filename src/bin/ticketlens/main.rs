@@ -6,6 +6,7 @@
 mod args;
 mod cam;
 mod compare;
+mod data;
 mod drift;
 mod output;
 mod overlay;
@@ -49,6 +50,14 @@ enum Command {
     Run(run::Arguments),
     Report(report::Arguments),
     Compare(compare::Arguments),
+    Data(data::Arguments),
+    /// Shell completions, to be sourced by the shell
+    ///
+    /// Example: ticketlens completions bash > ~/.local/share/bash-completion/completions/ticketlens
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
     Drift(Box<drift::Arguments>),
     Predict(predict::Arguments),
     Cam(cam::Arguments),
@@ -76,6 +85,10 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Run(arguments) => return run::run(&arguments),
         Command::Report(arguments) => report::run(&arguments)?,
         Command::Compare(arguments) => compare::run(&arguments)?,
+        Command::Data(arguments) => data::run(&arguments)?,
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut <Cli as clap::CommandFactory>::command(), "ticketlens", &mut std::io::stdout());
+        }
         Command::Drift(arguments) => return drift::run(&arguments),
         Command::Predict(arguments) => predict::run(&arguments)?,
         Command::Cam(arguments) => cam::run(&arguments)?,
