@@ -7,7 +7,6 @@ use candle_core::Tensor;
 
 use crate::data::Images;
 use crate::error::{Error, Result};
-use crate::explain::cav::CavKind;
 use crate::explain::gram::{Rows, cross, gram};
 use crate::explain::tcav::{ClassScores, ConceptScores, PairCavs, Sets, fit_pairs, score_class};
 use crate::explain::{Cut, Targets, grad_cam};
@@ -45,8 +44,7 @@ pub(super) struct Explained {
 
 impl<'a> Explainer<'a> {
     pub(super) fn new(plan: &'a Plan, setup: &'a Setup) -> Result<Self> {
-        let design = Design::all_pairs(plan.explain.random_sets + 1)
-            .map_err(undefined("explain.random_sets"))?;
+        let design = plan.explain.design(plan.seed)?;
         Ok(Self {
             plan,
             setup,
@@ -141,9 +139,7 @@ impl<'a> Explainer<'a> {
                     .collect(),
                 random: self.rows.random[start..end].to_vec(),
             };
-            let kind = CavKind::Logistic {
-                c: self.plan.explain.cav_c,
-            };
+            let kind = self.plan.explain.cav_kind();
             let cavs = fit_pairs(&gram, sets, self.design.pairs(), kind, self.plan.seed)
                 .map_err(|error| Error::statistics("TCAV", error.to_string()))?;
             for (class, images) in self.setup.class_images.iter().enumerate() {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::Stage;
 use crate::prune::LayerDensity;
+use crate::stats::localisation::PixelBox;
 
 /// Version of [`RoundRecord`] and [`StudyRecord`]; readers refuse another.
 pub const FORMAT: u32 = 1;
@@ -127,6 +128,9 @@ pub struct ShownImage {
     pub class: usize,
     /// Class as given (the digit).
     pub fine: String,
+    /// The object's box in input pixels, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bounding_box: Option<PixelBox>,
 }
 
 /// What one run is about, once for all rounds (`manifest.json`).
@@ -158,6 +162,9 @@ pub struct Manifest {
     pub images: [usize; 3],
     /// The fixed Grad-CAM images; their pixels stand in `images.safetensors` under `pixels`, `(N, C, H, W)` u8.
     pub cam_images: Vec<ShownImage>,
+    /// What the plan's tests cannot reach.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 /// Everything that follows from the round records (`metrics.json`).

@@ -131,7 +131,7 @@ pub fn derive(plan: &Plan, store: &Store) -> Result<StudyRecord> {
         hypothesis_a,
         hypothesis_b,
         association,
-        warnings: warnings(plan, &networks),
+        warnings: warnings(plan, &manifest.warnings, &networks),
     })
 }
 
@@ -370,8 +370,12 @@ fn root_mean_square(a: &[f64], b: &[f64]) -> Option<f64> {
     (!a.is_empty()).then(|| (squares / a.len() as f64).sqrt())
 }
 
-fn warnings(plan: &Plan, networks: &BTreeMap<RoundId, Network>) -> Vec<String> {
-    let mut warnings = Vec::new();
+fn warnings(
+    plan: &Plan,
+    power: &[String],
+    networks: &BTreeMap<RoundId, Network>,
+) -> Vec<String> {
+    let mut warnings = power.to_vec();
     let chance_like = networks
         .values()
         .filter(|network| network.record.test_accuracy < 0.6)

@@ -12,6 +12,7 @@ use ticketlens::prune::prune_count;
 
 fn tiny_plan(overrides: &[(&str, &str)]) -> Plan {
     let mut all = vec![
+        ("replicates", "2"),
         ("data.train", "320"),
         ("data.validation", "300"),
         ("data.test", "300"),
@@ -227,6 +228,13 @@ fn a_plan_survives_a_round_trip_and_bad_plans_name_their_field() {
         ("prune.rewind", "\"3 epochs\"", "prune.rewind"),
         ("data.source", "mnist", "data.path"),
         ("model.depth", "19", "depth"),
+        ("explain.partners", "40", "explain.partners"),
+        ("explain.partners", "0", "explain.partners"),
+        ("explain.cav", "\"lasso\"", "lasso"),
+        ("statistics.alpha", "0.0001", "explain.random_sets"),
+        ("data.planted", "{ used = [\"smell\"] }", "smell"),
+        ("data.planted", "{}", "data.planted"),
+        ("data.source", "planted", "data.task"),
     ];
     for (key, value, named) in cases {
         let error = Plan::preset("quick", &[(key.to_owned(), value.to_owned())])
@@ -237,4 +245,61 @@ fn a_plan_survives_a_round_trip_and_bad_plans_name_their_field() {
             "{key}={value}: {error}"
         );
     }
+}
+
+#[test]
+fn a_plan_that_can_find_nothing_is_refused_with_what_it_needs() {
+    // 3 rounds × 2 classes × 10 concepts: Holm gives the smallest p the weight of the whole family.
+    let plan = tiny_plan(&[("statistics.adjustment", "holm")]);
+    let Err(error) = Setup::new(&plan) else {
+        panic!("20 random sets cannot reach 0.05 among 60 hypotheses")
+    };
+    let error = error.to_string();
+    assert!(
+        error.contains("explain.random_sets") && error.contains("1199"),
+        "{error}"
+    );
+    // Step-up adjustments can find many together, so the plan runs, and says that one alone cannot be found.
+    let warnings = Setup::new(&tiny_plan(&[])).unwrap().warnings;
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert!(warnings[0].contains("that needs 1199"), "{warnings:?}");
+    let enough = tiny_plan(&[
+        ("statistics.adjustment", "holm"),
+        ("statistics.permutations", "1199"),
+        ("explain.random_sets", "1199"),
+        ("explain.partners", "4"),
+        ("explain.images_per_set", "2"),
+    ]);
+    assert!(Setup::new(&enough).unwrap().warnings.is_empty());
+}
+
+#[test]
+fn a_planted_run_with_mean_difference_cavs_and_a_regular_design_knows_its_boxes() {
+    let plan = tiny_plan(&[
+        ("arms", "[\"lottery\"]"),
+        ("data.source", "planted"),
+        ("data.task", "classes"),
+        (
+            "data.planted",
+            "{ side = 16, channels = 1, used = [\"colour\"] }",
+        ),
+        ("explain.cav", "mean_difference"),
+        ("explain.partners", "6"),
+        ("prune.rounds", "1"),
+        ("prune.rewind", "0ep"),
+    ]);
+    assert_eq!(
+        plan,
+        Plan::parse("again", &plan.to_toml().unwrap(), &[]).unwrap()
+    );
+    let folder = tempfile::tempdir().unwrap();
+    run(&plan, folder.path(), &Silent).unwrap();
+    let manifest = Store::existing(folder.path()).unwrap().manifest().unwrap();
+    assert_eq!(manifest.classes, ["bright", "dark"]);
+    assert_eq!(manifest.concepts.len(), 8);
+    assert!(manifest.cam_images.iter().all(|image| {
+        image
+            .bounding_box
+            .is_some_and(|of| of.left < of.right && of.right <= 16 && of.bottom <= 16)
+    }));
 }
