@@ -536,8 +536,18 @@ impl Plan {
         let sets = sets_needed(alpha, hypotheses, adjustment).map_err(undefined)?;
         let draws = permutations_needed(alpha, hypotheses, adjustment).map_err(undefined)?;
         let tests = [
-            ("explain.random_sets", "TCAV scores", self.explain.random_sets, sets),
-            ("statistics.permutations", "concept effects", permutations, draws),
+            (
+                "explain.random_sets",
+                "TCAV scores",
+                self.explain.random_sets,
+                sets,
+            ),
+            (
+                "statistics.permutations",
+                "concept effects",
+                permutations,
+                draws,
+            ),
         ];
         let mut warnings = Vec::new();
         for (field, of, count, needed) in tests {

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use candle_core::{Device, Tensor};
 
 use crate::data::{
-    BoundingBox, ConceptPlan, ConceptSets, ConceptTable, Dataset, Family, Images, PlantedPlan, Pool,
-    RandomSet, SplitSizes, Splits, Task, builtin_mnist, class_images, concept_sets, idx, planted,
-    split,
+    BoundingBox, ConceptPlan, ConceptSets, ConceptTable, Dataset, Family, Images, PlantedPlan,
+    Pool, RandomSet, SplitSizes, Splits, Task, builtin_mnist, class_images, concept_sets, idx,
+    planted, split,
 };
 use crate::error::{Error, Result};
 use crate::model::{Architecture, ResNet};

@@ -9,6 +9,7 @@ use ticketlens::error::Error;
 use ticketlens::experiment::{Plan, Setup, Store, round_ids, run};
 use ticketlens::progress::{Event, Observer, Silent};
 use ticketlens::prune::prune_count;
+use ticketlens::stats::similarity::Measure;
 
 fn tiny_plan(overrides: &[(&str, &str)]) -> Plan {
     let mut all = vec![
@@ -148,6 +149,13 @@ fn a_run_keeps_the_invariants_of_lottery_tickets() {
             "a network does not drift from itself"
         );
         assert_eq!(summary.drift.profile, Some(0.0));
+        for measure in Measure::ALL {
+            let drift = summary.drift.measures[&measure];
+            assert!(
+                drift.all.is_some_and(|drift| drift.abs() < 1e-12),
+                "{measure:?}: {drift:?}"
+            );
+        }
     }
 }
 
@@ -293,7 +301,7 @@ fn a_planted_run_with_mean_difference_cavs_and_a_regular_design_knows_its_boxes(
         Plan::parse("again", &plan.to_toml().unwrap(), &[]).unwrap()
     );
     let folder = tempfile::tempdir().unwrap();
-    run(&plan, folder.path(), &Silent).unwrap();
+    let study = run(&plan, folder.path(), &Silent).unwrap();
     let manifest = Store::existing(folder.path()).unwrap().manifest().unwrap();
     assert_eq!(manifest.classes, ["bright", "dark"]);
     assert_eq!(manifest.concepts.len(), 8);
@@ -302,4 +310,20 @@ fn a_planted_run_with_mean_difference_cavs_and_a_regular_design_knows_its_boxes(
             .bounding_box
             .is_some_and(|of| of.left < of.right && of.right <= 16 && of.bottom <= 16)
     }));
+    for summary in &study.rounds {
+        let found = summary.localisation.unwrap();
+        assert_eq!(found.images + found.degenerate, 20);
+        assert!(found.energy_in_box.unwrap() > 0.0 && found.chance < 0.5);
+    }
+    let store = Store::existing(folder.path()).unwrap();
+    let record = store.round(&study.rounds[0].id).unwrap().unwrap();
+    let geometry = &record.cavs[0];
+    assert_eq!(geometry.cosines.len(), 8);
+    // Opposite values of a factor that the network sees point away from each other.
+    let colour = geometry
+        .concepts
+        .iter()
+        .position(|name| name == "bright")
+        .unwrap();
+    assert!(geometry.cosines[colour][colour + 1].unwrap() < 0.0);
 }
