@@ -7,13 +7,15 @@
 use rand::Rng;
 use rand_distr::{Distribution, Normal};
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use crate::data::{BoundingBox, ConceptTable, Dataset, Labels, Normalisation, Origin};
 use crate::error::{Error, Result};
 use crate::seed::stream;
 
 /// What varies between images.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Factor {
     /// The object: disc or cross.
     Shape,

@@ -5,13 +5,16 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::data::{Pool, RandomKind};
+use crate::data::{Factor, Pool, RandomKind};
 use crate::error::{Error, Result};
+use crate::explain::cav::CavKind;
 use crate::model::{Architecture, Stage, Stem};
 use crate::nn::optimizer::OptimizerKind;
 use crate::nn::schedule::ScheduleKind;
 use crate::prune::Scope;
+use crate::stats::exchangeability::Design;
 use crate::stats::multiplicity::Adjustment;
+use crate::stats::power::{permutations_needed, sets_needed};
 use crate::train::TrainConfig;
 
 /// Everything that decides a run's result. Field for field what a plan file holds.
@@ -75,6 +78,8 @@ pub enum Source {
     Mnist,
     /// A folder of Fashion-MNIST IDX files.
     Fashion,
+    /// Generated images with known truth ([`crate::data::planted()`]); concepts are the values of all factors, boxes are known.
+    Planted,
 }
 
 /// What is learned.
@@ -106,6 +111,35 @@ pub struct DataPlan {
     /// Test images; all where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test: Option<usize>,
+    /// What to generate, for the source `planted`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub planted: Option<PlantedData>,
+}
+
+/// Generated images of a plan; how many follows from the splits.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PlantedData {
+    /// Height and width, in pixels.
+    pub side: usize,
+    /// 3 for RGB, 1 for grey.
+    pub channels: usize,
+    /// The factors that make the class.
+    pub used: Vec<Factor>,
+    /// Standard deviation of the noise on each pixel, in byte units.
+    pub noise: f32,
+}
+
+impl Default for PlantedData {
+    /// 32×32 RGB, class by shape.
+    fn default() -> Self {
+        Self {
+            side: 32,
+            channels: 3,
+            used: vec![Factor::Shape],
+            noise: 12.0,
+        }
+    }
 }
 
 /// Network of a plan; channels and classes follow from the data.
@@ -176,8 +210,55 @@ pub struct ExplainPlan {
     pub pool: PoolKind,
     /// What concepts are compared with.
     pub random: RandomChoice,
+    /// How CAVs are found.
+    #[serde(default, skip_serializing_if = "CavChoice::is_default")]
+    pub cav: CavChoice,
     /// Regularisation constant C of the logistic CAV.
     pub cav_c: f64,
+    /// Sets that each set is paired with, in a seeded regular design, so that N can be in the hundreds; all others where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partners: Option<usize>,
+}
+
+impl ExplainPlan {
+    /// How CAVs are found, with its constant.
+    pub fn cav_kind(&self) -> CavKind {
+        match self.cav {
+            CavChoice::Logistic => CavKind::Logistic { c: self.cav_c },
+            CavChoice::MeanDifference => CavKind::MeanDifference,
+        }
+    }
+
+    /// The pairs of sets for which CAVs are fitted.
+    ///
+    /// # Errors
+    /// Names the field that allows no design.
+    pub fn design(&self, seed: u64) -> Result<Design> {
+        let members = self.random_sets + 1;
+        match self.partners {
+            None => Design::all_pairs(members)
+                .map_err(|error| Error::config("explain.random_sets", error.to_string())),
+            Some(partners) => Design::regular(members, partners, seed, "explain/design")
+                .map_err(|error| Error::config("explain.partners", error.to_string())),
+        }
+    }
+}
+
+/// How CAVs are found, in plans.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CavChoice {
+    /// L2 logistic regression.
+    #[default]
+    Logistic,
+    /// Difference of the sets' means.
+    MeanDifference,
+}
+
+impl CavChoice {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// A split, in plans.
@@ -374,6 +455,19 @@ impl Plan {
                 "`lottery` is missing: controls are derived from its masks",
             ));
         }
+        let planted = self.data.source == Source::Planted;
+        if planted && self.data.task != TaskKind::Classes {
+            return Err(Error::config(
+                "data.task",
+                "`planted` images have `classes` only: `data.planted.used` says which",
+            ));
+        }
+        if !planted && self.data.planted.is_some() {
+            return Err(Error::config(
+                "data.planted",
+                "is for the source `planted` only",
+            ));
+        }
         open_unit("prune.fraction", self.prune.fraction)?;
         positive("prune.rounds", self.prune.rounds)?;
         Rewind::parse(&self.prune.rewind)?;
@@ -401,15 +495,9 @@ impl Plan {
             return Err(Error::config("explain.cav_c", "must be positive"));
         }
         open_unit("statistics.alpha", self.statistics.alpha)?;
-        let smallest = 1.0 / (self.explain.random_sets as f64 + 1.0);
-        if smallest > self.statistics.alpha {
-            let needed = (1.0 / self.statistics.alpha).ceil() as usize - 1;
-            let what = format!(
-                "{} random sets reach no p below {smallest:.3}; level {} needs {needed}",
-                self.explain.random_sets, self.statistics.alpha
-            );
-            return Err(Error::config("explain.random_sets", what));
-        }
+        // The family is at least one hypothesis; its true size is known with the data (`Plan::power_warnings`).
+        self.power_warnings(1)?;
+        self.explain.design(self.seed)?;
         if self.statistics.permutations < 99 {
             return Err(Error::config("statistics.permutations", "at least 99"));
         }
@@ -429,6 +517,58 @@ impl Plan {
             ));
         }
         Ok(())
+    }
+
+    /// Whether the tests can reach `alpha` after adjustment over a family of `hypotheses` (round × stage × class × concept): refuses what can
+    /// find nothing whatever the data, and says what a single finding would need.
+    ///
+    /// # Errors
+    /// Names the field that is too small, and the least value that is enough.
+    pub fn power_warnings(&self, hypotheses: usize) -> Result<Vec<String>> {
+        let StatisticsPlan {
+            alpha,
+            permutations,
+            adjustment,
+            ..
+        } = self.statistics;
+        let undefined =
+            |error: crate::stats::StatsError| Error::config("statistics", error.to_string());
+        let sets = sets_needed(alpha, hypotheses, adjustment).map_err(undefined)?;
+        let draws = permutations_needed(alpha, hypotheses, adjustment).map_err(undefined)?;
+        let tests = [
+            (
+                "explain.random_sets",
+                "TCAV scores",
+                self.explain.random_sets,
+                sets,
+            ),
+            (
+                "statistics.permutations",
+                "concept effects",
+                permutations,
+                draws,
+            ),
+        ];
+        let mut warnings = Vec::new();
+        for (field, of, count, needed) in tests {
+            let smallest = 1.0 / (count as f64 + 1.0);
+            if count < needed.for_any_finding {
+                let what = format!(
+                    "{count} give no p below {smallest:.2e}: no significance at level {alpha} after adjustment over {hypotheses} \
+                     hypotheses; {} are needed",
+                    needed.for_any_finding
+                );
+                return Err(Error::config(field, what));
+            }
+            if count < needed.for_one_finding {
+                warnings.push(format!(
+                    "{of}: with {count} ({field}) the smallest p is {smallest:.2e}, so one finding alone among {hypotheses} hypotheses \
+                     cannot be significant after adjustment; that needs {}",
+                    needed.for_one_finding
+                ));
+            }
+        }
+        Ok(warnings)
     }
 
     /// Training constants.

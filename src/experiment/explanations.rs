@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use candle_core::Tensor;
+use nalgebra::DMatrix;
 
 use crate::data::Images;
 use crate::error::{Error, Result};
-use crate::explain::cav::CavKind;
+use crate::explain::geometry::{Geometry, MeanCav, geometry, mean_cav};
 use crate::explain::gram::{Rows, cross, gram};
 use crate::explain::tcav::{ClassScores, ConceptScores, PairCavs, Sets, fit_pairs, score_class};
 use crate::explain::{Cut, Targets, grad_cam};
@@ -21,7 +22,7 @@ use crate::stats::permutation::label_permutation;
 use crate::stats::t_tests::welch_t;
 
 use super::config::Plan;
-use super::records::{CamRecord, Range, TcavRecord};
+use super::records::{CamRecord, CavGeometry, Range, TcavRecord};
 use super::setup::{ConceptRows, Setup};
 
 /// Images that pass through the network at a time.
@@ -39,14 +40,14 @@ pub(super) struct Explainer<'a> {
 pub(super) struct Explained {
     pub(super) grad_cam: Vec<CamRecord>,
     pub(super) tcav: Vec<TcavRecord>,
+    pub(super) cavs: Vec<CavGeometry>,
     /// Raw maps by stage name.
     pub(super) maps: BTreeMap<String, Tensor>,
 }
 
 impl<'a> Explainer<'a> {
     pub(super) fn new(plan: &'a Plan, setup: &'a Setup) -> Result<Self> {
-        let design = Design::all_pairs(plan.explain.random_sets + 1)
-            .map_err(undefined("explain.random_sets"))?;
+        let design = plan.explain.design(plan.seed)?;
         Ok(Self {
             plan,
             setup,
@@ -63,6 +64,7 @@ impl<'a> Explainer<'a> {
         let mut explained = Explained {
             grad_cam: Vec::new(),
             tcav: Vec::new(),
+            cavs: Vec::new(),
             maps: BTreeMap::new(),
         };
         for &stage in &self.plan.explain.stages {
@@ -72,7 +74,9 @@ impl<'a> Explainer<'a> {
             explained.grad_cam.push(record);
             explained.maps.insert(stage.name().into(), maps);
             super::rounds::notice(observer, &Event::Phase("TCAV"))?;
-            explained.tcav.extend(self.concepts(&cut, stage)?);
+            let (tcav, cavs) = self.concepts(&cut, stage)?;
+            explained.tcav.extend(tcav);
+            explained.cavs.push(cavs);
         }
         Ok(explained)
     }
@@ -111,7 +115,7 @@ impl<'a> Explainer<'a> {
         ))
     }
 
-    fn concepts(&self, cut: &Cut, stage: Stage) -> Result<Vec<TcavRecord>> {
+    fn concepts(&self, cut: &Cut, stage: Stage) -> Result<(Vec<TcavRecord>, CavGeometry)> {
         let mut values = Vec::new();
         let count = self.rows.images.dim(0)?;
         for start in (0..count).step_by(BATCH) {
@@ -133,6 +137,7 @@ impl<'a> Explainer<'a> {
                 .push(index);
         }
         let mut records = Vec::new();
+        let mut means: BTreeMap<usize, MeanCav> = BTreeMap::new();
         for (&(start, end), concepts) in &groups {
             let sets = Sets {
                 concepts: concepts
@@ -141,11 +146,12 @@ impl<'a> Explainer<'a> {
                     .collect(),
                 random: self.rows.random[start..end].to_vec(),
             };
-            let kind = CavKind::Logistic {
-                c: self.plan.explain.cav_c,
-            };
+            let kind = self.plan.explain.cav_kind();
             let cavs = fit_pairs(&gram, sets, self.design.pairs(), kind, self.plan.seed)
                 .map_err(|error| Error::statistics("TCAV", error.to_string()))?;
+            for (place, &concept) in concepts.iter().enumerate() {
+                means.insert(concept, mean_cav(&cavs, place, gram.nrows()));
+            }
             for (class, images) in self.setup.class_images.iter().enumerate() {
                 let mut gradients = Vec::new();
                 for indices in images.chunks(BATCH) {
@@ -175,7 +181,31 @@ impl<'a> Explainer<'a> {
             };
             order(a).cmp(&order(b))
         });
-        Ok(records)
+        let means: Vec<MeanCav> = means.into_values().collect();
+        Ok((records, self.geometry(stage, &gram, &means)))
+    }
+
+    fn geometry(&self, stage: Stage, gram: &DMatrix<f64>, means: &[MeanCav]) -> CavGeometry {
+        let Geometry { cosines, stability } = geometry(gram, means);
+        let off_diagonal: Vec<f64> = cosines
+            .iter()
+            .enumerate()
+            .flat_map(|(row, cosines)| cosines[..row].iter().flatten().copied())
+            .collect();
+        let mean = |value: fn(f64) -> f64| {
+            let sum: f64 = off_diagonal.iter().map(|&cosine| value(cosine)).sum();
+            (!off_diagonal.is_empty()).then(|| sum / off_diagonal.len() as f64)
+        };
+        CavGeometry {
+            stage,
+            concepts: (self.setup.concepts.concepts.iter())
+                .map(|concept| concept.name.clone())
+                .collect(),
+            entanglement: mean(|cosine| cosine),
+            entanglement_magnitude: mean(f64::abs),
+            cosines,
+            stability,
+        }
     }
 
     fn record(

@@ -2,6 +2,7 @@
 
 mod calls;
 pub mod config;
+mod drift;
 mod explanations;
 pub mod records;
 mod rounds;

@@ -3,10 +3,14 @@
 //! [`RoundRecord`] is written by the round itself (`round.json`, its commit marker). [`StudyRecord`] (`metrics.json`) is derived
 //! from all round records: adjusted p-values, drift, floor, calls and verdicts.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::model::Stage;
 use crate::prune::LayerDensity;
+use crate::stats::localisation::PixelBox;
+use crate::stats::similarity::Measure;
 
 /// Version of [`RoundRecord`] and [`StudyRecord`]; readers refuse another.
 pub const FORMAT: u32 = 1;
@@ -61,6 +65,9 @@ pub struct RoundRecord {
     pub grad_cam: Vec<CamRecord>,
     /// TCAV: stage × class × concept.
     pub tcav: Vec<TcavRecord>,
+    /// How the concepts' directions lie to each other, at each stage.
+    #[serde(default)]
+    pub cavs: Vec<CavGeometry>,
     /// Wall-clock seconds of training and of explaining; for people, never compared.
     pub seconds: Seconds,
 }
@@ -118,6 +125,23 @@ pub struct TcavRecord {
     pub decodable: bool,
 }
 
+/// How the concepts' directions lie to each other in one network, at one stage.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CavGeometry {
+    /// Stage.
+    pub stage: Stage,
+    /// Concepts, in the order of rows and columns.
+    pub concepts: Vec<String>,
+    /// Entanglement: cosine of each pair of concepts' mean unit CAVs; absent where one has no direction.
+    pub cosines: Vec<Vec<Option<f64>>>,
+    /// Mean of the cosines of different concepts.
+    pub entanglement: Option<f64>,
+    /// Mean of their magnitudes.
+    pub entanglement_magnitude: Option<f64>,
+    /// For each concept, the mean cosine of its CAVs against different random sets: 1 if the random set makes no difference.
+    pub stability: Vec<Option<f64>>,
+}
+
 /// One image of the fixed Grad-CAM set, for showing it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ShownImage {
@@ -127,6 +151,9 @@ pub struct ShownImage {
     pub class: usize,
     /// Class as given (the digit).
     pub fine: String,
+    /// The object's box in input pixels, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bounding_box: Option<PixelBox>,
 }
 
 /// What one run is about, once for all rounds (`manifest.json`).
@@ -158,6 +185,9 @@ pub struct Manifest {
     pub images: [usize; 3],
     /// The fixed Grad-CAM images; their pixels stand in `images.safetensors` under `pixels`, `(N, C, H, W)` u8.
     pub cam_images: Vec<ShownImage>,
+    /// What the plan's tests cannot reach.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 /// Everything that follows from the round records (`metrics.json`).
@@ -182,7 +212,7 @@ pub struct StudyRecord {
 }
 
 /// Drift between two networks on the same images.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Drift {
     /// `1 − ρ`, mean Spearman correlation of raw maps over images that both classify correctly.
     pub spearman: Option<f64>,
@@ -202,10 +232,39 @@ pub struct Drift {
     pub score_profile: Option<f64>,
     /// Concepts whose effect's significance or sign changed, as `class/concept`.
     pub flipped: Vec<String>,
+    /// Drift of the maps by every measure.
+    #[serde(default)]
+    pub measures: BTreeMap<Measure, MeasureDrift>,
+}
+
+/// Mean drift of maps by one measure.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct MeasureDrift {
+    /// Over the images that both networks classify correctly.
+    pub both_right: Option<f64>,
+    /// Over all images.
+    pub all: Option<f64>,
+    /// Images of all that the measure says nothing about: a map of either network has no pattern.
+    pub degenerate: usize,
+}
+
+/// Whether a network's maps look at the objects, where their boxes are known. Maps are upsampled to the input's size.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LocalisationRecord {
+    /// Mean share of positive evidence inside the box.
+    pub energy_in_box: Option<f64>,
+    /// Pointing game: mean rate at which the maximum lies in the box.
+    pub pointing_game: Option<f64>,
+    /// Mean share of the image that the boxes cover: what a map that knows nothing gets.
+    pub chance: f64,
+    /// Images whose map says something.
+    pub images: usize,
+    /// Images whose map is degenerate.
+    pub degenerate: usize,
 }
 
 /// The noise floor.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Floor {
     /// Drift of each pair of dense replicates.
     pub pairs: Vec<FloorPair>,
@@ -215,6 +274,9 @@ pub struct Floor {
     pub iou: Option<f64>,
     /// Mean profile drift of the pairs.
     pub profile: Option<f64>,
+    /// Mean drift of the pairs by every measure of maps, over images that both classify correctly.
+    #[serde(default)]
+    pub measures: BTreeMap<Measure, f64>,
 }
 
 /// Drift between the dense networks of two replicates.
@@ -242,6 +304,12 @@ pub struct RoundSummary {
     pub drift: Drift,
     /// Spearman drift over the floor's.
     pub drift_in_floors: Option<f64>,
+    /// Drift over the floor's, by every measure of maps.
+    #[serde(default)]
+    pub measures_in_floors: BTreeMap<Measure, f64>,
+    /// Whether the maps look at the objects, where boxes are known.
+    #[serde(default)]
+    pub localisation: Option<LocalisationRecord>,
     /// Adjusted p-values, in the order of the round's TCAV records.
     pub adjusted: Vec<Adjusted>,
     /// Decodable concepts (class × concept at the first stage) whose effect is significant after adjustment.

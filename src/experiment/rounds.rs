@@ -234,6 +234,7 @@ impl Run<'_> {
                 .collect(),
             grad_cam: explained.grad_cam,
             tcav: explained.tcav,
+            cavs: explained.cavs,
             seconds: Seconds {
                 train: train_seconds,
                 explain: started.elapsed().as_secs_f64(),

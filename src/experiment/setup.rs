@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use candle_core::{Device, Tensor};
 
 use crate::data::{
-    ConceptPlan, ConceptSets, ConceptTable, Dataset, Family, Images, Pool, RandomSet, SplitSizes,
-    Splits, Task, builtin_mnist, class_images, concept_sets, idx, split,
+    BoundingBox, ConceptPlan, ConceptSets, ConceptTable, Dataset, Family, Images, PlantedPlan,
+    Pool, RandomSet, SplitSizes, Splits, Task, builtin_mnist, class_images, concept_sets, idx,
+    planted, split,
 };
 use crate::error::{Error, Result};
 use crate::model::{Architecture, ResNet};
 use crate::seed;
+use crate::stats::localisation::PixelBox;
 
 use super::config::{Plan, Source, TaskKind};
 use super::records::{FORMAT, Manifest, ShownImage};
@@ -27,8 +29,79 @@ pub struct Setup {
     pub class_images: Vec<Vec<usize>>,
     /// Concept and random sets.
     pub concepts: ConceptSets,
+    /// The box of each image's object, where the source knows it.
+    pub boxes: Option<Vec<BoundingBox>>,
     /// The network.
     pub model: ResNet,
+    /// What the plan's tests cannot reach ([`Plan::power_warnings`]).
+    pub warnings: Vec<String>,
+}
+
+/// The whole pixels that a box touches.
+fn whole_pixels(of: &BoundingBox) -> PixelBox {
+    let pixel = |edge: f64| edge.max(0.0) as usize;
+    PixelBox {
+        left: pixel(of.left.floor()),
+        top: pixel(of.top.floor()),
+        right: pixel(of.right.ceil()),
+        bottom: pixel(of.bottom.ceil()),
+    }
+}
+
+/// What a source gives.
+struct Loaded {
+    data: Dataset,
+    table: ConceptTable,
+    boxes: Option<Vec<BoundingBox>>,
+}
+
+fn load(plan: &Plan) -> Result<Loaded> {
+    let folder = |family| {
+        let path = plan
+            .data
+            .path
+            .as_deref()
+            .ok_or_else(|| Error::config("data.path", "is missing"))?;
+        idx::read_folder(path, family)
+    };
+    let data = match plan.data.source {
+        Source::BuiltinMnist => builtin_mnist()?,
+        Source::Mnist => folder(Family::Mnist)?,
+        Source::Fashion => folder(Family::Fashion)?,
+        Source::Planted => return load_planted(plan),
+    };
+    let table = ConceptTable::from_classes(&data);
+    let data = data.with_task(match plan.data.task {
+        TaskKind::Classes => Task::Classes,
+        TaskKind::EvenOdd => Task::EvenOdd,
+    });
+    Ok(Loaded {
+        data,
+        table,
+        boxes: None,
+    })
+}
+
+fn load_planted(plan: &Plan) -> Result<Loaded> {
+    let missing = |field| Error::config(field, "is missing: generated images need a number");
+    let wanted = plan.data.planted.clone().unwrap_or_default();
+    let train = plan.data.train.ok_or_else(|| missing("data.train"))?;
+    let made = planted(
+        &PlantedPlan {
+            side: wanted.side,
+            channels: wanted.channels,
+            used: wanted.used,
+            noise: wanted.noise,
+            train: train + plan.data.validation,
+            test: plan.data.test.ok_or_else(|| missing("data.test"))?,
+        },
+        plan.seed,
+    )?;
+    Ok(Loaded {
+        data: made.data,
+        table: made.concepts,
+        boxes: Some(made.boxes),
+    })
 }
 
 impl Setup {
@@ -37,23 +110,7 @@ impl Setup {
     /// # Errors
     /// The file or field at fault is named.
     pub fn new(plan: &Plan) -> Result<Self> {
-        let folder = |family| {
-            let path = plan
-                .data
-                .path
-                .as_deref()
-                .ok_or_else(|| Error::config("data.path", "is missing"))?;
-            idx::read_folder(path, family)
-        };
-        let data = match plan.data.source {
-            Source::BuiltinMnist => builtin_mnist()?,
-            Source::Mnist => folder(Family::Mnist)?,
-            Source::Fashion => folder(Family::Fashion)?,
-        };
-        let data = data.with_task(match plan.data.task {
-            TaskKind::Classes => Task::Classes,
-            TaskKind::EvenOdd => Task::EvenOdd,
-        });
+        let Loaded { data, table, boxes } = load(plan)?;
         let sizes = SplitSizes {
             train: plan.data.train,
             validation: plan.data.validation,
@@ -78,7 +135,6 @@ impl Setup {
             plan.seed,
         )?;
         let explained: Vec<usize> = class_images.iter().flatten().copied().collect();
-        let table = ConceptTable::from_classes(&data);
         let concept_plan = ConceptPlan {
             pool: plan.explain.pool.into(),
             random: plan.explain.random.into(),
@@ -96,6 +152,10 @@ impl Setup {
         )?;
         let (channels, _, _) = data.shape();
         let classes = data.labels().classes();
+        // As the study adjusts: over all rounds of one arm in one replicate.
+        let family =
+            (plan.prune.rounds + 1) * plan.explain.stages.len() * classes * table.names().len();
+        let warnings = plan.power_warnings(family)?;
         let architecture = Architecture::resnet(
             plan.model.depth,
             plan.model.width,
@@ -109,7 +169,9 @@ impl Setup {
             cam_images,
             class_images,
             concepts,
+            boxes,
             model: ResNet::new(architecture),
+            warnings,
         })
     }
 
@@ -149,8 +211,10 @@ impl Setup {
                     class: self.data.label(index),
                     fine: self.data.fine().names()[self.data.fine().values()[index] as usize]
                         .clone(),
+                    bounding_box: self.boxes.as_ref().map(|boxes| whole_pixels(&boxes[index])),
                 })
                 .collect(),
+            warnings: self.warnings.clone(),
         })
     }
 

@@ -5,26 +5,18 @@ use std::collections::BTreeMap;
 use candle_core::Tensor;
 
 use crate::error::{Error, Result};
-use crate::stats::correlation::spearman_coefficient;
+use crate::stats::localisation::PixelBox;
 use crate::stats::multiplicity::adjust;
-use crate::stats::similarity::{Measure, Similarity};
+use crate::stats::similarity::Measure;
 
 use super::config::Plan;
+use super::drift::{Network, compare, localisation, mean, significant, undefined};
 use super::records::{
-    Adjusted, Drift, FORMAT, Floor, FloorPair, RoundId, RoundRecord, RoundSummary, StudyRecord,
+    Adjusted, Drift, FORMAT, Floor, FloorPair, RoundId, RoundSummary, StudyRecord,
     TcavRecord,
 };
 use super::rounds::round_ids;
 use super::store::Store;
-
-/// A network's record and its raw maps at the stage that drift is measured at.
-struct Network {
-    record: RoundRecord,
-    /// One map for each fixed image.
-    maps: Vec<Vec<f64>>,
-    /// Whether each of these images is classified correctly.
-    correct: Vec<bool>,
-}
 
 /// Derives the study from the finished rounds of a run folder.
 ///
@@ -67,6 +59,19 @@ pub fn derive(plan: &Plan, store: &Store) -> Result<StudyRecord> {
     let adjusted = adjusted_p_values(plan, &networks)?;
     let pairs = floor_pairs(plan, &networks, &adjusted)?;
     let dense = |replicate| id_of("lottery", replicate, 0);
+    let boxes: Vec<PixelBox> = (manifest.cam_images.iter())
+        .filter_map(|shown| shown.bounding_box)
+        .collect();
+    let [_, height, width] = manifest.image_shape;
+    let input = (height, width);
+    let size = |network: &Network| {
+        let cam = network
+            .record
+            .grad_cam
+            .iter()
+            .find(|cam| cam.stage == stage);
+        cam.map_or([1, 1], |cam| cam.size)
+    };
     let mut rounds = Vec::new();
     let mut drifts: BTreeMap<RoundId, Vec<Option<f64>>> = BTreeMap::new();
     for (id, network) in &networks {
@@ -90,6 +95,11 @@ pub fn derive(plan: &Plan, store: &Store) -> Result<StudyRecord> {
             density: network.record.density,
             test_accuracy: network.record.test_accuracy,
             drift_in_floors: None,
+            measures_in_floors: BTreeMap::new(),
+            localisation: match boxes.is_empty() {
+                true => None,
+                false => Some(localisation(&network.maps, size(network), &boxes, input)?),
+            },
             drift: compared.drift,
             adjusted: adjusted[id].clone(),
             significant,
@@ -99,6 +109,12 @@ pub fn derive(plan: &Plan, store: &Store) -> Result<StudyRecord> {
     let floor = floor_of(&pairs);
     for summary in &mut rounds {
         summary.drift_in_floors = ratio(summary.drift.spearman, floor.spearman);
+        summary.measures_in_floors = (summary.drift.measures.iter())
+            .filter_map(|(&measure, drift)| {
+                let floor = floor.measures.get(&measure).copied();
+                Some((measure, ratio(drift.both_right, floor)?))
+            })
+            .collect();
     }
     let calls = super::calls::round_calls(
         plan,
@@ -131,7 +147,7 @@ pub fn derive(plan: &Plan, store: &Store) -> Result<StudyRecord> {
         hypothesis_a,
         hypothesis_b,
         association,
-        warnings: warnings(plan, &networks),
+        warnings: warnings(plan, &manifest.warnings, &networks),
     })
 }
 
@@ -159,11 +175,6 @@ fn ratio(value: Option<f64>, floor: Option<f64>) -> Option<f64> {
         (Some(value), Some(floor)) if floor > 0.0 => Some(value / floor),
         _ => None,
     }
-}
-
-/// Whether a record's effect is significant and may be interpreted.
-fn significant(plan: &Plan, record: &TcavRecord, adjusted: &Adjusted) -> bool {
-    record.decodable && adjusted.effect_p <= plan.statistics.alpha
 }
 
 /// Adjusts over round × stage × class × concept within each replicate and arm; each statistic's family apart. The dense network
@@ -204,107 +215,6 @@ fn adjusted_p_values(
         }
     }
     Ok(result)
-}
-
-/// Two networks compared.
-struct Compared {
-    drift: Drift,
-    /// Spearman drift of each image that counts.
-    per_image: Vec<Option<f64>>,
-}
-
-fn compare(
-    plan: &Plan,
-    reference: &Network,
-    other: &Network,
-    reference_p: &[Adjusted],
-    other_p: &[Adjusted],
-) -> Result<Compared> {
-    let stage = plan.explain.stages[0];
-    let cam = |network: &Network| {
-        network
-            .record
-            .grad_cam
-            .iter()
-            .find(|cam| cam.stage == stage)
-            .cloned()
-    };
-    let cam = cam(reference)
-        .ok_or_else(|| Error::input(format!("a round record holds no Grad-CAM at {stage}")))?;
-    let [height, width] = cam.size;
-    let (mut right, mut all, mut overlap) = (Vec::new(), Vec::new(), Vec::new());
-    let mut degenerate = 0;
-    for image in 0..reference.maps.len() {
-        let (a, b) = (&reference.maps[image], &other.maps[image]);
-        let measure = |measure: Measure| {
-            measure
-                .drift(a, b, height, width)
-                .map(Similarity::value)
-                .map_err(undefined("drift"))
-        };
-        let value = measure(Measure::Spearman)?;
-        degenerate += usize::from(value.is_none());
-        all.push(value);
-        // The explained class is the true one, so a prediction that equals it in both means both are right.
-        let both_right = reference.correct[image] && other.correct[image];
-        right.push(value.filter(|_| both_right));
-        overlap.push(measure(Measure::Iou20)?.filter(|_| both_right));
-    }
-    let profile = |network: &Network, value: fn(&TcavRecord) -> Option<f64>| -> Vec<Option<f64>> {
-        network
-            .record
-            .tcav
-            .iter()
-            .filter(|record| record.stage == stage)
-            .map(value)
-            .collect()
-    };
-    let effect: fn(&TcavRecord) -> Option<f64> = |record| record.effect_standardised;
-    let score: fn(&TcavRecord) -> Option<f64> = |record| Some(record.score);
-    let both = |value: fn(&TcavRecord) -> Option<f64>| -> (Vec<f64>, Vec<f64>) {
-        let pairs = profile(reference, value)
-            .into_iter()
-            .zip(profile(other, value));
-        pairs.filter_map(|(a, b)| Some((a?, b?))).unzip()
-    };
-    let (effects_a, effects_b) = both(effect);
-    let (scores_a, scores_b) = both(score);
-    let flipped = reference
-        .record
-        .tcav
-        .iter()
-        .zip(reference_p)
-        .zip(other.record.tcav.iter().zip(other_p))
-        .filter(|((a, _), _)| a.stage == stage)
-        .filter(|((a, pa), (b, pb))| {
-            let sign = |record: &TcavRecord, p| {
-                if significant(plan, record, p) {
-                    record.effect.partial_cmp(&0.0)
-                } else {
-                    None
-                }
-            };
-            sign(a, pa) != sign(b, pb)
-        })
-        .map(|((a, _), _)| format!("{}/{}", a.class, a.concept))
-        .collect();
-    let drift = Drift {
-        spearman: mean(&right),
-        iou: mean(&overlap),
-        spearman_all: mean(&all),
-        images: right.iter().flatten().count(),
-        degenerate,
-        profile: root_mean_square(&effects_a, &effects_b),
-        profile_rank: spearman_coefficient(&effects_a, &effects_b)
-            .ok()
-            .map(|rho| 1.0 - rho),
-        score_profile: root_mean_square(&scores_a, &scores_b),
-        flipped,
-    };
-    Ok(Compared {
-        drift,
-        per_image: right,
-    })
 }
 
 /// Drift of two dense replicates, with its images.
@@ -356,22 +266,21 @@ fn floor_of(pairs: &[Pair]) -> Floor {
         spearman: mean_of(|drift| drift.spearman),
         iou: mean_of(|drift| drift.iou),
         profile: mean_of(|drift| drift.profile),
+        measures: (Measure::ALL.into_iter())
+            .filter_map(|measure| {
+                let of: Vec<Option<f64>> = pairs
+                    .iter()
+                    .map(|pair| pair.record.drift.measures[&measure].both_right)
+                    .collect();
+                Some((measure, mean(&of)?))
+            })
+            .collect(),
         pairs: pairs.iter().map(|pair| pair.record.clone()).collect(),
     }
 }
 
-fn mean(values: &[Option<f64>]) -> Option<f64> {
-    let known: Vec<f64> = values.iter().flatten().copied().collect();
-    (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64)
-}
-
-fn root_mean_square(a: &[f64], b: &[f64]) -> Option<f64> {
-    let squares: f64 = a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum();
-    (!a.is_empty()).then(|| (squares / a.len() as f64).sqrt())
-}
-
-fn warnings(plan: &Plan, networks: &BTreeMap<RoundId, Network>) -> Vec<String> {
-    let mut warnings = Vec::new();
+fn warnings(plan: &Plan, power: &[String], networks: &BTreeMap<RoundId, Network>) -> Vec<String> {
+    let mut warnings = power.to_vec();
     let chance_like = networks
         .values()
         .filter(|network| network.record.test_accuracy < 0.6)
@@ -388,10 +297,6 @@ fn warnings(plan: &Plan, networks: &BTreeMap<RoundId, Network>) -> Vec<String> {
         );
     }
     warnings
-}
-
-fn undefined(statistic: &'static str) -> impl Fn(crate::stats::StatsError) -> Error {
-    move |error| Error::statistics(statistic, error.to_string())
 }
 
 fn split_maps(maps: &Tensor) -> Result<Vec<Vec<f64>>> {

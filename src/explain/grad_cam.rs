@@ -37,26 +37,37 @@ pub fn grad_cam(activation: &Tensor, gradient: &Tensor) -> Result<GradCam> {
 /// Only when a tensor cannot be made.
 pub fn upsample(maps: &Tensor, height: usize, width: usize) -> Result<Tensor> {
     let (count, from_height, from_width) = maps.dims3()?;
-    let rows = interpolation(from_height, height);
-    let columns = interpolation(from_width, width);
     let source = maps.flatten_all()?.to_vec1::<f32>()?;
     let mut target = Vec::with_capacity(count * height * width);
     for map in source.chunks_exact(from_height * from_width) {
-        for &(top, bottom, down) in &rows {
-            for &(left, right, along) in &columns {
-                let mix = |row: usize| {
-                    let (a, b) = (map[row * from_width + left], map[row * from_width + right]);
-                    f64::from(a) * (1.0 - along) + f64::from(b) * along
-                };
-                target.push((mix(top) * (1.0 - down) + mix(bottom) * down) as f32);
-            }
-        }
+        let map: Vec<f64> = map.iter().copied().map(f64::from).collect();
+        let map = upsample_map(&map, (from_height, from_width), (height, width));
+        target.extend(map.into_iter().map(|value| value as f32));
     }
     Ok(Tensor::from_vec(
         target,
         (count, height, width),
         maps.device(),
     )?)
+}
+
+/// [`upsample`] for one map of `from.0 · from.1` values, row by row.
+///
+/// # Panics
+/// If the map has another size.
+pub fn upsample_map(map: &[f64], from: (usize, usize), to: (usize, usize)) -> Vec<f64> {
+    assert_eq!(map.len(), from.0 * from.1, "a map of another size");
+    let columns = interpolation(from.1, to.1);
+    let mut target = Vec::with_capacity(to.0 * to.1);
+    for (top, bottom, down) in interpolation(from.0, to.0) {
+        for &(left, right, along) in &columns {
+            let mix = |row: usize| {
+                map[row * from.1 + left] * (1.0 - along) + map[row * from.1 + right] * along
+            };
+            target.push(mix(top) * (1.0 - down) + mix(bottom) * down);
+        }
+    }
+    target
 }
 
 /// For each target position: the two source positions and the weight of the second.

@@ -4,6 +4,7 @@ pub mod cav;
 pub mod concept_test;
 mod checkpoint_drift;
 mod cut;
+pub mod geometry;
 mod grad_cam;
 pub mod gram;
 pub mod held_out;
@@ -13,7 +14,7 @@ pub mod tcav;
 
 pub use checkpoint_drift::CheckpointMaps;
 pub use cut::{Cut, LogitGradient, Targets};
-pub use grad_cam::{GradCam, grad_cam, normalise, upsample};
+pub use grad_cam::{GradCam, grad_cam, normalise, upsample, upsample_map};
 pub use stream::{
     ExplainedBatch, activation_batch, activation_shape, explain_batch, explain_in_batches,
     logits_in_batches,

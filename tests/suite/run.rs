@@ -9,9 +9,11 @@ use ticketlens::error::Error;
 use ticketlens::experiment::{Plan, Setup, Store, round_ids, run};
 use ticketlens::progress::{Event, Observer, Silent};
 use ticketlens::prune::prune_count;
+use ticketlens::stats::similarity::Measure;
 
 fn tiny_plan(overrides: &[(&str, &str)]) -> Plan {
     let mut all = vec![
+        ("replicates", "2"),
         ("data.train", "320"),
         ("data.validation", "300"),
         ("data.test", "300"),
@@ -147,6 +149,13 @@ fn a_run_keeps_the_invariants_of_lottery_tickets() {
             "a network does not drift from itself"
         );
         assert_eq!(summary.drift.profile, Some(0.0));
+        for measure in Measure::ALL {
+            let drift = summary.drift.measures[&measure];
+            assert!(
+                drift.all.is_some_and(|drift| drift.abs() < 1e-12),
+                "{measure:?}: {drift:?}"
+            );
+        }
     }
 }
 
@@ -227,6 +236,13 @@ fn a_plan_survives_a_round_trip_and_bad_plans_name_their_field() {
         ("prune.rewind", "\"3 epochs\"", "prune.rewind"),
         ("data.source", "mnist", "data.path"),
         ("model.depth", "19", "depth"),
+        ("explain.partners", "40", "explain.partners"),
+        ("explain.partners", "0", "explain.partners"),
+        ("explain.cav", "\"lasso\"", "lasso"),
+        ("statistics.alpha", "0.0001", "explain.random_sets"),
+        ("data.planted", "{ used = [\"smell\"] }", "smell"),
+        ("data.planted", "{}", "data.planted"),
+        ("data.source", "planted", "data.task"),
     ];
     for (key, value, named) in cases {
         let error = Plan::preset("quick", &[(key.to_owned(), value.to_owned())])
@@ -237,4 +253,77 @@ fn a_plan_survives_a_round_trip_and_bad_plans_name_their_field() {
             "{key}={value}: {error}"
         );
     }
+}
+
+#[test]
+fn a_plan_that_can_find_nothing_is_refused_with_what_it_needs() {
+    // 3 rounds × 2 classes × 10 concepts: Holm gives the smallest p the weight of the whole family.
+    let plan = tiny_plan(&[("statistics.adjustment", "holm")]);
+    let Err(error) = Setup::new(&plan) else {
+        panic!("20 random sets cannot reach 0.05 among 60 hypotheses")
+    };
+    let error = error.to_string();
+    assert!(
+        error.contains("explain.random_sets") && error.contains("1199"),
+        "{error}"
+    );
+    // Step-up adjustments can find many together, so the plan runs, and says that one alone cannot be found.
+    let warnings = Setup::new(&tiny_plan(&[])).unwrap().warnings;
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert!(warnings[0].contains("that needs 1199"), "{warnings:?}");
+    let enough = tiny_plan(&[
+        ("statistics.adjustment", "holm"),
+        ("statistics.permutations", "1199"),
+        ("explain.random_sets", "1199"),
+        ("explain.partners", "4"),
+        ("explain.images_per_set", "2"),
+    ]);
+    assert!(Setup::new(&enough).unwrap().warnings.is_empty());
+}
+
+#[test]
+fn a_planted_run_with_mean_difference_cavs_and_a_regular_design_knows_its_boxes() {
+    let plan = tiny_plan(&[
+        ("arms", "[\"lottery\"]"),
+        ("data.source", "planted"),
+        ("data.task", "classes"),
+        (
+            "data.planted",
+            "{ side = 16, channels = 1, used = [\"colour\"] }",
+        ),
+        ("explain.cav", "mean_difference"),
+        ("explain.partners", "6"),
+        ("prune.rounds", "1"),
+        ("prune.rewind", "0ep"),
+    ]);
+    assert_eq!(
+        plan,
+        Plan::parse("again", &plan.to_toml().unwrap(), &[]).unwrap()
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let study = run(&plan, folder.path(), &Silent).unwrap();
+    let manifest = Store::existing(folder.path()).unwrap().manifest().unwrap();
+    assert_eq!(manifest.classes, ["bright", "dark"]);
+    assert_eq!(manifest.concepts.len(), 8);
+    assert!(manifest.cam_images.iter().all(|image| {
+        image
+            .bounding_box
+            .is_some_and(|of| of.left < of.right && of.right <= 16 && of.bottom <= 16)
+    }));
+    for summary in &study.rounds {
+        let found = summary.localisation.unwrap();
+        assert_eq!(found.images + found.degenerate, 20);
+        assert!(found.energy_in_box.unwrap() > 0.0 && found.chance < 0.5);
+    }
+    let store = Store::existing(folder.path()).unwrap();
+    let record = store.round(&study.rounds[0].id).unwrap().unwrap();
+    let geometry = &record.cavs[0];
+    assert_eq!(geometry.cosines.len(), 8);
+    // Opposite values of a factor that the network sees point away from each other.
+    let colour = geometry
+        .concepts
+        .iter()
+        .position(|name| name == "bright")
+        .unwrap();
+    assert!(geometry.cosines[colour][colour + 1].unwrap() < 0.0);
 }
