@@ -76,6 +76,7 @@ fn drift(arm: &str, density: f64, seed: u64, dense: bool) -> Drift {
         profile_rank: some(0.05 * scale),
         score_profile: some(0.2 * scale),
         flipped: if dense { Vec::new() } else { flipped },
+        ..Drift::default()
     }
 }
 
@@ -131,6 +132,7 @@ pub(crate) fn study(shape: &Shape) -> Study {
         data: "c41b77aa02".repeat(6),
         device: "cpu".into(),
         threads: 2,
+        warnings: Vec::new(),
         cpu_features: vec!["avx2".into(), "fma".into(), "avx512f".into()],
         network: "ResNet-18".into(),
         image_shape: [1, 28, 28],
@@ -141,7 +143,7 @@ pub(crate) fn study(shape: &Shape) -> Study {
             .iter()
             .map(|&index| {
                 let digit = fine.values()[index] as usize;
-                ShownImage { index, class: digit % 2, fine: digit.to_string() }
+                ShownImage { index, class: digit % 2, fine: digit.to_string(), bounding_box: None }
             })
             .collect(),
     };
@@ -189,6 +191,8 @@ pub(crate) fn study(shape: &Shape) -> Study {
                     drift_in_floors: (round > 0).then(|| six(drift(arm, density, seed, false).spearman.unwrap() / 0.2)),
                     adjusted,
                     significant,
+                    measures_in_floors: Default::default(),
+                    localisation: None,
                 });
                 let total = 175_000;
                 let kept = (density * total as f64) as usize;
@@ -206,6 +210,7 @@ pub(crate) fn study(shape: &Shape) -> Study {
                     test_correct: "1".repeat(40),
                     grad_cam: vec![CamRecord { stage: Stage::Layer3, size: shape.map, predicted, degenerate }],
                     tcav: records,
+                    cavs: Vec::new(),
                     seconds: Seconds { train: 9.25, explain: 2.5 },
                 });
                 raw.insert((id, Stage::Layer3), maps);
@@ -251,7 +256,7 @@ fn floor(replicates: usize) -> Floor {
             pairs.push(FloorPair { first, second, drift });
         }
     }
-    Floor { pairs, spearman: Some(0.2), iou: Some(0.4), profile: Some(0.3) }
+    Floor { pairs, spearman: Some(0.2), iou: Some(0.4), profile: Some(0.3), ..Floor::default() }
 }
 
 fn calls(shape: &Shape, summaries: &[RoundSummary]) -> Vec<RoundCall> {
