@@ -22,7 +22,7 @@ use crate::stats::permutation::label_permutation;
 use crate::stats::t_tests::welch_t;
 
 use super::config::Plan;
-use super::records::{CamRecord, CavGeometry, Range, TcavRecord};
+use super::records::{CamRecord, CavGeometry, FaithfulnessRecord, Range, SanityRecord, TcavRecord};
 use super::setup::{ConceptRows, Setup};
 
 /// Images that pass through the network at a time.
@@ -41,6 +41,7 @@ pub(super) struct Explained {
     pub(super) grad_cam: Vec<CamRecord>,
     pub(super) tcav: Vec<TcavRecord>,
     pub(super) cavs: Vec<CavGeometry>,
+    pub(super) faithfulness: Vec<FaithfulnessRecord>,
     /// Raw maps by stage name.
     pub(super) maps: BTreeMap<String, Tensor>,
 }
@@ -65,6 +66,7 @@ impl<'a> Explainer<'a> {
             grad_cam: Vec::new(),
             tcav: Vec::new(),
             cavs: Vec::new(),
+            faithfulness: Vec::new(),
             maps: BTreeMap::new(),
         };
         for &stage in &self.plan.explain.stages {
@@ -72,6 +74,10 @@ impl<'a> Explainer<'a> {
             super::rounds::notice(observer, &Event::Phase("Grad-CAM"))?;
             let (record, maps) = self.heatmaps(&cut, stage)?;
             explained.grad_cam.push(record);
+            super::rounds::notice(observer, &Event::Phase("deletion and insertion"))?;
+            explained.faithfulness.push(super::checks::faithfulness_of(
+                self.plan, self.setup, weights, stage, &maps,
+            )?);
             explained.maps.insert(stage.name().into(), maps);
             super::rounds::notice(observer, &Event::Phase("TCAV"))?;
             let (tcav, cavs) = self.concepts(&cut, stage)?;
@@ -79,6 +85,10 @@ impl<'a> Explainer<'a> {
             explained.cavs.push(cavs);
         }
         Ok(explained)
+    }
+
+    pub(super) fn sanity(&self, weights: &Weights, replicate: usize) -> Result<SanityRecord> {
+        super::checks::sanity(self.plan, self.setup, weights, replicate)
     }
 
     /// Grad-CAM of the true class.

@@ -1,6 +1,7 @@
 //! A study: plan, rounds, run folder, and what follows from the records.
 
 mod calls;
+mod checks;
 pub mod config;
 mod drift;
 mod explanations;

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::explain::sanity::Randomisation;
 use crate::model::Stage;
 use crate::prune::LayerDensity;
 use crate::stats::localisation::PixelBox;
@@ -68,6 +69,9 @@ pub struct RoundRecord {
     /// How the concepts' directions lie to each other, at each stage.
     #[serde(default)]
     pub cavs: Vec<CavGeometry>,
+    /// Whether the pixels that the maps mark carry the prediction, at each stage.
+    #[serde(default)]
+    pub faithfulness: Vec<FaithfulnessRecord>,
     /// Wall-clock seconds of training and of explaining; for people, never compared.
     pub seconds: Seconds,
 }
@@ -142,6 +146,68 @@ pub struct CavGeometry {
     pub stability: Vec<Option<f64>>,
 }
 
+/// Mean areas under the deletion and insertion curves of the first Grad-CAM images, at one stage ([`crate::explain::faithfulness`]).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FaithfulnessRecord {
+    /// Stage.
+    pub stage: Stage,
+    /// Images judged.
+    pub images: usize,
+    /// Images left out because their map is zero everywhere.
+    pub degenerate: usize,
+    /// Deletion; low is faithful. Absent without an image.
+    pub deletion: Option<f64>,
+    /// Insertion; high is faithful.
+    pub insertion: Option<f64>,
+    /// Deletion by the control, the same maps with their cells in random order.
+    pub random_deletion: Option<f64>,
+    /// Insertion by the control.
+    pub random_insertion: Option<f64>,
+}
+
+/// Randomised layers of one replicate's dense network (`replicate-I/sanity.json`; [`crate::explain::sanity`]).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SanityRecord {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// The replicate.
+    pub replicate: usize,
+    /// Stage of the maps.
+    pub stage: Stage,
+    /// Images compared: the first of the fixed Grad-CAM images.
+    pub images: usize,
+    /// Each randomisation and layer, from the output to the input.
+    pub layers: Vec<SanityLayer>,
+    /// For each image, `1 − ρ` between the map of the wholly random network and the original's; absent where degenerate.
+    pub random_drift: Vec<Option<f64>>,
+}
+
+/// One randomised layer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SanityLayer {
+    /// Whether the layers above are random too.
+    pub randomisation: Randomisation,
+    /// Block name.
+    pub layer: String,
+    /// Mean Spearman correlation with the original's maps; absent where all are degenerate.
+    pub similarity: Option<f64>,
+    /// Images whose map is degenerate in either network.
+    pub degenerate: usize,
+}
+
+/// What became of the maps when a dense network was made wholly random.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SanitySummary {
+    /// The replicate.
+    pub replicate: usize,
+    /// Mean drift of the random network's maps, in floor units.
+    pub drift_in_floors: Option<f64>,
+    /// Interval of that.
+    pub interval: Option<Range>,
+    /// Whether randomising destroys the maps: they end further away than another trained network's. Absent where undefined.
+    pub destroyed: Option<bool>,
+}
+
 /// One image of the fixed Grad-CAM set, for showing it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ShownImage {
@@ -207,6 +273,9 @@ pub struct StudyRecord {
     pub hypothesis_b: Verdict,
     /// Association of drift and accuracy loss over rounds.
     pub association: Option<Association>,
+    /// Sanity check of each replicate's dense network.
+    #[serde(default)]
+    pub sanity: Vec<SanitySummary>,
     /// Things a reader should know.
     pub warnings: Vec<String>,
 }

@@ -59,6 +59,7 @@ pub fn run(plan: &Plan, out: &Path, observer: &dyn Observer) -> Result<StudyReco
         for &arm in &sorted_arms(plan) {
             run.line(arm, replicate)?;
         }
+        run.sanity(replicate)?;
     }
     notice(observer, &Event::Phase("deriving drift, floor and verdict"))?;
     let study = study::derive(plan, &store)?;
@@ -140,6 +141,22 @@ impl Run<'_> {
             )?;
         }
         Ok(())
+    }
+
+    /// The sanity check of the replicate's dense network, once.
+    fn sanity(&self, replicate: usize) -> Result<()> {
+        if self.store.sanity(replicate)?.is_some() {
+            return Ok(());
+        }
+        notice(self.observer, &Event::Phase("randomising layers"))?;
+        let dense = RoundId {
+            arm: Arm::Lottery.name().into(),
+            replicate,
+            round: 0,
+        };
+        let weights = self.store.weights(&dense, &self.setup.model)?;
+        self.store
+            .write_sanity(&self.explainer.sanity(&weights, replicate)?)
     }
 
     /// mask from the final weights of the round before → rewind → train → evaluate → explain → record (DESIGN 1.1).
@@ -235,6 +252,7 @@ impl Run<'_> {
             grad_cam: explained.grad_cam,
             tcav: explained.tcav,
             cavs: explained.cavs,
+            faithfulness: explained.faithfulness,
             seconds: Seconds {
                 train: train_seconds,
                 explain: started.elapsed().as_secs_f64(),

@@ -1,6 +1,6 @@
 //! The run folder: every file name of it, and reading and writing so that a crash leaves nothing half-written.
 //!
-//! `plan.toml`, `manifest.json`, `images.safetensors`, `replicate-I/theta_k.safetensors`,
+//! `plan.toml`, `manifest.json`, `images.safetensors`, `replicate-I/{theta_k.safetensors,sanity.json}`,
 //! `replicate-I/[ARM/]round-RR/{weights,mask}.safetensors`, `…/explain/maps.safetensors`, `…/round.json`, `metrics.json`.
 //! `round.json` is written last: a round without it was not finished and is computed again.
 
@@ -21,7 +21,7 @@ use crate::nn::{Layout, Weights};
 use crate::prune::Mask;
 
 use super::config::Plan;
-use super::records::{FORMAT, Manifest, RoundId, RoundRecord, StudyRecord};
+use super::records::{FORMAT, Manifest, RoundId, RoundRecord, SanityRecord, StudyRecord};
 
 /// A run folder.
 #[derive(Clone, Debug)]
@@ -232,6 +232,32 @@ impl Store {
 
     fn rewind_path(&self, replicate: usize) -> PathBuf {
         self.replicate_path(replicate).join("theta_k.safetensors")
+    }
+
+    /// Stores the sanity check of a replicate's dense network.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write_sanity(&self, record: &SanityRecord) -> Result<()> {
+        write_json(&self.sanity_path(record.replicate), record)
+    }
+
+    /// Reads it, if it was made.
+    ///
+    /// # Errors
+    /// When it is there but cannot be read.
+    pub fn sanity(&self, replicate: usize) -> Result<Option<SanityRecord>> {
+        let path = self.sanity_path(replicate);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let record: SanityRecord = read_json(&path)?;
+        check_format(&path, record.format)?;
+        Ok(Some(record))
+    }
+
+    fn sanity_path(&self, replicate: usize) -> PathBuf {
+        self.replicate_path(replicate).join("sanity.json")
     }
 
     /// Stores the pixels of the fixed Grad-CAM images, `(N, C, H, W)` u8.

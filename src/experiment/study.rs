@@ -9,10 +9,11 @@ use crate::stats::localisation::PixelBox;
 use crate::stats::multiplicity::adjust;
 use crate::stats::similarity::Measure;
 
+use super::checks::sanity_summary;
 use super::config::Plan;
 use super::drift::{Network, compare, localisation, mean, significant, undefined};
 use super::records::{
-    Adjusted, Drift, FORMAT, Floor, FloorPair, RoundId, RoundSummary, StudyRecord,
+    Adjusted, Drift, FORMAT, Floor, FloorPair, RoundId, RoundSummary, SanitySummary, StudyRecord,
     TcavRecord,
 };
 use super::rounds::round_ids;
@@ -138,6 +139,23 @@ pub fn derive(plan: &Plan, store: &Store) -> Result<StudyRecord> {
                 .collect()
         })
         .collect::<Result<Vec<Vec<_>>>>()?;
+    let sanity: Vec<SanitySummary> = (0..plan.replicates)
+        .filter_map(|replicate| store.sanity(replicate).transpose())
+        .map(|record| Ok(sanity_summary(plan, &record?, &pairs)))
+        .collect::<Result<_>>()?;
+    let mut warnings = warnings(plan, &manifest.warnings, &networks);
+    warnings.extend(
+        sanity
+            .iter()
+            .filter(|check| check.destroyed == Some(false))
+            .map(|check| {
+                format!(
+                    "sanity check, replicate {}: with random weights in every layer the maps do not move beyond the noise floor, so they \
+                     say little about what the network has learned (Adebayo et al. 2018)",
+                    check.replicate
+                )
+            }),
+    );
     let (hypothesis_a, hypothesis_b, association) = super::calls::verdicts(plan, &votes, &rounds);
     Ok(StudyRecord {
         format: FORMAT,
@@ -147,7 +165,8 @@ pub fn derive(plan: &Plan, store: &Store) -> Result<StudyRecord> {
         hypothesis_a,
         hypothesis_b,
         association,
-        warnings: warnings(plan, &manifest.warnings, &networks),
+        sanity,
+        warnings,
     })
 }
 

@@ -4,11 +4,13 @@ pub mod cav;
 pub mod concept_test;
 mod checkpoint_drift;
 mod cut;
+pub mod faithfulness;
 pub mod geometry;
 mod grad_cam;
 pub mod gram;
 pub mod held_out;
 mod logistic;
+pub mod sanity;
 mod stream;
 pub mod tcav;
 

@@ -1,0 +1,149 @@
+//! Checks of the maps themselves: faithfulness of each network's, and whether they depend on the weights at all.
+
+use std::sync::Arc;
+
+use candle_core::Tensor;
+
+use crate::data::Images;
+use crate::error::{Error, Result};
+use crate::explain::faithfulness::{Faithfulness, Judged, faithfulness, shuffled_map};
+use crate::explain::sanity::{Randomisation, randomise_layers};
+use crate::model::Stage;
+use crate::nn::Weights;
+use crate::stats::floor::{Candidate, FloorPair, floor_ratio};
+
+use super::config::Plan;
+use super::drift::mean;
+use super::records::{FORMAT, FaithfulnessRecord, Range, SanityLayer, SanityRecord, SanitySummary};
+use super::setup::Setup;
+use super::study::Pair;
+
+/// Images of the sanity check; it runs about twenty networks on them.
+const SANITY_IMAGES: usize = 64;
+/// Images of deletion and insertion; each is classified about forty times.
+const FAITHFULNESS_IMAGES: usize = 32;
+
+/// Deletion and insertion by the maps `(N, h, w)` of one network, and by their control.
+pub(super) fn faithfulness_of(
+    plan: &Plan,
+    setup: &Setup,
+    weights: &Arc<Weights>,
+    stage: Stage,
+    maps: &Tensor,
+) -> Result<FaithfulnessRecord> {
+    let (_, height, width) = maps.dims3()?;
+    let rows = maps.flatten_from(1)?.to_vec2::<f32>()?;
+    let shape = setup.data.shape();
+    let black: Vec<f32> = (0..shape.0)
+        .map(|channel| setup.data.normalisation().apply(channel, 0))
+        .collect();
+    let (mut by_map, mut by_chance): (Vec<Faithfulness>, Vec<Faithfulness>) = Default::default();
+    let mut degenerate = 0;
+    for (&index, row) in setup.cam_images.iter().zip(&rows).take(FAITHFULNESS_IMAGES) {
+        let map: Vec<f64> = row.iter().copied().map(f64::from).collect();
+        if map.iter().all(|&value| value <= 0.0) {
+            degenerate += 1;
+            continue;
+        }
+        let pixels = setup.data.tensor(&[index])?.flatten_all()?.to_vec1()?;
+        let judge = |map: &[f64]| {
+            let judged = Judged {
+                pixels: &pixels,
+                map,
+                map_size: (height, width),
+                class: setup.data.label(index),
+            };
+            faithfulness(&setup.model.network, weights, shape, &black, &judged)
+        };
+        by_map.push(judge(&map)?);
+        by_chance.push(judge(&shuffled_map(&map, plan.seed, index as u64))?);
+    }
+    let of = |all: &[Faithfulness], value: fn(&Faithfulness) -> f64| {
+        mean(&all.iter().map(|one| Some(value(one))).collect::<Vec<_>>())
+    };
+    Ok(FaithfulnessRecord {
+        stage,
+        images: by_map.len(),
+        degenerate,
+        deletion: of(&by_map, |one| one.deletion),
+        insertion: of(&by_map, |one| one.insertion),
+        random_deletion: of(&by_chance, |one| one.deletion),
+        random_insertion: of(&by_chance, |one| one.insertion),
+    })
+}
+
+/// Randomised layers of one dense network.
+pub(super) fn sanity(
+    plan: &Plan,
+    setup: &Setup,
+    weights: &Weights,
+    replicate: usize,
+) -> Result<SanityRecord> {
+    let stage = plan.explain.stages[0];
+    let images = &setup.cam_images[..setup.cam_images.len().min(SANITY_IMAGES)];
+    let labels: Vec<usize> = images
+        .iter()
+        .map(|&index| setup.data.label(index))
+        .collect();
+    let seed = Setup::derived_seed(plan, replicate, "sanity");
+    let tensor = setup.data.tensor(images)?;
+    let layers = randomise_layers(&setup.model, weights, stage, &tensor, &labels, seed)?;
+    // The cascade's last layer: everything is random.
+    let last = layers
+        .iter()
+        .rfind(|layer| layer.randomisation == Randomisation::Cascading)
+        .ok_or_else(|| Error::input("sanity check: the network has no layer"))?;
+    let random_drift = last
+        .similarity
+        .iter()
+        .map(|similarity| similarity.map(|rho| 1.0 - rho))
+        .collect();
+    Ok(SanityRecord {
+        format: FORMAT,
+        replicate,
+        stage,
+        images: images.len(),
+        random_drift,
+        layers: layers
+            .into_iter()
+            .map(|layer| SanityLayer {
+                randomisation: layer.randomisation,
+                layer: layer.layer,
+                similarity: mean(&layer.similarity),
+                degenerate: layer.similarity.iter().filter(|s| s.is_none()).count(),
+            })
+            .collect(),
+    })
+}
+
+/// Whether randomising destroyed the maps: drift beyond the floor, by an interval over images and dense replicates.
+pub(super) fn sanity_summary(plan: &Plan, record: &SanityRecord, pairs: &[Pair]) -> SanitySummary {
+    let floor: Vec<FloorPair<'_>> = pairs
+        .iter()
+        .map(|pair| FloorPair {
+            replicates: (pair.record.first, pair.record.second),
+            drift: &pair.per_image[..record.images.min(pair.per_image.len())],
+        })
+        .collect();
+    let ratio = floor_ratio(
+        &[Candidate {
+            replicate: record.replicate,
+            drift: &record.random_drift,
+        }],
+        &floor,
+        plan.verdict.confidence,
+        plan.statistics.bootstrap,
+        plan.seed,
+        &format!("sanity/{}", record.replicate),
+    );
+    let ratio = ratio.ok();
+    SanitySummary {
+        replicate: record.replicate,
+        drift_in_floors: ratio.map(|ratio| ratio.ratio),
+        interval: ratio.map(|ratio| Range {
+            low: ratio.interval.low,
+            high: ratio.interval.high,
+        }),
+        destroyed: ratio.map(|ratio| ratio.interval.low > 1.0),
+    }
+}

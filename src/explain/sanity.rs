@@ -1,0 +1,176 @@
+//! Do maps depend on what the network has learned? Randomisation of layers after Adebayo et al. 2018, "Sanity Checks for Saliency
+//! Maps", §3: a method whose maps survive new random weights explains the image, not the network.
+
+use std::sync::Arc;
+
+use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::model::{ResNet, Stage};
+use crate::nn::Weights;
+use crate::stats::similarity::{Similarity, spearman};
+
+use super::{Cut, Targets, grad_cam};
+
+/// Which layers are randomised together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Randomisation {
+    /// From the output down to and including the layer.
+    Cascading,
+    /// The layer alone.
+    Independent,
+}
+
+/// Maps of a network with random layers beside the original's.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RandomisedLayer {
+    /// Which layers are random.
+    pub randomisation: Randomisation,
+    /// The block (`layer3.1`), `fc` or `stem`.
+    pub layer: String,
+    /// Spearman correlation with the original's map, for each image; `None` where either map is degenerate.
+    pub similarity: Vec<Option<f64>>,
+}
+
+/// Randomises a network block by block, from the output to the input, cascading and independently, and compares its Grad-CAM maps with the
+/// original's: `images` `(N, C, H, W)`, each for its own class in `labels`, at `stage`. The random values are [`crate::nn::Network::initialise`]'s
+/// of `seed`, batch-norm statistics included.
+///
+/// # Errors
+/// When images do not fit the network.
+pub fn randomise_layers(
+    model: &ResNet,
+    weights: &Weights,
+    stage: Stage,
+    images: &Tensor,
+    labels: &[usize],
+    seed: u64,
+) -> Result<Vec<RandomisedLayer>> {
+    let maps = |weights: Weights| -> Result<Vec<Vec<f32>>> {
+        let cut = Cut::new(model, Arc::new(weights), stage);
+        let activation = cut.activation(images)?;
+        let gradient = cut
+            .gradient(&activation, Targets::PerImage(labels))?
+            .gradient;
+        Ok(grad_cam(&activation, &gradient)?
+            .raw
+            .flatten_from(1)?
+            .to_vec2()?)
+    };
+    let original = maps(weights.clone())?;
+    let fresh = model.network.initialise(seed);
+    let mut found = Vec::new();
+    for randomisation in [Randomisation::Cascading, Randomisation::Independent] {
+        let mut current = weights.clone();
+        for layer in blocks(model).into_iter().rev() {
+            if randomisation == Randomisation::Independent {
+                current = weights.clone();
+            }
+            randomise(&mut current, &fresh, &layer);
+            let similarity = original
+                .iter()
+                .zip(maps(current.clone())?)
+                .map(|(a, b)| {
+                    // A random network can overflow; such a map has no pattern.
+                    if b.iter().any(|value| !value.is_finite()) {
+                        return Ok(None);
+                    }
+                    spearman(a, &b)
+                        .map(Similarity::value)
+                        .map_err(|error| Error::statistics("sanity check", error.to_string()))
+                })
+                .collect::<Result<_>>()?;
+            found.push(RandomisedLayer {
+                randomisation,
+                layer,
+                similarity,
+            });
+        }
+    }
+    Ok(found)
+}
+
+/// The blocks that own parameters, from the input to the output.
+fn blocks(model: &ResNet) -> Vec<String> {
+    let mut blocks: Vec<String> = Vec::new();
+    for spec in &model.network.layout.parameters {
+        let block = block_of(&spec.name);
+        if blocks.last() != Some(&block) {
+            blocks.push(block);
+        }
+    }
+    blocks
+}
+
+/// `layer3.1` of `layer3.1.conv2.weight`; the stem's convolution and norm are one block.
+fn block_of(name: &str) -> String {
+    let mut parts = name.split('.');
+    match (parts.next(), parts.next()) {
+        (Some(stage), Some(block)) if stage.starts_with("layer") => format!("{stage}.{block}"),
+        (Some("fc"), _) => "fc".into(),
+        _ => "stem".into(),
+    }
+}
+
+fn randomise(weights: &mut Weights, fresh: &Weights, block: &str) {
+    let layout = weights.layout().clone();
+    for spec in &layout.parameters {
+        if block_of(&spec.name) == block {
+            let range = spec.range.clone();
+            weights.parameters[range.clone()].copy_from_slice(&fresh.parameters[range]);
+        }
+    }
+    for spec in &layout.buffers {
+        if block_of(&spec.name) == block {
+            let range = spec.range.clone();
+            weights.buffers[range.clone()].copy_from_slice(&fresh.buffers[range]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Architecture, Stem};
+    use rand_distr::{Distribution, StandardNormal};
+
+    #[test]
+    fn each_block_once_and_the_cascade_ends_in_the_random_network() {
+        let model = ResNet::new(Architecture::resnet(18, 4, Stem::Small, 1, 3).unwrap());
+        let weights = model.network.initialise(1);
+        let mut draws = crate::seed::stream(2, "images", 0);
+        let pixels: Vec<f32> = (0..6 * 256)
+            .map(|_| StandardNormal.sample(&mut draws))
+            .collect();
+        let images = Tensor::from_vec(pixels, (6, 1, 16, 16), &candle_core::Device::Cpu).unwrap();
+        let labels = [0, 1, 2, 0, 1, 2];
+        let run = |seed| {
+            randomise_layers(&model, &weights, Stage::Layer2, &images, &labels, seed).unwrap()
+        };
+        let found = run(5);
+        let names: Vec<&str> = found.iter().map(|layer| layer.layer.as_str()).collect();
+        assert_eq!(
+            names[..3],
+            ["fc", "layer4.1", "layer4.0"],
+            "from the output down"
+        );
+        assert_eq!((names.len(), names[9], names[19]), (20, "stem", "stem"));
+        assert_eq!(
+            found[0].similarity, found[10].similarity,
+            "the first of the cascade is fc alone"
+        );
+        let mean = |layer: &RandomisedLayer| {
+            let known: Vec<f64> = layer.similarity.iter().flatten().copied().collect();
+            known.iter().sum::<f64>() / known.len() as f64
+        };
+        assert!(mean(&found[9]) < 0.9, "{}", mean(&found[9]));
+        // With its own weights as the random ones, nothing changes: only the blocks named were written.
+        assert!(
+            run(1)
+                .iter()
+                .all(|layer| layer.similarity.iter().flatten().all(|s| *s > 1.0 - 1e-12))
+        );
+    }
+}
