@@ -119,24 +119,12 @@ versions! {
 }
 
 fn plane(length: usize, channels: usize, name: &str) -> usize {
-    assert!(
-        channels > 0 && length.is_multiple_of(channels),
-        "{name}: length is not a multiple of channels"
-    );
+    assert!(channels > 0 && length.is_multiple_of(channels), "{name}: length is not a multiple of channels");
     length / channels
 }
 
-fn check(
-    z: &[f32],
-    channels: usize,
-    per_channel: [&[f32]; 4],
-    residual: Option<&[f32]>,
-    out: &[f32],
-) {
-    for (values, name) in per_channel
-        .into_iter()
-        .zip(["gamma", "beta", "mean", "var"])
-    {
+fn check(z: &[f32], channels: usize, per_channel: [&[f32]; 4], residual: Option<&[f32]>, out: &[f32]) {
+    for (values, name) in per_channel.into_iter().zip(["gamma", "beta", "mean", "var"]) {
         assert_eq!(values.len(), channels, "batch_norm: {name} length");
     }
     assert_eq!(out.len(), z.len(), "batch_norm: out length");
@@ -174,15 +162,7 @@ pub fn batch_norm_train(
             let z = &z[range.clone()];
             (*mean, *var) = moments(z);
             let scale = gamma[channel] / (*var + eps).sqrt();
-            apply(
-                z,
-                *mean,
-                scale,
-                beta[channel],
-                residual.map(|residual| &residual[range]),
-                relu,
-                out,
-            );
+            apply(z, *mean, scale, beta[channel], residual.map(|residual| &residual[range]), relu, out);
         });
 }
 
@@ -201,33 +181,16 @@ pub fn batch_norm_eval(
     out: &mut [f32],
 ) {
     let plane = plane(z.len(), channels, "batch_norm: z");
-    check(
-        z,
-        channels,
-        [gamma, beta, running_mean, running_var],
-        residual,
-        out,
-    );
+    check(z, channels, [gamma, beta, running_mean, running_var], residual, out);
     if plane == 0 {
         return;
     }
-    out.par_chunks_mut(plane)
-        .enumerate()
-        .with_min_len(channels_per_task(plane))
-        .for_each(|(channel, out)| {
-            let range = channel * plane..(channel + 1) * plane;
-            let scale = gamma[channel] / (running_var[channel] + eps).sqrt();
-            let residual = residual.map(|residual| &residual[range.clone()]);
-            apply(
-                &z[range],
-                running_mean[channel],
-                scale,
-                beta[channel],
-                residual,
-                relu,
-                out,
-            );
-        });
+    out.par_chunks_mut(plane).enumerate().with_min_len(channels_per_task(plane)).for_each(|(channel, out)| {
+        let range = channel * plane..(channel + 1) * plane;
+        let scale = gamma[channel] / (running_var[channel] + eps).sqrt();
+        let residual = residual.map(|residual| &residual[range.clone()]);
+        apply(&z[range], running_mean[channel], scale, beta[channel], residual, relu, out);
+    });
 }
 
 /// Gradient of [`batch_norm_train`].
@@ -258,11 +221,7 @@ pub fn batch_norm_train_backward(
     ] {
         assert_eq!(length, channels, "batch_norm_train_backward: {name} length");
     }
-    assert_eq!(
-        grad_out.len(),
-        z.len(),
-        "batch_norm_train_backward: grad_out length"
-    );
+    assert_eq!(grad_out.len(), z.len(), "batch_norm_train_backward: grad_out length");
     if relu {
         assert_eq!(out.len(), z.len(), "batch_norm_train_backward: out length");
     }
@@ -275,25 +234,14 @@ pub fn batch_norm_train_backward(
         .enumerate()
         .with_min_len(channels_per_task(plane))
         .for_each(|(channel, ((z, grad_out), (grad_gamma, grad_beta)))| {
-            let out = if relu {
-                &out[channel * plane..(channel + 1) * plane]
-            } else {
-                &[]
-            };
+            let out = if relu { &out[channel * plane..(channel + 1) * plane] } else { &[] };
             let (sum, product) = masked_sums(z, mean[channel], out, relu, grad_out);
             let inverse = 1.0 / (f64::from(var[channel]) + f64::from(eps)).sqrt();
             *grad_beta = sum as f32;
             *grad_gamma = (product * inverse) as f32;
             let slope = product * inverse * inverse / plane as f64;
             let scale = gamma[channel] * inverse as f32;
-            spread(
-                z,
-                mean[channel],
-                grad_out,
-                scale,
-                (sum / plane as f64) as f32,
-                slope as f32,
-            );
+            spread(z, mean[channel], grad_out, scale, (sum / plane as f64) as f32, slope as f32);
         });
 }
 
@@ -310,32 +258,12 @@ pub fn batch_norm_eval_backward(
     grad_out: &mut [f32],
     grad_z: &mut [f32],
 ) {
-    let plane = plane(
-        grad_out.len(),
-        channels,
-        "batch_norm_eval_backward: grad_out",
-    );
-    assert_eq!(
-        gamma.len(),
-        channels,
-        "batch_norm_eval_backward: gamma length"
-    );
-    assert_eq!(
-        running_var.len(),
-        channels,
-        "batch_norm_eval_backward: running_var length"
-    );
-    assert_eq!(
-        grad_z.len(),
-        grad_out.len(),
-        "batch_norm_eval_backward: grad_z length"
-    );
+    let plane = plane(grad_out.len(), channels, "batch_norm_eval_backward: grad_out");
+    assert_eq!(gamma.len(), channels, "batch_norm_eval_backward: gamma length");
+    assert_eq!(running_var.len(), channels, "batch_norm_eval_backward: running_var length");
+    assert_eq!(grad_z.len(), grad_out.len(), "batch_norm_eval_backward: grad_z length");
     if relu {
-        assert_eq!(
-            out.len(),
-            grad_out.len(),
-            "batch_norm_eval_backward: out length"
-        );
+        assert_eq!(out.len(), grad_out.len(), "batch_norm_eval_backward: out length");
     }
     if plane == 0 {
         return;
@@ -346,18 +274,8 @@ pub fn batch_norm_eval_backward(
         .enumerate()
         .with_min_len(channels_per_task(plane))
         .for_each(|(channel, (grad_out, grad_z))| {
-            let out = if relu {
-                &out[channel * plane..(channel + 1) * plane]
-            } else {
-                &[]
-            };
-            masked_scale(
-                out,
-                relu,
-                gamma[channel] / (running_var[channel] + eps).sqrt(),
-                grad_out,
-                grad_z,
-            );
+            let out = if relu { &out[channel * plane..(channel + 1) * plane] } else { &[] };
+            masked_scale(out, relu, gamma[channel] / (running_var[channel] + eps).sqrt(), grad_out, grad_z);
         });
 }
 

@@ -42,10 +42,7 @@ versions! {
 ///
 /// `g = grad + weight_decay·w; buffer = momentum·buffer + g` (`buffer = g` on the first step); `w -= learning_rate·buffer`.
 /// Where `mask` is 0, weight and momentum are written as exactly 0. With `momentum == 0` the buffer still holds `g`.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the hyper-parameters of one formula"
-)]
+#[expect(clippy::too_many_arguments, reason = "the hyper-parameters of one formula")]
 pub fn sgd_step(
     weight: &mut [f32],
     grad: &[f32],
@@ -58,41 +55,29 @@ pub fn sgd_step(
 ) {
     let length = weight.len();
     assert_eq!(grad.len(), length, "sgd_step: grad length");
-    assert_eq!(
-        momentum_buffer.len(),
-        length,
-        "sgd_step: momentum_buffer length"
-    );
+    assert_eq!(momentum_buffer.len(), length, "sgd_step: momentum_buffer length");
     if let Some(mask) = mask {
         assert_eq!(mask.len(), length, "sgd_step: mask length");
     }
-    let buffers = weight
-        .par_chunks_mut(CHUNK)
-        .zip(momentum_buffer.par_chunks_mut(CHUNK))
-        .zip(grad.par_chunks(CHUNK));
-    buffers
-        .enumerate()
-        .for_each(|(nth, ((weight, buffer), grad))| {
-            let mask = mask.map(|mask| &mask[nth * CHUNK..nth * CHUNK + weight.len()]);
-            let hyper = [learning_rate, momentum, weight_decay];
-            match mask {
-                None => sgd(weight, grad, buffer, hyper, first_step),
-                Some(mask) => {
-                    sgd(weight, grad, buffer, hyper, first_step);
-                    clear(mask, weight);
-                    clear(mask, buffer);
-                }
+    let buffers = weight.par_chunks_mut(CHUNK).zip(momentum_buffer.par_chunks_mut(CHUNK)).zip(grad.par_chunks(CHUNK));
+    buffers.enumerate().for_each(|(nth, ((weight, buffer), grad))| {
+        let mask = mask.map(|mask| &mask[nth * CHUNK..nth * CHUNK + weight.len()]);
+        let hyper = [learning_rate, momentum, weight_decay];
+        match mask {
+            None => sgd(weight, grad, buffer, hyper, first_step),
+            Some(mask) => {
+                sgd(weight, grad, buffer, hyper, first_step);
+                clear(mask, weight);
+                clear(mask, buffer);
             }
-        });
+        }
+    });
 }
 
 /// One step of Adam or, with `decoupled`, AdamW, with PyTorch's semantics (no AMSGrad). `step` counts from 1.
 ///
 /// Where `mask` is 0, the weight and both moments are written as exactly 0. Kingma & Ba 2015; Loshchilov & Hutter 2019.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the hyper-parameters of one formula"
-)]
+#[expect(clippy::too_many_arguments, reason = "the hyper-parameters of one formula")]
 pub fn adam_step(
     weight: &mut [f32],
     grad: &[f32],
@@ -110,11 +95,7 @@ pub fn adam_step(
     let length = weight.len();
     assert_eq!(grad.len(), length, "adam_step: grad length");
     assert_eq!(first_moment.len(), length, "adam_step: first_moment length");
-    assert_eq!(
-        second_moment.len(),
-        length,
-        "adam_step: second_moment length"
-    );
+    assert_eq!(second_moment.len(), length, "adam_step: second_moment length");
     assert!(step >= 1, "adam_step: step counts from 1");
     if let Some(mask) = mask {
         assert_eq!(mask.len(), length, "adam_step: mask length");
@@ -123,21 +104,11 @@ pub fn adam_step(
     let correction2 = 1.0 - f64::from(beta2).powf(step as f64);
     let step_size = (f64::from(learning_rate) / correction1) as f32;
     let root_correction2 = correction2.sqrt() as f32;
-    let (decay, l2) = if decoupled {
-        (1.0 - learning_rate * weight_decay, 0.0)
-    } else {
-        (1.0, weight_decay)
-    };
+    let (decay, l2) = if decoupled { (1.0 - learning_rate * weight_decay, 0.0) } else { (1.0, weight_decay) };
     let hyper = [step_size, beta1, beta2, eps, root_correction2, decay, l2];
-    let moments = first_moment
-        .par_chunks_mut(CHUNK)
-        .zip(second_moment.par_chunks_mut(CHUNK));
-    weight
-        .par_chunks_mut(CHUNK)
-        .zip(grad.par_chunks(CHUNK))
-        .zip(moments)
-        .enumerate()
-        .for_each(|(nth, ((weight, grad), (first, second)))| {
+    let moments = first_moment.par_chunks_mut(CHUNK).zip(second_moment.par_chunks_mut(CHUNK));
+    weight.par_chunks_mut(CHUNK).zip(grad.par_chunks(CHUNK)).zip(moments).enumerate().for_each(
+        |(nth, ((weight, grad), (first, second)))| {
             adam(weight, grad, first, second, hyper);
             if let Some(mask) = mask {
                 let mask = &mask[nth * CHUNK..nth * CHUNK + weight.len()];
@@ -145,7 +116,8 @@ pub fn adam_step(
                 clear(mask, first);
                 clear(mask, second);
             }
-        });
+        },
+    );
 }
 
 #[cfg(test)]

@@ -53,19 +53,12 @@ impl PoolShape {
         (0..self.kernel * self.kernel).filter_map(move |offset| {
             let row = (row + offset / shape.kernel).wrapping_sub(shape.padding);
             let col = (col + offset % shape.kernel).wrapping_sub(shape.padding);
-            (row < shape.in_height && col < shape.in_width)
-                .then(|| (offset as u8, row * shape.in_width + col))
+            (row < shape.in_height && col < shape.in_width).then(|| (offset as u8, row * shape.in_width + col))
         })
     }
     fn check(&self) {
-        assert!(
-            self.kernel <= 15,
-            "pool: kernel above 15 does not fit the argmax byte"
-        );
-        assert!(
-            self.padding < self.kernel,
-            "pool: padding must be below kernel"
-        );
+        assert!(self.kernel <= 15, "pool: kernel above 15 does not fit the argmax byte");
+        assert!(self.padding < self.kernel, "pool: padding must be below kernel");
     }
 }
 
@@ -75,10 +68,8 @@ pub fn max_pool(shape: &PoolShape, input: &[f32], output: &mut [f32], argmax: &m
     assert_eq!(input.len(), shape.input_len(), "max_pool: input length");
     assert_eq!(output.len(), shape.output_len(), "max_pool: output length");
     assert_eq!(argmax.len(), shape.output_len(), "max_pool: argmax length");
-    let (plane, map) = (
-        shape.out_height() * shape.out_width() * shape.batch,
-        shape.in_height * shape.in_width * shape.batch,
-    );
+    let (plane, map) =
+        (shape.out_height() * shape.out_width() * shape.batch, shape.in_height * shape.in_width * shape.batch);
     if plane == 0 {
         return;
     }
@@ -88,12 +79,7 @@ pub fn max_pool(shape: &PoolShape, input: &[f32], output: &mut [f32], argmax: &m
         .enumerate()
         .with_min_len(planes_per_task(plane))
         .for_each(|(channel, (output, argmax))| {
-            pool_plane(
-                shape,
-                &input[channel * map..(channel + 1) * map],
-                output,
-                argmax,
-            )
+            pool_plane(shape, &input[channel * map..(channel + 1) * map], output, argmax)
         });
 }
 
@@ -135,88 +121,42 @@ versions! {
 }
 
 /// Gradient of [`max_pool`]: each output's gradient goes to its winner. `grad_input` is overwritten.
-pub fn max_pool_backward(
-    shape: &PoolShape,
-    argmax: &[u8],
-    grad_output: &[f32],
-    grad_input: &mut [f32],
-) {
+pub fn max_pool_backward(shape: &PoolShape, argmax: &[u8], grad_output: &[f32], grad_input: &mut [f32]) {
     shape.check();
-    assert_eq!(
-        argmax.len(),
-        shape.output_len(),
-        "max_pool_backward: argmax length"
-    );
-    assert_eq!(
-        grad_output.len(),
-        shape.output_len(),
-        "max_pool_backward: grad_output length"
-    );
-    assert_eq!(
-        grad_input.len(),
-        shape.input_len(),
-        "max_pool_backward: grad_input length"
-    );
-    let (plane, map) = (
-        shape.out_height() * shape.out_width() * shape.batch,
-        shape.in_height * shape.in_width * shape.batch,
-    );
+    assert_eq!(argmax.len(), shape.output_len(), "max_pool_backward: argmax length");
+    assert_eq!(grad_output.len(), shape.output_len(), "max_pool_backward: grad_output length");
+    assert_eq!(grad_input.len(), shape.input_len(), "max_pool_backward: grad_input length");
+    let (plane, map) =
+        (shape.out_height() * shape.out_width() * shape.batch, shape.in_height * shape.in_width * shape.batch);
     if map == 0 || plane == 0 {
         return grad_input.fill(0.0);
     }
-    grad_input
-        .par_chunks_mut(map)
-        .enumerate()
-        .with_min_len(planes_per_task(map))
-        .for_each(|(channel, grad_input)| {
-            let range = channel * plane..(channel + 1) * plane;
-            unpool_plane(
-                shape,
-                &argmax[range.clone()],
-                &grad_output[range],
-                grad_input,
-            );
-        });
+    grad_input.par_chunks_mut(map).enumerate().with_min_len(planes_per_task(map)).for_each(|(channel, grad_input)| {
+        let range = channel * plane..(channel + 1) * plane;
+        unpool_plane(shape, &argmax[range.clone()], &grad_output[range], grad_input);
+    });
 }
 
 /// Mean over the `positions = H·W` of each map: `(C, H, W, N)` to `(C, N)`.
-pub fn global_average_pool(
-    channels: usize,
-    positions: usize,
-    batch: usize,
-    input: &[f32],
-    output: &mut [f32],
-) {
-    assert_eq!(
-        input.len(),
-        channels * positions * batch,
-        "global_average_pool: input length"
-    );
-    assert_eq!(
-        output.len(),
-        channels * batch,
-        "global_average_pool: output length"
-    );
+pub fn global_average_pool(channels: usize, positions: usize, batch: usize, input: &[f32], output: &mut [f32]) {
+    assert_eq!(input.len(), channels * positions * batch, "global_average_pool: input length");
+    assert_eq!(output.len(), channels * batch, "global_average_pool: output length");
     let scale = 1.0 / positions as f32;
     if batch == 0 {
         return;
     }
     let map = positions * batch;
-    output
-        .par_chunks_mut(batch)
-        .enumerate()
-        .with_min_len(planes_per_task(map))
-        .for_each(|(channel, sums)| {
-            sums.fill(0.0);
-            for values in input[channel * map..(channel + 1) * map].chunks_exact(batch) {
-                for (sum, value) in sums.iter_mut().zip(values) {
-                    *sum += value;
-                }
+    output.par_chunks_mut(batch).enumerate().with_min_len(planes_per_task(map)).for_each(|(channel, sums)| {
+        sums.fill(0.0);
+        for values in input[channel * map..(channel + 1) * map].chunks_exact(batch) {
+            for (sum, value) in sums.iter_mut().zip(values) {
+                *sum += value;
             }
-            for sum in sums {
-                *sum *= scale;
-            }
-        });
+        }
+        for sum in sums {
+            *sum *= scale;
+        }
+    });
 }
 
 /// Gradient of [`global_average_pool`]: `(C, N)` to `(C, H, W, N)`. `grad_input` is overwritten.
@@ -227,32 +167,22 @@ pub fn global_average_pool_backward(
     grad_output: &[f32],
     grad_input: &mut [f32],
 ) {
-    assert_eq!(
-        grad_output.len(),
-        channels * batch,
-        "global_average_pool_backward: grad_output length"
-    );
-    assert_eq!(
-        grad_input.len(),
-        channels * positions * batch,
-        "global_average_pool_backward: grad_input length"
-    );
+    assert_eq!(grad_output.len(), channels * batch, "global_average_pool_backward: grad_output length");
+    assert_eq!(grad_input.len(), channels * positions * batch, "global_average_pool_backward: grad_input length");
     let scale = 1.0 / positions as f32;
     if positions * batch == 0 {
         return;
     }
     let map = positions * batch;
-    grad_input
-        .par_chunks_mut(map)
-        .zip(grad_output.par_chunks(batch))
-        .with_min_len(planes_per_task(map))
-        .for_each(|(to, grad)| {
+    grad_input.par_chunks_mut(map).zip(grad_output.par_chunks(batch)).with_min_len(planes_per_task(map)).for_each(
+        |(to, grad)| {
             for to in to.chunks_exact_mut(batch) {
                 for (to, grad) in to.iter_mut().zip(grad) {
                     *to = grad * scale;
                 }
             }
-        });
+        },
+    );
 }
 
 #[cfg(test)]

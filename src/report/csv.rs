@@ -32,15 +32,7 @@ pub fn render(study: &Study) -> Result<String> {
     for network in &view.networks {
         let record = network.record;
         let mut add = |measure: &str, value: Option<f64>| {
-            table.rows.push(row(
-                network.id,
-                record.density,
-                [""; 3],
-                measure,
-                value,
-                None,
-                [None; 2],
-            ));
+            table.rows.push(row(network.id, record.density, [""; 3], measure, value, None, [None; 2]));
         };
         add("test_accuracy", Some(record.test_accuracy));
         add("validation_accuracy", Some(record.validation_accuracy));
@@ -48,64 +40,25 @@ pub fn render(study: &Study) -> Result<String> {
             for measure in Measure::ALL {
                 let raw = measure.of(&summary.drift);
                 add(measure.field(), raw);
-                let floor = measure
-                    .floor(&study.study.floor)
-                    .filter(|&floor| floor > 0.0);
-                add(
-                    &format!("{}_in_floors", measure.field()),
-                    raw.zip(floor).map(|(raw, floor)| raw / floor),
-                );
+                let floor = measure.floor(&study.study.floor).filter(|&floor| floor > 0.0);
+                add(&format!("{}_in_floors", measure.field()), raw.zip(floor).map(|(raw, floor)| raw / floor));
             }
             add("significant_concepts", Some(summary.significant as f64));
         }
     }
     for effect in &view.effects {
         let record = effect.record;
-        let place = [
-            record.stage.name(),
-            view.class(record.class),
-            &record.concept,
-        ];
-        let mut add =
-            |measure: &str, value: Option<f64>, range: Option<Range>, p: [Option<f64>; 2]| {
-                table.rows.push(row(
-                    effect.id,
-                    effect.density,
-                    place,
-                    measure,
-                    value,
-                    range,
-                    p,
-                ));
-            };
+        let place = [record.stage.name(), view.class(record.class), &record.concept];
+        let mut add = |measure: &str, value: Option<f64>, range: Option<Range>, p: [Option<f64>; 2]| {
+            table.rows.push(row(effect.id, effect.density, place, measure, value, range, p));
+        };
         let adjusted = effect.adjusted;
-        let effect_p = [
-            Some(record.effect_p),
-            adjusted.map(|adjusted| adjusted.effect_p),
-        ];
+        let effect_p = [Some(record.effect_p), adjusted.map(|adjusted| adjusted.effect_p)];
         add("effect", Some(record.effect), None, effect_p);
-        add(
-            "effect_standardised",
-            record.effect_standardised,
-            record.effect_interval,
-            effect_p,
-        );
-        let score_p = [
-            Some(record.score_p),
-            adjusted.map(|adjusted| adjusted.score_p),
-        ];
-        add(
-            "tcav_score",
-            Some(record.score),
-            record.score_interval,
-            score_p,
-        );
-        add(
-            "heldout_accuracy",
-            Some(record.heldout_accuracy),
-            None,
-            [None; 2],
-        );
+        add("effect_standardised", record.effect_standardised, record.effect_interval, effect_p);
+        let score_p = [Some(record.score_p), adjusted.map(|adjusted| adjusted.score_p)];
+        add("tcav_score", Some(record.score), record.score_interval, score_p);
+        add("heldout_accuracy", Some(record.heldout_accuracy), None, [None; 2]);
     }
     Ok(table.csv())
 }

@@ -27,10 +27,7 @@ fn tensors(root: &Path) -> BTreeMap<String, Vec<u8>> {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 folders.push(path);
-            } else if path
-                .extension()
-                .is_some_and(|extension| extension == "safetensors")
-            {
+            } else if path.extension().is_some_and(|extension| extension == "safetensors") {
                 let name = path.strip_prefix(root).unwrap().display().to_string();
                 files.insert(name, std::fs::read(path).unwrap());
             }
@@ -43,28 +40,14 @@ fn tensors(root: &Path) -> BTreeMap<String, Vec<u8>> {
 fn a_run_prints_its_table_and_the_report_comes_in_every_form() {
     let place = Place::new();
     let table = succeeds(&small(&place, "run"));
-    for word in [
-        "round",
-        "density",
-        "accuracy",
-        "drift",
-        "100.0 %",
-        "25.0 %",
-        "Hypothesis A",
-        "Hypothesis B",
-    ] {
+    for word in ["round", "density", "accuracy", "drift", "100.0 %", "25.0 %", "Hypothesis A", "Hypothesis B"] {
         assert!(table.contains(word), "{word} is missing in\n{table}");
     }
     let page = std::fs::read_to_string(place.path("run/report.html")).unwrap();
     assert!(page.starts_with("<!DOCTYPE html>") && page.contains("Hypothesis A"));
     let run = place.arg("run");
     for (format, expected) in [("markdown", "|"), ("csv", "density"), ("json", "{")] {
-        let text = succeeds(&[
-            "report".into(),
-            run.clone(),
-            "--format".into(),
-            format.into(),
-        ]);
+        let text = succeeds(&["report".into(), run.clone(), "--format".into(), format.into()]);
         assert!(text.contains(expected), "{format}: {text}");
     }
     let same = succeeds(&["compare".into(), run.clone(), run]);
@@ -85,45 +68,20 @@ fn ctrl_c_loses_nothing_that_was_finished_and_the_result_is_the_same_bit_for_bit
         .spawn()
         .unwrap();
     let started = Instant::now();
-    while !place
-        .path("broken/replicate-0/round-00/round.json")
-        .exists()
-    {
-        assert!(
-            started.elapsed() < Duration::from_secs(120),
-            "the first round never ended"
-        );
+    while !place.path("broken/replicate-0/round-00/round.json").exists() {
+        assert!(started.elapsed() < Duration::from_secs(120), "the first round never ended");
         std::thread::sleep(Duration::from_millis(5));
     }
     let pid = child.id().to_string();
-    assert!(
-        std::process::Command::new("kill")
-            .args(["-INT", &pid])
-            .status()
-            .unwrap()
-            .success()
-    );
+    assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
     let output = child.wait_with_output().unwrap();
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(130), "{error}");
-    assert!(
-        error
-            .lines()
-            .last()
-            .unwrap()
-            .contains("goes on from the last finished round"),
-        "{error}"
-    );
+    assert!(error.lines().last().unwrap().contains("goes on from the last finished round"), "{error}");
     assert!(!place.path("broken/metrics.json").exists());
     succeeds(&small(&place, "broken"));
-    let (whole, broken) = (
-        tensors(&place.path("whole")),
-        tensors(&place.path("broken")),
-    );
-    assert_eq!(
-        whole.keys().collect::<Vec<_>>(),
-        broken.keys().collect::<Vec<_>>()
-    );
+    let (whole, broken) = (tensors(&place.path("whole")), tensors(&place.path("broken")));
+    assert_eq!(whole.keys().collect::<Vec<_>>(), broken.keys().collect::<Vec<_>>());
     assert!(whole == broken);
     let metrics = |run: &str| std::fs::read(place.path(run).join("metrics.json")).unwrap();
     assert!(metrics("whole") == metrics("broken"));
@@ -143,10 +101,7 @@ fn a_wrong_plan_is_one_line_that_names_its_fault() {
         (words("quick --set explain.stages=[\"layer7\"]"), "layer7"),
         (words("quick --set prune.colour=1"), "colour"),
         (words("quick --device cuda"), "--device"),
-        (
-            vec!["mnist".into(), "--set".into(), format!("data.path={empty}")],
-            "train-images",
-        ),
+        (vec!["mnist".into(), "--set".into(), format!("data.path={empty}")], "train-images"),
     ];
     for (arguments, named) in cases {
         let mut all = vec!["run".to_owned()];

@@ -27,10 +27,7 @@ fn model(stem: Stem, width: usize, channels: usize, classes: usize) -> (ResNet, 
     let mut weights = model.network.initialise(5);
     // Running statistics as after some training, so that eval mode is not the identity.
     let mut stream = seed::stream(12, "test/buffers", 0);
-    weights
-        .buffers
-        .iter_mut()
-        .for_each(|value| *value += stream.random_range(0.0..0.5));
+    weights.buffers.iter_mut().for_each(|value| *value += stream.random_range(0.0..0.5));
     (model, Arc::new(weights))
 }
 
@@ -75,62 +72,34 @@ fn the_last_stage_meets_its_closed_forms() {
     let activation = cut.activation(&images).unwrap();
     let (count, channels, height, width) = activation.dims4().unwrap();
     let class = 2;
-    let gradient = cut
-        .gradient(&activation, Targets::Class(class))
-        .unwrap()
-        .gradient;
+    let gradient = cut.gradient(&activation, Targets::Class(class)).unwrap().gradient;
     let cam = grad_cam(&activation, &gradient).unwrap();
-    let head = model
-        .network
-        .layout
-        .parameters
-        .iter()
-        .find(|spec| spec.name == "fc.weight")
-        .unwrap();
+    let head = model.network.layout.parameters.iter().find(|spec| spec.name == "fc.weight").unwrap();
     let row = &weights.parameters[head.range.clone()][class * channels..(class + 1) * channels];
     let flat = values(&activation);
     let positions = height * width;
     let mut expected = Vec::new();
     for image in 0..count {
         for position in 0..positions {
-            let sum: f32 = (0..channels)
-                .map(|c| row[c] * flat[(image * channels + c) * positions + position])
-                .sum();
+            let sum: f32 = (0..channels).map(|c| row[c] * flat[(image * channels + c) * positions + position]).sum();
             expected.push(sum.max(0.0) / positions as f32);
         }
     }
     assert!(relative_error(&values(&cam.raw), &expected) < 1e-5);
 
     let features = channels * positions;
-    let rows = values(
-        &cut.activation(&noise("test/sets", &[24, 1, 24, 24]))
-            .unwrap(),
-    );
+    let rows = values(&cut.activation(&noise("test/sets", &[24, 1, 24, 24])).unwrap());
     let rows = Rows::new(&rows, features).unwrap();
-    let sets = Sets {
-        concepts: vec![(0..8).collect()],
-        random: vec![(8..16).collect(), (16..24).collect()],
-    };
+    let sets = Sets { concepts: vec![(0..8).collect()], random: vec![(8..16).collect(), (16..24).collect()] };
     let pairs = [(0, 1), (0, 2), (1, 2)];
-    let cavs = fit_pairs(
-        &gram(rows).unwrap(),
-        sets,
-        &pairs,
-        CavKind::Logistic { c: 1.0 },
-        0,
-    )
-    .unwrap();
+    let cavs = fit_pairs(&gram(rows).unwrap(), sets, &pairs, CavKind::Logistic { c: 1.0 }, 0).unwrap();
     let gradient = values(&gradient);
     let products = cross(Rows::new(&gradient, features).unwrap(), rows).unwrap();
     let scores = score_class(&cavs, &products).unwrap();
     for run in &scores.concepts[0].runs {
         assert!(run.score == 0.0 || run.score == 1.0, "{}", run.score);
         let first = run.sensitivity[0];
-        assert!(
-            run.sensitivity
-                .iter()
-                .all(|s| (s - first).abs() <= 1e-6 * first.abs())
-        );
+        assert!(run.sensitivity.iter().all(|s| (s - first).abs() <= 1e-6 * first.abs()));
     }
 }
 

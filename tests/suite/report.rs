@@ -10,20 +10,13 @@ use proptest::prelude::*;
 use ticketlens::experiment::records::Adjusted;
 use ticketlens::model::Stage;
 use ticketlens::report::drift::{
-    CandidateDrift, ConceptDrift, DRIFT_SCHEMA_VERSION, DriftReport, Gate, MeasuredDrift,
-    NamedDrift,
+    CandidateDrift, ConceptDrift, DRIFT_SCHEMA_VERSION, DriftReport, Gate, MeasuredDrift, NamedDrift,
 };
 use ticketlens::report::{Study, compare, csv, html, json, markdown, terminal};
 
 /// Four rounds of two replicates and a control: enough for every form, few enough to read.
-const SMALL: fake::Shape = fake::Shape {
-    rounds: 4,
-    fraction: 0.4,
-    replicates: 2,
-    arms: &["lottery", "reinit"],
-    images: 12,
-    map: [7, 7],
-};
+const SMALL: fake::Shape =
+    fake::Shape { rounds: 4, fraction: 0.4, replicates: 2, arms: &["lottery", "reinit"], images: 12, map: [7, 7] };
 
 /// Every form of a study's report.
 fn forms(study: &Study) -> [String; 5] {
@@ -60,46 +53,27 @@ fn golden_forms() {
         });
         insta::assert_json_snapshot!("report_json", summary);
         let csv = csv::render(&study).unwrap();
-        insta::assert_snapshot!(
-            "report_csv",
-            csv.lines().take(30).collect::<Vec<_>>().join("\n")
-        );
+        insta::assert_snapshot!("report_csv", csv.lines().take(30).collect::<Vec<_>>().join("\n"));
     });
 }
 
 #[test]
 fn golden_comparison() {
     let first = fake::study(&SMALL);
-    let mut second = fake::study(&fake::Shape {
-        rounds: 6,
-        fraction: 0.3,
-        arms: &["lottery"],
-        ..SMALL
-    });
+    let mut second = fake::study(&fake::Shape { rounds: 6, fraction: 0.3, arms: &["lottery"], ..SMALL });
     second.name = "gentle".into();
     second.manifest.data = "0badc0ffee".repeat(6);
-    golden(|| {
-        insta::assert_snapshot!(
-            "compare_markdown",
-            compare::markdown(&first, &second).unwrap()
-        )
-    });
-    let json: serde_json::Value =
-        serde_json::from_str(&compare::json(&first, &second).unwrap()).unwrap();
+    golden(|| insta::assert_snapshot!("compare_markdown", compare::markdown(&first, &second).unwrap()));
+    let json: serde_json::Value = serde_json::from_str(&compare::json(&first, &second).unwrap()).unwrap();
     let rows = compare::csv(&first, &second).unwrap().lines().count();
     assert_eq!(json["pairs"].as_array().unwrap().len() + 1, rows);
-    assert!(
-        compare::html(&first, &second)
-            .unwrap()
-            .contains("no new initialisation (control) arm")
-    );
+    assert!(compare::html(&first, &second).unwrap().contains("no new initialisation (control) arm"));
 }
 
 #[test]
 fn a_study_compared_with_itself_differs_in_nothing() {
     let study = fake::study(&SMALL);
-    let json: serde_json::Value =
-        serde_json::from_str(&compare::json(&study, &study).unwrap()).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&compare::json(&study, &study).unwrap()).unwrap();
     assert_eq!(json["cautions"].as_array().unwrap().len(), 0);
     let pairs = json["pairs"].as_array().unwrap();
     assert_eq!(pairs.len(), 4 + 3);
@@ -112,10 +86,7 @@ fn a_study_compared_with_itself_differs_in_nothing() {
 
 /// Reorders `items` by `keys`, as a seeded shuffle would.
 fn shuffle<T>(items: &mut Vec<T>, keys: &mut impl Iterator<Item = u64>) {
-    let mut keyed: Vec<(u64, T)> = items
-        .drain(..)
-        .map(|item| (keys.next().unwrap(), item))
-        .collect();
+    let mut keyed: Vec<(u64, T)> = items.drain(..).map(|item| (keys.next().unwrap(), item)).collect();
     keyed.sort_by_key(|(key, _)| *key);
     items.extend(keyed.into_iter().map(|(_, item)| item));
 }
@@ -163,12 +134,7 @@ fn names_from_outside_are_only_ever_text() {
     study.manifest.cam_images[3].fine = evil.into();
     let concept = study.manifest.concepts[2].clone();
     study.manifest.concepts[2] = evil.into();
-    for record in study
-        .rounds
-        .iter_mut()
-        .flat_map(|record| &mut record.tcav)
-        .filter(|tcav| tcav.concept == concept)
-    {
+    for record in study.rounds.iter_mut().flat_map(|record| &mut record.tcav).filter(|tcav| tcav.concept == concept) {
         record.concept = evil.into();
     }
     study.study.hypothesis_a.reason = evil.into();
@@ -184,23 +150,12 @@ fn names_from_outside_are_only_ever_text() {
     let [page, json, csv, markdown, terminal] = forms(&study);
     let comparison = compare::html(&study, &study).unwrap();
     assert!(page.contains("&lt;script&gt;alert(1)"));
-    for (name, text) in [
-        ("html", &page),
-        ("compare", &comparison),
-        ("markdown", &markdown),
-    ] {
+    for (name, text) in [("html", &page), ("compare", &comparison), ("markdown", &markdown)] {
         assert!(!text.contains("<script>alert"), "{name}");
     }
-    assert_eq!(
-        page.matches("</script>").count(),
-        2,
-        "one script, one data block"
-    );
+    assert_eq!(page.matches("</script>").count(), 2, "one script, one data block");
     assert!(!terminal.contains("\u{1b}[2J") && !terminal.contains("[2J\u{1b}"));
-    assert!(
-        csv.contains("\"<script>alert(1)</script>"),
-        "quoted as one field"
-    );
+    assert!(csv.contains("\"<script>alert(1)</script>"), "quoted as one field");
     let read: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(read["manifest"]["classes"][1], evil);
 }
@@ -209,26 +164,12 @@ fn names_from_outside_are_only_ever_text() {
 fn maps_of_another_size_than_promised_are_an_error() {
     let mut study = fake::study(&SMALL);
     let id = study.rounds[0].id.clone();
-    study
-        .maps
-        .raw
-        .get_mut(&(id, Stage::Layer3))
-        .unwrap()
-        .values
-        .pop();
+    study.maps.raw.get_mut(&(id, Stage::Layer3)).unwrap().values.pop();
     let error = html::render(&study).unwrap_err().to_string();
-    assert!(
-        error.contains("layer3 maps of lottery replicate 0 round 0"),
-        "{error}"
-    );
+    assert!(error.contains("layer3 maps of lottery replicate 0 round 0"), "{error}");
     let mut study = fake::study(&SMALL);
     study.maps.pixels.pop();
-    assert!(
-        html::render(&study)
-            .unwrap_err()
-            .to_string()
-            .contains("pixels")
-    );
+    assert!(html::render(&study).unwrap_err().to_string().contains("pixels"));
 }
 
 #[test]
@@ -251,10 +192,7 @@ fn the_largest_report_is_small_and_quick() {
     let started = Instant::now();
     let page = html::render(&study).unwrap();
     let seconds = started.elapsed().as_secs_f64();
-    println!(
-        "35 rounds x 3 replicates: {} bytes in {seconds:.2} s",
-        page.len()
-    );
+    println!("35 rounds x 3 replicates: {} bytes in {seconds:.2} s", page.len());
     assert!(page.len() < 15_000_000, "{} bytes", page.len());
     assert!(seconds < 5.0, "{seconds} s");
 }
@@ -264,11 +202,7 @@ fn the_page_asks_nothing_of_the_network() {
     let page = html::render(&fake::study(&SMALL)).unwrap();
     for (at, _) in page.match_indices("http") {
         // The names of XML languages are no addresses that a browser opens.
-        assert!(
-            page[at..].starts_with("http://www.w3.org/2000/svg"),
-            "{}",
-            &page[at..at + 60]
-        );
+        assert!(page[at..].starts_with("http://www.w3.org/2000/svg"), "{}", &page[at..at + 60]);
     }
     assert!(!page.contains("@import") && !page.contains("url(//"));
 }
@@ -278,21 +212,14 @@ fn the_terminal_table_fits_eighty_columns() {
     for shape in [&fake::QUICK, &fake::CONTROLS, &fake::LARGE] {
         let text = terminal::render(&fake::study(shape), false).unwrap();
         for line in text.lines() {
-            assert!(
-                line.chars().count() <= 80,
-                "{} columns: {line}",
-                line.chars().count()
-            );
+            assert!(line.chars().count() <= 80, "{} columns: {line}", line.chars().count());
         }
         assert!(!text.contains('\u{1b}'));
     }
 }
 
 fn drift_report() -> DriftReport {
-    let named = |name: &str, drift| NamedDrift {
-        name: name.into(),
-        drift,
-    };
+    let named = |name: &str, drift| NamedDrift { name: name.into(), drift };
     let measure = |name: &str, raw: f64, floor: f64| MeasuredDrift {
         measure: name.into(),
         raw: Some(raw),
@@ -301,10 +228,7 @@ fn drift_report() -> DriftReport {
     };
     let moved = CandidateDrift {
         name: "pruned-10 %.safetensors".into(),
-        measures: vec![
-            measure("spearman", 0.61, 0.2),
-            measure("iou_top20", 0.7, 0.4),
-        ],
+        measures: vec![measure("spearman", 0.61, 0.2), measure("iou_top20", 0.7, 0.4)],
         degenerate: 2,
         images: vec![named("0007.png", 0.93), named("0001.png", 0.2)],
         classes: vec![named("odd, <b>", 0.66)],
@@ -316,13 +240,7 @@ fn drift_report() -> DriftReport {
             flipped: true,
         }],
         layers: vec![named("layer3.0.conv1.weight", 1.41)],
-        gate: Some(Gate {
-            measure: "spearman".into(),
-            value: Some(3.05),
-            limit: 1.25,
-            in_floors: true,
-            tripped: true,
-        }),
+        gate: Some(Gate { measure: "spearman".into(), value: Some(3.05), limit: 1.25, in_floors: true, tripped: true }),
     };
     let still = CandidateDrift {
         name: "same\n::error::forged".into(),
@@ -332,13 +250,7 @@ fn drift_report() -> DriftReport {
         classes: Vec::new(),
         concepts: Vec::new(),
         layers: Vec::new(),
-        gate: Some(Gate {
-            measure: "spearman".into(),
-            value: Some(0.0),
-            limit: 1.25,
-            in_floors: true,
-            tripped: false,
-        }),
+        gate: Some(Gate { measure: "spearman".into(), value: Some(0.0), limit: 1.25, in_floors: true, tripped: false }),
     };
     DriftReport {
         schema_version: DRIFT_SCHEMA_VERSION,
@@ -360,11 +272,7 @@ fn golden_drift() {
         insta::assert_snapshot!("drift_github", report.github());
         insta::assert_snapshot!("drift_markdown", report.markdown());
     });
-    assert_eq!(
-        report.github().lines().count(),
-        2,
-        "a name cannot forge an annotation"
-    );
+    assert_eq!(report.github().lines().count(), 2, "a name cannot forge an annotation");
     let read: DriftReport = serde_json::from_str(&report.json().unwrap()).unwrap();
     assert_eq!(read, report);
 }
@@ -373,25 +281,13 @@ fn golden_drift() {
 fn without_a_gate_nothing_trips_and_an_undefined_measure_fails_its_case() {
     let mut report = drift_report();
     report.candidates[0].gate = None;
-    assert!(
-        !report.tripped()
-            && report.text().contains("no gate")
-            && !report.junit().contains("<failure")
-    );
+    assert!(!report.tripped() && report.text().contains("no gate") && !report.junit().contains("<failure"));
     report.candidates[0].measures.clear();
-    report.candidates[0].gate = Some(Gate {
-        measure: "spearman".into(),
-        value: None,
-        limit: 0.1,
-        in_floors: false,
-        tripped: true,
-    });
+    report.candidates[0].gate =
+        Some(Gate { measure: "spearman".into(), value: None, limit: 0.1, in_floors: false, tripped: true });
     let xml = report.junit();
     assert_eq!(xml.matches("<failure").count(), 1);
-    assert!(
-        xml.contains("tests=\"2\" failures=\"1\"") && xml.contains("spearman drift is undefined"),
-        "{xml}"
-    );
+    assert!(xml.contains("tests=\"2\" failures=\"1\"") && xml.contains("spearman drift is undefined"), "{xml}");
 }
 
 #[test]

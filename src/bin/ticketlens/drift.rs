@@ -7,10 +7,10 @@ use std::process::ExitCode;
 use anyhow::{Context, bail, ensure};
 use clap::{Args, ValueEnum};
 use ticketlens::data::{ImageSource, read_label_argument};
+use ticketlens::experiment::write_atomically;
 use ticketlens::explain::cav::CavKind;
 use ticketlens::explain::concept_test::{Question, TestConfig, test_concepts};
 use ticketlens::explain::{CheckpointMaps, Targets};
-use ticketlens::experiment::write_atomically;
 use ticketlens::model::{Checkpoint, Stage};
 use ticketlens::report::drift::{
     CandidateDrift, ConceptDrift, DRIFT_SCHEMA_VERSION, DriftReport, Gate, MeasuredDrift, NamedDrift,
@@ -308,8 +308,14 @@ fn concept_effects(arguments: &Arguments, checkpoint: &Checkpoint) -> anyhow::Re
         resident_bytes: RESIDENT_BYTES,
     };
     for class in 0..checkpoint.model.architecture.classes {
-        let question =
-            Question { checkpoint, stage: arguments.stage, images: &images, class, concepts: &concepts, random: &random };
+        let question = Question {
+            checkpoint,
+            stage: arguments.stage,
+            images: &images,
+            class,
+            concepts: &concepts,
+            random: &random,
+        };
         let tests = test_concepts(&question, &config, |_| {})?;
         for ((name, _), test) in concepts.iter().zip(&tests.concepts) {
             let significant = test.decodable && test.effect_p_adjusted <= config.alpha;

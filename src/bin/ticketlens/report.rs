@@ -62,10 +62,7 @@ pub(crate) fn load(folder: &Path) -> anyhow::Result<Study> {
     let store = Store::existing(folder)?;
     let plan = store.plan()?;
     let study = store.study()?;
-    let mut maps = Maps {
-        pixels: store.images()?.flatten_all()?.to_vec1()?,
-        ..Maps::default()
-    };
+    let mut maps = Maps { pixels: store.images()?.flatten_all()?.to_vec1()?, ..Maps::default() };
     let mut rounds = Vec::new();
     for id in round_ids(&plan) {
         let Some(record) = store.round(&id)? else {
@@ -75,25 +72,12 @@ pub(crate) fn load(folder: &Path) -> anyhow::Result<Study> {
         for cam in &record.grad_cam {
             if let Some(tensor) = raw.remove(cam.stage.name()) {
                 let values = tensor.flatten_all()?.to_vec1()?;
-                maps.raw.insert(
-                    (id.clone(), cam.stage),
-                    RawMaps {
-                        size: cam.size,
-                        values,
-                    },
-                );
+                maps.raw.insert((id.clone(), cam.stage), RawMaps { size: cam.size, values });
             }
         }
         rounds.push(record);
     }
-    Ok(Study {
-        name: plan.name.clone(),
-        plan_toml: plan.to_toml()?,
-        manifest: store.manifest()?,
-        rounds,
-        study,
-        maps,
-    })
+    Ok(Study { name: plan.name.clone(), plan_toml: plan.to_toml()?, manifest: store.manifest()?, rounds, study, maps })
 }
 
 /// The table at the end of a run.

@@ -47,10 +47,7 @@ fn parse_setting(text: &str) -> Result<(String, String), String> {
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if arguments.device != "cpu" {
-        bail!(
-            "--device {}: this program was built for the CPU alone",
-            arguments.device
-        );
+        bail!("--device {}: this program was built for the CPU alone", arguments.device);
     }
     let plan = load(&arguments.plan, &arguments.settings)?;
     let out = match &arguments.out {
@@ -84,11 +81,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 
 fn load(name: &str, settings: &[(String, String)]) -> anyhow::Result<Plan> {
     let path = Path::new(name);
-    if path
-        .extension()
-        .is_some_and(|extension| extension == "toml")
-        || path.is_file()
-    {
+    if path.extension().is_some_and(|extension| extension == "toml") || path.is_file() {
         let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
         return Ok(Plan::parse(name, &text, settings)?);
     }
@@ -134,22 +127,14 @@ impl Progress {
         } else {
             ProgressDrawTarget::stderr_with_hz(4)
         });
-        let style = |template: &str| {
-            ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
-        };
+        let style =
+            |template: &str| ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
         let rounds = all.add(ProgressBar::new(1));
-        rounds.set_style(style(
-            "rounds {wide_bar} {pos}/{len}  {elapsed} gone, {eta} left",
-        ));
+        rounds.set_style(style("rounds {wide_bar} {pos}/{len}  {elapsed} gone, {eta} left"));
         let steps = all.add(ProgressBar::new(1));
         steps.set_style(style("{msg:60!} {wide_bar} {pos}/{len}"));
         rounds.enable_steady_tick(Duration::from_secs(1));
-        Self {
-            rounds,
-            steps,
-            folder: out.display().to_string(),
-            state: Mutex::default(),
-        }
+        Self { rounds, steps, folder: out.display().to_string(), state: Mutex::default() }
     }
 
     fn finish(&self) {
@@ -160,30 +145,15 @@ impl Progress {
 
 impl Observer for Progress {
     fn notice(&self, event: &Event) -> ControlFlow<()> {
-        let mut state = self
-            .state
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         match event {
             Event::RunStarted { rounds, finished } => {
                 self.rounds.set_length(*rounds as u64);
-                terminal::note(&format!(
-                    "run folder {}: {rounds} networks, {finished} finished",
-                    self.folder
-                ));
+                terminal::note(&format!("run folder {}: {rounds} networks, {finished} finished", self.folder));
             }
-            Event::RoundStarted {
-                arm,
-                replicate,
-                round,
-                density,
-                steps,
-            } => {
+            Event::RoundStarted { arm, replicate, round, density, steps } => {
                 *state = State {
-                    title: format!(
-                        "replicate {replicate} {arm} round {round}, density {:.1} %",
-                        100.0 * density
-                    ),
+                    title: format!("replicate {replicate} {arm} round {round}, density {:.1} %", 100.0 * density),
                     steps: *steps,
                     since: Some(Instant::now()),
                     loss: 0.0,
@@ -193,30 +163,17 @@ impl Observer for Progress {
                 self.steps.set_message(state.title.clone());
             }
             Event::StepDone { step, loss, epoch } => {
-                state.loss = if *step == 1 {
-                    *loss
-                } else {
-                    0.95 * state.loss + 0.05 * loss
-                };
+                state.loss = if *step == 1 { *loss } else { 0.95 * state.loss + 0.05 * loss };
                 self.steps.set_position(*step);
                 if step % 8 == 0 {
-                    self.steps.set_message(format!(
-                        "{} epoch {} loss {:.3}",
-                        state.title,
-                        epoch + 1,
-                        state.loss
-                    ));
+                    self.steps.set_message(format!("{} epoch {} loss {:.3}", state.title, epoch + 1, state.loss));
                 }
             }
             Event::Phase(phase) => {
                 self.steps.set_position(state.steps);
                 self.steps.set_message(format!("{} {phase}", state.title));
             }
-            Event::RoundDone {
-                round,
-                test_accuracy,
-                resumed,
-            } => {
+            Event::RoundDone { round, test_accuracy, resumed } => {
                 self.rounds.inc(1);
                 if !terminal::is_interactive() {
                     let how = match (resumed, state.since) {
@@ -225,19 +182,12 @@ impl Observer for Progress {
                         }
                         _ => format!("round {round} was finished before"),
                     };
-                    terminal::note(&format!(
-                        "{how}, test accuracy {:.2} %",
-                        100.0 * test_accuracy
-                    ));
+                    terminal::note(&format!("{how}, test accuracy {:.2} %", 100.0 * test_accuracy));
                 }
             }
             Event::Warning(text) => terminal::warn(text),
             _ => {}
         }
-        if INTERRUPTED.load(Ordering::SeqCst) {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
-        }
+        if INTERRUPTED.load(Ordering::SeqCst) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 }

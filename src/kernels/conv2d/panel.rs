@@ -5,10 +5,7 @@ use super::tiles::Kernels;
 use crate::kernels::simd::LANES;
 
 /// Packs channels `first..first + count` of one (row block, batch block) of `source` into `panel`.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "what to pack, from where, in which order, to where"
-)]
+#[expect(clippy::too_many_arguments, reason = "what to pack, from where, in which order, to where")]
 pub(super) fn pack(
     kernels: &Kernels,
     problem: &Problem,
@@ -23,10 +20,7 @@ pub(super) fn pack(
     let length = tiling.block.min(problem.batch - batch_start);
     let (pitch, columns) = (tiling.pitch, &tiling.columns.lines);
     let line = columns.len() * pitch;
-    assert!(
-        panel.len() >= panel_len(rows, count),
-        "conv2d: panel length"
-    );
+    assert!(panel.len() >= panel_len(rows, count), "conv2d: panel length");
     for channel in 0..count {
         let packed = &mut panel[channel * rows.channel_stride..(channel + 1) * rows.channel_stride];
         for (row, to) in rows.rows.lines.iter().zip(packed.chunks_exact_mut(line)) {
@@ -47,11 +41,7 @@ pub(super) fn pack(
                 let (from, to) = (source[from..].as_ptr(), to.as_mut_ptr());
                 // Blocks that touch on both sides are one long block.
                 let together = length == pitch && step == pitch;
-                let (blocks, length) = if together {
-                    (1, run.count * pitch)
-                } else {
-                    (run.count, length)
-                };
+                let (blocks, length) = if together { (1, run.count * pitch) } else { (run.count, length) };
                 let padded = if together { length } else { pitch };
                 // SAFETY: the assertion covers the last block read; blocks of `to` are `pitch ≥ length` apart.
                 unsafe { (kernels.copy)(from, step, to, pitch, length, padded, blocks) };

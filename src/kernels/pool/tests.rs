@@ -6,9 +6,7 @@ fn values(length: usize, seed: u64, levels: u64) -> Vec<f32> {
     let mut state = seed | 1;
     (0..length)
         .map(|_| {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             ((state >> 33) % levels) as f32 - 2.0
         })
         .collect()
@@ -60,33 +58,12 @@ proptest! {
 
 #[test]
 fn not_a_number_wins_its_window() {
-    let shape = PoolShape {
-        batch: 1,
-        channels: 1,
-        in_height: 1,
-        in_width: 3,
-        kernel: 1,
-        stride: 1,
-        padding: 0,
-    };
+    let shape = PoolShape { batch: 1, channels: 1, in_height: 1, in_width: 3, kernel: 1, stride: 1, padding: 0 };
     let (mut output, mut argmax) = (vec![0.0; 3], vec![0; 3]);
     max_pool(&shape, &[1.0, f32::NAN, 2.0], &mut output, &mut argmax);
     assert!(output[1].is_nan());
-    let shape = PoolShape {
-        batch: 1,
-        channels: 1,
-        in_height: 2,
-        in_width: 2,
-        kernel: 2,
-        stride: 1,
-        padding: 0,
-    };
-    max_pool(
-        &shape,
-        &[1.0, f32::NAN, 2.0, 3.0],
-        &mut output[..1],
-        &mut argmax[..1],
-    );
+    let shape = PoolShape { batch: 1, channels: 1, in_height: 2, in_width: 2, kernel: 2, stride: 1, padding: 0 };
+    max_pool(&shape, &[1.0, f32::NAN, 2.0, 3.0], &mut output[..1], &mut argmax[..1]);
     assert!(output[0].is_nan() && argmax[0] == 1);
 }
 
@@ -98,9 +75,8 @@ fn global_average_is_the_mean_and_its_gradient_spreads_evenly() {
         global_average_pool(channels, positions, batch, &input, &mut output);
         for (index, mean) in output.iter().enumerate() {
             let (channel, n) = (index / batch, index % batch);
-            let sum: f64 = (0..positions)
-                .map(|position| f64::from(input[(channel * positions + position) * batch + n]))
-                .sum();
+            let sum: f64 =
+                (0..positions).map(|position| f64::from(input[(channel * positions + position) * batch + n])).sum();
             assert!((f64::from(*mean) - sum / positions as f64).abs() < 1e-3);
         }
         let mut gradient = vec![f32::NAN; input.len()];
