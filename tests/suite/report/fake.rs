@@ -211,6 +211,7 @@ pub(crate) fn study(shape: &Shape) -> Study {
                     grad_cam: vec![CamRecord { stage: Stage::Layer3, size: shape.map, predicted, degenerate }],
                     tcav: records,
                     cavs: Vec::new(),
+                    faithfulness: Default::default(),
                     seconds: Seconds { train: 9.25, explain: 2.5 },
                 });
                 raw.insert((id, Stage::Layer3), maps);
@@ -218,6 +219,7 @@ pub(crate) fn study(shape: &Shape) -> Study {
         }
     }
     let study = StudyRecord {
+                    sanity: Default::default(),
         format: FORMAT,
         floor: floor(shape.replicates),
         calls: calls(shape, &summaries),
