@@ -30,11 +30,7 @@ pub struct ExplainedBatch {
 ///
 /// # Errors
 /// The source is named when its channels or sizes do not fit.
-pub fn activation_shape(
-    checkpoint: &Checkpoint,
-    source: &ImageSource,
-    stage: Stage,
-) -> Result<Shape3> {
+pub fn activation_shape(checkpoint: &Checkpoint, source: &ImageSource, stage: Stage) -> Result<Shape3> {
     let network = &checkpoint.model.network;
     let shapes = network
         .shapes(network.whole(), Shape3::from(source.shape()))
@@ -56,14 +52,7 @@ pub fn logits_in_batches<'a>(
     let weights = Arc::new(checkpoint.weights.clone());
     Ok(source.ranges(batch).map(move |images| {
         let pixels = source.batch(images.clone(), &Device::Cpu)?;
-        let logits = section(
-            network,
-            network.whole(),
-            Mode::Eval,
-            &weights,
-            &pixels,
-            None,
-        )?;
+        let logits = section(network, network.whole(), Mode::Eval, &weights, &pixels, None)?;
         check_finite(source, &images, "logit", &logits)?;
         Ok((images, logits))
     }))
@@ -85,19 +74,10 @@ pub fn explain_in_batches<'a>(
     if let Targets::PerImage(labels) = targets
         && labels.len() != source.len()
     {
-        let what = format!(
-            "{}: {} images, but {} labels",
-            source.name(),
-            source.len(),
-            labels.len()
-        );
+        let what = format!("{}: {} images, but {} labels", source.name(), source.len(), labels.len());
         return Err(Error::input(what));
     }
-    let cut = Cut::new(
-        &checkpoint.model,
-        Arc::new(checkpoint.weights.clone()),
-        stage,
-    );
+    let cut = Cut::new(&checkpoint.model, Arc::new(checkpoint.weights.clone()), stage);
     Ok(source.ranges(batch).map(move |images| {
         let targets = match targets {
             Targets::PerImage(labels) => Targets::PerImage(&labels[images.clone()]),
@@ -122,32 +102,29 @@ pub fn explain_batch(
     let explained = cut.gradient(&activation, targets)?;
     check_finite(source, &images, "logit", &explained.logits)?;
     check_finite(source, &images, "gradient", &explained.gradient)?;
-    Ok(ExplainedBatch {
-        images,
-        pixels,
-        activation,
-        logits: explained.logits,
-        gradient: explained.gradient,
-    })
+    Ok(ExplainedBatch { images, pixels, activation, logits: explained.logits, gradient: explained.gradient })
 }
 
-/// Activations `(n, C, H, W)` of `images` at the cut.
+/// Activations `(n, C, H, W)` at the cut of a batch that is put together from parts of several sources.
 ///
 /// # Errors
 /// When images cannot be read or do not fit, or a value is not finite (the image is named).
-pub fn activation_batch(cut: &Cut, source: &ImageSource, images: Range<usize>) -> Result<Tensor> {
-    let activation = cut.activation(&source.batch(images.clone(), &Device::Cpu)?)?;
-    check_finite(source, &images, "activation", &activation)?;
+pub fn activation_batch(cut: &Cut, parts: &[(&ImageSource, Range<usize>)]) -> Result<Tensor> {
+    let pixels = parts
+        .iter()
+        .map(|(source, images)| source.batch(images.clone(), &Device::Cpu))
+        .collect::<Result<Vec<Tensor>>>()?;
+    let activation = cut.activation(&Tensor::cat(&pixels, 0)?)?;
+    let mut start = 0;
+    for (source, images) in parts {
+        check_finite(source, images, "activation", &activation.narrow(0, start, images.len())?)?;
+        start += images.len();
+    }
     Ok(activation)
 }
 
 /// Finite weights and pixels can still overflow, or divide by a variance that is negative: then no number may be reported.
-fn check_finite(
-    source: &ImageSource,
-    images: &Range<usize>,
-    what: &str,
-    values: &Tensor,
-) -> Result<()> {
+fn check_finite(source: &ImageSource, images: &Range<usize>, what: &str, values: &Tensor) -> Result<()> {
     let values = values.flatten_all()?.to_vec1::<f32>()?;
     match values.iter().position(|value| !value.is_finite()) {
         None => Ok(()),

@@ -46,10 +46,7 @@ impl TensorFile {
         if bytes.is_empty() {
             return Err(Error::format(path, "is empty"));
         }
-        let extension = path
-            .extension()
-            .and_then(|extension| extension.to_str())
-            .unwrap_or("");
+        let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or("");
         let named = if pytorch::is_pytorch(&bytes) {
             pytorch::read(path, &bytes)?
         } else if matches!(extension, "pth" | "pt" | "bin" | "pkl") {
@@ -66,18 +63,12 @@ impl TensorFile {
             }
             order.push(name);
         }
-        Ok(Self {
-            origin: path.display().to_string(),
-            tensors,
-            order,
-        })
+        Ok(Self { origin: path.display().to_string(), tensors, order })
     }
 
     /// Names and tensors in file order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
-        self.order
-            .iter()
-            .map(|name| (name.as_str(), &self.tensors[name]))
+        self.order.iter().map(|name| (name.as_str(), &self.tensors[name]))
     }
 
     /// The tensor of that name.
@@ -114,8 +105,7 @@ fn read_safetensors(path: &Path, bytes: &[u8]) -> Result<Vec<(String, Tensor)>> 
         .into_iter()
         .map(|(name, view)| {
             let fault = |what: String| Error::tensor(format!("{}:{name}", path.display()), what);
-            let dtype = DType::try_from(view.dtype())
-                .map_err(|_| fault(format!("has type {:?}", view.dtype())))?;
+            let dtype = DType::try_from(view.dtype()).map_err(|_| fault(format!("has type {:?}", view.dtype())))?;
             let tensor = Tensor::from_raw_buffer(view.data(), dtype, view.shape(), &Device::Cpu)?;
             Ok((name, tensor))
         })
@@ -180,9 +170,6 @@ pub fn save_weights(weights: &Weights) -> Result<Vec<u8>> {
     for name in trackers {
         tensors.push((name, Tensor::zeros((), DType::I64, &Device::Cpu)?));
     }
-    safetensors::serialize(
-        tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)),
-        None,
-    )
-    .map_err(|error| Error::input(format!("weights cannot be serialised: {error}")))
+    safetensors::serialize(tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)), None)
+        .map_err(|error| Error::input(format!("weights cannot be serialised: {error}")))
 }

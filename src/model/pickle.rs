@@ -41,17 +41,10 @@ pub(super) type Fault = String;
 impl Pickle {
     /// Reads one pickle from the front of `bytes`, which then starts behind it.
     pub(super) fn read(bytes: &mut &[u8]) -> Result<Self, Fault> {
-        let mut machine = Machine {
-            values: Vec::new(),
-            stack: Vec::new(),
-            memo: BTreeMap::new(),
-        };
+        let mut machine = Machine { values: Vec::new(), stack: Vec::new(), memo: BTreeMap::new() };
         while machine.step(bytes)? {}
         let root = machine.pop()?;
-        Ok(Self {
-            values: machine.values,
-            root,
-        })
+        Ok(Self { values: machine.values, root })
     }
 
     /// The object itself.
@@ -91,9 +84,7 @@ struct Machine {
 }
 
 fn take<'a>(bytes: &mut &'a [u8], count: usize) -> Result<&'a [u8], Fault> {
-    let (front, rest) = bytes
-        .split_at_checked(count)
-        .ok_or("its pickle is truncated")?;
+    let (front, rest) = bytes.split_at_checked(count).ok_or("its pickle is truncated")?;
     *bytes = rest;
     Ok(front)
 }
@@ -105,13 +96,8 @@ fn array<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], Fault> {
 }
 
 fn line(bytes: &mut &[u8]) -> Result<String, Fault> {
-    let end = bytes
-        .iter()
-        .position(|&byte| byte == b'\n')
-        .ok_or("its pickle is truncated")?;
-    let text = String::from_utf8_lossy(take(bytes, end)?)
-        .trim_end_matches('\r')
-        .to_owned();
+    let end = bytes.iter().position(|&byte| byte == b'\n').ok_or("its pickle is truncated")?;
+    let text = String::from_utf8_lossy(take(bytes, end)?).trim_end_matches('\r').to_owned();
     take(bytes, 1)?;
     Ok(text)
 }
@@ -120,8 +106,7 @@ fn line(bytes: &mut &[u8]) -> Result<String, Fault> {
 fn counted<'a, const N: usize>(bytes: &mut &'a [u8]) -> Result<&'a [u8], Fault> {
     let mut length = [0; 8];
     length[..N].copy_from_slice(&array::<N>(bytes)?);
-    let length =
-        usize::try_from(u64::from_le_bytes(length)).map_err(|_| "its pickle is truncated")?;
+    let length = usize::try_from(u64::from_le_bytes(length)).map_err(|_| "its pickle is truncated")?;
     take(bytes, length)
 }
 
@@ -136,37 +121,25 @@ impl Machine {
     }
 
     fn pop(&mut self) -> Result<Id, Fault> {
-        self.stack
-            .pop()
-            .ok_or_else(|| "its pickle takes more than it holds".into())
+        self.stack.pop().ok_or_else(|| "its pickle takes more than it holds".into())
     }
 
     fn top(&mut self) -> Result<&mut Value, Fault> {
-        let id = *self
-            .stack
-            .last()
-            .ok_or("its pickle takes more than it holds")?;
+        let id = *self.stack.last().ok_or("its pickle takes more than it holds")?;
         Ok(&mut self.values[id])
     }
 
     /// Everything above the last mark, which goes too.
     fn pop_to_mark(&mut self) -> Result<Vec<Id>, Fault> {
-        let mark = self
-            .stack
-            .iter()
-            .rposition(|&id| self.values[id] == Value::Mark)
-            .ok_or("its pickle lacks a mark")?;
+        let mark =
+            self.stack.iter().rposition(|&id| self.values[id] == Value::Mark).ok_or("its pickle lacks a mark")?;
         let above = self.stack.split_off(mark + 1);
         self.stack.pop();
         Ok(above)
     }
 
     fn tuple(&mut self, count: usize) -> Result<(), Fault> {
-        let start = self
-            .stack
-            .len()
-            .checked_sub(count)
-            .ok_or("its pickle takes more than it holds")?;
+        let start = self.stack.len().checked_sub(count).ok_or("its pickle takes more than it holds")?;
         let parts = self.stack.split_off(start);
         self.push(Value::Tuple(parts));
         Ok(())
@@ -198,10 +171,7 @@ impl Machine {
     }
 
     fn recall(&mut self, key: u32) -> Result<(), Fault> {
-        let id = *self
-            .memo
-            .get(&key)
-            .ok_or("its pickle recalls what it never saw")?;
+        let id = *self.memo.get(&key).ok_or("its pickle recalls what it never saw")?;
         self.stack.push(id);
         Ok(())
     }
@@ -211,11 +181,7 @@ impl Machine {
         let (arguments, callable) = (self.pop()?, self.pop()?);
         let dictionary = matches!(&self.values[callable],
             Value::Global(module, name) if module == "collections" && (name == "OrderedDict" || name == "defaultdict"));
-        self.push(if dictionary {
-            Value::Dictionary(Vec::new())
-        } else {
-            Value::Call(callable, arguments)
-        });
+        self.push(if dictionary { Value::Dictionary(Vec::new()) } else { Value::Call(callable, arguments) });
         Ok(())
     }
 
@@ -253,11 +219,7 @@ impl Machine {
                 self.push(match digits.len() {
                     0 => Value::Integer(0),
                     length @ 1..=8 => {
-                        let mut wide = [if digits[length - 1] & 0x80 == 0 {
-                            0
-                        } else {
-                            0xff
-                        }; 8];
+                        let mut wide = [if digits[length - 1] & 0x80 == 0 { 0 } else { 0xff }; 8];
                         wide[..length].copy_from_slice(digits);
                         Value::Integer(i64::from_le_bytes(wide))
                     }
@@ -357,8 +319,7 @@ impl Machine {
                 self.remember(key)?;
             }
             0x94 => {
-                let key =
-                    u32::try_from(self.memo.len()).map_err(|_| "its pickle remembers too much")?;
+                let key = u32::try_from(self.memo.len()).map_err(|_| "its pickle remembers too much")?;
                 self.remember(key)?;
             }
             b'h' => {
@@ -370,9 +331,7 @@ impl Machine {
                 self.recall(key)?;
             }
             other => {
-                return Err(format!(
-                    "its pickle has the opcode {other:#04x}, which files of tensors do not use"
-                ));
+                return Err(format!("its pickle has the opcode {other:#04x}, which files of tensors do not use"));
             }
         }
         Ok(true)
@@ -392,18 +351,12 @@ mod tests {
     #[test]
     fn dictionaries_keep_their_order_and_shared_values_are_shared() {
         // {"a": (1, -2), "b": <the same tuple>}, as protocol 2 writes it.
-        let pickle =
-            read(b"\x80\x02}q\x00(X\x01\0\0\0aK\x01J\xfe\xff\xff\xff\x86q\x01X\x01\0\0\0bh\x01u.")
-                .unwrap();
-        let Value::Dictionary(pairs) = pickle.root() else {
-            panic!("{pickle:?}")
-        };
+        let pickle = read(b"\x80\x02}q\x00(X\x01\0\0\0aK\x01J\xfe\xff\xff\xff\x86q\x01X\x01\0\0\0bh\x01u.").unwrap();
+        let Value::Dictionary(pairs) = pickle.root() else { panic!("{pickle:?}") };
         let keys: Vec<&Value> = pairs.iter().map(|(key, _)| pickle.get(*key)).collect();
         assert_eq!(keys, [&Value::Text("a".into()), &Value::Text("b".into())]);
         assert_eq!(pairs[0].1, pairs[1].1);
-        let Value::Tuple(parts) = pickle.get(pairs[0].1) else {
-            panic!("{pickle:?}")
-        };
+        let Value::Tuple(parts) = pickle.get(pairs[0].1) else { panic!("{pickle:?}") };
         assert_eq!(
             parts.iter().map(|&id| pickle.get(id)).collect::<Vec<_>>(),
             [&Value::Integer(1), &Value::Integer(-2)]
@@ -413,10 +366,7 @@ mod tests {
     #[test]
     fn a_call_is_described_and_never_made() {
         let pickle = read(b"cposix\nsystem\nX\x04\0\0\0true\x85R.").unwrap();
-        assert_eq!(
-            pickle.describe(pickle.root()),
-            "an object made by `posix.system`"
-        );
+        assert_eq!(pickle.describe(pickle.root()), "an object made by `posix.system`");
     }
 
     #[test]
@@ -424,19 +374,10 @@ mod tests {
         // A million nested tuples, and a tuple of itself twice, doubled sixty times: both end at once.
         let deep = [b")".as_slice(), &[0x85; 1_000_000], b"."].concat();
         assert!(read(&deep).is_ok());
-        let doubled = [
-            b")q\x00".as_slice(),
-            &b"h\x00h\x00\x86q\x00".repeat(60),
-            b".",
-        ]
-        .concat();
+        let doubled = [b")q\x00".as_slice(), &b"h\x00h\x00\x86q\x00".repeat(60), b"."].concat();
         assert!(read(&doubled).is_ok());
         // Claims of four billion characters.
-        assert!(
-            read(b"X\xff\xff\xff\xffabc")
-                .unwrap_err()
-                .contains("truncated")
-        );
+        assert!(read(b"X\xff\xff\xff\xffabc").unwrap_err().contains("truncated"));
         assert!(read(b"\x8d\xff\xff\xff\xff\xff\xff\xff\xffabc").is_err());
     }
 

@@ -31,11 +31,7 @@ pub(super) fn is_pytorch(bytes: &[u8]) -> bool {
 /// # Errors
 /// The file is named, and the entry where one is at fault.
 pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<Tensors, Error> {
-    let result = if bytes.starts_with(ZIP) {
-        read_archive(bytes)
-    } else {
-        read_stream(bytes)
-    };
+    let result = if bytes.starts_with(ZIP) { read_archive(bytes) } else { read_stream(bytes) };
     result.map_err(|fault| Error::format(path, fault))
 }
 
@@ -44,40 +40,24 @@ fn read_archive(bytes: &[u8]) -> Result<Tensors, Fault> {
     let mut archive = zip::ZipArchive::new(Cursor::new(bytes)).map_err(broken)?;
     let mut names = Vec::new();
     for index in 0..archive.len() {
-        names.push(
-            archive
-                .by_index_raw(index)
-                .map_err(broken)?
-                .name()
-                .map_err(broken)?
-                .into_owned(),
-        );
+        names.push(archive.by_index_raw(index).map_err(broken)?.name().map_err(broken)?.into_owned());
     }
     let folder = names
         .iter()
-        .find_map(|name| {
-            name.strip_suffix("data.pkl")
-                .filter(|folder| folder.matches('/').count() <= 1)
-        })
+        .find_map(|name| name.strip_suffix("data.pkl").filter(|folder| folder.matches('/').count() <= 1))
         .ok_or("is not a PyTorch archive: it has no data.pkl")?;
     let mut entry = |name: String| -> Result<Vec<u8>, Fault> {
         let fault = |error: &dyn std::fmt::Display| format!("its entry {name}: {error}");
         let mut entry = archive.by_name(&name).map_err(|error| fault(&error))?;
         // Stored as it is, an entry is no longer than the file; a compressed one could claim anything.
-        if entry.compression() != zip::CompressionMethod::Stored
-            || entry.size() > bytes.len() as u64
-        {
+        if entry.compression() != zip::CompressionMethod::Stored || entry.size() > bytes.len() as u64 {
             return Err(fault(&"is compressed, which torch.save never does"));
         }
         let mut content = Vec::with_capacity(entry.size() as usize);
-        entry
-            .read_to_end(&mut content)
-            .map_err(|error| fault(&error))?;
+        entry.read_to_end(&mut content).map_err(|error| fault(&error))?;
         Ok(content)
     };
-    if names.contains(&format!("{folder}byteorder"))
-        && entry(format!("{folder}byteorder"))? != b"little"
-    {
+    if names.contains(&format!("{folder}byteorder")) && entry(format!("{folder}byteorder"))? != b"little" {
         return Err("is big-endian".into());
     }
     let content = entry(format!("{folder}data.pkl"))?;
@@ -104,10 +84,8 @@ fn read_stream(bytes: &[u8]) -> Result<Tensors, Fault> {
         Pickle::read(&mut rest)?;
     }
     let described = describe(&Pickle::read(&mut rest)?)?;
-    let widths: BTreeMap<&str, usize> = described
-        .iter()
-        .map(|tensor| (tensor.storage.key.as_str(), tensor.storage.element.width()))
-        .collect();
+    let widths: BTreeMap<&str, usize> =
+        described.iter().map(|tensor| (tensor.storage.key.as_str(), tensor.storage.element.width())).collect();
     let keys = Pickle::read(&mut rest)?;
     let Value::List(listed) = keys.root() else {
         return Err("its list of storages is missing".into());
@@ -119,26 +97,18 @@ fn read_stream(bytes: &[u8]) -> Result<Tensors, Fault> {
         };
         // Of a storage that no tensor here uses (an optimiser's), the width is unknown, and so is where the next begins.
         let Some(width) = widths.get(key.as_str()) else {
-            return Err(format!(
-                "its storage {key} belongs to no tensor: save model.state_dict() alone"
-            ));
+            return Err(format!("its storage {key} belongs to no tensor: save model.state_dict() alone"));
         };
         let (length, after) = rest.split_first_chunk::<8>().ok_or("is truncated")?;
-        let length = usize::try_from(u64::from_le_bytes(*length))
-            .ok()
-            .and_then(|count| count.checked_mul(*width));
-        let (content, after) = length
-            .and_then(|length| after.split_at_checked(length))
-            .ok_or("is truncated")?;
+        let length = usize::try_from(u64::from_le_bytes(*length)).ok().and_then(|count| count.checked_mul(*width));
+        let (content, after) = length.and_then(|length| after.split_at_checked(length)).ok_or("is truncated")?;
         storages.insert(key.clone(), content);
         rest = after;
     }
     described
         .into_iter()
         .map(|tensor| {
-            let content = storages
-                .get(&tensor.storage.key)
-                .ok_or("a storage is missing")?;
+            let content = storages.get(&tensor.storage.key).ok_or("a storage is missing")?;
             tensor.build(content)
         })
         .collect()
@@ -192,31 +162,19 @@ struct Described {
 impl Described {
     /// The tensor, from the bytes of its storage. Integers of every width but one byte become i64.
     fn build(self, storage: &[u8]) -> Result<(String, Tensor), Fault> {
-        let Self {
-            name,
-            offset,
-            shape,
-            strides,
-            ..
-        } = self;
+        let Self { name, offset, shape, strides, .. } = self;
         let width = self.storage.element.width();
         let held = storage.len() / width;
-        let count = shape
-            .iter()
-            .try_fold(1usize, |product, &extent| product.checked_mul(extent));
+        let count = shape.iter().try_fold(1usize, |product, &extent| product.checked_mul(extent));
         let last = shape
             .iter()
             .zip(&strides)
-            .try_fold(offset, |sum, (&extent, &stride)| {
-                sum.checked_add(extent.saturating_sub(1).checked_mul(stride)?)
-            });
+            .try_fold(offset, |sum, (&extent, &stride)| sum.checked_add(extent.saturating_sub(1).checked_mul(stride)?));
         let count = match (count, last) {
             // An expanded tensor may repeat elements; more of them than are stored would be a claim, not a weight.
             (Some(count), Some(last)) if count == 0 || (count <= held && last < held) => count,
             _ => {
-                return Err(format!(
-                    "tensor `{name}` of shape {shape:?} is larger than its storage"
-                ));
+                return Err(format!("tensor `{name}` of shape {shape:?} is larger than its storage"));
             }
         };
         let mut bytes = Vec::with_capacity(count * width);
@@ -231,12 +189,7 @@ impl Described {
             bytes.extend_from_slice(&storage[offset * width..(offset + count) * width]);
         } else {
             for _ in 0..count {
-                let at = offset
-                    + index
-                        .iter()
-                        .zip(&strides)
-                        .map(|(i, stride)| i * stride)
-                        .sum::<usize>();
+                let at = offset + index.iter().zip(&strides).map(|(i, stride)| i * stride).sum::<usize>();
                 bytes.extend_from_slice(&storage[at * width..(at + 1) * width]);
                 for (place, &extent) in index.iter_mut().zip(&shape).rev() {
                     *place += 1;
@@ -252,11 +205,7 @@ impl Described {
             Element::Integer(1) => Tensor::from_vec(bytes, shape, &Device::Cpu),
             Element::Integer(width) => {
                 let wide = |digits: &[u8]| {
-                    let mut wide = [if digits[width - 1] & 0x80 == 0 {
-                        0
-                    } else {
-                        0xff
-                    }; 8];
+                    let mut wide = [if digits[width - 1] & 0x80 == 0 { 0 } else { 0xff }; 8];
                     wide[..width].copy_from_slice(digits);
                     i64::from_le_bytes(wide)
                 };
@@ -277,9 +226,7 @@ fn describe(pickle: &Pickle) -> Result<Vec<Described>, Fault> {
     };
     let Some(outer) = dictionary(pickle.root()) else {
         let what = pickle.describe(pickle.root());
-        return Err(format!(
-            "holds {what}, not a dictionary of tensors: save model.state_dict()"
-        ));
+        return Err(format!("holds {what}, not a dictionary of tensors: save model.state_dict()"));
     };
     let nested = NESTED.iter().find_map(|&key| {
         outer
@@ -305,12 +252,7 @@ fn describe(pickle: &Pickle) -> Result<Vec<Described>, Fault> {
 
 /// `torch._utils._rebuild_tensor_v2(storage, offset, size, stride, …)`, or a parameter made of one.
 fn describe_tensor(pickle: &Pickle, name: String, value: Id) -> Result<Described, Fault> {
-    let not_a_tensor = || {
-        format!(
-            "entry `{name}` is {}, not a tensor",
-            pickle.describe(pickle.get(value))
-        )
-    };
+    let not_a_tensor = || format!("entry `{name}` is {}, not a tensor", pickle.describe(pickle.get(value)));
     let mut call = call_of(pickle, value).ok_or_else(not_a_tensor)?;
     if let ("torch._tensor", "_rebuild_from_type_v2") = (call.module, call.name) {
         let [function, _, arguments, ..] = call.arguments else {
@@ -318,9 +260,7 @@ fn describe_tensor(pickle: &Pickle, name: String, value: Id) -> Result<Described
         };
         call = function_call(pickle, *function, *arguments).ok_or_else(not_a_tensor)?;
     }
-    if let ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state") =
-        (call.module, call.name)
-    {
+    if let ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state") = (call.module, call.name) {
         let [inner, ..] = call.arguments else {
             return Err(not_a_tensor());
         };
@@ -337,17 +277,12 @@ fn describe_tensor(pickle: &Pickle, name: String, value: Id) -> Result<Described
         _ => None,
     };
     let numbers = |id: Id| match pickle.get(id) {
-        Value::Tuple(parts) => parts
-            .iter()
-            .map(|&part| number(part))
-            .collect::<Option<Vec<usize>>>(),
+        Value::Tuple(parts) => parts.iter().map(|&part| number(part)).collect::<Option<Vec<usize>>>(),
         _ => None,
     };
     let malformed = || format!("tensor `{name}` is described in a way that is not known");
     let (offset, shape, strides) = match (number(*offset), numbers(*size), numbers(*stride)) {
-        (Some(offset), Some(shape), Some(strides)) if shape.len() == strides.len() => {
-            (offset, shape, strides)
-        }
+        (Some(offset), Some(shape), Some(strides)) if shape.len() == strides.len() => (offset, shape, strides),
         _ => return Err(malformed()),
     };
     let Value::Persistent(id) = pickle.get(*storage) else {
@@ -364,16 +299,7 @@ fn describe_tensor(pickle: &Pickle, name: String, value: Id) -> Result<Described
     };
     let element = Element::of_storage(class)
         .ok_or_else(|| format!("tensor `{name}` has elements of {class}, which is not read"))?;
-    Ok(Described {
-        storage: Storage {
-            key: key.clone(),
-            element,
-        },
-        name,
-        offset,
-        shape,
-        strides,
-    })
+    Ok(Described { storage: Storage { key: key.clone(), element }, name, offset, shape, strides })
 }
 
 struct Call<'a> {
@@ -391,11 +317,7 @@ fn call_of(pickle: &Pickle, value: Id) -> Option<Call<'_>> {
 
 fn function_call(pickle: &Pickle, function: Id, arguments: Id) -> Option<Call<'_>> {
     match (pickle.get(function), pickle.get(arguments)) {
-        (Value::Global(module, name), Value::Tuple(arguments)) => Some(Call {
-            module,
-            name,
-            arguments,
-        }),
+        (Value::Global(module, name), Value::Tuple(arguments)) => Some(Call { module, name, arguments }),
         _ => None,
     }
 }

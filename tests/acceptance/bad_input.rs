@@ -24,9 +24,7 @@ fn commands(checkpoint: &str, images: &str) -> Vec<String> {
 /// Runs a line with OUT and PNG put into an empty folder, expects the failure to name `what`, and the folder to stay empty.
 fn refused(line: &str, what: &str) {
     let place = Place::new();
-    let line = line
-        .replace("OUT", &place.arg("out"))
-        .replace("PNG", &place.arg("png"));
+    let line = line.replace("OUT", &place.arg("out")).replace("PNG", &place.arg("png"));
     let error = fails(&words(&line));
     assert!(error.contains(what), "{line}\n{error}lacks `{what}`");
     assert!(place.names().is_empty(), "{line}\nleft {:?}", place.names());
@@ -40,48 +38,28 @@ fn images() -> String {
 fn files_that_are_missing_empty_truncated_random_or_claim_too_much() {
     let place = Place::new();
     let whole = std::fs::read(fixture(CHECKPOINT)).unwrap();
-    let noise: Vec<u8> = (0..4096u32)
-        .map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8)
-        .collect();
+    let noise: Vec<u8> = (0..4096u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
     let huge = [u64::MAX.to_le_bytes().as_slice(), b"{}"].concat();
     // A header that is well formed and promises 2^62 bytes.
     let claim = br#"{"conv1.weight":{"dtype":"F32","shape":[1073741824,1073741824,1,1],"data_offsets":[0,4611686018427387904]}}"#;
-    let claim = [
-        (claim.len() as u64).to_le_bytes().as_slice(),
-        claim,
-        &[0; 64],
-    ]
-    .concat();
+    let claim = [(claim.len() as u64).to_le_bytes().as_slice(), claim, &[0; 64]].concat();
     let bad = [
         ("missing", place.arg("missing.safetensors")),
         ("empty", place.write("empty.safetensors", b"")),
-        (
-            "truncated",
-            place.write("truncated.safetensors", &whole[..whole.len() / 2]),
-        ),
+        ("truncated", place.write("truncated.safetensors", &whole[..whole.len() / 2])),
         ("noise", place.write("noise.safetensors", &noise)),
         ("noise", place.write("noise.pth", &noise)),
-        (
-            "zip",
-            place.write("zip.pth", &[b"PK\x03\x04".as_slice(), &noise].concat()),
-        ),
+        ("zip", place.write("zip.pth", &[b"PK\x03\x04".as_slice(), &noise].concat())),
         ("huge", place.write("huge.safetensors", &huge)),
         ("claim", place.write("claim.safetensors", &claim)),
         ("folder", place.arg("")),
     ];
     for (name, file) in &bad {
-        let named = if *name == "folder" {
-            "is not a file"
-        } else {
-            *name
-        };
+        let named = if *name == "folder" { "is not a file" } else { *name };
         for line in commands(file, &images()) {
             refused(&line, named);
         }
-        refused(
-            &format!("prune --weights {file} --fraction 0.2 --out OUT"),
-            named,
-        );
+        refused(&format!("prune --weights {file} --fraction 0.2 --out OUT"), named);
         if *name == "folder" || file.ends_with(".pth") {
             continue;
         }
@@ -110,83 +88,37 @@ fn keys_stages_classes_and_flags_that_do_not_exist() {
     for line in commands(&checkpoint, &inputs) {
         refused(&line, "KEY");
     }
-    refused(
-        &format!("cam {common} --stage layer5 --class 0 --out OUT"),
-        "layer5",
-    );
-    refused(
-        &format!("cam {common} --class 2 --out OUT"),
-        "--class: 2 does not exist",
-    );
+    refused(&format!("cam {common} --stage layer5 --class 0 --out OUT"), "layer5");
+    refused(&format!("cam {common} --class 2 --out OUT"), "--class: 2 does not exist");
     refused(&format!("cam {common} --class -1 --out OUT"), "-1");
     refused(&format!("cam {common} --class cat --out OUT"), "cat");
     refused(&format!("cam {common} --class true --out OUT"), "--labels");
-    refused(
-        &format!("predict {common} --stage layer1 --class 9 --out OUT"),
-        "--class: 9 does not exist",
-    );
-    refused(
-        &format!("predict {common} --stage layer1 --out OUT"),
-        "--class",
-    );
-    refused(
-        &format!("predict {common} --frobnicate --out OUT"),
-        "--frobnicate",
-    );
+    refused(&format!("predict {common} --stage layer1 --class 9 --out OUT"), "--class: 9 does not exist");
+    refused(&format!("predict {common} --stage layer1 --out OUT"), "--class");
+    refused(&format!("predict {common} --frobnicate --out OUT"), "--frobnicate");
     refused(&format!("predict {common} --batch 0 --out OUT"), "--batch");
     refused(&format!("predict {common} --mean 0.5 --out OUT"), "--std");
-    refused(
-        &format!("predict --images {images} --out OUT"),
-        "--checkpoint",
-    );
+    refused(&format!("predict --images {images} --out OUT"), "--checkpoint");
     refused("frobnicate", "frobnicate");
-    let tcav = format!(
-        "tcav {common} --concept a={inputs}:concept_striped --random {inputs}:random_00 {inputs}:random_01"
-    );
-    refused(
-        &format!("{tcav} --class 7 --json OUT"),
-        "--class: 7 does not exist",
-    );
-    refused(
-        &format!("{tcav} --class 0 --stage layer9 --json OUT"),
-        "layer9",
-    );
-    refused(
-        &format!("{tcav} --class 0 --concept a={inputs}:concept_null --json OUT"),
-        "`a` is given twice",
-    );
-    refused(
-        &format!("{tcav} --class 0 --concept plain --json OUT"),
-        "NAME=IMAGES",
-    );
-    refused(
-        &format!("{tcav} --class 0 --loss-weight 0 --json OUT"),
-        "--loss-weight",
-    );
+    let tcav =
+        format!("tcav {common} --concept a={inputs}:concept_striped --random {inputs}:random_00 {inputs}:random_01");
+    refused(&format!("{tcav} --class 7 --json OUT"), "--class: 7 does not exist");
+    refused(&format!("{tcav} --class 0 --stage layer9 --json OUT"), "layer9");
+    refused(&format!("{tcav} --class 0 --concept a={inputs}:concept_null --json OUT"), "`a` is given twice");
+    refused(&format!("{tcav} --class 0 --concept plain --json OUT"), "NAME=IMAGES");
+    refused(&format!("{tcav} --class 0 --loss-weight 0 --json OUT"), "--loss-weight");
     refused(&format!("{tcav} --class 0 --alpha 1 --json OUT"), "--alpha");
-    refused(
-        &format!("{tcav} --class 0 --permutations 0 --json OUT"),
-        "--permutations",
-    );
+    refused(&format!("{tcav} --class 0 --permutations 0 --json OUT"), "--permutations");
 }
 
 #[test]
 fn fractions_outside_zero_to_one() {
     let weights = fixture(CHECKPOINT);
     for fraction in ["0", "1", "1.5", "-0.1", "NaN", "inf", "x"] {
-        refused(
-            &format!("prune --weights {weights} --fraction {fraction} --out OUT"),
-            "--fraction",
-        );
+        refused(&format!("prune --weights {weights} --fraction {fraction} --out OUT"), "--fraction");
     }
-    refused(
-        &format!("prune --weights {weights} --fraction 0.2 --levels 0 --out OUT"),
-        "--levels",
-    );
-    refused(
-        &format!("prune --weights {weights} --fraction 0.2 --scope some --out OUT"),
-        "scope",
-    );
+    refused(&format!("prune --weights {weights} --fraction 0.2 --levels 0 --out OUT"), "--levels");
+    refused(&format!("prune --weights {weights} --fraction 0.2 --scope some --out OUT"), "scope");
 }
 
 #[test]
@@ -196,25 +128,12 @@ fn too_few_random_sets_or_images() {
     let one = tensors(&inputs)["random_00"].narrow(0, 0, 1).unwrap();
     save(&place.path("one.safetensors"), &[("images", one)]);
     let one = format!("{}:images", place.arg("one.safetensors"));
-    let common = format!(
-        "tcav --checkpoint {} --images {} --class 0 --json OUT",
-        fixture(CHECKPOINT),
-        images()
-    );
+    let common = format!("tcav --checkpoint {} --images {} --class 0 --json OUT", fixture(CHECKPOINT), images());
     let concept = format!("--concept a={inputs}:concept_striped");
-    refused(
-        &format!("{common} {concept} --random {inputs}:random_00"),
-        "--random: 1 set given",
-    );
+    refused(&format!("{common} {concept} --random {inputs}:random_00"), "--random: 1 set given");
     refused(&format!("{common} {concept}"), "--random");
-    refused(
-        &format!("{common} {concept} --random {inputs}:random_00 {one}"),
-        "one.safetensors",
-    );
-    refused(
-        &format!("{common} --concept a={one} --random {inputs}:random_00 {inputs}:random_01"),
-        "one.safetensors",
-    );
+    refused(&format!("{common} {concept} --random {inputs}:random_00 {one}"), "one.safetensors");
+    refused(&format!("{common} --concept a={one} --random {inputs}:random_00 {inputs}:random_01"), "one.safetensors");
 }
 
 #[test]
@@ -227,10 +146,7 @@ fn weights_that_are_not_numbers_or_do_not_fit() {
             Some(new) => drop(changed.insert(tensor.into(), new)),
             None => drop(changed.remove(tensor)),
         }
-        let list: Vec<(&str, Tensor)> = changed
-            .iter()
-            .map(|(name, tensor)| (name.as_str(), tensor.clone()))
-            .collect();
+        let list: Vec<(&str, Tensor)> = changed.iter().map(|(name, tensor)| (name.as_str(), tensor.clone())).collect();
         save(&place.path(name), &list);
         place.arg(name)
     };
@@ -248,24 +164,14 @@ fn weights_that_are_not_numbers_or_do_not_fit() {
             refused(&line, tensor);
             refused(&line, said);
         }
-        refused(
-            &format!("prune --weights {file} --fraction 0.2 --out OUT"),
-            tensor,
-        );
+        refused(&format!("prune --weights {file} --fraction 0.2 --out OUT"), tensor);
     }
     let file = variant("missing.safetensors", tensor, &|_| None);
     refused(&commands(&file, &images())[0], tensor);
-    refused(
-        &format!("prune --weights {file} --fraction 0.2 --out OUT"),
-        tensor,
-    );
-    let file = variant("shape.safetensors", "layer3.1.bn2.running_var", &|t| {
-        Some(t.narrow(0, 0, 3).unwrap())
-    });
+    refused(&format!("prune --weights {file} --fraction 0.2 --out OUT"), tensor);
+    let file = variant("shape.safetensors", "layer3.1.bn2.running_var", &|t| Some(t.narrow(0, 0, 3).unwrap()));
     refused(&commands(&file, &images())[0], "layer3.1.bn2.running_var");
-    let file = variant("type.safetensors", tensor, &|t| {
-        Some(t.to_dtype(DType::I64).unwrap())
-    });
+    let file = variant("type.safetensors", tensor, &|t| Some(t.to_dtype(DType::I64).unwrap()));
     refused(&commands(&file, &images())[0], tensor);
     // A variance below zero is a number, but gives none.
     let file = variant("variance.safetensors", "bn1.running_var", &with(-1.0));
@@ -275,20 +181,11 @@ fn weights_that_are_not_numbers_or_do_not_fit() {
     // Bare tensors.
     let bare = Tensor::new(&[[1.0f32, f32::NAN]], &Device::Cpu).unwrap();
     save(&place.path("bare.safetensors"), &[("w", bare)]);
-    refused(
-        &format!(
-            "prune --weights {} --fraction 0.2 --out OUT",
-            place.arg("bare.safetensors")
-        ),
-        ":w",
-    );
+    refused(&format!("prune --weights {} --fraction 0.2 --out OUT", place.arg("bare.safetensors")), ":w");
     let vector = Tensor::new(&[1.0f32, 2.0], &Device::Cpu).unwrap();
     save(&place.path("vector.safetensors"), &[("w", vector)]);
     let file = place.arg("vector.safetensors");
-    refused(
-        &format!("prune --weights {file} --fraction 0.2 --out OUT"),
-        "no prunable weight",
-    );
+    refused(&format!("prune --weights {file} --fraction 0.2 --out OUT"), "no prunable weight");
 }
 
 #[test]
@@ -302,20 +199,14 @@ fn pixels_that_are_not_numbers_or_do_not_fit() {
         broken[last] = value;
         let broken = Tensor::from_vec(broken.clone(), whole.dims(), &Device::Cpu).unwrap();
         save(&place.path("images.safetensors"), &[("images", broken)]);
-        for line in commands(
-            &fixture(CHECKPOINT),
-            &format!("{}:images --batch 4", place.arg("images.safetensors")),
-        ) {
+        for line in commands(&fixture(CHECKPOINT), &format!("{}:images --batch 4", place.arg("images.safetensors"))) {
             refused(&line, "image 23");
         }
     }
     let rgb = Tensor::cat(&[&whole, &whole, &whole], 1).unwrap();
     let flat = whole.flatten_from(1).unwrap();
     let none = whole.narrow(0, 0, 1).unwrap().narrow(2, 0, 1).unwrap();
-    save(
-        &place.path("shapes.safetensors"),
-        &[("rgb", rgb), ("flat", flat)],
-    );
+    save(&place.path("shapes.safetensors"), &[("rgb", rgb), ("flat", flat)]);
     let file = place.arg("shapes.safetensors");
     for line in commands(&fixture(CHECKPOINT), &format!("{file}:rgb")) {
         refused(&line, "3 channels");
@@ -324,10 +215,7 @@ fn pixels_that_are_not_numbers_or_do_not_fit() {
         refused(&line, "(N, C, H, W)");
     }
     // Concepts of another size than the images.
-    save(
-        &place.path("small.safetensors"),
-        &[("images", none.repeat((3, 1, 9, 1)).unwrap())],
-    );
+    save(&place.path("small.safetensors"), &[("images", none.repeat((3, 1, 9, 1)).unwrap())]);
     let inputs = fixture(INPUTS);
     let line = format!(
         "tcav --checkpoint {} --images {inputs}:images --class 0 --json OUT --concept a={}:images --random {inputs}:random_00 {inputs}:random_01",
@@ -336,10 +224,7 @@ fn pixels_that_are_not_numbers_or_do_not_fit() {
     );
     refused(&line, "small.safetensors");
     let labels = place.write("labels.txt", b"0\n1\n");
-    let common = format!(
-        "cam --checkpoint {} --images {inputs}:images --out OUT --class true",
-        fixture(CHECKPOINT)
-    );
+    let common = format!("cam --checkpoint {} --images {inputs}:images --out OUT --class true", fixture(CHECKPOINT));
     refused(&format!("{common} --labels {labels}"), "2 labels");
     let labels = place.write("labels.txt", b"0\n7\n");
     refused(&format!("{common} --labels {labels}"), "label 7");
@@ -357,10 +242,7 @@ fn outputs_that_cannot_be_written() {
             fails(&words(&line));
         }
     }
-    let line = format!(
-        "prune --weights {} --fraction 0.2 --out {out}",
-        fixture(CHECKPOINT)
-    );
+    let line = format!("prune --weights {} --fraction 0.2 --out {out}", fixture(CHECKPOINT));
     assert!(fails(&words(&line)).contains("nowhere"));
     let line = format!(
         "cam --checkpoint {} --images {} --class 0 --out {} --png {file}",
@@ -370,16 +252,10 @@ fn outputs_that_cannot_be_written() {
     );
     assert!(fails(&words(&line)).contains("is not a folder"));
     // An output that is an input, and one that stands already when the command fails.
-    let weights = place.write(
-        "weights.safetensors",
-        &std::fs::read(fixture(CHECKPOINT)).unwrap(),
-    );
+    let weights = place.write("weights.safetensors", &std::fs::read(fixture(CHECKPOINT)).unwrap());
     let line = format!("prune --weights {weights} --fraction 0.2 --out {weights}");
     assert!(fails(&words(&line)).contains("is an input"));
-    let line = format!(
-        "predict --checkpoint {weights} --images {}:nothere --out {file}",
-        fixture(INPUTS)
-    );
+    let line = format!("predict --checkpoint {weights} --images {}:nothere --out {file}", fixture(INPUTS));
     fails(&words(&line));
     assert_eq!(std::fs::read(&file).unwrap(), b"kept");
     assert_eq!(place.names(), ["file", "weights.safetensors"]);

@@ -8,23 +8,14 @@ use crate::support::{Place, fails, fixture, save, succeeds, tensor_error, tensor
 
 fn predict(checkpoint: &str, out: &str) -> Vec<String> {
     let images = fixture("checkpoints/expected.safetensors:images");
-    words(&format!(
-        "predict --checkpoint {checkpoint} --images {images} --out {out}"
-    ))
+    words(&format!("predict --checkpoint {checkpoint} --images {images} --out {out}"))
 }
 
 #[test]
 fn every_way_in_which_pytorch_saves_gives_the_same_logits() {
     let place = Place::new();
     let expected = &tensors(fixture("checkpoints/expected.safetensors"))["logits"];
-    let files = [
-        "archive.pth",
-        "stream.pth",
-        "nested.pt",
-        "parameters.pth",
-        "channels-last.pth",
-        "plain.safetensors",
-    ];
+    let files = ["archive.pth", "stream.pth", "nested.pt", "parameters.pth", "channels-last.pth", "plain.safetensors"];
     for file in files {
         let out = place.arg("logits.safetensors");
         succeeds(&predict(&fixture(&format!("checkpoints/{file}")), &out));
@@ -37,43 +28,26 @@ fn every_way_in_which_pytorch_saves_gives_the_same_logits() {
 fn prefixes_are_dropped_and_extensions_not_believed() {
     let place = Place::new();
     let plain = tensors(fixture("checkpoints/plain.safetensors"));
-    let prefixed: Vec<(String, Tensor)> = plain
-        .iter()
-        .map(|(name, tensor)| (format!("model.module.{name}"), tensor.clone()))
-        .collect();
-    let prefixed: Vec<(&str, Tensor)> = prefixed
-        .iter()
-        .map(|(name, tensor)| (name.as_str(), tensor.clone()))
-        .collect();
+    let prefixed: Vec<(String, Tensor)> =
+        plain.iter().map(|(name, tensor)| (format!("model.module.{name}"), tensor.clone())).collect();
+    let prefixed: Vec<(&str, Tensor)> = prefixed.iter().map(|(name, tensor)| (name.as_str(), tensor.clone())).collect();
     save(&place.path("prefixed.safetensors"), &prefixed);
-    let archive = place.write(
-        "weights",
-        &std::fs::read(fixture("checkpoints/archive.pth")).unwrap(),
-    );
+    let archive = place.write("weights", &std::fs::read(fixture("checkpoints/archive.pth")).unwrap());
     let (one, two) = (place.arg("one.safetensors"), place.arg("two.safetensors"));
     succeeds(&predict(&place.arg("prefixed.safetensors"), &one));
     succeeds(&predict(&archive, &two));
-    assert_eq!(
-        values(&tensors(&one)["logits"]),
-        values(&tensors(&two)["logits"])
-    );
+    assert_eq!(values(&tensors(&one)["logits"]), values(&tensors(&two)["logits"]));
 }
 
 #[test]
 fn nothing_in_a_pickle_is_executed_and_what_is_no_tensor_is_named() {
     let place = Place::new();
     for (file, what) in [
-        (
-            "evil.pth",
-            "entry `evil` is an object made by `posix.system`, not a tensor",
-        ),
+        ("evil.pth", "entry `evil` is an object made by `posix.system`, not a tensor"),
         ("call.pth", "holds an object made by `posix.system`"),
         ("extra.pth", "entry `epoch` is an integer"),
     ] {
-        let error = fails(&predict(
-            &fixture(&format!("checkpoints/{file}")),
-            &place.arg("out.safetensors"),
-        ));
+        let error = fails(&predict(&fixture(&format!("checkpoints/{file}")), &place.arg("out.safetensors")));
         assert!(error.contains(what) && error.contains(file), "{error}");
     }
     assert!(place.names().is_empty());
@@ -111,44 +85,25 @@ fn a_checkpoint_is_pruned_by_layer_type_and_exclusions_count_nowhere() {
     );
     let said = succeeds(&words(&line));
     let masks = tensors(&out);
-    let prunable: Vec<&String> = weights
-        .keys()
-        .filter(|name| weights[*name].rank() == 4 && !name.starts_with("conv1"))
-        .collect();
+    let prunable: Vec<&String> =
+        weights.keys().filter(|name| weights[*name].rank() == 4 && !name.starts_with("conv1")).collect();
     assert_eq!(masks.len(), 3 * prunable.len());
-    let mut remaining: usize = prunable
-        .iter()
-        .map(|name| weights[*name].elem_count())
-        .sum();
+    let mut remaining: usize = prunable.iter().map(|name| weights[*name].elem_count()).sum();
     let mut before: Option<Vec<u8>> = None;
     for level in 1..=3 {
         remaining -= (0.3 * remaining as f64).round_ties_even() as usize;
         let bits: Vec<u8> = prunable
             .iter()
-            .flat_map(|name| {
-                masks[&format!("mask/{level}/{name}")]
-                    .flatten_all()
-                    .unwrap()
-                    .to_vec1::<u8>()
-                    .unwrap()
-            })
+            .flat_map(|name| masks[&format!("mask/{level}/{name}")].flatten_all().unwrap().to_vec1::<u8>().unwrap())
             .collect();
         assert_eq!(bits.iter().filter(|&&bit| bit == 1).count(), remaining);
         if let Some(before) = &before {
-            assert!(
-                bits.iter().zip(before).all(|(now, before)| now <= before),
-                "level {level} is not nested"
-            );
+            assert!(bits.iter().zip(before).all(|(now, before)| now <= before), "level {level} is not nested");
         }
         before = Some(bits);
     }
-    assert!(
-        said.contains("level 3") && said.contains("layer4.1.conv2.weight"),
-        "{said}"
-    );
-    let error = fails(&words(&format!(
-        "prune --weights {checkpoint} --fraction 0.3 --exclude nothere --out {out}x"
-    )));
+    assert!(said.contains("level 3") && said.contains("layer4.1.conv2.weight"), "{said}");
+    let error = fails(&words(&format!("prune --weights {checkpoint} --fraction 0.3 --exclude nothere --out {out}x")));
     assert!(error.contains("nothere"), "{error}");
 }
 
@@ -159,14 +114,9 @@ fn pytorch_files_and_safetensors_give_the_same_masks() {
     let masks = |file: &str| {
         let out = place.arg("masks.safetensors");
         let weights = fixture(&format!("checkpoints/{file}"));
-        succeeds(&words(&format!(
-            "prune --weights {weights} --fraction 0.5 --out {out}"
-        )));
+        succeeds(&words(&format!("prune --weights {weights} --fraction 0.5 --out {out}")));
         let masks = tensors(&out);
-        masks
-            .into_iter()
-            .map(|(name, mask)| (name, values(&mask.to_dtype(DType::F32).unwrap())))
-            .collect::<Vec<_>>()
+        masks.into_iter().map(|(name, mask)| (name, values(&mask.to_dtype(DType::F32).unwrap()))).collect::<Vec<_>>()
     };
     assert_eq!(masks("archive.pth"), masks("plain.safetensors"));
     assert_eq!(masks("stream.pth"), masks("nested.pt"));

@@ -5,11 +5,7 @@ use assert_cmd::Command;
 use crate::support::{Place, fixture, program, words};
 
 fn bare(arguments: &[&str]) -> std::process::Output {
-    Command::cargo_bin("ticketlens")
-        .unwrap()
-        .args(arguments)
-        .output()
-        .unwrap()
+    Command::cargo_bin("ticketlens").unwrap().args(arguments).output().unwrap()
 }
 
 #[test]
@@ -18,13 +14,8 @@ fn every_command_has_help_with_an_example_that_it_accepts() {
         let output = bare(&[command, "--help"]);
         let help = String::from_utf8(output.stdout).unwrap();
         assert!(output.status.success() && output.stderr.is_empty());
-        let example = help
-            .split("Example:")
-            .nth(1)
-            .unwrap_or_else(|| panic!("{command} has no example"));
-        let example = example
-            .replace("\\\n", " ")
-            .replace("random-sets/*", "random-sets/0 random-sets/1");
+        let example = help.split("Example:").nth(1).unwrap_or_else(|| panic!("{command} has no example"));
+        let example = example.replace("\\\n", " ").replace("random-sets/*", "random-sets/0 random-sets/1");
         let example = words(&example);
         assert_eq!(example[..2], ["ticketlens", command]);
         // Its files do not exist, so it fails; but not over its flags.
@@ -39,10 +30,7 @@ fn every_command_has_help_with_an_example_that_it_accepts() {
 #[test]
 fn version_and_usage() {
     let output = bare(&["--version"]);
-    assert_eq!(
-        String::from_utf8(output.stdout).unwrap(),
-        concat!("ticketlens ", env!("CARGO_PKG_VERSION"), "\n")
-    );
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), concat!("ticketlens ", env!("CARGO_PKG_VERSION"), "\n"));
     let output = bare(&[]);
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("Usage:"));
@@ -66,19 +54,10 @@ fn a_set_count_that_cannot_reach_the_level_is_a_warning_that_names_the_smallest_
     assert!(output.status.success());
     let warning = String::from_utf8(output.stderr).unwrap();
     assert_eq!(warning.lines().count(), 1, "{warning}");
-    assert!(
-        warning.starts_with("warning: 3 random sets cannot reach the level 0.05"),
-        "{warning}"
-    );
-    assert!(
-        warning.contains("0.2500") && warning.contains("19 sets"),
-        "{warning}"
-    );
+    assert!(warning.starts_with("warning: 3 random sets cannot reach the level 0.05"), "{warning}");
+    assert!(warning.contains("0.2500") && warning.contains("19 sets"), "{warning}");
     let table = String::from_utf8(output.stdout).unwrap();
-    assert!(
-        table.contains("held-out") && table.lines().count() == 4,
-        "{table}"
-    );
+    assert!(table.contains("held-out") && table.lines().count() == 4, "{table}");
     assert!(!table.contains('\u{1b}'));
     assert!(tcav(&place, "--alpha 0.3").stderr.is_empty());
 }
@@ -109,8 +88,5 @@ fn a_device_can_be_written_to() {
         fixture("oracle/resnet18_mnist/checkpoint.safetensors")
     );
     assert!(program(&words(&line)).output().unwrap().status.success());
-    assert!(
-        !std::fs::metadata("/dev/null").unwrap().is_file(),
-        "/dev/null was replaced"
-    );
+    assert!(!std::fs::metadata("/dev/null").unwrap().is_file(), "/dev/null was replaced");
 }

@@ -64,11 +64,7 @@ pub(crate) fn words(line: &str) -> Vec<String> {
 /// Runs it and expects success; stdout.
 pub(crate) fn succeeds(arguments: &[String]) -> String {
     let output = program(arguments).output().unwrap();
-    assert!(
-        output.status.success(),
-        "{arguments:?}\n{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{arguments:?}\n{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
 
@@ -79,27 +75,18 @@ pub(crate) fn fails(arguments: &[String]) -> String {
     assert_eq!(output.status.code(), Some(2), "{arguments:?}\n{error}");
     assert!(output.stdout.is_empty(), "{arguments:?}");
     assert_eq!(error.lines().count(), 1, "{arguments:?}\n{error}");
-    assert!(
-        error.starts_with("error: ") && error.ends_with('\n'),
-        "{arguments:?}\n{error}"
-    );
+    assert!(error.starts_with("error: ") && error.ends_with('\n'), "{arguments:?}\n{error}");
     error
 }
 
 /// Tensors of a safetensors file.
 pub(crate) fn tensors(path: impl AsRef<Path>) -> BTreeMap<String, Tensor> {
-    candle_core::safetensors::load(path, &Device::Cpu)
-        .unwrap()
-        .into_iter()
-        .collect()
+    candle_core::safetensors::load(path, &Device::Cpu).unwrap().into_iter().collect()
 }
 
 /// Writes tensors to a safetensors file.
 pub(crate) fn save(path: &Path, tensors: &[(&str, Tensor)]) {
-    let views: Vec<(&str, &Tensor)> = tensors
-        .iter()
-        .map(|(name, tensor)| (*name, tensor))
-        .collect();
+    let views: Vec<(&str, &Tensor)> = tensors.iter().map(|(name, tensor)| (*name, tensor)).collect();
     safetensors::serialize_to_file(views, None, path).unwrap();
 }
 
@@ -116,23 +103,13 @@ pub(crate) fn json(path: impl AsRef<Path>) -> serde_json::Value {
 /// Largest difference relative to the largest magnitude of `expected`.
 pub(crate) fn relative_error(got: &[f64], expected: &[f64]) -> f64 {
     assert_eq!(got.len(), expected.len());
-    let scale = expected
-        .iter()
-        .fold(f64::MIN_POSITIVE, |top, v| top.max(v.abs()));
-    got.iter()
-        .zip(expected)
-        .map(|(a, b)| (a - b).abs() / scale)
-        .fold(0.0, f64::max)
+    let scale = expected.iter().fold(f64::MIN_POSITIVE, |top, v| top.max(v.abs()));
+    got.iter().zip(expected).map(|(a, b)| (a - b).abs() / scale).fold(0.0, f64::max)
 }
 
 /// As [`relative_error`], of tensors, shapes included.
 pub(crate) fn tensor_error(got: &Tensor, expected: &Tensor) -> f64 {
     assert_eq!(got.dims(), expected.dims());
-    let wide = |tensor: &Tensor| {
-        values(tensor)
-            .into_iter()
-            .map(f64::from)
-            .collect::<Vec<_>>()
-    };
+    let wide = |tensor: &Tensor| values(tensor).into_iter().map(f64::from).collect::<Vec<_>>();
     relative_error(&wide(got), &wide(expected))
 }

@@ -32,12 +32,7 @@ const BAD_INPUT: u8 = 2;
 
 /// Does a lottery ticket keep its explanations? Iterative magnitude pruning, tested TCAV and Grad-CAM.
 #[derive(Parser)]
-#[command(
-    name = "ticketlens",
-    version,
-    arg_required_else_help = true,
-    subcommand_required = true
-)]
+#[command(name = "ticketlens", version, arg_required_else_help = true, subcommand_required = true)]
 struct Cli {
     #[command(flatten)]
     common: Common,
@@ -87,7 +82,12 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Compare(arguments) => compare::run(&arguments)?,
         Command::Data(arguments) => data::run(&arguments)?,
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut <Cli as clap::CommandFactory>::command(), "ticketlens", &mut std::io::stdout());
+            clap_complete::generate(
+                shell,
+                &mut <Cli as clap::CommandFactory>::command(),
+                "ticketlens",
+                &mut std::io::stdout(),
+            );
         }
         Command::Drift(arguments) => return drift::run(&arguments),
         Command::Predict(arguments) => predict::run(&arguments)?,
