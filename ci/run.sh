@@ -18,7 +18,7 @@ cargo test --locked
 step "benches (smoke: each runs once)"
 cargo test --locked --benches
 step "PyTorch round trip"
-if [ -f ci/pytorch-roundtrip.sh ]; then bash ci/pytorch-roundtrip.sh; fi
+bash ci/pytorch-roundtrip.sh
 step "nothing left behind"
 find . -path ./target -prune -o -name '*.snap.new' -print | grep . && exit 1
 if [ "${CI:-}" = true ]; then git diff --exit-code; fi

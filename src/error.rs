@@ -74,34 +74,22 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// An [`Error::Io`] at `path`.
     pub fn io(path: impl AsRef<Path>, source: std::io::Error) -> Self {
-        Error::Io {
-            path: path.as_ref().to_path_buf(),
-            source,
-        }
+        Error::Io { path: path.as_ref().to_path_buf(), source }
     }
 
     /// An [`Error::Format`] at `path`.
     pub fn format(path: impl AsRef<Path>, what: impl Into<String>) -> Self {
-        Error::Format {
-            path: path.as_ref().to_path_buf(),
-            what: what.into(),
-        }
+        Error::Format { path: path.as_ref().to_path_buf(), what: what.into() }
     }
 
     /// An [`Error::Tensor`] for the tensor `name`.
     pub fn tensor(name: impl Into<String>, what: impl Into<String>) -> Self {
-        Error::Tensor {
-            name: name.into(),
-            what: what.into(),
-        }
+        Error::Tensor { name: name.into(), what: what.into() }
     }
 
     /// An [`Error::Config`] for the plan field `field`.
     pub fn config(field: impl Into<String>, what: impl Into<String>) -> Self {
-        Error::Config {
-            field: field.into(),
-            what: what.into(),
-        }
+        Error::Config { field: field.into(), what: what.into() }
     }
 
     /// An [`Error::Input`]; `what` names the argument or flag.
@@ -111,10 +99,7 @@ impl Error {
 
     /// An [`Error::Statistics`] of `statistic`.
     pub fn statistics(statistic: impl Into<String>, what: impl Into<String>) -> Self {
-        Error::Statistics {
-            statistic: statistic.into(),
-            what: what.into(),
-        }
+        Error::Statistics { statistic: statistic.into(), what: what.into() }
     }
 }
 
@@ -124,22 +109,13 @@ mod tests {
 
     #[test]
     fn messages_name_what_and_where() {
-        assert_eq!(
-            Error::format("a/b.idx", "bad magic").to_string(),
-            "a/b.idx: bad magic"
-        );
-        assert_eq!(
-            Error::tensor("fc.weight", "not found").to_string(),
-            "tensor `fc.weight`: not found"
-        );
+        assert_eq!(Error::format("a/b.idx", "bad magic").to_string(), "a/b.idx: bad magic");
+        assert_eq!(Error::tensor("fc.weight", "not found").to_string(), "tensor `fc.weight`: not found");
         assert_eq!(
             Error::config("prune.fraction", "must lie in (0, 1)").to_string(),
             "plan field `prune.fraction`: must lie in (0, 1)"
         );
-        let faults = Error::Faults {
-            subject: "cub".into(),
-            faults: vec!["x".into(), "y".into()],
-        };
+        let faults = Error::Faults { subject: "cub".into(), faults: vec!["x".into(), "y".into()] };
         assert_eq!(faults.to_string(), "2 faults in cub: x; y");
     }
 }

@@ -58,10 +58,7 @@ impl ArrayFile {
         let Some(entry) = entries.get(key) else {
             let keys: Vec<&str> = entries.keys().map(String::as_str).take(8).collect();
             let more = if entries.len() > 8 { ", …" } else { "" };
-            return Err(Error::format(
-                path,
-                format!("no tensor `{key}`; it holds {}{more}", keys.join(", ")),
-            ));
+            return Err(Error::format(path, format!("no tensor `{key}`; it holds {}{more}", keys.join(", "))));
         };
         let element = match entry.dtype.as_str() {
             "F32" => Element::F32,
@@ -71,10 +68,7 @@ impl ArrayFile {
             "U32" => Element::U32,
             "I64" => Element::I64,
             other => {
-                return Err(Error::format(
-                    path,
-                    format!("tensor `{key}` is {other}, which is not read here"),
-                ));
+                return Err(Error::format(path, format!("tensor `{key}` is {other}, which is not read here")));
             }
         };
         let (begin, end) = entry.data_offsets;
@@ -82,19 +76,10 @@ impl ArrayFile {
         if needed != end.checked_sub(begin) {
             return Err(Error::format(
                 path,
-                format!(
-                    "tensor `{key}` of shape {:?} does not fit its offsets {begin}..{end}",
-                    entry.shape
-                ),
+                format!("tensor `{key}` of shape {:?} does not fit its offsets {begin}..{end}", entry.shape),
             ));
         }
-        Ok(Self {
-            path: path.into(),
-            key: key.into(),
-            element,
-            shape: entry.shape.clone(),
-            offset: start + begin,
-        })
+        Ok(Self { path: path.into(), key: key.into(), element, shape: entry.shape.clone(), offset: start + begin })
     }
 
     /// The array of a NumPy file (versions 1 to 3, C order).
@@ -111,21 +96,14 @@ impl ArrayFile {
             2 | 3 => {
                 let mut rest = [0u8; 2];
                 read_exact(&mut file, &mut rest, path)?;
-                (
-                    u64::from(u32::from_le_bytes([start[8], start[9], rest[0], rest[1]])),
-                    12,
-                )
+                (u64::from(u32::from_le_bytes([start[8], start[9], rest[0], rest[1]])), 12)
             }
             version => {
-                return Err(fault(&format!(
-                    "NumPy format version {version} is not known"
-                )));
+                return Err(fault(&format!("NumPy format version {version} is not known")));
             }
         };
         if header_length > LIMIT_HEADER || header_start + header_length > length {
-            return Err(fault(&format!(
-                "claims a header of {header_length} bytes, but has {length} in all"
-            )));
+            return Err(fault(&format!("claims a header of {header_length} bytes, but has {length} in all")));
         }
         let mut header = vec![0u8; header_length as usize];
         read_exact(&mut file, &mut header, path)?;
@@ -145,29 +123,15 @@ impl ArrayFile {
         }
         let shape = npy_field(&header, "shape").and_then(|text| {
             let inside = text.strip_prefix('(')?.strip_suffix(')')?;
-            let sizes = inside
-                .split(',')
-                .map(str::trim)
-                .filter(|size| !size.is_empty());
-            sizes
-                .map(|size| size.parse().ok())
-                .collect::<Option<Vec<usize>>>()
+            let sizes = inside.split(',').map(str::trim).filter(|size| !size.is_empty());
+            sizes.map(|size| size.parse().ok()).collect::<Option<Vec<usize>>>()
         });
         let shape = shape.ok_or_else(|| fault("its header has no readable `shape`"))?;
         let offset = header_start + header_length;
         if bytes_of(&shape, element) != Some(length - offset) {
-            return Err(fault(&format!(
-                "shape {shape:?} does not fit the {} bytes of data",
-                length - offset
-            )));
+            return Err(fault(&format!("shape {shape:?} does not fit the {} bytes of data", length - offset)));
         }
-        Ok(Self {
-            path: path.into(),
-            key: "array".into(),
-            element,
-            shape,
-            offset,
-        })
+        Ok(Self { path: path.into(), key: "array".into(), element, shape, offset })
     }
 
     /// The sizes of its dimensions.
@@ -194,18 +158,8 @@ impl ArrayFile {
     pub(crate) fn floats(&self, range: std::ops::Range<usize>) -> Result<Vec<f32>> {
         let bytes = self.bytes(range)?;
         match self.element {
-            Element::F32 => Ok(bytes
-                .as_chunks::<4>()
-                .0
-                .iter()
-                .map(|&b| f32::from_le_bytes(b))
-                .collect()),
-            Element::F64 => Ok(bytes
-                .as_chunks::<8>()
-                .0
-                .iter()
-                .map(|&b| f64::from_le_bytes(b) as f32)
-                .collect()),
+            Element::F32 => Ok(bytes.as_chunks::<4>().0.iter().map(|&b| f32::from_le_bytes(b)).collect()),
+            Element::F64 => Ok(bytes.as_chunks::<8>().0.iter().map(|&b| f64::from_le_bytes(b) as f32).collect()),
             other => Err(self.fault(format!("holds {other:?}, floating-point values are needed"))),
         }
     }
@@ -215,24 +169,9 @@ impl ArrayFile {
         let bytes = self.bytes(range)?;
         match self.element {
             Element::U8 => Ok(bytes.iter().map(|&b| i64::from(b)).collect()),
-            Element::I32 => Ok(bytes
-                .as_chunks::<4>()
-                .0
-                .iter()
-                .map(|&b| i64::from(i32::from_le_bytes(b)))
-                .collect()),
-            Element::U32 => Ok(bytes
-                .as_chunks::<4>()
-                .0
-                .iter()
-                .map(|&b| i64::from(u32::from_le_bytes(b)))
-                .collect()),
-            Element::I64 => Ok(bytes
-                .as_chunks::<8>()
-                .0
-                .iter()
-                .map(|&b| i64::from_le_bytes(b))
-                .collect()),
+            Element::I32 => Ok(bytes.as_chunks::<4>().0.iter().map(|&b| i64::from(i32::from_le_bytes(b))).collect()),
+            Element::U32 => Ok(bytes.as_chunks::<4>().0.iter().map(|&b| i64::from(u32::from_le_bytes(b))).collect()),
+            Element::I64 => Ok(bytes.as_chunks::<8>().0.iter().map(|&b| i64::from_le_bytes(b)).collect()),
             other => Err(self.fault(format!("holds {other:?}, whole numbers are needed"))),
         }
     }
@@ -241,8 +180,7 @@ impl ArrayFile {
         let size = self.element.size();
         let mut file = File::open(&self.path).map_err(|e| Error::io(&self.path, e))?;
         let start = self.offset + (range.start * size) as u64;
-        file.seek(SeekFrom::Start(start))
-            .map_err(|e| Error::io(&self.path, e))?;
+        file.seek(SeekFrom::Start(start)).map_err(|e| Error::io(&self.path, e))?;
         let mut bytes = vec![0u8; range.len() * size];
         read_exact(&mut file, &mut bytes, &self.path)?;
         Ok(bytes)
@@ -256,44 +194,33 @@ fn safetensors_header(path: &Path) -> Result<(BTreeMap<String, TensorEntry>, u64
     read_exact(&mut file, &mut claim, path)?;
     let claim = u64::from_le_bytes(claim);
     if claim > LIMIT_HEADER || 8 + claim > length {
-        return Err(Error::format(
-            path,
-            format!("claims a header of {claim} bytes, but has {length} in all"),
-        ));
+        return Err(Error::format(path, format!("claims a header of {claim} bytes, but has {length} in all")));
     }
     let mut header = vec![0u8; claim as usize];
     read_exact(&mut file, &mut header, path)?;
-    let fault =
-        |what: String| Error::format(path, format!("its safetensors header is broken: {what}"));
-    let raw: BTreeMap<String, serde_json::Value> =
-        serde_json::from_slice(&header).map_err(|e| fault(e.to_string()))?;
+    let fault = |what: String| Error::format(path, format!("its safetensors header is broken: {what}"));
+    let raw: BTreeMap<String, serde_json::Value> = serde_json::from_slice(&header).map_err(|e| fault(e.to_string()))?;
     let mut entries = BTreeMap::new();
     for (name, value) in raw {
         if name != "__metadata__" {
-            let entry: TensorEntry = serde_json::from_value(value)
-                .map_err(|e| fault(format!("tensor `{name}`: {e}")))?;
+            let entry: TensorEntry =
+                serde_json::from_value(value).map_err(|e| fault(format!("tensor `{name}`: {e}")))?;
             entries.insert(name, entry);
         }
     }
     // The format allows no holes, overlaps or trailing bytes.
-    let mut ordered: Vec<(&String, (u64, u64))> =
-        entries.iter().map(|(n, e)| (n, e.data_offsets)).collect();
+    let mut ordered: Vec<(&String, (u64, u64))> = entries.iter().map(|(n, e)| (n, e.data_offsets)).collect();
     ordered.sort_by_key(|&(_, offsets)| offsets);
     let mut expected = 0;
     for (name, (begin, end)) in ordered {
         if begin != expected || end < begin {
-            return Err(fault(format!(
-                "tensor `{name}` lies at {begin}..{end}, expected at {expected}"
-            )));
+            return Err(fault(format!("tensor `{name}` lies at {begin}..{end}, expected at {expected}")));
         }
         expected = end;
     }
     let data = length - 8 - claim;
     if expected != data {
-        return Err(Error::format(
-            path,
-            format!("its tensors need {expected} bytes of data, but it has {data}"),
-        ));
+        return Err(Error::format(path, format!("its tensors need {expected} bytes of data, but it has {data}")));
     }
     Ok((entries, 8 + claim))
 }
@@ -311,9 +238,7 @@ fn npy_field<'a>(header: &'a str, name: &str) -> Option<&'a str> {
 }
 
 fn bytes_of(shape: &[usize], element: Element) -> Option<u64> {
-    let bytes = shape
-        .iter()
-        .try_fold(element.size(), |product, &size| product.checked_mul(size))?;
+    let bytes = shape.iter().try_fold(element.size(), |product, &size| product.checked_mul(size))?;
     u64::try_from(bytes).ok()
 }
 

@@ -50,34 +50,12 @@ mod tests {
     fn a_box_follows_resize_and_crop() {
         // 300×200 to 150×100, cut to the centre 100×100: 25 columns lost on each side.
         let place = Preprocess::new(Some(100), Normalisation::imagenet()).placement(300, 200);
-        let whole = BoundingBox {
-            left: 100.0,
-            top: 20.0,
-            right: 220.0,
-            bottom: 180.0,
-        };
+        let whole = BoundingBox { left: 100.0, top: 20.0, right: 220.0, bottom: 180.0 };
         let placed = whole.placed(&place);
-        assert_eq!(
-            placed,
-            BoundingBox {
-                left: 25.0,
-                top: 10.0,
-                right: 85.0,
-                bottom: 90.0
-            }
-        );
-        assert!(
-            placed.contains_pixel(25, 10)
-                && !placed.contains_pixel(24, 10)
-                && !placed.contains_pixel(85, 50)
-        );
+        assert_eq!(placed, BoundingBox { left: 25.0, top: 10.0, right: 85.0, bottom: 90.0 });
+        assert!(placed.contains_pixel(25, 10) && !placed.contains_pixel(24, 10) && !placed.contains_pixel(85, 50));
         assert_eq!(placed.area(), 60.0 * 80.0);
-        let lost = BoundingBox {
-            left: 0.0,
-            top: 0.0,
-            right: 40.0,
-            bottom: 200.0,
-        };
+        let lost = BoundingBox { left: 0.0, top: 0.0, right: 40.0, bottom: 200.0 };
         assert_eq!(lost.placed(&place).area(), 0.0);
     }
 }

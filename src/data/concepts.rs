@@ -28,11 +28,7 @@ impl ConceptTable {
     ///
     /// # Errors
     /// If the three lists differ in length, a name is given twice, or an image both shows and does not show a concept.
-    pub fn new(
-        names: Vec<String>,
-        members: Vec<Vec<usize>>,
-        others: Vec<Vec<usize>>,
-    ) -> Result<Self> {
+    pub fn new(names: Vec<String>, members: Vec<Vec<usize>>, others: Vec<Vec<usize>>) -> Result<Self> {
         if names.len() != members.len() || names.len() != others.len() {
             return Err(Error::input(format!(
                 "concepts: {} names for {} and {} lists of images",
@@ -46,29 +42,15 @@ impl ConceptTable {
             return Err(Error::input(format!("concept `{twice}` is given twice")));
         }
         let sorted = |lists: Vec<Vec<usize>>| -> Vec<Vec<usize>> {
-            lists
-                .into_iter()
-                .map(|list| {
-                    list.into_iter()
-                        .collect::<BTreeSet<_>>()
-                        .into_iter()
-                        .collect()
-                })
-                .collect()
+            lists.into_iter().map(|list| list.into_iter().collect::<BTreeSet<_>>().into_iter().collect()).collect()
         };
         let (members, others) = (sorted(members), sorted(others));
         for (name, (yes, no)) in names.iter().zip(members.iter().zip(&others)) {
             if let Some(both) = yes.iter().find(|i| no.binary_search(i).is_ok()) {
-                return Err(Error::input(format!(
-                    "concept `{name}`: image {both} both shows it and does not"
-                )));
+                return Err(Error::input(format!("concept `{name}`: image {both} both shows it and does not")));
             }
         }
-        Ok(Self {
-            names,
-            members,
-            others,
-        })
+        Ok(Self { names, members, others })
     }
 
     /// The classes as given (digits, species) as concepts: an image shows its own class and no other.
@@ -76,10 +58,7 @@ impl ConceptTable {
         let classes = 0..data.fine().classes() as u32;
         let having = |class: u32, wanted: bool| {
             let labels = data.fine().values().iter().enumerate();
-            labels
-                .filter(|&(_, &label)| (label == class) == wanted)
-                .map(|(i, _)| i)
-                .collect()
+            labels.filter(|&(_, &label)| (label == class) == wanted).map(|(i, _)| i).collect()
         };
         Self {
             names: data.fine().names().to_vec(),
@@ -111,10 +90,7 @@ impl ConceptTable {
         let position = |name: &String| {
             let found = self.names.iter().position(|n| n == name);
             found.ok_or_else(|| {
-                Error::config(
-                    "concepts",
-                    format!("no concept `{name}`; there are {}", self.names.join(", ")),
-                )
+                Error::config("concepts", format!("no concept `{name}`; there are {}", self.names.join(", ")))
             })
         };
         let chosen = names.iter().map(position).collect::<Result<Vec<_>>>()?;
@@ -196,10 +172,7 @@ impl RandomSet {
             &RandomSet::Noise { seed, index, count } => {
                 let (c, h, w) = data.shape();
                 let mut random = stream(seed, "concepts/noise", index);
-                let values: Vec<f32> = StandardNormal
-                    .sample_iter(&mut random)
-                    .take(count * c * h * w)
-                    .collect();
+                let values: Vec<f32> = StandardNormal.sample_iter(&mut random).take(count * c * h * w).collect();
                 Ok(Tensor::from_vec(values, (count, c, h, w), device)?)
             }
         }
@@ -247,37 +220,18 @@ pub struct ConceptSets {
 ///
 /// # Errors
 /// If a class has no image in the pool, or `count` is 0.
-pub fn class_images(
-    data: &Dataset,
-    splits: &Splits,
-    pool: Pool,
-    count: usize,
-    seed: u64,
-) -> Result<Vec<Vec<usize>>> {
+pub fn class_images(data: &Dataset, splits: &Splits, pool: Pool, count: usize, seed: u64) -> Result<Vec<Vec<usize>>> {
     if count == 0 {
         return Err(Error::config("concepts.class_images", "must be at least 1"));
     }
     (0..data.labels().classes())
         .map(|class| {
-            let members = splits
-                .pool(pool)
-                .iter()
-                .copied()
-                .filter(|&i| data.labels().values()[i] as usize == class);
-            let members = draw(
-                members.collect(),
-                count,
-                seed,
-                "concepts/class",
-                class as u64,
-            );
+            let members = splits.pool(pool).iter().copied().filter(|&i| data.labels().values()[i] as usize == class);
+            let members = draw(members.collect(), count, seed, "concepts/class", class as u64);
             match members.is_empty() {
                 true => Err(Error::config(
                     "concepts.class_pool",
-                    format!(
-                        "no image of class `{}` in the {pool:?} split",
-                        data.labels().names()[class]
-                    ),
+                    format!("no image of class `{}` in the {pool:?} split", data.labels().names()[class]),
                 )),
                 false => Ok(members),
             }
@@ -301,10 +255,7 @@ pub fn concept_sets(
 ) -> Result<ConceptSets> {
     let size = plan.images_per_set;
     if size < 2 {
-        return Err(Error::config(
-            "concepts.images_per_set",
-            format!("{size} images in a set: at least 2 are needed"),
-        ));
+        return Err(Error::config("concepts.images_per_set", format!("{size} images in a set: at least 2 are needed")));
     }
     if plan.random_sets < 2 {
         return Err(Error::config(
@@ -313,25 +264,13 @@ pub fn concept_sets(
         ));
     }
     let explained: BTreeSet<usize> = explained.iter().copied().collect();
-    let eligible =
-        |i: &usize| !explained.contains(i) && without_class != Some(data.labels().values()[*i]);
-    let pool: BTreeSet<usize> = splits
-        .pool(plan.pool)
-        .iter()
-        .copied()
-        .filter(eligible)
-        .collect();
+    let eligible = |i: &usize| !explained.contains(i) && without_class != Some(data.labels().values()[*i]);
+    let pool: BTreeSet<usize> = splits.pool(plan.pool).iter().copied().filter(eligible).collect();
     let mut concepts: Vec<ConceptSet> = Vec::new();
     for (number, name) in table.names().iter().enumerate() {
         let shows = table.members(number).iter().copied();
         let candidates = shows.filter(|i| pool.contains(i));
-        let images = draw(
-            candidates.collect(),
-            size,
-            seed,
-            &format!("concepts/set/{name}"),
-            0,
-        );
+        let images = draw(candidates.collect(), size, seed, &format!("concepts/set/{name}"), 0);
         if images.len() < size {
             return Err(Error::config(
                 "concepts.images_per_set",
@@ -342,11 +281,7 @@ pub fn concept_sets(
                 ),
             ));
         }
-        concepts.push(ConceptSet {
-            name: name.clone(),
-            images,
-            random: 0..plan.random_sets,
-        });
+        concepts.push(ConceptSet { name: name.clone(), images, random: 0..plan.random_sets });
     }
     let mut random = Vec::new();
     let mut random_disjoint = true;
@@ -358,65 +293,35 @@ pub fn concept_sets(
     };
     match plan.random {
         RandomKind::SamePool => {
-            let used: BTreeSet<usize> = concepts
-                .iter()
-                .flat_map(|concept| concept.images.iter().copied())
-                .collect();
+            let used: BTreeSet<usize> = concepts.iter().flat_map(|concept| concept.images.iter().copied()).collect();
             add(pool.difference(&used).copied().collect(), "concepts/random")?;
         }
         RandomKind::OtherClasses => {
             for (number, concept) in concepts.iter_mut().enumerate() {
-                let others = table
-                    .others(number)
-                    .iter()
-                    .copied()
-                    .filter(|i| pool.contains(i));
-                add(
-                    others.collect(),
-                    &format!("concepts/random/{}", concept.name),
-                )?;
+                let others = table.others(number).iter().copied().filter(|i| pool.contains(i));
+                add(others.collect(), &format!("concepts/random/{}", concept.name))?;
                 concept.random = number * plan.random_sets..(number + 1) * plan.random_sets;
             }
         }
         RandomKind::Noise => {
-            random.extend((0..plan.random_sets as u64).map(|index| RandomSet::Noise {
-                seed,
-                index,
-                count: size,
-            }))
+            random.extend((0..plan.random_sets as u64).map(|index| RandomSet::Noise { seed, index, count: size }))
         }
     }
-    Ok(ConceptSets {
-        concepts,
-        random,
-        random_disjoint,
-    })
+    Ok(ConceptSets { concepts, random, random_disjoint })
 }
 
 /// `plan.random_sets` sets of images, disjoint if there are enough candidates, else each drawn afresh. The second value says which.
-fn random_sets(
-    candidates: Vec<usize>,
-    plan: &ConceptPlan,
-    seed: u64,
-    name: &str,
-) -> Result<(Vec<Vec<usize>>, bool)> {
+fn random_sets(candidates: Vec<usize>, plan: &ConceptPlan, seed: u64, name: &str) -> Result<(Vec<Vec<usize>>, bool)> {
     let (size, sets) = (plan.images_per_set, plan.random_sets);
     if candidates.len() < size {
         return Err(Error::config(
             "concepts.images_per_set",
-            format!(
-                "{} images are left for random sets of {size} in the {:?} split",
-                candidates.len(),
-                plan.pool
-            ),
+            format!("{} images are left for random sets of {size} in the {:?} split", candidates.len(), plan.pool),
         ));
     }
     if candidates.len() >= sets * size {
         let all = draw(candidates, sets * size, seed, name, 0);
-        return Ok((
-            all.chunks_exact(size).map(<[usize]>::to_vec).collect(),
-            true,
-        ));
+        return Ok((all.chunks_exact(size).map(<[usize]>::to_vec).collect(), true));
     }
     let fresh = |index| draw(candidates.clone(), size, seed, name, 1 + index);
     Ok(((0..sets as u64).map(fresh).collect(), false))

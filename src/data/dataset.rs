@@ -105,14 +105,7 @@ impl Dataset {
                 origins.len()
             )));
         }
-        Self::assemble(
-            name,
-            shape,
-            Pixels::Bytes(pixels),
-            normalisation,
-            fine,
-            origins,
-        )
+        Self::assemble(name, shape, Pixels::Bytes(pixels), normalisation, fine, origins)
     }
 
     /// Picture files (PNG, JPEG), decoded in parallel when asked for and prepared as `preprocess` says, which must have a size.
@@ -140,14 +133,7 @@ impl Dataset {
         let side = preprocess.crop.unwrap_or(0);
         let store = PictureStore::new(name, paths, preprocess, cache_bytes)?;
         let shape = (normalisation.channels(), side, side);
-        Self::assemble(
-            name,
-            shape,
-            Pixels::Pictures(store),
-            normalisation,
-            fine,
-            origins,
-        )
+        Self::assemble(name, shape, Pixels::Pictures(store), normalisation, fine, origins)
     }
 
     fn assemble(
@@ -184,10 +170,7 @@ impl Dataset {
     /// If the images are not picture files, or the smallest area is not in (0, 1].
     pub fn with_augmentation(mut self, augmentation: Augmentation) -> Result<Self> {
         if !matches!(*self.pixels, Pixels::Pictures(_)) {
-            return Err(Error::config(
-                "data.augmentation",
-                format!("{} is not made of picture files", self.name),
-            ));
+            return Err(Error::config("data.augmentation", format!("{} is not made of picture files", self.name)));
         }
         if !(augmentation.min_area > 0.0 && augmentation.min_area <= 1.0) {
             let what = format!("{} is not in (0, 1]", augmentation.min_area);
@@ -312,12 +295,7 @@ impl Dataset {
         self.write(indices, self.augmentation.as_ref().map(|a| (a, epoch)), out)
     }
 
-    fn write(
-        &self,
-        indices: &[usize],
-        varied: Option<(&Augmentation, u64)>,
-        out: &mut [f32],
-    ) -> Result<()> {
+    fn write(&self, indices: &[usize], varied: Option<(&Augmentation, u64)>, out: &mut [f32]) -> Result<()> {
         let size = self.image_size();
         if out.len() != indices.len() * size {
             return Err(Error::input(format!(
@@ -346,19 +324,13 @@ impl Dataset {
                 let one = |(&index, image): (&usize, &mut [f32])| -> Result<()> {
                     let bytes = match varied {
                         None => store.evaluated(index)?,
-                        Some((augmentation, epoch)) => {
-                            store.augmented(index, epoch, augmentation)?
-                        }
+                        Some((augmentation, epoch)) => store.augmented(index, epoch, augmentation)?,
                     };
                     self.normalise(&bytes, image);
                     Ok(())
                 };
                 // The first broken picture in the order asked for is the one reported, whichever thread met it.
-                let all: Vec<Result<()>> = indices
-                    .par_iter()
-                    .zip(out.par_chunks_exact_mut(size))
-                    .map(one)
-                    .collect();
+                let all: Vec<Result<()>> = indices.par_iter().zip(out.par_chunks_exact_mut(size)).map(one).collect();
                 all.into_iter().collect()
             }
         }
@@ -396,19 +368,13 @@ impl Dataset {
     /// SHA-256, in hex, over shape, contents, labels and official parts of all images: the data's identity in a run's manifest.
     pub fn fingerprint(&self) -> String {
         let mut hash = Sha256::new();
-        hash.update(format!(
-            "{:?} {:?} {:?}",
-            self.shape, self.fine.names, self.labels.names
-        ));
+        hash.update(format!("{:?} {:?} {:?}", self.shape, self.fine.names, self.labels.names));
         for index in 0..self.len() {
             hash.update(self.content(index));
             hash.update(self.fine.values[index].to_le_bytes());
             hash.update(self.labels.values[index].to_le_bytes());
             hash.update([self.origins[index] as u8]);
         }
-        hash.finalize()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }

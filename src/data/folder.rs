@@ -12,31 +12,14 @@ use crate::error::{Error, Result};
 /// # Errors
 /// If there are fewer than two classes, a class folder holds no PNG or JPEG, the test part has a class that the training
 /// part lacks; and as [`Dataset::from_pictures`].
-pub fn read_class_folders(
-    root: &Path,
-    preprocess: &Preprocess,
-    cache_bytes: usize,
-) -> Result<Dataset> {
+pub fn read_class_folders(root: &Path, preprocess: &Preprocess, cache_bytes: usize) -> Result<Dataset> {
     let train = root.join("train");
-    let test = ["test", "val"]
-        .map(|name| root.join(name))
-        .into_iter()
-        .find(|path| path.is_dir());
-    let (train, test) = if train.is_dir() {
-        (train, test)
-    } else {
-        (root.to_path_buf(), None)
-    };
-    let classes: Vec<PathBuf> = entries(&train)?
-        .into_iter()
-        .filter(|path| path.is_dir())
-        .collect();
+    let test = ["test", "val"].map(|name| root.join(name)).into_iter().find(|path| path.is_dir());
+    let (train, test) = if train.is_dir() { (train, test) } else { (root.to_path_buf(), None) };
+    let classes: Vec<PathBuf> = entries(&train)?.into_iter().filter(|path| path.is_dir()).collect();
     let names: Vec<String> = classes.iter().map(|path| name(path)).collect();
     if names.len() < 2 {
-        return Err(Error::format(
-            &train,
-            format!("holds {} class folders, at least 2 are needed", names.len()),
-        ));
+        return Err(Error::format(&train, format!("holds {} class folders, at least 2 are needed", names.len())));
     }
     let (mut paths, mut labels, mut origins) = (Vec::new(), Vec::new(), Vec::new());
     for (part, origin) in [(Some(train), Origin::Train), (test, Origin::Test)] {
@@ -45,10 +28,7 @@ pub fn read_class_folders(
             let Some(class) = names.iter().position(|known| *known == name(&folder)) else {
                 return Err(Error::format(folder, "this class has no training pictures"));
             };
-            let pictures: Vec<PathBuf> = entries(&folder)?
-                .into_iter()
-                .filter(|path| is_picture(path))
-                .collect();
+            let pictures: Vec<PathBuf> = entries(&folder)?.into_iter().filter(|path| is_picture(path)).collect();
             if pictures.is_empty() {
                 return Err(Error::format(folder, "holds no PNG or JPEG files"));
             }
@@ -57,14 +37,7 @@ pub fn read_class_folders(
             origins.resize(labels.len(), origin);
         }
     }
-    Dataset::from_pictures(
-        &name(root),
-        paths,
-        preprocess.clone(),
-        cache_bytes,
-        Labels::new(labels, names)?,
-        origins,
-    )
+    Dataset::from_pictures(&name(root), paths, preprocess.clone(), cache_bytes, Labels::new(labels, names)?, origins)
 }
 
 /// What a folder holds, by name, without hidden entries.
@@ -81,9 +54,7 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
 }
 
 fn name(path: &Path) -> String {
-    path.file_name()
-        .map(|name| name.to_string_lossy().into_owned())
-        .unwrap_or_default()
+    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -94,9 +65,7 @@ mod tests {
     fn picture(root: &Path, name: &str, value: u8) {
         let path = root.join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        image::GrayImage::from_pixel(9, 9, image::Luma([value]))
-            .save(path)
-            .unwrap();
+        image::GrayImage::from_pixel(9, 9, image::Luma([value])).save(path).unwrap();
     }
 
     fn read(root: &Path) -> Result<Dataset> {
@@ -106,10 +75,7 @@ mod tests {
     #[test]
     fn classes_and_parts_are_read_by_name() {
         let folder = tempfile::tempdir().unwrap();
-        for (i, name) in ["b/1.png", "a/2.png", "a/1.png", "c/1.jpg"]
-            .iter()
-            .enumerate()
-        {
+        for (i, name) in ["b/1.png", "a/2.png", "a/1.png", "c/1.jpg"].iter().enumerate() {
             picture(folder.path(), name, i as u8);
         }
         std::fs::create_dir(folder.path().join(".cache")).unwrap();
@@ -126,36 +92,16 @@ mod tests {
         assert_eq!(data.fine().values(), [0, 1, 1]);
         assert_eq!(data.origins(), [Origin::Train, Origin::Train, Origin::Test]);
         picture(parts.path(), "val/z/1.png", 7);
-        assert!(
-            read(parts.path())
-                .unwrap_err()
-                .to_string()
-                .contains("val/z: this class has no training pictures")
-        );
+        assert!(read(parts.path()).unwrap_err().to_string().contains("val/z: this class has no training pictures"));
     }
 
     #[test]
     fn faults_are_named() {
         let folder = tempfile::tempdir().unwrap();
         picture(folder.path(), "a/1.png", 7);
-        assert!(
-            read(folder.path())
-                .unwrap_err()
-                .to_string()
-                .contains("holds 1 class folders")
-        );
+        assert!(read(folder.path()).unwrap_err().to_string().contains("holds 1 class folders"));
         std::fs::create_dir(folder.path().join("b")).unwrap();
-        assert!(
-            read(folder.path())
-                .unwrap_err()
-                .to_string()
-                .contains("b: holds no PNG or JPEG")
-        );
-        assert!(
-            read(&folder.path().join("nowhere"))
-                .unwrap_err()
-                .to_string()
-                .contains("nowhere: No such file")
-        );
+        assert!(read(folder.path()).unwrap_err().to_string().contains("b: holds no PNG or JPEG"));
+        assert!(read(&folder.path().join("nowhere")).unwrap_err().to_string().contains("nowhere: No such file"));
     }
 }

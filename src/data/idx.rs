@@ -29,18 +29,9 @@ impl Family {
     pub fn class_names(self) -> [&'static str; 10] {
         match self {
             Family::Mnist => ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"],
-            Family::Fashion => [
-                "t-shirt",
-                "trouser",
-                "pullover",
-                "dress",
-                "coat",
-                "sandal",
-                "shirt",
-                "sneaker",
-                "bag",
-                "ankle boot",
-            ],
+            Family::Fashion => {
+                ["t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"]
+            }
         }
     }
 
@@ -121,23 +112,13 @@ pub fn builtin_mnist() -> Result<Dataset> {
         ($name:literal) => {
             (
                 concat!("built-in mnist/", $name),
-                &include_bytes!(concat!(
-                    env!("CARGO_MANIFEST_DIR"),
-                    "/fixtures/mnist/",
-                    $name
-                ))[..],
+                &include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/mnist/", $name))[..],
             )
         };
     }
     let pairs = [
-        (
-            fixture!("train-images-idx3-ubyte.gz"),
-            fixture!("train-labels-idx1-ubyte.gz"),
-        ),
-        (
-            fixture!("t10k-images-idx3-ubyte.gz"),
-            fixture!("t10k-labels-idx1-ubyte.gz"),
-        ),
+        (fixture!("train-images-idx3-ubyte.gz"), fixture!("train-labels-idx1-ubyte.gz")),
+        (fixture!("t10k-images-idx3-ubyte.gz"), fixture!("t10k-labels-idx1-ubyte.gz")),
     ];
     let mut parts = Vec::new();
     for ((images_name, image_bytes), (labels_name, label_bytes)) in pairs {
@@ -181,10 +162,7 @@ fn assemble(name: &str, family: Family, parts: Vec<Part>) -> Result<Dataset> {
         if (part.images.rows, part.images.columns) != (rows, columns) {
             return Err(Error::format(
                 &part.images_path,
-                format!(
-                    "images are {}×{}, training images {rows}×{columns}",
-                    part.images.rows, part.images.columns
-                ),
+                format!("images are {}×{}, training images {rows}×{columns}", part.images.rows, part.images.columns),
             ));
         }
         pixels.extend_from_slice(&part.images.pixels);
@@ -193,22 +171,14 @@ fn assemble(name: &str, family: Family, parts: Vec<Part>) -> Result<Dataset> {
     }
     let names = family.class_names().map(String::from).to_vec();
     let fine = Labels::new(labels, names)?;
-    Dataset::new(
-        name,
-        (1, rows, columns),
-        pixels,
-        family.normalisation(),
-        fine,
-        origins,
-    )
+    Dataset::new(name, (1, rows, columns), pixels, family.normalisation(), fine, origins)
 }
 
 /// The file `STEM-EXTENSION` or `STEM.EXTENSION`, raw or gzip.
 fn find(folder: &Path, stem: &str, extension: &str) -> Result<PathBuf> {
     let first = folder.join(format!("{stem}-{extension}"));
-    let spellings = ["-", "."]
-        .iter()
-        .flat_map(|join| ["", ".gz"].map(|gz| folder.join(format!("{stem}{join}{extension}{gz}"))));
+    let spellings =
+        ["-", "."].iter().flat_map(|join| ["", ".gz"].map(|gz| folder.join(format!("{stem}{join}{extension}{gz}"))));
     match spellings.into_iter().find(|path| path.is_file()) {
         Some(path) => Ok(path),
         None => Err(Error::format(first, "not found, neither raw nor .gz")),
@@ -217,31 +187,16 @@ fn find(folder: &Path, stem: &str, extension: &str) -> Result<PathBuf> {
 
 fn images(dimensions: Vec<usize>, pixels: Vec<u8>, path: &Path) -> Result<IdxImages> {
     match dimensions[..] {
-        [count, rows, columns] if count > 0 && rows > 0 && columns > 0 => Ok(IdxImages {
-            count,
-            rows,
-            columns,
-            pixels,
-        }),
-        _ => Err(Error::format(
-            path,
-            format!("holds no images: its dimensions are {dimensions:?}"),
-        )),
+        [count, rows, columns] if count > 0 && rows > 0 && columns > 0 => {
+            Ok(IdxImages { count, rows, columns, pixels })
+        }
+        _ => Err(Error::format(path, format!("holds no images: its dimensions are {dimensions:?}"))),
     }
 }
 
 fn check_labels(labels: Vec<u8>, classes: usize, path: &Path) -> Result<Vec<u8>> {
-    match labels
-        .iter()
-        .position(|&label| usize::from(label) >= classes)
-    {
-        Some(i) => Err(Error::format(
-            path,
-            format!(
-                "label {} of image {i} is out of range 0..{classes}",
-                labels[i]
-            ),
-        )),
+    match labels.iter().position(|&label| usize::from(label) >= classes) {
+        Some(i) => Err(Error::format(path, format!("label {} of image {i} is out of range 0..{classes}", labels[i]))),
         None => Ok(labels),
     }
 }
@@ -254,12 +209,8 @@ fn read(path: &Path, dimensions: usize) -> Result<(Vec<usize>, Vec<u8>)> {
         return Err(Error::format(path, "is not a file"));
     }
     let mut start = Vec::new();
-    (&mut file)
-        .take(2)
-        .read_to_end(&mut start)
-        .map_err(|e| Error::io(path, e))?;
-    file.seek(SeekFrom::Start(0))
-        .map_err(|e| Error::io(path, e))?;
+    (&mut file).take(2).read_to_end(&mut start).map_err(|e| Error::io(path, e))?;
+    file.seek(SeekFrom::Start(0)).map_err(|e| Error::io(path, e))?;
     let reader = BufReader::new(file);
     if start == [0x1f, 0x8b] {
         parse(MultiGzDecoder::new(reader), None, dimensions, path)
@@ -270,16 +221,9 @@ fn read(path: &Path, dimensions: usize) -> Result<(Vec<usize>, Vec<u8>)> {
 
 /// Parses one IDX stream. `length` is the number of bytes there are, where that is known beforehand; where it is not (gzip), the
 /// buffer grows with the bytes that really come, up to the claim.
-fn parse(
-    mut reader: impl Read,
-    length: Option<u64>,
-    dimensions: usize,
-    path: &Path,
-) -> Result<(Vec<usize>, Vec<u8>)> {
+fn parse(mut reader: impl Read, length: Option<u64>, dimensions: usize, path: &Path) -> Result<(Vec<usize>, Vec<u8>)> {
     let mut header = vec![0u8; 4 + 4 * dimensions];
-    reader
-        .read_exact(&mut header)
-        .map_err(|e| Error::format(path, format!("truncated IDX header ({e})")))?;
+    reader.read_exact(&mut header).map_err(|e| Error::format(path, format!("truncated IDX header ({e})")))?;
     let magic = u32::from_be_bytes([header[0], header[1], header[2], header[3]]);
     let expected = 0x800 | dimensions as u32;
     if magic != expected {
@@ -288,46 +232,24 @@ fn parse(
             format!("bad magic {magic:#010x}, expected {expected:#010x} (IDX, unsigned bytes)"),
         ));
     }
-    let sizes: Vec<usize> = header[4..]
-        .chunks_exact(4)
-        .map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]) as usize)
-        .collect();
-    let claim = sizes
-        .iter()
-        .try_fold(1usize, |product, &size| product.checked_mul(size))
-        .filter(|&c| c <= LIMIT_BYTES);
+    let sizes: Vec<usize> =
+        header[4..].chunks_exact(4).map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]) as usize).collect();
+    let claim = sizes.iter().try_fold(1usize, |product, &size| product.checked_mul(size)).filter(|&c| c <= LIMIT_BYTES);
     let Some(claim) = claim else {
-        return Err(Error::format(
-            path,
-            format!("claims dimensions {sizes:?}, more than {LIMIT_BYTES} bytes"),
-        ));
+        return Err(Error::format(path, format!("claims dimensions {sizes:?}, more than {LIMIT_BYTES} bytes")));
     };
     if let Some(length) = length.filter(|&l| l != (header.len() + claim) as u64) {
         return Err(Error::format(
             path,
-            format!(
-                "claims dimensions {sizes:?}, which need {} bytes, but has {length}",
-                header.len() + claim
-            ),
+            format!("claims dimensions {sizes:?}, which need {} bytes, but has {length}", header.len() + claim),
         ));
     }
     let mut bytes = Vec::with_capacity(if length.is_some() { claim } else { 0 });
     let read = reader.take(claim as u64 + 1).read_to_end(&mut bytes);
-    read.map_err(|e| {
-        Error::format(
-            path,
-            format!("broken after {} bytes ({e})", header.len() + bytes.len()),
-        )
-    })?;
+    read.map_err(|e| Error::format(path, format!("broken after {} bytes ({e})", header.len() + bytes.len())))?;
     match bytes.len() {
-        n if n < claim => Err(Error::format(
-            path,
-            format!("truncated: claims {claim} bytes, holds {n}"),
-        )),
-        n if n > claim => Err(Error::format(
-            path,
-            format!("holds more than the {claim} bytes it claims"),
-        )),
+        n if n < claim => Err(Error::format(path, format!("truncated: claims {claim} bytes, holds {n}"))),
+        n if n > claim => Err(Error::format(path, format!("holds more than the {claim} bytes it claims"))),
         _ => Ok((sizes, bytes)),
     }
 }

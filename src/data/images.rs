@@ -37,11 +37,7 @@ pub trait Images: Sync {
         let (channels, height, width) = self.shape();
         let mut pixels = vec![0.0; indices.len() * channels * height * width];
         self.read(indices, None, &mut pixels)?;
-        Ok(Tensor::from_vec(
-            pixels,
-            (indices.len(), channels, height, width),
-            &Device::Cpu,
-        )?)
+        Ok(Tensor::from_vec(pixels, (indices.len(), channels, height, width), &Device::Cpu)?)
     }
 }
 

@@ -19,8 +19,7 @@ mod splits;
 
 pub use boxes::BoundingBox;
 pub use concepts::{
-    ConceptPlan, ConceptSet, ConceptSets, ConceptTable, Pool, RandomKind, RandomSet, class_images,
-    concept_sets,
+    ConceptPlan, ConceptSet, ConceptSets, ConceptTable, Pool, RandomKind, RandomSet, class_images, concept_sets,
 };
 pub use dataset::{Dataset, Labels, Origin};
 pub use folder::read_class_folders;

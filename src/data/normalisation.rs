@@ -28,34 +28,22 @@ impl Normalisation {
         if let Some(bad) = std.iter().find(|s| !(s.is_finite() && **s > 0.0)) {
             return Err(Error::input(format!("std: {bad} is not a positive number")));
         }
-        Ok(Self {
-            mean: mean.to_vec(),
-            std: std.to_vec(),
-        })
+        Ok(Self { mean: mean.to_vec(), std: std.to_vec() })
     }
 
     /// MNIST digits: mean 0.1307, standard deviation 0.3081, one channel.
     pub fn mnist() -> Self {
-        Self {
-            mean: vec![0.1307],
-            std: vec![0.3081],
-        }
+        Self { mean: vec![0.1307], std: vec![0.3081] }
     }
 
     /// Fashion-MNIST: mean 0.2860, standard deviation 0.3530, one channel.
     pub fn fashion_mnist() -> Self {
-        Self {
-            mean: vec![0.2860],
-            std: vec![0.3530],
-        }
+        Self { mean: vec![0.2860], std: vec![0.3530] }
     }
 
     /// ImageNet, as torchvision's pretrained models expect it, three channels.
     pub fn imagenet() -> Self {
-        Self {
-            mean: vec![0.485, 0.456, 0.406],
-            std: vec![0.229, 0.224, 0.225],
-        }
+        Self { mean: vec![0.485, 0.456, 0.406], std: vec![0.229, 0.224, 0.225] }
     }
 
     /// How many channels it is for.
@@ -80,8 +68,6 @@ impl Normalisation {
 
     /// Normalised values of all 256 bytes, channel after channel: bytes become floats by table.
     pub(super) fn tables(&self) -> Vec<[f32; 256]> {
-        (0..self.channels())
-            .map(|c| std::array::from_fn(|byte| self.apply(c, byte as u8)))
-            .collect()
+        (0..self.channels()).map(|c| std::array::from_fn(|byte| self.apply(c, byte as u8))).collect()
     }
 }

@@ -29,20 +29,12 @@ pub struct Preprocess {
 impl Preprocess {
     /// Short side to `size` pixels, then the centre square of that side; without a size, pictures are used as large as they are.
     pub fn new(size: Option<usize>, normalisation: Normalisation) -> Self {
-        Self {
-            resize: size,
-            crop: size,
-            normalisation,
-        }
+        Self { resize: size, crop: size, normalisation }
     }
 
     /// torchvision's evaluation transform for ImageNet: short side 256, centre 224, RGB.
     pub fn imagenet() -> Self {
-        Self {
-            resize: Some(256),
-            crop: Some(224),
-            normalisation: Normalisation::imagenet(),
-        }
+        Self { resize: Some(256), crop: Some(224), normalisation: Normalisation::imagenet() }
     }
 
     /// MNIST: grey, as large as the pictures are.
@@ -56,28 +48,18 @@ impl Preprocess {
     /// If a size is 0 or above 20,000, the crop is larger than the resized side, or there are neither one nor three channels.
     pub fn check(&self) -> Result<()> {
         let side = 1..=LIMIT_SIDE as usize;
-        if let Some(bad) = [self.resize, self.crop]
-            .into_iter()
-            .flatten()
-            .find(|s| !side.contains(s))
-        {
-            return Err(Error::input(format!(
-                "--size: {bad} pixels is not in 1..={LIMIT_SIDE}"
-            )));
+        if let Some(bad) = [self.resize, self.crop].into_iter().flatten().find(|s| !side.contains(s)) {
+            return Err(Error::input(format!("--size: {bad} pixels is not in 1..={LIMIT_SIDE}")));
         }
         match (self.resize, self.crop) {
             (Some(resize), Some(crop)) if crop > resize => {
-                return Err(Error::input(format!(
-                    "--size: a crop of {crop} pixels from a short side of {resize}"
-                )));
+                return Err(Error::input(format!("--size: a crop of {crop} pixels from a short side of {resize}")));
             }
             _ => {}
         }
         match self.normalisation.channels() {
             1 | 3 => Ok(()),
-            n => Err(Error::input(format!(
-                "--mean: {n} values; one makes grey images, three make RGB"
-            ))),
+            n => Err(Error::input(format!("--mean: {n} values; one makes grey images, three make RGB"))),
         }
     }
 
@@ -114,10 +96,7 @@ impl Preprocess {
         if place.size.0 > place.resized.0 || place.size.1 > place.resized.1 {
             return Err(Error::format(
                 name,
-                format!(
-                    "{width}×{height} pixels is too small for a crop of {:?}",
-                    self.crop
-                ),
+                format!("{width}×{height} pixels is too small for a crop of {:?}", self.crop),
             ));
         }
         let seen = picture.resized_part(place.resized, (place.left, place.top), place.size);
@@ -165,10 +144,7 @@ impl Picture {
             return Err(Error::format(path, "is not a file"));
         }
         if metadata.len() > LIMIT_FILE {
-            return Err(Error::format(
-                path,
-                format!("has {} bytes, more than {LIMIT_FILE}", metadata.len()),
-            ));
+            return Err(Error::format(path, format!("has {} bytes, more than {LIMIT_FILE}", metadata.len())));
         }
         let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
         Self::decode(&bytes, channels, path)
@@ -180,14 +156,9 @@ impl Picture {
         }
         let fault = |e: image::ImageError| Error::format(path, format!("cannot be decoded: {e}"));
         let mut reader = ImageReader::new(Cursor::new(bytes));
-        reader = reader
-            .with_guessed_format()
-            .map_err(|e| Error::io(path, e))?;
+        reader = reader.with_guessed_format().map_err(|e| Error::io(path, e))?;
         if reader.format() == Some(image::ImageFormat::Jpeg) && !jpeg_ends(bytes) {
-            return Err(Error::format(
-                path,
-                "is a truncated JPEG: it has no end marker",
-            ));
+            return Err(Error::format(path, "is a truncated JPEG: it has no end marker"));
         }
         let mut limits = Limits::default();
         limits.max_image_width = Some(LIMIT_SIDE);
@@ -203,17 +174,11 @@ impl Picture {
     }
 
     /// A grey picture from its bytes, repeated to three channels if asked.
-    pub(crate) fn from_grey(
-        width: usize,
-        height: usize,
-        bytes: &[u8],
-        channels: usize,
-    ) -> Option<Self> {
+    pub(crate) fn from_grey(width: usize, height: usize, bytes: &[u8], channels: usize) -> Option<Self> {
         let (w, h) = (u32::try_from(width).ok()?, u32::try_from(height).ok()?);
         match channels {
             1 => GrayImage::from_raw(w, h, bytes.to_vec()).map(Picture::Grey),
-            _ => RgbImage::from_raw(w, h, bytes.iter().flat_map(|&b| [b; 3]).collect())
-                .map(Picture::Rgb),
+            _ => RgbImage::from_raw(w, h, bytes.iter().flat_map(|&b| [b; 3]).collect()).map(Picture::Rgb),
         }
     }
 
@@ -229,21 +194,12 @@ impl Picture {
     /// Bytes it takes in memory.
     pub(crate) fn bytes(&self) -> usize {
         let (width, height) = self.size();
-        width
-            * height
-            * if matches!(self, Picture::Grey(_)) {
-                1
-            } else {
-                3
-            }
+        width * height * if matches!(self, Picture::Grey(_)) { 1 } else { 3 }
     }
 
     /// The part at `corner` (left, top) of `size`, as a picture of its own.
     pub(crate) fn cropped(&self, corner: (usize, usize), size: (usize, usize)) -> Self {
-        let ((x, y), (w, h)) = (
-            (corner.0 as u32, corner.1 as u32),
-            (size.0 as u32, size.1 as u32),
-        );
+        let ((x, y), (w, h)) = ((corner.0 as u32, corner.1 as u32), (size.0 as u32, size.1 as u32));
         match self {
             Picture::Grey(grey) => Picture::Grey(imageops::crop_imm(grey, x, y, w, h).to_image()),
             Picture::Rgb(rgb) => Picture::Rgb(imageops::crop_imm(rgb, x, y, w, h).to_image()),
@@ -259,9 +215,7 @@ impl Picture {
     ) -> Vec<u8> {
         let source = self.size();
         match self {
-            Picture::Grey(grey) if source == resized => {
-                part(grey.as_raw(), 1, source.0, corner, size)
-            }
+            Picture::Grey(grey) if source == resized => part(grey.as_raw(), 1, source.0, corner, size),
             Picture::Rgb(rgb) if source == resized => part(rgb.as_raw(), 3, source.0, corner, size),
             Picture::Grey(grey) => resize_part::<1>(grey.as_raw(), source, resized, corner, size),
             Picture::Rgb(rgb) => resize_part::<3>(rgb.as_raw(), source, resized, corner, size),
@@ -271,33 +225,19 @@ impl Picture {
 
 /// Width and height of a picture file, from its header alone.
 pub(crate) fn dimensions(path: &Path) -> Result<(usize, usize)> {
-    let reader = ImageReader::open(path)
-        .and_then(ImageReader::with_guessed_format)
-        .map_err(|e| Error::io(path, e))?;
+    let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format).map_err(|e| Error::io(path, e))?;
     let size = reader.into_dimensions();
-    let (width, height) =
-        size.map_err(|e| Error::format(path, format!("cannot be decoded: {e}")))?;
+    let (width, height) = size.map_err(|e| Error::format(path, format!("cannot be decoded: {e}")))?;
     Ok((width as usize, height as usize))
 }
 
 /// Part of interleaved bytes in rows of `columns` pixels, as planes.
-fn part(
-    bytes: &[u8],
-    channels: usize,
-    columns: usize,
-    corner: (usize, usize),
-    size: (usize, usize),
-) -> Vec<u8> {
+fn part(bytes: &[u8], channels: usize, columns: usize, corner: (usize, usize), size: (usize, usize)) -> Vec<u8> {
     let mut planes = Vec::with_capacity(channels * size.0 * size.1);
     for channel in 0..channels {
         for y in corner.1..corner.1 + size.1 {
             let start = (y * columns + corner.0) * channels;
-            planes.extend(
-                bytes[start..start + size.0 * channels]
-                    .iter()
-                    .skip(channel)
-                    .step_by(channels),
-            );
+            planes.extend(bytes[start..start + size.0 * channels].iter().skip(channel).step_by(channels));
         }
     }
     planes

@@ -46,12 +46,7 @@ impl PictureStore {
     ///
     /// # Errors
     /// All such files, in one error.
-    pub(crate) fn new(
-        name: &str,
-        paths: Vec<PathBuf>,
-        preprocess: Preprocess,
-        cache_limit: usize,
-    ) -> Result<Self> {
+    pub(crate) fn new(name: &str, paths: Vec<PathBuf>, preprocess: Preprocess, cache_limit: usize) -> Result<Self> {
         preprocess.check()?;
         if preprocess.crop.is_none() {
             return Err(Error::config("data.size", "pictures need a size"));
@@ -64,29 +59,13 @@ impl PictureStore {
             }
         };
         let hashes: Vec<Result<[u8; 32]>> = paths.par_iter().map(hash).collect();
-        let faults: Vec<String> = hashes
-            .iter()
-            .filter_map(|h| h.as_ref().err())
-            .map(Error::to_string)
-            .collect();
+        let faults: Vec<String> = hashes.iter().filter_map(|h| h.as_ref().err()).map(Error::to_string).collect();
         if !faults.is_empty() {
-            return Err(Error::Faults {
-                subject: name.to_string(),
-                faults,
-            });
+            return Err(Error::Faults { subject: name.to_string(), faults });
         }
         let contents = hashes.into_iter().flatten().collect();
-        let cache = RwLock::new(Cache {
-            pictures: vec![None; paths.len()],
-            bytes: 0,
-        });
-        Ok(Self {
-            paths,
-            contents,
-            preprocess,
-            cache,
-            cache_limit,
-        })
+        let cache = RwLock::new(Cache { pictures: vec![None; paths.len()], bytes: 0 });
+        Ok(Self { paths, contents, preprocess, cache, cache_limit })
     }
 
     pub(crate) fn path(&self, index: usize) -> &Path {
@@ -108,20 +87,12 @@ impl PictureStore {
     }
 
     /// The byte image `(C, S, S)` as trained on in `epoch`.
-    pub(crate) fn augmented(
-        &self,
-        index: usize,
-        epoch: u64,
-        augmentation: &Augmentation,
-    ) -> Result<Vec<u8>> {
+    pub(crate) fn augmented(&self, index: usize, epoch: u64, augmentation: &Augmentation) -> Result<Vec<u8>> {
         let picture = self.picture(index)?;
         let mut random = stream(augmentation.seed, &format!("augment/{epoch}"), index as u64);
         let (corner, size) = random_part(picture.size(), augmentation.min_area, &mut random);
         let side = self.preprocess.crop.expect("PictureStore::new demands it");
-        let mut bytes =
-            picture
-                .cropped(corner, size)
-                .resized_part((side, side), (0, 0), (side, side));
+        let mut bytes = picture.cropped(corner, size).resized_part((side, side), (0, 0), (side, side));
         if augmentation.flip && random.random_bool(0.5) {
             bytes.chunks_exact_mut(side).for_each(<[u8]>::reverse);
         }
@@ -136,10 +107,7 @@ impl PictureStore {
         {
             return Ok(picture.clone());
         }
-        let picture = Arc::new(Picture::read(
-            &self.paths[index],
-            self.preprocess.normalisation.channels(),
-        )?);
+        let picture = Arc::new(Picture::read(&self.paths[index], self.preprocess.normalisation.channels())?);
         if let Ok(mut cache) = self.cache.write()
             && cache.pictures[index].is_none()
             && cache.bytes + picture.bytes() <= self.cache_limit
@@ -162,10 +130,7 @@ fn random_part(
     for _ in 0..10 {
         let area = w * h * random.random_range(min_area..=1.0);
         let ratio = random.random_range(-widest..=widest).exp();
-        let (part_w, part_h) = (
-            (area * ratio).sqrt().round() as usize,
-            (area / ratio).sqrt().round() as usize,
-        );
+        let (part_w, part_h) = ((area * ratio).sqrt().round() as usize, (area / ratio).sqrt().round() as usize);
         if (1..=width).contains(&part_w) && (1..=height).contains(&part_h) {
             let left = random.random_range(0..=width - part_w);
             let top = random.random_range(0..=height - part_h);
@@ -177,10 +142,7 @@ fn random_part(
         ratio if ratio > 4.0 / 3.0 => ((h * 4.0 / 3.0).round() as usize, height),
         _ => (width, height),
     };
-    (
-        ((width - part_w) / 2, (height - part_h) / 2),
-        (part_w, part_h),
-    )
+    (((width - part_w) / 2, (height - part_h) / 2), (part_w, part_h))
 }
 
 #[cfg(test)]
@@ -196,17 +158,15 @@ mod tests {
         let mut paths = Vec::new();
         for i in 0..count {
             let path = folder.path().join(format!("{i}.png"));
-            let picture = image::RgbImage::from_fn(40 + i, 30, |x, y| {
-                image::Rgb([(x * 5) as u8, (y * 7) as u8, i as u8])
-            });
+            let picture =
+                image::RgbImage::from_fn(40 + i, 30, |x, y| image::Rgb([(x * 5) as u8, (y * 7) as u8, i as u8]));
             picture.save(&path).unwrap();
             paths.push(path);
         }
         let labels = Labels::new(vec![0; count as usize], vec!["all".into()]).unwrap();
         let origins = vec![Origin::Train; count as usize];
         let preprocess = Preprocess::new(Some(16), Normalisation::imagenet());
-        let data =
-            Dataset::from_pictures("pictures", paths, preprocess, cache, labels, origins).unwrap();
+        let data = Dataset::from_pictures("pictures", paths, preprocess, cache, labels, origins).unwrap();
         (folder, data)
     }
 
@@ -216,18 +176,11 @@ mod tests {
         let (_other, uncached) = pictures(6, 0);
         let read = |data: &Dataset, epoch, threads: usize| {
             let mut out = vec![0.0; 6 * 3 * 256];
-            let pool = rayon::ThreadPoolBuilder::new()
-                .num_threads(threads)
-                .build()
-                .unwrap();
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| Images::read(data, &[5, 0, 3, 1, 2, 4], epoch, &mut out).unwrap());
             out
         };
-        let augmentation = Augmentation {
-            min_area: 0.2,
-            flip: true,
-            seed: 4,
-        };
+        let augmentation = Augmentation { min_area: 0.2, flip: true, seed: 4 };
         let cached = cached.with_augmentation(augmentation).unwrap();
         let uncached = uncached.with_augmentation(augmentation).unwrap();
         for epoch in [None, Some(0), Some(1)] {
@@ -237,13 +190,7 @@ mod tests {
         }
         assert_ne!(read(&cached, Some(0), 1), read(&cached, Some(1), 1));
         assert_ne!(read(&cached, Some(0), 1), read(&cached, None, 1));
-        let other_seed = cached
-            .clone()
-            .with_augmentation(Augmentation {
-                seed: 5,
-                ..augmentation
-            })
-            .unwrap();
+        let other_seed = cached.clone().with_augmentation(Augmentation { seed: 5, ..augmentation }).unwrap();
         assert_ne!(read(&cached, Some(0), 1), read(&other_seed, Some(0), 1));
         assert_eq!(cached.fingerprint(), uncached.fingerprint());
     }
@@ -252,32 +199,18 @@ mod tests {
     fn the_whole_picture_without_a_flip_is_the_evaluated_one_for_squares() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.png");
-        image::RgbImage::from_fn(32, 32, |x, y| image::Rgb([(x * 8) as u8, (y * 8) as u8, 9]))
-            .save(&path)
-            .unwrap();
+        image::RgbImage::from_fn(32, 32, |x, y| image::Rgb([(x * 8) as u8, (y * 8) as u8, 9])).save(&path).unwrap();
         let preprocess = Preprocess::new(Some(16), Normalisation::imagenet());
         let store = PictureStore::new("a", vec![path], preprocess, 0).unwrap();
         // An area of exactly 1 fits only with ratio 1; else the fallback takes all of a square.
-        let augmentation = Augmentation {
-            min_area: 1.0,
-            flip: false,
-            seed: 0,
-        };
-        assert_eq!(
-            store.augmented(0, 0, &augmentation).unwrap(),
-            store.evaluated(0).unwrap()
-        );
+        let augmentation = Augmentation { min_area: 1.0, flip: false, seed: 0 };
+        assert_eq!(store.augmented(0, 0, &augmentation).unwrap(), store.evaluated(0).unwrap());
         // Mirrored in about half of the epochs, and then exactly.
-        let flipping = Augmentation {
-            flip: true,
-            ..augmentation
-        };
+        let flipping = Augmentation { flip: true, ..augmentation };
         let plain = store.evaluated(0).unwrap();
         let mut mirror = plain.clone();
         mirror.chunks_exact_mut(16).for_each(<[u8]>::reverse);
-        let epochs: Vec<_> = (0..100)
-            .map(|epoch| store.augmented(0, epoch, &flipping).unwrap())
-            .collect();
+        let epochs: Vec<_> = (0..100).map(|epoch| store.augmented(0, epoch, &flipping).unwrap()).collect();
         assert!(epochs.iter().all(|e| *e == plain || *e == mirror));
         assert!((30..=70).contains(&epochs.iter().filter(|e| **e == mirror).count()));
     }
@@ -286,17 +219,10 @@ mod tests {
     fn missing_and_empty_pictures_are_all_named() {
         let (folder, _) = pictures(2, 0);
         std::fs::write(folder.path().join("0.png"), b"").unwrap();
-        let paths = ["0.png", "1.png", "2.png"]
-            .map(|name| folder.path().join(name))
-            .to_vec();
+        let paths = ["0.png", "1.png", "2.png"].map(|name| folder.path().join(name)).to_vec();
         let preprocess = Preprocess::new(Some(16), Normalisation::imagenet());
-        let error = PictureStore::new("some", paths, preprocess, 0)
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.starts_with("2 faults in some:") && error.contains("0.png: is empty"),
-            "{error}"
-        );
+        let error = PictureStore::new("some", paths, preprocess, 0).unwrap_err().to_string();
+        assert!(error.starts_with("2 faults in some:") && error.contains("0.png: is empty"), "{error}");
         assert!(error.contains("2.png: No such file"), "{error}");
     }
 

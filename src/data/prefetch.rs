@@ -50,16 +50,7 @@ mod tests {
 
     #[test]
     fn batches_come_in_order_and_as_read() {
-        let data = planted(
-            &PlantedPlan {
-                train: 40,
-                test: 0,
-                ..Default::default()
-            },
-            1,
-        )
-        .unwrap()
-        .data;
+        let data = planted(&PlantedPlan { train: 40, test: 0, ..Default::default() }, 1).unwrap().data;
         let order: Vec<usize> = (0..40).rev().collect();
         let batches: Vec<&[usize]> = order.chunks(7).collect();
         let mut seen = Vec::new();
@@ -76,26 +67,13 @@ mod tests {
 
     #[test]
     fn errors_of_either_side_stop_both() {
-        let data = planted(
-            &PlantedPlan {
-                train: 40,
-                test: 0,
-                ..Default::default()
-            },
-            1,
-        )
-        .unwrap()
-        .data;
+        let data = planted(&PlantedPlan { train: 40, test: 0, ..Default::default() }, 1).unwrap().data;
         let good: Vec<Vec<usize>> = (0..40).map(|i| vec![i]).collect();
         let good: Vec<&[usize]> = good.iter().map(Vec::as_slice).collect();
         let mut steps = 0;
         let stopped = for_each_batch(&data, &good, None, |_, _| {
             steps += 1;
-            if steps == 3 {
-                Err(Error::Interrupted)
-            } else {
-                Ok(())
-            }
+            if steps == 3 { Err(Error::Interrupted) } else { Ok(()) }
         });
         assert!(matches!(stopped, Err(Error::Interrupted)) && steps == 3);
         let mut steps = 0;
@@ -103,11 +81,6 @@ mod tests {
             steps += 1;
             Ok(())
         });
-        assert!(
-            read.unwrap_err()
-                .to_string()
-                .contains("image 99 is out of range")
-                && steps == 1
-        );
+        assert!(read.unwrap_err().to_string().contains("image 99 is out of range") && steps == 1);
     }
 }

@@ -13,10 +13,7 @@ fn taps(source: usize, resized: usize, from: usize, count: usize) -> Vec<(usize,
         let weight = |at: usize| (1.0 - ((at as f64 + 0.5 - centre) / support).abs()).max(0.0);
         let weights: Vec<f64> = (first..last).map(weight).collect();
         let total: f64 = weights.iter().sum();
-        (
-            first,
-            weights.into_iter().map(|w| (w / total) as f32).collect(),
-        )
+        (first, weights.into_iter().map(|w| (w / total) as f32).collect())
     };
     (from..from + count).map(one).collect()
 }
@@ -39,10 +36,7 @@ pub(crate) fn resize_part<const C: usize>(
     for (y, (first, weights)) in rows.iter().enumerate() {
         // Down first: whole rows are summed, which the compiler turns into vector instructions.
         row.fill(0.0);
-        for (&weight, line) in weights
-            .iter()
-            .zip(bytes[first * row_length..].chunks_exact(row_length))
-        {
+        for (&weight, line) in weights.iter().zip(bytes[first * row_length..].chunks_exact(row_length)) {
             for (sum, &byte) in row.iter_mut().zip(line) {
                 *sum += weight * f32::from(byte);
             }
@@ -84,14 +78,8 @@ mod tests {
             ]
         );
         // Doubling: half-pixel centres, 1/4 and 3/4.
-        assert_eq!(
-            resize_part::<1>(&[0, 100], (2, 1), (4, 1), (0, 0), (4, 1)),
-            [0, 25, 75, 100]
-        );
-        assert_eq!(
-            resize_part::<1>(&[9, 7, 5, 3], (2, 2), (2, 2), (1, 0), (1, 2)),
-            [7, 3]
-        );
+        assert_eq!(resize_part::<1>(&[0, 100], (2, 1), (4, 1), (0, 0), (4, 1)), [0, 25, 75, 100]);
+        assert_eq!(resize_part::<1>(&[9, 7, 5, 3], (2, 2), (2, 2), (1, 0), (1, 2)), [7, 3]);
     }
 
     proptest! {

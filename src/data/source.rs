@@ -24,14 +24,8 @@ pub struct ImageSource {
 #[derive(Debug, Clone)]
 enum Kind {
     Array(ArrayFile),
-    Pictures {
-        paths: Vec<PathBuf>,
-        preprocess: Preprocess,
-    },
-    Idx {
-        images: IdxImages,
-        preprocess: Preprocess,
-    },
+    Pictures { paths: Vec<PathBuf>, preprocess: Preprocess },
+    Idx { images: IdxImages, preprocess: Preprocess },
 }
 
 impl ImageSource {
@@ -44,54 +38,32 @@ impl ImageSource {
     /// Names the file, key or picture that is missing, broken, of another shape than the rest, or too large.
     pub fn open(argument: &str, preprocess: &Preprocess) -> Result<Self> {
         if let Some((file, key)) = argument.split_once(".safetensors:") {
-            return Self::array(ArrayFile::safetensors(
-                Path::new(&format!("{file}.safetensors")),
-                key,
-            )?);
+            return Self::array(ArrayFile::safetensors(Path::new(&format!("{file}.safetensors")), key)?);
         }
         let path = Path::new(argument);
-        let extension = path
-            .extension()
-            .and_then(|e| e.to_str())
-            .unwrap_or_default()
-            .to_ascii_lowercase();
+        let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
         if path.is_dir() {
             return Self::pictures(argument, picture_files(path)?, preprocess);
         }
         match extension.as_str() {
-            "safetensors" => Err(Error::input(format!(
-                "{argument}: say which tensor, as {argument}:KEY"
-            ))),
+            "safetensors" => Err(Error::input(format!("{argument}: say which tensor, as {argument}:KEY"))),
             "npy" => Self::array(ArrayFile::npy(path)?),
-            "png" | "jpg" | "jpeg" => {
-                Self::pictures(argument, vec![path.to_path_buf()], preprocess)
-            }
+            "png" | "jpg" | "jpeg" => Self::pictures(argument, vec![path.to_path_buf()], preprocess),
             _ => Self::idx(argument, idx::read_images(path)?, preprocess),
         }
     }
 
     fn array(array: ArrayFile) -> Result<Self> {
         let &[count, c, h, w] = array.shape() else {
-            return Err(array.fault(format!(
-                "images must be (N, C, H, W), its shape is {:?}",
-                array.shape()
-            )));
+            return Err(array.fault(format!("images must be (N, C, H, W), its shape is {:?}", array.shape())));
         };
         if count * c * h * w == 0 {
             return Err(array.fault(format!("holds no images: its shape is {:?}", array.shape())));
         }
         if !matches!(array.element(), Element::F32 | Element::F64) {
-            return Err(array.fault(format!(
-                "images must be f32, it holds {:?}",
-                array.element()
-            )));
+            return Err(array.fault(format!("images must be f32, it holds {:?}", array.element())));
         }
-        Ok(Self {
-            name: array.name(),
-            count,
-            shape: (c, h, w),
-            kind: Kind::Array(array),
-        })
+        Ok(Self { name: array.name(), count, shape: (c, h, w), kind: Kind::Array(array) })
     }
 
     fn pictures(argument: &str, paths: Vec<PathBuf>, preprocess: &Preprocess) -> Result<Self> {
@@ -104,12 +76,8 @@ impl ImageSource {
                     let (width, height) = picture::dimensions(path)?;
                     Ok(preprocess.placement(width, height).size)
                 };
-                let sizes = paths
-                    .par_iter()
-                    .map(size_of)
-                    .collect::<Vec<_>>()
-                    .into_iter()
-                    .collect::<Result<Vec<_>>>()?;
+                let sizes =
+                    paths.par_iter().map(size_of).collect::<Vec<_>>().into_iter().collect::<Result<Vec<_>>>()?;
                 if let Some(other) = sizes.iter().position(|size| *size != sizes[0]) {
                     return Err(Error::format(
                         &paths[other],
@@ -126,42 +94,24 @@ impl ImageSource {
         };
         let shape = (preprocess.normalisation.channels(), size.1, size.0);
         let count = paths.len();
-        Ok(Self {
-            name: argument.into(),
-            count,
-            shape,
-            kind: Kind::Pictures {
-                paths,
-                preprocess: preprocess.clone(),
-            },
-        })
+        Ok(Self { name: argument.into(), count, shape, kind: Kind::Pictures { paths, preprocess: preprocess.clone() } })
     }
 
     fn idx(argument: &str, images: IdxImages, preprocess: &Preprocess) -> Result<Self> {
         preprocess.check()?;
         let place = preprocess.placement(images.columns, images.rows);
-        let shape = (
-            preprocess.normalisation.channels(),
-            place.size.1,
-            place.size.0,
-        );
+        let shape = (preprocess.normalisation.channels(), place.size.1, place.size.0);
         if place.size.0 > place.resized.0 || place.size.1 > place.resized.1 {
             return Err(Error::format(
                 argument,
-                format!(
-                    "{}×{} pixels is too small for the crop",
-                    images.columns, images.rows
-                ),
+                format!("{}×{} pixels is too small for the crop", images.columns, images.rows),
             ));
         }
         Ok(Self {
             name: argument.into(),
             count: images.count,
             shape,
-            kind: Kind::Idx {
-                images,
-                preprocess: preprocess.clone(),
-            },
+            kind: Kind::Idx { images, preprocess: preprocess.clone() },
         })
     }
 
@@ -171,10 +121,7 @@ impl ImageSource {
     }
 
     /// How many images there are; at least one.
-    #[expect(
-        clippy::len_without_is_empty,
-        reason = "a source without images cannot be opened"
-    )]
+    #[expect(clippy::len_without_is_empty, reason = "a source without images cannot be opened")]
     pub fn len(&self) -> usize {
         self.count
     }
@@ -204,11 +151,7 @@ impl ImageSource {
     pub fn batch(&self, range: Range<usize>, device: &Device) -> Result<Tensor> {
         let (c, h, w) = self.shape;
         let count = range.len();
-        Ok(Tensor::from_vec(
-            self.values(range)?,
-            (count, c, h, w),
-            device,
-        )?)
+        Ok(Tensor::from_vec(self.values(range)?, (count, c, h, w), device)?)
     }
 
     /// The values of images `range`, as [`ImageSource::batch`].
@@ -217,10 +160,7 @@ impl ImageSource {
     /// As [`ImageSource::batch`].
     pub fn values(&self, range: Range<usize>) -> Result<Vec<f32>> {
         if range.start >= range.end || range.end > self.count {
-            return Err(Error::input(format!(
-                "{}: images {range:?} asked for, there are {}",
-                self.name, self.count
-            )));
+            return Err(Error::input(format!("{}: images {range:?} asked for, there are {}", self.name, self.count)));
         }
         let (c, h, w) = self.shape;
         let size = c * h * w;
@@ -255,9 +195,7 @@ impl ImageSource {
     /// Consecutive ranges of at most `batch` images that cover the source.
     pub fn ranges(&self, batch: usize) -> impl Iterator<Item = Range<usize>> + use<> {
         let (count, step) = (self.count, batch.max(1));
-        (0..count)
-            .step_by(step)
-            .map(move |start| start..(start + step).min(count))
+        (0..count).step_by(step).map(move |start| start..(start + step).min(count))
     }
 }
 
@@ -303,12 +241,8 @@ fn picture_files(folder: &Path) -> Result<Vec<PathBuf>> {
 
 /// Whether a file's name says PNG or JPEG. Hidden files (`._x.png` of other systems) do not count.
 pub(crate) fn is_picture(path: &Path) -> bool {
-    let hidden = path
-        .file_name()
-        .is_none_or(|name| name.to_string_lossy().starts_with('.'));
-    let extension = path
-        .extension()
-        .map(|e| e.to_string_lossy().to_ascii_lowercase());
+    let hidden = path.file_name().is_none_or(|name| name.to_string_lossy().starts_with('.'));
+    let extension = path.extension().map(|e| e.to_string_lossy().to_ascii_lowercase());
     !hidden && matches!(extension.as_deref(), Some("png" | "jpg" | "jpeg"))
 }
 
@@ -320,10 +254,7 @@ pub(crate) fn is_picture(path: &Path) -> bool {
 pub fn read_label_argument(argument: &str, classes: usize) -> Result<Vec<u32>> {
     let path = Path::new(argument);
     let array = match argument.split_once(".safetensors:") {
-        Some((file, key)) => Some(ArrayFile::safetensors(
-            Path::new(&format!("{file}.safetensors")),
-            key,
-        )?),
+        Some((file, key)) => Some(ArrayFile::safetensors(Path::new(&format!("{file}.safetensors")), key)?),
         None if argument.ends_with(".npy") => Some(ArrayFile::npy(path)?),
         None => None,
     };
@@ -331,40 +262,23 @@ pub fn read_label_argument(argument: &str, classes: usize) -> Result<Vec<u32>> {
         Some(array) => match *array.shape() {
             [count] => array.integers(0..count)?,
             _ => {
-                return Err(array.fault(format!(
-                    "labels must be (N), its shape is {:?}",
-                    array.shape()
-                )));
+                return Err(array.fault(format!("labels must be (N), its shape is {:?}", array.shape())));
             }
         },
         None if argument.ends_with(".txt") || argument.ends_with(".csv") => {
             let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
             let number = |(line, text): (usize, &str)| {
                 let parsed = text.trim().parse::<i64>();
-                parsed.map_err(|_| {
-                    Error::format(path, format!("line {}: `{text}` is not a label", line + 1))
-                })
+                parsed.map_err(|_| Error::format(path, format!("line {}: `{text}` is not a label", line + 1)))
             };
-            text.lines()
-                .enumerate()
-                .map(number)
-                .collect::<Result<Vec<_>>>()?
+            text.lines().enumerate().map(number).collect::<Result<Vec<_>>>()?
         }
-        None => idx::read_labels(path, classes)?
-            .into_iter()
-            .map(i64::from)
-            .collect(),
+        None => idx::read_labels(path, classes)?.into_iter().map(i64::from).collect(),
     };
-    let checked = numbers
-        .iter()
-        .enumerate()
-        .map(|(i, &n)| match u32::try_from(n) {
-            Ok(label) if (label as usize) < classes => Ok(label),
-            _ => Err(Error::format(
-                path,
-                format!("label {n} of image {i} is out of range 0..{classes}"),
-            )),
-        });
+    let checked = numbers.iter().enumerate().map(|(i, &n)| match u32::try_from(n) {
+        Ok(label) if (label as usize) < classes => Ok(label),
+        _ => Err(Error::format(path, format!("label {n} of image {i} is out of range 0..{classes}"))),
+    });
     checked.collect()
 }
 

@@ -42,9 +42,8 @@ pub fn split(data: &Dataset, sizes: SplitSizes, seed: u64) -> Result<Splits> {
     let (test_pool, train_pool, duplicates) = official_pools(data);
     let mut train_pool = by_class(data, &train_pool, seed, "split/train");
     let test = if test_pool.is_empty() {
-        let count = sizes.test.ok_or_else(|| {
-            Error::config("data.test", "no official test set: say how many images")
-        })?;
+        let count =
+            sizes.test.ok_or_else(|| Error::config("data.test", "no official test set: say how many images"))?;
         take(&mut train_pool, count, "data.test")?
     } else {
         let mut pool = by_class(data, &test_pool, seed, "split/test");
@@ -68,15 +67,10 @@ pub fn split(data: &Dataset, sizes: SplitSizes, seed: u64) -> Result<Splits> {
 
 /// Official test images, the training images that are not copies of others, and the number of those that are.
 fn official_pools(data: &Dataset) -> (Vec<usize>, Vec<usize>, usize) {
-    let (test, train): (Vec<usize>, Vec<usize>) =
-        (0..data.len()).partition(|&i| data.origins()[i] == Origin::Test);
-    let mut seen: std::collections::BTreeSet<[u8; 32]> =
-        test.iter().map(|&i| data.content(i)).collect();
+    let (test, train): (Vec<usize>, Vec<usize>) = (0..data.len()).partition(|&i| data.origins()[i] == Origin::Test);
+    let mut seen: std::collections::BTreeSet<[u8; 32]> = test.iter().map(|&i| data.content(i)).collect();
     let total = train.len();
-    let train: Vec<usize> = train
-        .into_iter()
-        .filter(|&i| seen.insert(data.content(i)))
-        .collect();
+    let train: Vec<usize> = train.into_iter().filter(|&i| seen.insert(data.content(i))).collect();
     let duplicates = total - train.len();
     (test, train, duplicates)
 }
@@ -85,10 +79,7 @@ fn official_pools(data: &Dataset) -> (Vec<usize>, Vec<usize>, usize) {
 fn by_class(data: &Dataset, pool: &[usize], seed: u64, name: &str) -> BTreeMap<u32, Vec<usize>> {
     let mut classes: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
     for &index in pool {
-        classes
-            .entry(data.fine().values()[index])
-            .or_default()
-            .push(index);
+        classes.entry(data.fine().values()[index]).or_default().push(index);
     }
     for (&class, members) in &mut classes {
         members.shuffle(&mut stream(seed, name, u64::from(class)));
@@ -100,20 +91,11 @@ fn by_class(data: &Dataset, pool: &[usize], seed: u64, name: &str) -> BTreeMap<u
 fn take(classes: &mut BTreeMap<u32, Vec<usize>>, count: usize, field: &str) -> Result<Vec<usize>> {
     let total: usize = classes.values().map(Vec::len).sum();
     if count == 0 || count > total {
-        return Err(Error::config(
-            field,
-            format!("{count} images asked for, {total} at hand"),
-        ));
+        return Err(Error::config(field, format!("{count} images asked for, {total} at hand")));
     }
     let mut shares: Vec<(u32, usize, usize)> = classes
         .iter()
-        .map(|(&class, members)| {
-            (
-                class,
-                members.len() * count / total,
-                members.len() * count % total,
-            )
-        })
+        .map(|(&class, members)| (class, members.len() * count / total, members.len() * count % total))
         .collect();
     let missing = count - shares.iter().map(|share| share.1).sum::<usize>();
     shares.sort_by_key(|&(class, _, remainder)| (std::cmp::Reverse(remainder), class));
@@ -143,12 +125,10 @@ impl Dataset {
             Task::Classes => self.fine().clone(),
             Task::EvenOdd => {
                 let values = self.fine().values().iter().map(|v| v % 2).collect();
-                Labels::new(values, vec!["even".to_string(), "odd".to_string()])
-                    .expect("v % 2 is 0 or 1")
+                Labels::new(values, vec!["even".to_string(), "odd".to_string()]).expect("v % 2 is 0 or 1")
             }
         };
-        self.with_labels(labels)
-            .expect("one label was made for each image")
+        self.with_labels(labels).expect("one label was made for each image")
     }
 }
 
@@ -163,109 +143,43 @@ mod tests {
 
     /// One-byte-pair images: image i shows i, unless a copy of another is asked for.
     fn numbered(classes: &[u32], origins: &[Origin], copies: &[(usize, usize)]) -> Dataset {
-        let mut pixels: Vec<u8> = (0..classes.len())
-            .flat_map(|i| (i as u16).to_le_bytes())
-            .collect();
+        let mut pixels: Vec<u8> = (0..classes.len()).flat_map(|i| (i as u16).to_le_bytes()).collect();
         for &(to, from) in copies {
             pixels.copy_within(2 * from..2 * from + 2, 2 * to);
         }
-        let names = (0..=classes.iter().copied().max().unwrap())
-            .map(|c| c.to_string())
-            .collect();
+        let names = (0..=classes.iter().copied().max().unwrap()).map(|c| c.to_string()).collect();
         let labels = Labels::new(classes.to_vec(), names).unwrap();
-        Dataset::new(
-            "numbered",
-            (1, 1, 2),
-            pixels,
-            Normalisation::mnist(),
-            labels,
-            origins.to_vec(),
-        )
-        .unwrap()
+        Dataset::new("numbered", (1, 1, 2), pixels, Normalisation::mnist(), labels, origins.to_vec()).unwrap()
     }
 
     #[test]
     fn builtin_digits_split_without_overlap_and_stratified() {
         let data = builtin_mnist().unwrap().with_task(Task::EvenOdd);
-        let sizes = SplitSizes {
-            train: Some(10_000),
-            validation: 2_000,
-            test: None,
-        };
+        let sizes = SplitSizes { train: Some(10_000), validation: 2_000, test: None };
         let splits = split(&data, sizes, 1).unwrap();
-        assert_eq!(
-            (
-                splits.train.len(),
-                splits.validation.len(),
-                splits.test.len()
-            ),
-            (10_000, 2_000, 2_000)
-        );
+        assert_eq!((splits.train.len(), splits.validation.len(), splits.test.len()), (10_000, 2_000, 2_000));
         assert_eq!(splits.duplicates, 0);
-        let contents = |indices: &[usize]| {
-            indices
-                .iter()
-                .map(|&i| data.content(i))
-                .collect::<BTreeSet<_>>()
-        };
-        let (train, validation, test) = (
-            contents(&splits.train),
-            contents(&splits.validation),
-            contents(&splits.test),
-        );
-        assert!(
-            train.is_disjoint(&validation)
-                && train.is_disjoint(&test)
-                && validation.is_disjoint(&test)
-        );
-        assert!(
-            splits
-                .test
-                .iter()
-                .all(|&i| data.origins()[i] == Origin::Test)
-        );
-        assert!(
-            splits
-                .train
-                .iter()
-                .chain(&splits.validation)
-                .all(|&i| data.origins()[i] == Origin::Train)
-        );
+        let contents = |indices: &[usize]| indices.iter().map(|&i| data.content(i)).collect::<BTreeSet<_>>();
+        let (train, validation, test) = (contents(&splits.train), contents(&splits.validation), contents(&splits.test));
+        assert!(train.is_disjoint(&validation) && train.is_disjoint(&test) && validation.is_disjoint(&test));
+        assert!(splits.test.iter().all(|&i| data.origins()[i] == Origin::Test));
+        assert!(splits.train.iter().chain(&splits.validation).all(|&i| data.origins()[i] == Origin::Train));
         for digit in 0..10 {
-            let count = |indices: &[usize]| {
-                indices
-                    .iter()
-                    .filter(|&&i| data.fine().values()[i] == digit)
-                    .count() as f64
-            };
+            let count =
+                |indices: &[usize]| indices.iter().filter(|&&i| data.fine().values()[i] == digit).count() as f64;
             assert!((count(&splits.train) / 5.0 - count(&splits.validation)).abs() <= 1.0);
         }
         assert_eq!(splits, split(&data, sizes, 1).unwrap());
         assert_ne!(splits.train, split(&data, sizes, 2).unwrap().train);
         assert_eq!(data.labels().names(), ["even", "odd"]);
-        assert!(
-            data.labels()
-                .values()
-                .iter()
-                .zip(data.fine().values())
-                .all(|(l, digit)| *l == digit % 2)
-        );
+        assert!(data.labels().values().iter().zip(data.fine().values()).all(|(l, digit)| *l == digit % 2));
     }
 
     #[test]
     fn copies_of_test_images_are_not_trained_on() {
         let origins = [[Origin::Train; 8].as_slice(), &[Origin::Test; 2]].concat();
         let data = numbered(&[0, 1, 0, 1, 0, 1, 0, 1, 0, 1], &origins, &[(3, 8), (5, 4)]);
-        let splits = split(
-            &data,
-            SplitSizes {
-                train: None,
-                validation: 2,
-                test: None,
-            },
-            0,
-        )
-        .unwrap();
+        let splits = split(&data, SplitSizes { train: None, validation: 2, test: None }, 0).unwrap();
         assert_eq!(splits.duplicates, 2);
         let mut used = [splits.train, splits.validation].concat();
         used.sort_unstable();
@@ -275,23 +189,10 @@ mod tests {
     #[test]
     fn impossible_sizes_are_named() {
         let data = numbered(&[0, 1, 0, 1], &[Origin::Train; 4], &[]);
-        let error = |train, validation, test| {
-            split(
-                &data,
-                SplitSizes {
-                    train,
-                    validation,
-                    test,
-                },
-                0,
-            )
-            .unwrap_err()
-            .to_string()
-        };
+        let error =
+            |train, validation, test| split(&data, SplitSizes { train, validation, test }, 0).unwrap_err().to_string();
         assert!(error(None, 1, None).contains("data.test"));
-        assert!(
-            error(None, 4, Some(1)).contains("`data.validation`: 4 images asked for, 3 at hand")
-        );
+        assert!(error(None, 4, Some(1)).contains("`data.validation`: 4 images asked for, 3 at hand"));
         assert!(error(None, 3, Some(1)).contains("data.train"));
         assert!(error(Some(3), 1, Some(1)).contains("data.train"));
     }

@@ -11,9 +11,7 @@ use crate::stats::verdict::{self, Answer, Preserved, non_inferior, study_verdict
 use crate::stats::{Interval, StatsError};
 
 use super::config::Plan;
-use super::records::{
-    Association, Call, Outcome, Range, RoundCall, RoundId, RoundSummary, Verdict,
-};
+use super::records::{Association, Call, Outcome, Range, RoundCall, RoundId, RoundSummary, Verdict};
 use super::study::Pair;
 
 /// Calls for every arm and round, over all replicates.
@@ -25,16 +23,12 @@ pub(super) fn round_calls(
     pairs: &[Pair],
     correct: impl Fn(&RoundId) -> Vec<u8>,
 ) -> Result<Vec<RoundCall>> {
-    let dense: Vec<Vec<u8>> = (0..plan.replicates)
-        .map(|replicate| correct(&id("lottery", replicate, 0)))
-        .collect();
+    let dense: Vec<Vec<u8>> = (0..plan.replicates).map(|replicate| correct(&id("lottery", replicate, 0))).collect();
     let floor = floor_of(pairs);
     keys.iter()
         .map(|(arm, round)| {
-            let summaries: Vec<&RoundSummary> = rounds
-                .iter()
-                .filter(|summary| summary.id.arm == *arm && summary.id.round == *round)
-                .collect();
+            let summaries: Vec<&RoundSummary> =
+                rounds.iter().filter(|summary| summary.id.arm == *arm && summary.id.round == *round).collect();
             let of = |value: fn(&RoundSummary) -> f64| {
                 summaries.iter().map(|summary| value(summary)).sum::<f64>() / summaries.len() as f64
             };
@@ -53,26 +47,21 @@ pub(super) fn round_calls(
             if *round == 0 {
                 return Ok(call);
             }
-            let ids: Vec<RoundId> = (0..plan.replicates)
-                .map(|replicate| id(arm, replicate, *round))
-                .collect();
+            let ids: Vec<RoundId> = (0..plan.replicates).map(|replicate| id(arm, replicate, *round)).collect();
             let here: Vec<Vec<u8>> = ids.iter().map(&correct).collect();
             let difference = |replicates: &[usize], images: &[usize]| {
                 let sum: i64 = replicates
                     .iter()
                     .flat_map(|&replicate| {
                         let (a, b) = (&here[replicate], &dense[replicate]);
-                        images
-                            .iter()
-                            .map(move |&image| i64::from(a[image]) - i64::from(b[image]))
+                        images.iter().map(move |&image| i64::from(a[image]) - i64::from(b[image]))
                     })
                     .sum();
                 Some(sum as f64 / (replicates.len() * images.len()) as f64)
             };
             let every = |count: usize| (0..count).collect::<Vec<usize>>();
             let stream = format!("calls/{arm}/{round}");
-            call.accuracy_difference =
-                difference(&every(plan.replicates), &every(dense[0].len())).unwrap_or(0.0);
+            call.accuracy_difference = difference(&every(plan.replicates), &every(dense[0].len())).unwrap_or(0.0);
             // Replicates and images are resampled, the same images for all networks: they were tested on the same.
             let options = Options {
                 resamples: plan.statistics.bootstrap,
@@ -87,17 +76,9 @@ pub(super) fn round_calls(
                 &format!("{stream}/accuracy"),
             )
             .ok()
-            .map(|result| Range {
-                low: result.interval.low,
-                high: result.interval.high,
-            });
-            let candidates: Vec<Candidate<'_>> = ids
-                .iter()
-                .map(|id| Candidate {
-                    replicate: id.replicate,
-                    drift: &drifts[id],
-                })
-                .collect();
+            .map(|result| Range { low: result.interval.low, high: result.interval.high });
+            let candidates: Vec<Candidate<'_>> =
+                ids.iter().map(|id| Candidate { replicate: id.replicate, drift: &drifts[id] }).collect();
             // Undefined (no image that counts, a floor of zero) leaves the drift without a value: the call says so.
             if let Ok(result) = floor_ratio(
                 &candidates,
@@ -108,22 +89,10 @@ pub(super) fn round_calls(
                 &format!("{stream}/drift"),
             ) {
                 call.drift_in_floors = Some(result.ratio);
-                call.drift_interval = Some(Range {
-                    low: result.interval.low,
-                    high: result.interval.high,
-                });
+                call.drift_interval = Some(Range { low: result.interval.low, high: result.interval.high });
             }
-            let interval = |range: Option<Range>| {
-                range.map(|range| Interval {
-                    low: range.low,
-                    high: range.high,
-                })
-            };
-            let (made, reason) = decide(
-                plan,
-                interval(call.accuracy_interval),
-                interval(call.drift_interval),
-            )?;
+            let interval = |range: Option<Range>| range.map(|range| Interval { low: range.low, high: range.high });
+            let (made, reason) = decide(plan, interval(call.accuracy_interval), interval(call.drift_interval))?;
             (call.call, call.reason) = (recorded(made), reason);
             Ok(call)
         })
@@ -131,28 +100,16 @@ pub(super) fn round_calls(
 }
 
 fn id(arm: &str, replicate: usize, round: usize) -> RoundId {
-    RoundId {
-        arm: arm.into(),
-        replicate,
-        round,
-    }
+    RoundId { arm: arm.into(), replicate, round }
 }
 
 /// The call of an accuracy interval (this − dense) and a drift interval in floor units.
-fn decide(
-    plan: &Plan,
-    accuracy: Option<Interval>,
-    drift: Option<Interval>,
-) -> Result<(verdict::Call, String)> {
+fn decide(plan: &Plan, accuracy: Option<Interval>, drift: Option<Interval>) -> Result<(verdict::Call, String)> {
     let margins = &plan.verdict;
     let limit = 1.0 + margins.drift_margin;
     let undefined = |error: StatsError| Error::statistics("call", error.to_string());
-    let accuracy = accuracy.ok_or_else(|| {
-        Error::statistics(
-            "call",
-            "the interval of the accuracy difference is undefined",
-        )
-    })?;
+    let accuracy =
+        accuracy.ok_or_else(|| Error::statistics("call", "the interval of the accuracy difference is undefined"))?;
     let matching = non_inferior(accuracy, margins.accuracy_margin).map_err(undefined)?;
     let preserved = match drift {
         Some(drift) => Preserved::Answer(within_limit(drift, limit).map_err(undefined)?),
@@ -167,9 +124,7 @@ fn decide(
         Preserved::Answer(answer) => word(answer, "preserved", "moved"),
         Preserved::NoFloor | Preserved::NoDrift => "undefined",
     };
-    let drift = drift.map_or("undefined".into(), |drift| {
-        format!("{:.2} to {:.2}", drift.low, drift.high)
-    });
+    let drift = drift.map_or("undefined".into(), |drift| format!("{:.2} to {:.2}", drift.low, drift.high));
     let reason = format!(
         "accuracy {}: {:+.2} to {:+.2} points against a margin of -{:.2}; explanations {preserved_word}: drift {drift} \
          floor units against a limit of {limit:.2}",
@@ -202,18 +157,11 @@ pub(super) fn replicate_call(
 ) -> Result<verdict::Call> {
     let (here, dense) = correct;
     let only = |a: &[u8], b: &[u8]| a.iter().zip(b).filter(|(a, b)| a > b).count();
-    let accuracy = paired_accuracy_difference(
-        only(here, dense),
-        only(dense, here),
-        dense.len(),
-        plan.verdict.confidence,
-    )
-    .map_err(|error| Error::statistics("call", error.to_string()))?;
+    let accuracy =
+        paired_accuracy_difference(only(here, dense), only(dense, here), dense.len(), plan.verdict.confidence)
+            .map_err(|error| Error::statistics("call", error.to_string()))?;
     let drift = floor_ratio(
-        &[Candidate {
-            replicate: id.replicate,
-            drift,
-        }],
+        &[Candidate { replicate: id.replicate, drift }],
         &floor_of(pairs),
         plan.verdict.confidence,
         plan.statistics.bootstrap,
@@ -226,10 +174,7 @@ pub(super) fn replicate_call(
 fn floor_of(pairs: &[Pair]) -> Vec<FloorPair<'_>> {
     pairs
         .iter()
-        .map(|pair| FloorPair {
-            replicates: (pair.record.first, pair.record.second),
-            drift: &pair.per_image,
-        })
+        .map(|pair| FloorPair { replicates: (pair.record.first, pair.record.second), drift: &pair.per_image })
         .collect()
 }
 
@@ -262,25 +207,12 @@ pub(super) fn verdicts(
 fn association(plan: &Plan, rounds: &[RoundSummary]) -> Option<ReplicateAssociation> {
     let (mut drifts, mut losses) = (Vec::new(), Vec::new());
     for replicate in 0..plan.replicates {
-        let own: Vec<&RoundSummary> = rounds
-            .iter()
-            .filter(|summary| summary.id.arm == "lottery" && summary.id.replicate == replicate)
-            .collect();
-        let dense = own
-            .iter()
-            .find(|summary| summary.id.round == 0)?
-            .test_accuracy;
+        let own: Vec<&RoundSummary> =
+            rounds.iter().filter(|summary| summary.id.arm == "lottery" && summary.id.replicate == replicate).collect();
+        let dense = own.iter().find(|summary| summary.id.round == 0)?.test_accuracy;
         let pruned = || own.iter().filter(|summary| summary.id.round > 0);
-        drifts.push(
-            pruned()
-                .map(|summary| summary.drift.spearman)
-                .collect::<Option<Vec<f64>>>()?,
-        );
-        losses.push(
-            pruned()
-                .map(|summary| dense - summary.test_accuracy)
-                .collect::<Vec<f64>>(),
-        );
+        drifts.push(pruned().map(|summary| summary.drift.spearman).collect::<Option<Vec<f64>>>()?);
+        losses.push(pruned().map(|summary| dense - summary.test_accuracy).collect::<Vec<f64>>());
     }
     // Undefined where a replicate's drift or loss never varies: then there is no association to speak of.
     replicate_association(

@@ -34,9 +34,7 @@ pub(super) fn faithfulness_of(
     let (_, height, width) = maps.dims3()?;
     let rows = maps.flatten_from(1)?.to_vec2::<f32>()?;
     let shape = setup.data.shape();
-    let black: Vec<f32> = (0..shape.0)
-        .map(|channel| setup.data.normalisation().apply(channel, 0))
-        .collect();
+    let black: Vec<f32> = (0..shape.0).map(|channel| setup.data.normalisation().apply(channel, 0)).collect();
     let (mut by_map, mut by_chance): (Vec<Faithfulness>, Vec<Faithfulness>) = Default::default();
     let mut degenerate = 0;
     for (&index, row) in setup.cam_images.iter().zip(&rows).take(FAITHFULNESS_IMAGES) {
@@ -47,12 +45,7 @@ pub(super) fn faithfulness_of(
         }
         let pixels = setup.data.tensor(&[index])?.flatten_all()?.to_vec1()?;
         let judge = |map: &[f64]| {
-            let judged = Judged {
-                pixels: &pixels,
-                map,
-                map_size: (height, width),
-                class: setup.data.label(index),
-            };
+            let judged = Judged { pixels: &pixels, map, map_size: (height, width), class: setup.data.label(index) };
             faithfulness(&setup.model.network, weights, shape, &black, &judged)
         };
         by_map.push(judge(&map)?);
@@ -73,18 +66,10 @@ pub(super) fn faithfulness_of(
 }
 
 /// Randomised layers of one dense network.
-pub(super) fn sanity(
-    plan: &Plan,
-    setup: &Setup,
-    weights: &Weights,
-    replicate: usize,
-) -> Result<SanityRecord> {
+pub(super) fn sanity(plan: &Plan, setup: &Setup, weights: &Weights, replicate: usize) -> Result<SanityRecord> {
     let stage = plan.explain.stages[0];
     let images = &setup.cam_images[..setup.cam_images.len().min(SANITY_IMAGES)];
-    let labels: Vec<usize> = images
-        .iter()
-        .map(|&index| setup.data.label(index))
-        .collect();
+    let labels: Vec<usize> = images.iter().map(|&index| setup.data.label(index)).collect();
     let seed = Setup::derived_seed(plan, replicate, "sanity");
     let tensor = setup.data.tensor(images)?;
     let layers = randomise_layers(&setup.model, weights, stage, &tensor, &labels, seed)?;
@@ -93,11 +78,7 @@ pub(super) fn sanity(
         .iter()
         .rfind(|layer| layer.randomisation == Randomisation::Cascading)
         .ok_or_else(|| Error::input("sanity check: the network has no layer"))?;
-    let random_drift = last
-        .similarity
-        .iter()
-        .map(|similarity| similarity.map(|rho| 1.0 - rho))
-        .collect();
+    let random_drift = last.similarity.iter().map(|similarity| similarity.map(|rho| 1.0 - rho)).collect();
     Ok(SanityRecord {
         format: FORMAT,
         replicate,
@@ -126,10 +107,7 @@ pub(super) fn sanity_summary(plan: &Plan, record: &SanityRecord, pairs: &[Pair])
         })
         .collect();
     let ratio = floor_ratio(
-        &[Candidate {
-            replicate: record.replicate,
-            drift: &record.random_drift,
-        }],
+        &[Candidate { replicate: record.replicate, drift: &record.random_drift }],
         &floor,
         plan.verdict.confidence,
         plan.statistics.bootstrap,
@@ -140,10 +118,7 @@ pub(super) fn sanity_summary(plan: &Plan, record: &SanityRecord, pairs: &[Pair])
     SanitySummary {
         replicate: record.replicate,
         drift_in_floors: ratio.map(|ratio| ratio.ratio),
-        interval: ratio.map(|ratio| Range {
-            low: ratio.interval.low,
-            high: ratio.interval.high,
-        }),
+        interval: ratio.map(|ratio| Range { low: ratio.interval.low, high: ratio.interval.high }),
         destroyed: ratio.map(|ratio| ratio.interval.low > 1.0),
     }
 }

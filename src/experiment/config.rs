@@ -133,12 +133,7 @@ pub struct PlantedData {
 impl Default for PlantedData {
     /// 32×32 RGB, class by shape.
     fn default() -> Self {
-        Self {
-            side: 32,
-            channels: 3,
-            used: vec![Factor::Shape],
-            noise: 12.0,
-        }
+        Self { side: 32, channels: 3, used: vec![Factor::Shape], noise: 12.0 }
     }
 }
 
@@ -236,8 +231,7 @@ impl ExplainPlan {
     pub fn design(&self, seed: u64) -> Result<Design> {
         let members = self.random_sets + 1;
         match self.partners {
-            None => Design::all_pairs(members)
-                .map_err(|error| Error::config("explain.random_sets", error.to_string())),
+            None => Design::all_pairs(members).map_err(|error| Error::config("explain.random_sets", error.to_string())),
             Some(partners) => Design::regular(members, partners, seed, "explain/design")
                 .map_err(|error| Error::config("explain.partners", error.to_string())),
         }
@@ -348,12 +342,7 @@ impl Plan {
         let (_, text) = PRESETS
             .iter()
             .find(|(preset, _)| *preset == name)
-            .ok_or_else(|| {
-                Error::input(format!(
-                    "preset or plan `{name}` does not exist; presets: {}",
-                    known()
-                ))
-            })?;
+            .ok_or_else(|| Error::input(format!("preset or plan `{name}` does not exist; presets: {}", known())))?;
         Self::parse(name, text, overrides)
     }
 
@@ -364,15 +353,9 @@ impl Plan {
     pub fn parse(origin: &str, text: &str, overrides: &[(String, String)]) -> Result<Self> {
         let bad = |error: toml::de::Error| {
             let at = error.span().map_or(String::new(), |span| {
-                format!(
-                    " (line {})",
-                    text[..span.start.min(text.len())].matches('\n').count() + 1
-                )
+                format!(" (line {})", text[..span.start.min(text.len())].matches('\n').count() + 1)
             });
-            Error::input(format!(
-                "{origin}{at}: {}",
-                error.message().replace('\n', " ")
-            ))
+            Error::input(format!("{origin}{at}: {}", error.message().replace('\n', " ")))
         };
         let mut table: toml::Table = toml::from_str(text).map_err(bad)?;
         for (key, value) in overrides {
@@ -381,11 +364,9 @@ impl Plan {
         let plan: Self = if overrides.is_empty() {
             toml::from_str(text).map_err(bad)?
         } else {
-            let merged = toml::to_string(&table)
-                .map_err(|error| Error::input(format!("{origin}: {error}")))?;
-            toml::from_str(&merged).map_err(|error| {
-                Error::input(format!("--set: {}", error.message().replace('\n', " ")))
-            })?
+            let merged = toml::to_string(&table).map_err(|error| Error::input(format!("{origin}: {error}")))?;
+            toml::from_str(&merged)
+                .map_err(|error| Error::input(format!("--set: {}", error.message().replace('\n', " "))))?
         };
         plan.check()?;
         Ok(plan)
@@ -396,8 +377,7 @@ impl Plan {
     /// # Errors
     /// Only when serialisation fails.
     pub fn to_toml(&self) -> Result<String> {
-        toml::to_string(self)
-            .map_err(|error| Error::input(format!("the plan cannot be written: {error}")))
+        toml::to_string(self).map_err(|error| Error::input(format!("the plan cannot be written: {error}")))
     }
 
     /// SHA-256 of the plan, in hexadecimal, without its name.
@@ -405,55 +385,28 @@ impl Plan {
     /// # Errors
     /// Only when serialisation fails.
     pub fn digest(&self) -> Result<String> {
-        let nameless = Self {
-            name: String::new(),
-            ..self.clone()
-        };
+        let nameless = Self { name: String::new(), ..self.clone() };
         let hash = Sha256::digest(nameless.to_toml()?.as_bytes());
         Ok(hash.iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
     fn check(&self) -> Result<()> {
         let positive = |field: &str, value: usize| {
-            if value > 0 {
-                Ok(())
-            } else {
-                Err(Error::config(field, "must be at least 1"))
-            }
+            if value > 0 { Ok(()) } else { Err(Error::config(field, "must be at least 1")) }
         };
         let open_unit = |field: &str, value: f64| {
             let inside = value > 0.0 && value < 1.0;
-            if inside {
-                Ok(())
-            } else {
-                Err(Error::config(
-                    field,
-                    format!("{value} is not between 0 and 1"),
-                ))
-            }
+            if inside { Ok(()) } else { Err(Error::config(field, format!("{value} is not between 0 and 1"))) }
         };
         let not_negative = |field: &str, value: f64| {
             let fine = value >= 0.0 && value.is_finite();
-            if fine {
-                Ok(())
-            } else {
-                Err(Error::config(
-                    field,
-                    format!("{value} is negative or not finite"),
-                ))
-            }
+            if fine { Ok(()) } else { Err(Error::config(field, format!("{value} is negative or not finite"))) }
         };
         if self.replicates < 2 {
-            return Err(Error::config(
-                "replicates",
-                "at least 2: their dense networks give the noise floor",
-            ));
+            return Err(Error::config("replicates", "at least 2: their dense networks give the noise floor"));
         }
         if !self.arms.contains(&Arm::Lottery) {
-            return Err(Error::config(
-                "arms",
-                "`lottery` is missing: controls are derived from its masks",
-            ));
+            return Err(Error::config("arms", "`lottery` is missing: controls are derived from its masks"));
         }
         let planted = self.data.source == Source::Planted;
         if planted && self.data.task != TaskKind::Classes {
@@ -463,10 +416,7 @@ impl Plan {
             ));
         }
         if !planted && self.data.planted.is_some() {
-            return Err(Error::config(
-                "data.planted",
-                "is for the source `planted` only",
-            ));
+            return Err(Error::config("data.planted", "is for the source `planted` only"));
         }
         open_unit("prune.fraction", self.prune.fraction)?;
         positive("prune.rounds", self.prune.rounds)?;
@@ -478,10 +428,7 @@ impl Plan {
         }
         not_negative("train.weight_decay", self.train.weight_decay)?;
         if self.explain.stages.is_empty() {
-            return Err(Error::config(
-                "explain.stages",
-                "at least one of layer1, layer2, layer3, layer4",
-            ));
+            return Err(Error::config("explain.stages", "at least one of layer1, layer2, layer3, layer4"));
         }
         positive("explain.cam_images", self.explain.cam_images)?;
         positive("explain.class_images", self.explain.class_images)?;
@@ -508,13 +455,9 @@ impl Plan {
         not_negative("verdict.drift_margin", self.verdict.drift_margin)?;
         open_unit("verdict.confidence", self.verdict.confidence)?;
         // Depth and width are checked by the architecture; any class count will do for that.
-        Architecture::resnet(self.model.depth, self.model.width, self.model.stem, 1, 2)
-            .map(|_| ())?;
+        Architecture::resnet(self.model.depth, self.model.width, self.model.stem, 1, 2).map(|_| ())?;
         if matches!(self.data.source, Source::Mnist | Source::Fashion) && self.data.path.is_none() {
-            return Err(Error::config(
-                "data.path",
-                "is missing: the folder with the IDX files (--set data.path=…)",
-            ));
+            return Err(Error::config("data.path", "is missing: the folder with the IDX files (--set data.path=…)"));
         }
         Ok(())
     }
@@ -525,29 +468,13 @@ impl Plan {
     /// # Errors
     /// Names the field that is too small, and the least value that is enough.
     pub fn power_warnings(&self, hypotheses: usize) -> Result<Vec<String>> {
-        let StatisticsPlan {
-            alpha,
-            permutations,
-            adjustment,
-            ..
-        } = self.statistics;
-        let undefined =
-            |error: crate::stats::StatsError| Error::config("statistics", error.to_string());
+        let StatisticsPlan { alpha, permutations, adjustment, .. } = self.statistics;
+        let undefined = |error: crate::stats::StatsError| Error::config("statistics", error.to_string());
         let sets = sets_needed(alpha, hypotheses, adjustment).map_err(undefined)?;
         let draws = permutations_needed(alpha, hypotheses, adjustment).map_err(undefined)?;
         let tests = [
-            (
-                "explain.random_sets",
-                "TCAV scores",
-                self.explain.random_sets,
-                sets,
-            ),
-            (
-                "statistics.permutations",
-                "concept effects",
-                permutations,
-                draws,
-            ),
+            ("explain.random_sets", "TCAV scores", self.explain.random_sets, sets),
+            ("statistics.permutations", "concept effects", permutations, draws),
         ];
         let mut warnings = Vec::new();
         for (field, of, count, needed) in tests {
@@ -606,12 +533,7 @@ impl Rewind {
             (_, Some(digits)) => number(digits).map(Rewind::Steps),
             _ => None,
         };
-        parsed.ok_or_else(|| {
-            Error::config(
-                "prune.rewind",
-                format!("`{text}` is not like `0ep` or `500it`"),
-            )
-        })
+        parsed.ok_or_else(|| Error::config("prune.rewind", format!("`{text}` is not like `0ep` or `500it`")))
     }
 
     /// The optimiser step.
@@ -631,18 +553,13 @@ fn set(table: &mut toml::Table, key: &str, value: &str) -> Result<()> {
         .unwrap_or_else(|| toml::Value::String(value.to_owned()));
     let mut parts: Vec<&str> = key.split('.').collect();
     let last = parts.pop().filter(|last| !last.is_empty());
-    let last =
-        last.ok_or_else(|| Error::input(format!("--set `{key}={value}`: the key is empty")))?;
+    let last = last.ok_or_else(|| Error::input(format!("--set `{key}={value}`: the key is empty")))?;
     let mut inner = table;
     for part in parts {
-        let entry = inner
-            .entry(part.to_owned())
-            .or_insert_with(|| toml::Value::Table(toml::Table::new()));
-        inner = entry.as_table_mut().ok_or_else(|| {
-            Error::input(format!(
-                "--set `{key}`: `{part}` is not a table of the plan"
-            ))
-        })?;
+        let entry = inner.entry(part.to_owned()).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+        inner = entry
+            .as_table_mut()
+            .ok_or_else(|| Error::input(format!("--set `{key}`: `{part}` is not a table of the plan")))?;
     }
     inner.insert(last.to_owned(), parsed);
     Ok(())

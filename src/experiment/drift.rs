@@ -44,33 +44,19 @@ pub(super) fn compare(
     other_p: &[Adjusted],
 ) -> Result<Compared> {
     let stage = plan.explain.stages[0];
-    let cam = |network: &Network| {
-        network
-            .record
-            .grad_cam
-            .iter()
-            .find(|cam| cam.stage == stage)
-            .cloned()
-    };
-    let cam = cam(reference)
-        .ok_or_else(|| Error::input(format!("a round record holds no Grad-CAM at {stage}")))?;
+    let cam = |network: &Network| network.record.grad_cam.iter().find(|cam| cam.stage == stage).cloned();
+    let cam = cam(reference).ok_or_else(|| Error::input(format!("a round record holds no Grad-CAM at {stage}")))?;
     let [height, width] = cam.size;
     let mut right = Vec::new();
     let mut measures = BTreeMap::new();
     for measure in Measure::ALL {
         let all = (reference.maps.iter().zip(&other.maps))
-            .map(|(a, b)| {
-                measure
-                    .drift(a, b, height, width)
-                    .map(Similarity::value)
-                    .map_err(undefined("drift"))
-            })
+            .map(|(a, b)| measure.drift(a, b, height, width).map(Similarity::value).map_err(undefined("drift")))
             .collect::<Result<Vec<Option<f64>>>>()?;
         // The explained class is the true one, so a prediction that equals it in both means both are right.
         let counts = reference.correct.iter().zip(&other.correct);
-        let both_right: Vec<Option<f64>> = (all.iter().zip(counts))
-            .map(|(drift, (a, b))| drift.filter(|_| *a && *b))
-            .collect();
+        let both_right: Vec<Option<f64>> =
+            (all.iter().zip(counts)).map(|(drift, (a, b))| drift.filter(|_| *a && *b)).collect();
         let found = MeasureDrift {
             both_right: mean(&both_right),
             all: mean(&all),
@@ -83,20 +69,12 @@ pub(super) fn compare(
     }
     let (spearman, overlap) = (measures[&Measure::Spearman], measures[&Measure::Iou20]);
     let profile = |network: &Network, value: fn(&TcavRecord) -> Option<f64>| -> Vec<Option<f64>> {
-        network
-            .record
-            .tcav
-            .iter()
-            .filter(|record| record.stage == stage)
-            .map(value)
-            .collect()
+        network.record.tcav.iter().filter(|record| record.stage == stage).map(value).collect()
     };
     let effect: fn(&TcavRecord) -> Option<f64> = |record| record.effect_standardised;
     let score: fn(&TcavRecord) -> Option<f64> = |record| Some(record.score);
     let both = |value: fn(&TcavRecord) -> Option<f64>| -> (Vec<f64>, Vec<f64>) {
-        let pairs = profile(reference, value)
-            .into_iter()
-            .zip(profile(other, value));
+        let pairs = profile(reference, value).into_iter().zip(profile(other, value));
         pairs.filter_map(|(a, b)| Some((a?, b?))).unzip()
     };
     let (effects_a, effects_b) = both(effect);
@@ -110,11 +88,7 @@ pub(super) fn compare(
         .filter(|((a, _), _)| a.stage == stage)
         .filter(|((a, pa), (b, pb))| {
             let sign = |record: &TcavRecord, p| {
-                if significant(plan, record, p) {
-                    record.effect.partial_cmp(&0.0)
-                } else {
-                    None
-                }
+                if significant(plan, record, p) { record.effect.partial_cmp(&0.0) } else { None }
             };
             sign(a, pa) != sign(b, pb)
         })
@@ -127,17 +101,12 @@ pub(super) fn compare(
         images: right.iter().flatten().count(),
         degenerate: spearman.degenerate,
         profile: root_mean_square(&effects_a, &effects_b),
-        profile_rank: spearman_coefficient(&effects_a, &effects_b)
-            .ok()
-            .map(|rho| 1.0 - rho),
+        profile_rank: spearman_coefficient(&effects_a, &effects_b).ok().map(|rho| 1.0 - rho),
         score_profile: root_mean_square(&scores_a, &scores_b),
         flipped,
         measures,
     };
-    Ok(Compared {
-        drift,
-        per_image: right,
-    })
+    Ok(Compared { drift, per_image: right })
 }
 
 /// Whether maps `(h · w)` each look at their object: upsampled to the input `(height, width)`, as the boxes are in input pixels.

@@ -49,19 +49,10 @@ pub(super) struct Explained {
 impl<'a> Explainer<'a> {
     pub(super) fn new(plan: &'a Plan, setup: &'a Setup) -> Result<Self> {
         let design = plan.explain.design(plan.seed)?;
-        Ok(Self {
-            plan,
-            setup,
-            rows: setup.concept_rows()?,
-            design,
-        })
+        Ok(Self { plan, setup, rows: setup.concept_rows()?, design })
     }
 
-    pub(super) fn explain(
-        &self,
-        weights: &Arc<Weights>,
-        observer: &dyn Observer,
-    ) -> Result<Explained> {
+    pub(super) fn explain(&self, weights: &Arc<Weights>, observer: &dyn Observer) -> Result<Explained> {
         let mut explained = Explained {
             grad_cam: Vec::new(),
             tcav: Vec::new(),
@@ -75,9 +66,7 @@ impl<'a> Explainer<'a> {
             let (record, maps) = self.heatmaps(&cut, stage)?;
             explained.grad_cam.push(record);
             super::rounds::notice(observer, &Event::Phase("deletion and insertion"))?;
-            explained.faithfulness.push(super::checks::faithfulness_of(
-                self.plan, self.setup, weights, stage, &maps,
-            )?);
+            explained.faithfulness.push(super::checks::faithfulness_of(self.plan, self.setup, weights, stage, &maps)?);
             explained.maps.insert(stage.name().into(), maps);
             super::rounds::notice(observer, &Event::Phase("TCAV"))?;
             let (tcav, cavs) = self.concepts(&cut, stage)?;
@@ -95,65 +84,38 @@ impl<'a> Explainer<'a> {
     fn heatmaps(&self, cut: &Cut, stage: Stage) -> Result<(CamRecord, Tensor)> {
         let (mut predicted, mut degenerate, mut maps) = (Vec::new(), Vec::new(), Vec::new());
         for indices in self.setup.cam_images.chunks(BATCH) {
-            let labels: Vec<usize> = indices
-                .iter()
-                .map(|&index| self.setup.data.label(index))
-                .collect();
+            let labels: Vec<usize> = indices.iter().map(|&index| self.setup.data.label(index)).collect();
             let activation = cut.activation(&self.setup.data.tensor(indices)?)?;
             let result = cut.gradient(&activation, Targets::PerImage(&labels))?;
             let cam = grad_cam(&activation, &result.gradient)?;
-            predicted.extend(
-                result
-                    .logits
-                    .to_vec2::<f32>()?
-                    .iter()
-                    .map(|row| predicted_class(row)),
-            );
+            predicted.extend(result.logits.to_vec2::<f32>()?.iter().map(|row| predicted_class(row)));
             degenerate.extend(cam.degenerate);
             maps.push(cam.raw);
         }
         let maps = Tensor::cat(&maps, 0)?;
         let (_, height, width) = maps.dims3()?;
-        Ok((
-            CamRecord {
-                stage,
-                size: [height, width],
-                predicted,
-                degenerate,
-            },
-            maps,
-        ))
+        Ok((CamRecord { stage, size: [height, width], predicted, degenerate }, maps))
     }
 
     fn concepts(&self, cut: &Cut, stage: Stage) -> Result<(Vec<TcavRecord>, CavGeometry)> {
         let mut values = Vec::new();
         let count = self.rows.images.dim(0)?;
         for start in (0..count).step_by(BATCH) {
-            let images = self
-                .rows
-                .images
-                .narrow(0, start, BATCH.min(count - start))?;
+            let images = self.rows.images.narrow(0, start, BATCH.min(count - start))?;
             values.extend(cut.activation(&images)?.flatten_all()?.to_vec1::<f32>()?);
         }
         let activations = rows(&values, values.len() / count)?;
-        let gram =
-            gram(activations).map_err(|error| Error::statistics("TCAV", error.to_string()))?;
+        let gram = gram(activations).map_err(|error| Error::statistics("TCAV", error.to_string()))?;
         // Concepts that share their random sets share the fits between those sets.
         let mut groups: BTreeMap<(usize, usize), Vec<usize>> = BTreeMap::new();
         for (index, concept) in self.setup.concepts.concepts.iter().enumerate() {
-            groups
-                .entry((concept.random.start, concept.random.end))
-                .or_default()
-                .push(index);
+            groups.entry((concept.random.start, concept.random.end)).or_default().push(index);
         }
         let mut records = Vec::new();
         let mut means: BTreeMap<usize, MeanCav> = BTreeMap::new();
         for (&(start, end), concepts) in &groups {
             let sets = Sets {
-                concepts: concepts
-                    .iter()
-                    .map(|&concept| self.rows.concepts[concept].clone())
-                    .collect(),
+                concepts: concepts.iter().map(|&concept| self.rows.concepts[concept].clone()).collect(),
                 random: self.rows.random[start..end].to_vec(),
             };
             let kind = self.plan.explain.cav_kind();
@@ -170,10 +132,10 @@ impl<'a> Explainer<'a> {
                     gradients.extend(result.gradient.flatten_all()?.to_vec1::<f32>()?);
                 }
                 let gradients = rows(&gradients, activations.features())?;
-                let products = cross(gradients, activations)
-                    .map_err(|error| Error::statistics("TCAV", error.to_string()))?;
-                let scores = score_class(&cavs, &products)
-                    .map_err(|error| Error::statistics("TCAV", error.to_string()))?;
+                let products =
+                    cross(gradients, activations).map_err(|error| Error::statistics("TCAV", error.to_string()))?;
+                let scores =
+                    score_class(&cavs, &products).map_err(|error| Error::statistics("TCAV", error.to_string()))?;
                 for (place, &concept) in concepts.iter().enumerate() {
                     records.push(self.record(stage, class, concept, place, &cavs, &scores)?);
                 }
@@ -182,12 +144,7 @@ impl<'a> Explainer<'a> {
         records.sort_by(|a, b| {
             let order = |record: &TcavRecord| {
                 let names = &self.setup.concepts.concepts;
-                (
-                    record.class,
-                    names
-                        .iter()
-                        .position(|concept| concept.name == record.concept),
-                )
+                (record.class, names.iter().position(|concept| concept.name == record.concept))
             };
             order(a).cmp(&order(b))
         });
@@ -197,20 +154,15 @@ impl<'a> Explainer<'a> {
 
     fn geometry(&self, stage: Stage, gram: &DMatrix<f64>, means: &[MeanCav]) -> CavGeometry {
         let Geometry { cosines, stability } = geometry(gram, means);
-        let off_diagonal: Vec<f64> = cosines
-            .iter()
-            .enumerate()
-            .flat_map(|(row, cosines)| cosines[..row].iter().flatten().copied())
-            .collect();
+        let off_diagonal: Vec<f64> =
+            cosines.iter().enumerate().flat_map(|(row, cosines)| cosines[..row].iter().flatten().copied()).collect();
         let mean = |value: fn(f64) -> f64| {
             let sum: f64 = off_diagonal.iter().map(|&cosine| value(cosine)).sum();
             (!off_diagonal.is_empty()).then(|| sum / off_diagonal.len() as f64)
         };
         CavGeometry {
             stage,
-            concepts: (self.setup.concepts.concepts.iter())
-                .map(|concept| concept.name.clone())
-                .collect(),
+            concepts: (self.setup.concepts.concepts.iter()).map(|concept| concept.name.clone()).collect(),
             entanglement: mean(|cosine| cosine),
             entanglement_magnitude: mean(f64::abs),
             cosines,
@@ -230,21 +182,11 @@ impl<'a> Explainer<'a> {
         let name = self.setup.concepts.concepts[concept].name.clone();
         let of: &ConceptScores = &scores.concepts[place];
         let statistics = &self.plan.statistics;
-        let pairs: Vec<PairScore> = of
-            .family
-            .iter()
-            .map(|pair| PairScore {
-                score: pair.score,
-                ties: pair.ties,
-            })
-            .collect();
+        let pairs: Vec<PairScore> =
+            of.family.iter().map(|pair| PairScore { score: pair.score, ties: pair.ties }).collect();
         let test = exchangeability_test(&self.design, &pairs).map_err(undefined("TCAV score"))?;
         let concept_scores: Vec<f64> = of.runs.iter().map(|run| run.score).collect();
-        let baseline: Vec<f64> = scores
-            .random_baseline
-            .iter()
-            .map(|pair| pair.score)
-            .collect();
+        let baseline: Vec<f64> = scores.random_baseline.iter().map(|pair| pair.score).collect();
         let stream = format!("{stage}/{class}/{name}");
         // Where no projection varies, nothing distinguishes the concept: p = 1, and `effect_standardised` is absent.
         let effect_p = match of.effect.effect_standardised {
@@ -262,11 +204,7 @@ impl<'a> Explainer<'a> {
             }
         };
         let level = self.plan.verdict.confidence;
-        let options = Options {
-            resamples: statistics.bootstrap,
-            confidence: level,
-            method: Method::Percentile,
-        };
+        let options = Options { resamples: statistics.bootstrap, confidence: level, method: Method::Percentile };
         let seed = self.plan.seed;
         // Over concept and random images.
         let effect_interval = two_sample(
@@ -281,28 +219,15 @@ impl<'a> Explainer<'a> {
         let images = of.runs.first().map_or(0, |run| run.sensitivity.len());
         let positive: Vec<f64> = (0..images)
             .map(|image| {
-                let count = of
-                    .runs
-                    .iter()
-                    .filter(|run| run.sensitivity[image] > 0.0)
-                    .count();
+                let count = of.runs.iter().filter(|run| run.sensitivity[image] > 0.0).count();
                 count as f64 / of.runs.len() as f64
             })
             .collect();
         let mean = |shares: &[f64]| Some(shares.iter().sum::<f64>() / shares.len() as f64);
-        let score_interval = one_sample(
-            &positive,
-            mean,
-            options,
-            seed,
-            &format!("score-interval/{stream}"),
-        );
+        let score_interval = one_sample(&positive, mean, options, seed, &format!("score-interval/{stream}"));
         // Undefined where nothing varies: then there is no interval.
         let range = |result: crate::stats::Result<Bootstrapped>| {
-            result.ok().map(|result| Range {
-                low: result.interval.low,
-                high: result.interval.high,
-            })
+            result.ok().map(|result| Range { low: result.interval.low, high: result.interval.high })
         };
         let heldout: f64 = of.runs.iter().map(|run| run.heldout_accuracy).sum();
         Ok(TcavRecord {
@@ -312,9 +237,7 @@ impl<'a> Explainer<'a> {
             score: test.mean_score,
             score_interval: range(score_interval),
             score_p: test.p_value,
-            legacy_welch_p: welch_t(&concept_scores, &baseline, level)
-                .ok()
-                .map(|test| test.p_value),
+            legacy_welch_p: welch_t(&concept_scores, &baseline, level).ok().map(|test| test.p_value),
             effect: of.effect.effect,
             effect_standardised: of.effect.effect_standardised,
             effect_interval: range(effect_interval),

@@ -36,25 +36,10 @@ pub fn run(plan: &Plan, out: &Path, observer: &dyn Observer) -> Result<StudyReco
     }
     store.write_images(&[setup.cam_images.len(), channels, height, width], &pixels)?;
     let ids = round_ids(plan);
-    let finished = ids
-        .iter()
-        .map(|id| store.round(id))
-        .collect::<Result<Vec<_>>>()?;
+    let finished = ids.iter().map(|id| store.round(id)).collect::<Result<Vec<_>>>()?;
     let finished = finished.iter().flatten().count();
-    notice(
-        observer,
-        &Event::RunStarted {
-            rounds: ids.len(),
-            finished,
-        },
-    )?;
-    let run = Run {
-        plan,
-        setup: &setup,
-        store: &store,
-        explainer: Explainer::new(plan, &setup)?,
-        observer,
-    };
+    notice(observer, &Event::RunStarted { rounds: ids.len(), finished })?;
+    let run = Run { plan, setup: &setup, store: &store, explainer: Explainer::new(plan, &setup)?, observer };
     for replicate in 0..plan.replicates {
         for &arm in &sorted_arms(plan) {
             run.line(arm, replicate)?;
@@ -73,11 +58,7 @@ pub fn round_ids(plan: &Plan) -> Vec<RoundId> {
     for replicate in 0..plan.replicates {
         for arm in sorted_arms(plan) {
             let first = usize::from(arm != Arm::Lottery);
-            ids.extend((first..=plan.prune.rounds).map(|round| RoundId {
-                arm: arm.name().into(),
-                replicate,
-                round,
-            }));
+            ids.extend((first..=plan.prune.rounds).map(|round| RoundId { arm: arm.name().into(), replicate, round }));
         }
     }
     ids
@@ -92,11 +73,7 @@ fn sorted_arms(plan: &Plan) -> Vec<Arm> {
 }
 
 pub(super) fn notice(observer: &dyn Observer, event: &Event) -> Result<()> {
-    if observer.notice(event).is_break() {
-        Err(Error::Interrupted)
-    } else {
-        Ok(())
-    }
+    if observer.notice(event).is_break() { Err(Error::Interrupted) } else { Ok(()) }
 }
 
 struct Run<'a> {
@@ -112,33 +89,15 @@ impl Run<'_> {
     fn line(&self, arm: Arm, replicate: usize) -> Result<()> {
         let first = usize::from(arm != Arm::Lottery);
         for round in first..=self.plan.prune.rounds {
-            let id = RoundId {
-                arm: arm.name().into(),
-                replicate,
-                round,
-            };
+            let id = RoundId { arm: arm.name().into(), replicate, round };
             if let Some(record) = self.store.round(&id)? {
                 let test_accuracy = record.test_accuracy;
-                notice(
-                    self.observer,
-                    &Event::RoundDone {
-                        round,
-                        test_accuracy,
-                        resumed: true,
-                    },
-                )?;
+                notice(self.observer, &Event::RoundDone { round, test_accuracy, resumed: true })?;
                 continue;
             }
             let record = self.round(arm, id)?;
             let test_accuracy = record.test_accuracy;
-            notice(
-                self.observer,
-                &Event::RoundDone {
-                    round,
-                    test_accuracy,
-                    resumed: false,
-                },
-            )?;
+            notice(self.observer, &Event::RoundDone { round, test_accuracy, resumed: false })?;
         }
         Ok(())
     }
@@ -149,14 +108,9 @@ impl Run<'_> {
             return Ok(());
         }
         notice(self.observer, &Event::Phase("randomising layers"))?;
-        let dense = RoundId {
-            arm: Arm::Lottery.name().into(),
-            replicate,
-            round: 0,
-        };
+        let dense = RoundId { arm: Arm::Lottery.name().into(), replicate, round: 0 };
         let weights = self.store.weights(&dense, &self.setup.model)?;
-        self.store
-            .write_sanity(&self.explainer.sanity(&weights, replicate)?)
+        self.store.write_sanity(&self.explainer.sanity(&weights, replicate)?)
     }
 
     /// mask from the final weights of the round before → rewind → train → evaluate → explain → record (DESIGN 1.1).
@@ -167,27 +121,15 @@ impl Run<'_> {
         let replicate_seed = plan.seed + id.replicate as u64;
         let images = Subset::new(&setup.data, &setup.splits.train);
         let config = plan.train_config();
-        let training = Training {
-            network,
-            images: &images,
-            config: &config,
-            seed: replicate_seed,
-        };
+        let training = Training { network, images: &images, config: &config, seed: replicate_seed };
         let total = config.total_steps(images.len());
         let rewind = Rewind::parse(&plan.prune.rewind)?.step(config.steps_per_epoch(images.len()));
         if rewind >= total {
-            let what = format!(
-                "`{}` is step {rewind} of only {total} training steps",
-                plan.prune.rewind
-            );
+            let what = format!("`{}` is step {rewind} of only {total} training steps", plan.prune.rewind);
             return Err(Error::config("prune.rewind", what));
         }
         let mask = self.mask(arm, &id, replicate_seed)?;
-        let from = if id.round == 0 || arm == Arm::Reinit {
-            0
-        } else {
-            rewind
-        };
+        let from = if id.round == 0 || arm == Arm::Reinit { 0 } else { rewind };
         notice(
             self.observer,
             &Event::RoundStarted {
@@ -200,27 +142,18 @@ impl Run<'_> {
         )?;
         let mut weights = match (arm, id.round) {
             (_, 0) => network.initialise(replicate_seed),
-            (Arm::Reinit, _) => {
-                network.initialise(Setup::derived_seed(plan, id.replicate, "reinit"))
-            }
+            (Arm::Reinit, _) => network.initialise(Setup::derived_seed(plan, id.replicate, "reinit")),
             _ => self.store.rewind_state(id.replicate, &setup.model)?,
         };
         if id.round == 0 && rewind == 0 {
             self.store.write_rewind_state(id.replicate, &weights)?;
         }
         let mut theta_k: Option<Weights> = None;
-        let summary = training.run(
-            &mut weights,
-            &mask,
-            from,
-            total,
-            self.observer,
-            |step, weights| {
-                if id.round == 0 && step == rewind {
-                    theta_k = Some(weights.clone());
-                }
-            },
-        )?;
+        let summary = training.run(&mut weights, &mask, from, total, self.observer, |step, weights| {
+            if id.round == 0 && step == rewind {
+                theta_k = Some(weights.clone());
+            }
+        })?;
         if let Some(theta_k) = theta_k {
             self.store.write_rewind_state(id.replicate, &theta_k)?;
         }
@@ -245,21 +178,14 @@ impl Run<'_> {
             epoch_loss: summary.epoch_loss,
             validation_accuracy: share(&validation_correct),
             test_accuracy: share(&test_correct),
-            test_correct: test_correct
-                .iter()
-                .map(|&right| if right { '1' } else { '0' })
-                .collect(),
+            test_correct: test_correct.iter().map(|&right| if right { '1' } else { '0' }).collect(),
             grad_cam: explained.grad_cam,
             tcav: explained.tcav,
             cavs: explained.cavs,
             faithfulness: explained.faithfulness,
-            seconds: Seconds {
-                train: train_seconds,
-                explain: started.elapsed().as_secs_f64(),
-            },
+            seconds: Seconds { train: train_seconds, explain: started.elapsed().as_secs_f64() },
         };
-        self.store
-            .finish_round(&record, &weights, &mask, &explained.maps)?;
+        self.store.finish_round(&record, &weights, &mask, &explained.maps)?;
         Ok(record)
     }
 
@@ -268,11 +194,7 @@ impl Run<'_> {
         if id.round == 0 {
             return Ok(Mask::dense(layout.clone()));
         }
-        let of = |round| RoundId {
-            arm: Arm::Lottery.name().into(),
-            replicate: id.replicate,
-            round,
-        };
+        let of = |round| RoundId { arm: Arm::Lottery.name().into(), replicate: id.replicate, round };
         match arm {
             Arm::Lottery => {
                 let before = of(id.round - 1);

@@ -5,9 +5,8 @@ use std::collections::BTreeMap;
 use candle_core::{Device, Tensor};
 
 use crate::data::{
-    BoundingBox, ConceptPlan, ConceptSets, ConceptTable, Dataset, Family, Images, PlantedPlan,
-    Pool, RandomSet, SplitSizes, Splits, Task, builtin_mnist, class_images, concept_sets, idx,
-    planted, split,
+    BoundingBox, ConceptPlan, ConceptSets, ConceptTable, Dataset, Family, Images, PlantedPlan, Pool, RandomSet,
+    SplitSizes, Splits, Task, builtin_mnist, class_images, concept_sets, idx, planted, split,
 };
 use crate::error::{Error, Result};
 use crate::model::{Architecture, ResNet};
@@ -57,11 +56,7 @@ struct Loaded {
 
 fn load(plan: &Plan) -> Result<Loaded> {
     let folder = |family| {
-        let path = plan
-            .data
-            .path
-            .as_deref()
-            .ok_or_else(|| Error::config("data.path", "is missing"))?;
+        let path = plan.data.path.as_deref().ok_or_else(|| Error::config("data.path", "is missing"))?;
         idx::read_folder(path, family)
     };
     let data = match plan.data.source {
@@ -75,11 +70,7 @@ fn load(plan: &Plan) -> Result<Loaded> {
         TaskKind::Classes => Task::Classes,
         TaskKind::EvenOdd => Task::EvenOdd,
     });
-    Ok(Loaded {
-        data,
-        table,
-        boxes: None,
-    })
+    Ok(Loaded { data, table, boxes: None })
 }
 
 fn load_planted(plan: &Plan) -> Result<Loaded> {
@@ -97,11 +88,7 @@ fn load_planted(plan: &Plan) -> Result<Loaded> {
         },
         plan.seed,
     )?;
-    Ok(Loaded {
-        data: made.data,
-        table: made.concepts,
-        boxes: Some(made.boxes),
-    })
+    Ok(Loaded { data: made.data, table: made.concepts, boxes: Some(made.boxes) })
 }
 
 impl Setup {
@@ -111,29 +98,15 @@ impl Setup {
     /// The file or field at fault is named.
     pub fn new(plan: &Plan) -> Result<Self> {
         let Loaded { data, table, boxes } = load(plan)?;
-        let sizes = SplitSizes {
-            train: plan.data.train,
-            validation: plan.data.validation,
-            test: plan.data.test,
-        };
+        let sizes = SplitSizes { train: plan.data.train, validation: plan.data.validation, test: plan.data.test };
         let splits = split(&data, sizes, plan.seed)?;
         if plan.explain.cam_images > splits.test.len() {
-            let what = format!(
-                "{} is more than the {} test images",
-                plan.explain.cam_images,
-                splits.test.len()
-            );
+            let what = format!("{} is more than the {} test images", plan.explain.cam_images, splits.test.len());
             return Err(Error::config("explain.cam_images", what));
         }
         // The splits stand in a seeded, stratified order, so the first images are a stratified draw.
         let cam_images = splits.test[..plan.explain.cam_images].to_vec();
-        let class_images = class_images(
-            &data,
-            &splits,
-            Pool::Test,
-            plan.explain.class_images,
-            plan.seed,
-        )?;
+        let class_images = class_images(&data, &splits, Pool::Test, plan.explain.class_images, plan.seed)?;
         let explained: Vec<usize> = class_images.iter().flatten().copied().collect();
         let concept_plan = ConceptPlan {
             pool: plan.explain.pool.into(),
@@ -141,38 +114,15 @@ impl Setup {
             images_per_set: plan.explain.images_per_set,
             random_sets: plan.explain.random_sets,
         };
-        let concepts = concept_sets(
-            &data,
-            &table,
-            &splits,
-            &concept_plan,
-            &explained,
-            None,
-            plan.seed,
-        )?;
+        let concepts = concept_sets(&data, &table, &splits, &concept_plan, &explained, None, plan.seed)?;
         let (channels, _, _) = data.shape();
         let classes = data.labels().classes();
         // As the study adjusts: over all rounds of one arm in one replicate.
-        let family =
-            (plan.prune.rounds + 1) * plan.explain.stages.len() * classes * table.names().len();
+        let family = (plan.prune.rounds + 1) * plan.explain.stages.len() * classes * table.names().len();
         let warnings = plan.power_warnings(family)?;
-        let architecture = Architecture::resnet(
-            plan.model.depth,
-            plan.model.width,
-            plan.model.stem,
-            channels,
-            classes,
-        )?;
-        Ok(Self {
-            data,
-            splits,
-            cam_images,
-            class_images,
-            concepts,
-            boxes,
-            model: ResNet::new(architecture),
-            warnings,
-        })
+        let architecture =
+            Architecture::resnet(plan.model.depth, plan.model.width, plan.model.stem, channels, classes)?;
+        Ok(Self { data, splits, cam_images, class_images, concepts, boxes, model: ResNet::new(architecture), warnings })
     }
 
     /// The manifest of a run on this setup.
@@ -192,25 +142,15 @@ impl Setup {
             network: self.model.architecture.name(),
             image_shape: [channels, height, width],
             classes: self.data.labels().names().to_vec(),
-            concepts: self
-                .concepts
-                .concepts
-                .iter()
-                .map(|concept| concept.name.clone())
-                .collect(),
-            images: [
-                self.splits.train.len(),
-                self.splits.validation.len(),
-                self.splits.test.len(),
-            ],
+            concepts: self.concepts.concepts.iter().map(|concept| concept.name.clone()).collect(),
+            images: [self.splits.train.len(), self.splits.validation.len(), self.splits.test.len()],
             cam_images: self
                 .cam_images
                 .iter()
                 .map(|&index| ShownImage {
                     index,
                     class: self.data.label(index),
-                    fine: self.data.fine().names()[self.data.fine().values()[index] as usize]
-                        .clone(),
+                    fine: self.data.fine().names()[self.data.fine().values()[index] as usize].clone(),
                     bounding_box: self.boxes.as_ref().map(|boxes| whole_pixels(&boxes[index])),
                 })
                 .collect(),
@@ -237,12 +177,7 @@ impl Setup {
                 })
                 .collect()
         };
-        let concepts: Vec<Vec<usize>> = self
-            .concepts
-            .concepts
-            .iter()
-            .map(|concept| rows(&concept.images))
-            .collect();
+        let concepts: Vec<Vec<usize>> = self.concepts.concepts.iter().map(|concept| rows(&concept.images)).collect();
         let from_data: Vec<Option<Vec<usize>>> = self
             .concepts
             .random
@@ -265,11 +200,7 @@ impl Setup {
                 }
             });
         }
-        Ok(ConceptRows {
-            images: Tensor::cat(&parts, 0)?,
-            concepts,
-            random,
-        })
+        Ok(ConceptRows { images: Tensor::cat(&parts, 0)?, concepts, random })
     }
 
     /// Seed of one use in one replicate, apart from every other use.
@@ -298,11 +229,7 @@ fn cpu_features() -> Vec<String> {
             ("fma", std::arch::is_x86_feature_detected!("fma")),
             ("avx512f", std::arch::is_x86_feature_detected!("avx512f")),
         ];
-        known
-            .iter()
-            .filter(|(_, has)| *has)
-            .map(|(name, _)| (*name).to_owned())
-            .collect()
+        known.iter().filter(|(_, has)| *has).map(|(name, _)| (*name).to_owned()).collect()
     }
     #[cfg(not(target_arch = "x86_64"))]
     Vec::new()

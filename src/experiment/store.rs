@@ -35,30 +35,17 @@ impl Store {
     /// # Errors
     /// When the folder holds the run of another plan, or cannot be written.
     pub fn open(root: &Path, plan: &Plan) -> Result<Self> {
-        let store = Self {
-            root: root.to_owned(),
-        };
+        let store = Self { root: root.to_owned() };
         let path = store.plan_path();
         if path.exists() {
             let found = store.plan()?;
             if found.digest()? != plan.digest()? {
-                let what = format!(
-                    "holds the run of another plan (`{}`); choose another --out",
-                    found.name
-                );
+                let what = format!("holds the run of another plan (`{}`); choose another --out", found.name);
                 return Err(Error::format(root, what));
             }
         } else {
-            if root.is_dir()
-                && fs::read_dir(root)
-                    .map_err(|e| Error::io(root, e))?
-                    .next()
-                    .is_some()
-            {
-                return Err(Error::format(
-                    root,
-                    "is not empty and holds no plan.toml; choose another --out",
-                ));
+            if root.is_dir() && fs::read_dir(root).map_err(|e| Error::io(root, e))?.next().is_some() {
+                return Err(Error::format(root, "is not empty and holds no plan.toml; choose another --out"));
             }
             write_atomically(&path, plan.to_toml()?.as_bytes())?;
         }
@@ -70,14 +57,9 @@ impl Store {
     /// # Errors
     /// When it holds no plan.
     pub fn existing(root: &Path) -> Result<Self> {
-        let store = Self {
-            root: root.to_owned(),
-        };
+        let store = Self { root: root.to_owned() };
         if !store.plan_path().is_file() {
-            return Err(Error::format(
-                root,
-                "is not a run folder: it holds no plan.toml",
-            ));
+            return Err(Error::format(root, "is not a run folder: it holds no plan.toml"));
         }
         Ok(store)
     }
@@ -97,11 +79,7 @@ impl Store {
 
     fn round_path(&self, id: &RoundId) -> PathBuf {
         let replicate = self.replicate_path(id.replicate);
-        let arm = if id.arm == "lottery" {
-            replicate
-        } else {
-            replicate.join(&id.arm)
-        };
+        let arm = if id.arm == "lottery" { replicate } else { replicate.join(&id.arm) };
         arm.join(format!("round-{:02}", id.round))
     }
 
@@ -126,10 +104,7 @@ impl Store {
         }
         let found: Manifest = self.manifest()?;
         if found.data != manifest.data {
-            return Err(Error::format(
-                &path,
-                "the data have changed since this run began",
-            ));
+            return Err(Error::format(&path, "the data have changed since this run began"));
         }
         Ok(())
     }
@@ -186,10 +161,7 @@ impl Store {
     /// # Errors
     /// When they cannot be read or do not fit.
     pub fn weights(&self, id: &RoundId, model: &ResNet) -> Result<Weights> {
-        load_into(
-            model,
-            &TensorFile::open(&self.round_path(id).join("weights.safetensors"))?,
-        )
+        load_into(model, &TensorFile::open(&self.round_path(id).join("weights.safetensors"))?)
     }
 
     /// Mask of a finished round.
@@ -200,9 +172,7 @@ impl Store {
         let path = self.round_path(id).join("mask.safetensors");
         let tensors = load(&path)?;
         Mask::from_lookup(layout.clone(), &path.display().to_string(), |name| {
-            tensors
-                .get(name)
-                .and_then(|tensor| tensor.flatten_all().ok()?.to_vec1::<u8>().ok())
+            tensors.get(name).and_then(|tensor| tensor.flatten_all().ok()?.to_vec1::<u8>().ok())
         })
     }
 
@@ -275,9 +245,7 @@ impl Store {
     /// When they cannot be read.
     pub fn images(&self) -> Result<Tensor> {
         let path = self.root.join("images.safetensors");
-        load(&path)?
-            .remove("pixels")
-            .ok_or_else(|| Error::tensor(format!("{}:pixels", path.display()), "is missing"))
+        load(&path)?.remove("pixels").ok_or_else(|| Error::tensor(format!("{}:pixels", path.display()), "is missing"))
     }
 
     /// Stores what follows from all rounds.
@@ -295,8 +263,7 @@ impl Store {
     pub fn study(&self) -> Result<StudyRecord> {
         let path = self.root.join("metrics.json");
         if !path.exists() {
-            let what =
-                "the run is not finished (no metrics.json): run the same command again to go on";
+            let what = "the run is not finished (no metrics.json): run the same command again to go on";
             return Err(Error::format(&self.root, what));
         }
         let study: StudyRecord = read_json(&path)?;
@@ -309,10 +276,7 @@ fn check_format(path: &Path, format: u32) -> Result<()> {
     if format == FORMAT {
         return Ok(());
     }
-    Err(Error::format(
-        path,
-        format!("has record format {format}; this program reads {FORMAT}"),
-    ))
+    Err(Error::format(path, format!("has record format {format}; this program reads {FORMAT}")))
 }
 
 fn view<'a>(dtype: Dtype, shape: &[usize], bytes: &'a [u8]) -> Result<TensorView<'a>> {
@@ -325,8 +289,7 @@ where
     S: AsRef<str> + Ord + std::fmt::Display,
     V: safetensors::View,
 {
-    safetensors::serialize(tensors, None)
-        .map_err(|error| Error::input(format!("tensors cannot be stored: {error}")))
+    safetensors::serialize(tensors, None).map_err(|error| Error::input(format!("tensors cannot be stored: {error}")))
 }
 
 fn load(path: &Path) -> Result<BTreeMap<String, Tensor>> {
@@ -338,8 +301,7 @@ fn load(path: &Path) -> Result<BTreeMap<String, Tensor>> {
 
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let bytes = fs::read(path).map_err(|source| Error::io(path, source))?;
-    serde_json::from_slice(&bytes)
-        .map_err(|error| Error::format(path, format!("is not a record: {error}")))
+    serde_json::from_slice(&bytes).map_err(|error| Error::format(path, format!("is not a record: {error}")))
 }
 
 fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
@@ -354,15 +316,9 @@ fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
 /// The file is named.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let failed = |source| Error::io(path, source);
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(folder).map_err(failed)?;
-    let name = path
-        .file_name()
-        .map(|name| name.to_string_lossy().into_owned())
-        .unwrap_or_default();
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let temporary = folder.join(format!(".{name}.{}.part", std::process::id()));
     let written = fs::File::create(&temporary)
         .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))

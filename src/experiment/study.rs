@@ -13,8 +13,7 @@ use super::checks::sanity_summary;
 use super::config::Plan;
 use super::drift::{Network, compare, localisation, mean, significant, undefined};
 use super::records::{
-    Adjusted, Drift, FORMAT, Floor, FloorPair, RoundId, RoundSummary, SanitySummary, StudyRecord,
-    TcavRecord,
+    Adjusted, Drift, FORMAT, Floor, FloorPair, RoundId, RoundSummary, SanitySummary, StudyRecord, TcavRecord,
 };
 use super::rounds::round_ids;
 use super::store::Store;
@@ -28,62 +27,33 @@ pub fn derive(plan: &Plan, store: &Store) -> Result<StudyRecord> {
     let manifest = store.manifest()?;
     let mut networks: BTreeMap<RoundId, Network> = BTreeMap::new();
     for id in round_ids(plan) {
-        let record = store.round(&id)?.ok_or_else(|| {
-            Error::format(
-                store.root(),
-                format!("{} round {} is missing", id.arm, id.round),
-            )
-        })?;
+        let record = store
+            .round(&id)?
+            .ok_or_else(|| Error::format(store.root(), format!("{} round {} is missing", id.arm, id.round)))?;
         let maps = store
             .maps(&id)?
             .remove(stage.name())
             .ok_or_else(|| Error::format(store.root(), format!("holds no maps at {stage}")))?;
         let cam = record.grad_cam.iter().find(|cam| cam.stage == stage);
-        let cam = cam.ok_or_else(|| {
-            Error::format(store.root(), format!("records no Grad-CAM at {stage}"))
-        })?;
-        let correct = cam
-            .predicted
-            .iter()
-            .zip(&manifest.cam_images)
-            .map(|(&p, shown)| p == shown.class)
-            .collect();
-        networks.insert(
-            id,
-            Network {
-                maps: split_maps(&maps)?,
-                correct,
-                record,
-            },
-        );
+        let cam = cam.ok_or_else(|| Error::format(store.root(), format!("records no Grad-CAM at {stage}")))?;
+        let correct = cam.predicted.iter().zip(&manifest.cam_images).map(|(&p, shown)| p == shown.class).collect();
+        networks.insert(id, Network { maps: split_maps(&maps)?, correct, record });
     }
     let adjusted = adjusted_p_values(plan, &networks)?;
     let pairs = floor_pairs(plan, &networks, &adjusted)?;
     let dense = |replicate| id_of("lottery", replicate, 0);
-    let boxes: Vec<PixelBox> = (manifest.cam_images.iter())
-        .filter_map(|shown| shown.bounding_box)
-        .collect();
+    let boxes: Vec<PixelBox> = (manifest.cam_images.iter()).filter_map(|shown| shown.bounding_box).collect();
     let [_, height, width] = manifest.image_shape;
     let input = (height, width);
     let size = |network: &Network| {
-        let cam = network
-            .record
-            .grad_cam
-            .iter()
-            .find(|cam| cam.stage == stage);
+        let cam = network.record.grad_cam.iter().find(|cam| cam.stage == stage);
         cam.map_or([1, 1], |cam| cam.size)
     };
     let mut rounds = Vec::new();
     let mut drifts: BTreeMap<RoundId, Vec<Option<f64>>> = BTreeMap::new();
     for (id, network) in &networks {
         let reference = dense(id.replicate);
-        let compared = compare(
-            plan,
-            &networks[&reference],
-            network,
-            &adjusted[&reference],
-            &adjusted[id],
-        )?;
+        let compared = compare(plan, &networks[&reference], network, &adjusted[&reference], &adjusted[id])?;
         let significant = network
             .record
             .tcav
@@ -117,23 +87,16 @@ pub fn derive(plan: &Plan, store: &Store) -> Result<StudyRecord> {
             })
             .collect();
     }
-    let calls = super::calls::round_calls(
-        plan,
-        &networks_by_round(plan),
-        &rounds,
-        &drifts,
-        &pairs,
-        |id| networks[id].record.test_correct.as_bytes().to_vec(),
-    )?;
+    let calls = super::calls::round_calls(plan, &networks_by_round(plan), &rounds, &drifts, &pairs, |id| {
+        networks[id].record.test_correct.as_bytes().to_vec()
+    })?;
     let votes = (0..plan.replicates)
         .map(|replicate| {
             (1..=plan.prune.rounds)
                 .map(|round| {
                     let (id, dense) = (id_of("lottery", replicate, round), dense(replicate));
-                    let correct = (
-                        networks[&id].record.test_correct.as_bytes(),
-                        networks[&dense].record.test_correct.as_bytes(),
-                    );
+                    let correct =
+                        (networks[&id].record.test_correct.as_bytes(), networks[&dense].record.test_correct.as_bytes());
                     super::calls::replicate_call(plan, &id, correct, &drifts[&id], &pairs)
                 })
                 .collect()
@@ -157,36 +120,19 @@ pub fn derive(plan: &Plan, store: &Store) -> Result<StudyRecord> {
             }),
     );
     let (hypothesis_a, hypothesis_b, association) = super::calls::verdicts(plan, &votes, &rounds);
-    Ok(StudyRecord {
-        format: FORMAT,
-        floor,
-        rounds,
-        calls,
-        hypothesis_a,
-        hypothesis_b,
-        association,
-        sanity,
-        warnings,
-    })
+    Ok(StudyRecord { format: FORMAT, floor, rounds, calls, hypothesis_a, hypothesis_b, association, sanity, warnings })
 }
 
 /// Arms and rounds beyond the dense network, in order.
 fn networks_by_round(plan: &Plan) -> Vec<(String, usize)> {
-    let mut keys: Vec<(String, usize)> = round_ids(plan)
-        .into_iter()
-        .map(|id| (id.arm, id.round))
-        .collect();
+    let mut keys: Vec<(String, usize)> = round_ids(plan).into_iter().map(|id| (id.arm, id.round)).collect();
     keys.sort();
     keys.dedup();
     keys
 }
 
 fn id_of(arm: &str, replicate: usize, round: usize) -> RoundId {
-    RoundId {
-        arm: arm.into(),
-        replicate,
-        round,
-    }
+    RoundId { arm: arm.into(), replicate, round }
 }
 
 fn ratio(value: Option<f64>, floor: Option<f64>) -> Option<f64> {
@@ -198,38 +144,23 @@ fn ratio(value: Option<f64>, floor: Option<f64>) -> Option<f64> {
 
 /// Adjusts over round × stage × class × concept within each replicate and arm; each statistic's family apart. The dense network
 /// belongs to the family of every arm of its replicate; its own values are those of the lottery arm's.
-fn adjusted_p_values(
-    plan: &Plan,
-    networks: &BTreeMap<RoundId, Network>,
-) -> Result<BTreeMap<RoundId, Vec<Adjusted>>> {
+fn adjusted_p_values(plan: &Plan, networks: &BTreeMap<RoundId, Network>) -> Result<BTreeMap<RoundId, Vec<Adjusted>>> {
     let mut families: BTreeMap<(String, usize), Vec<&RoundId>> = BTreeMap::new();
     for id in networks.keys() {
-        families
-            .entry((id.arm.clone(), id.replicate))
-            .or_default()
-            .push(id);
+        families.entry((id.arm.clone(), id.replicate)).or_default().push(id);
     }
     let mut result = BTreeMap::new();
     for ids in families.values() {
         let all = |value: fn(&TcavRecord) -> f64| {
-            let p: Vec<f64> = ids
-                .iter()
-                .flat_map(|id| networks[*id].record.tcav.iter().map(value))
-                .collect();
+            let p: Vec<f64> = ids.iter().flat_map(|id| networks[*id].record.tcav.iter().map(value)).collect();
             adjust(&p, plan.statistics.adjustment).map_err(undefined("adjusted p-values"))
         };
-        let (effects, scores) = (
-            all(|record| record.effect_p)?,
-            all(|record| record.score_p)?,
-        );
+        let (effects, scores) = (all(|record| record.effect_p)?, all(|record| record.score_p)?);
         let mut values = effects.into_iter().zip(scores);
         for id in ids {
             let count = networks[*id].record.tcav.len();
-            let own: Vec<Adjusted> = values
-                .by_ref()
-                .take(count)
-                .map(|(effect_p, score_p)| Adjusted { effect_p, score_p })
-                .collect();
+            let own: Vec<Adjusted> =
+                values.by_ref().take(count).map(|(effect_p, score_p)| Adjusted { effect_p, score_p }).collect();
             result.insert((*id).clone(), own);
         }
     }
@@ -251,22 +182,9 @@ fn floor_pairs(
     for first in 0..plan.replicates {
         for second in first + 1..plan.replicates {
             let (a, b) = (id_of("lottery", first, 0), id_of("lottery", second, 0));
-            let compared = compare(
-                plan,
-                &networks[&a],
-                &networks[&b],
-                &adjusted[&a],
-                &adjusted[&b],
-            )?;
-            let record = FloorPair {
-                first,
-                second,
-                drift: compared.drift,
-            };
-            pairs.push(Pair {
-                record,
-                per_image: compared.per_image,
-            });
+            let compared = compare(plan, &networks[&a], &networks[&b], &adjusted[&a], &adjusted[&b])?;
+            let record = FloorPair { first, second, drift: compared.drift };
+            pairs.push(Pair { record, per_image: compared.per_image });
         }
     }
     Ok(pairs)
@@ -274,12 +192,7 @@ fn floor_pairs(
 
 fn floor_of(pairs: &[Pair]) -> Floor {
     let mean_of = |value: fn(&Drift) -> Option<f64>| {
-        mean(
-            &pairs
-                .iter()
-                .map(|pair| value(&pair.record.drift))
-                .collect::<Vec<_>>(),
-        )
+        mean(&pairs.iter().map(|pair| value(&pair.record.drift)).collect::<Vec<_>>())
     };
     Floor {
         spearman: mean_of(|drift| drift.spearman),
@@ -287,10 +200,8 @@ fn floor_of(pairs: &[Pair]) -> Floor {
         profile: mean_of(|drift| drift.profile),
         measures: (Measure::ALL.into_iter())
             .filter_map(|measure| {
-                let of: Vec<Option<f64>> = pairs
-                    .iter()
-                    .map(|pair| pair.record.drift.measures[&measure].both_right)
-                    .collect();
+                let of: Vec<Option<f64>> =
+                    pairs.iter().map(|pair| pair.record.drift.measures[&measure].both_right).collect();
                 Some((measure, mean(&of)?))
             })
             .collect(),
@@ -300,28 +211,17 @@ fn floor_of(pairs: &[Pair]) -> Floor {
 
 fn warnings(plan: &Plan, power: &[String], networks: &BTreeMap<RoundId, Network>) -> Vec<String> {
     let mut warnings = power.to_vec();
-    let chance_like = networks
-        .values()
-        .filter(|network| network.record.test_accuracy < 0.6)
-        .count();
+    let chance_like = networks.values().filter(|network| network.record.test_accuracy < 0.6).count();
     if chance_like > 0 {
-        warnings.push(format!(
-            "{chance_like} networks classify fewer than 60 % of the test images correctly"
-        ));
+        warnings.push(format!("{chance_like} networks classify fewer than 60 % of the test images correctly"));
     }
     if plan.replicates < 3 {
-        warnings.push(
-            "two replicates give one pair for the noise floor: its own uncertainty is barely known"
-                .into(),
-        );
+        warnings.push("two replicates give one pair for the noise floor: its own uncertainty is barely known".into());
     }
     warnings
 }
 
 fn split_maps(maps: &Tensor) -> Result<Vec<Vec<f64>>> {
     let rows = maps.flatten_from(1)?.to_vec2::<f32>()?;
-    Ok(rows
-        .into_iter()
-        .map(|row| row.into_iter().map(f64::from).collect())
-        .collect())
+    Ok(rows.into_iter().map(|row| row.into_iter().map(f64::from).collect()).collect())
 }

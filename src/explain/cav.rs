@@ -126,12 +126,7 @@ pub enum CavError {
 ///
 /// # Errors
 /// An empty set, an index that does not exist or is repeated, or a `c` that is not positive.
-pub fn fit(
-    gram: &DMatrix<f64>,
-    positive: &[usize],
-    negative: &[usize],
-    kind: CavKind,
-) -> Result<Cav, CavError> {
+pub fn fit(gram: &DMatrix<f64>, positive: &[usize], negative: &[usize], kind: CavKind) -> Result<Cav, CavError> {
     check_set("positive set", positive, gram.nrows(), 1)?;
     check_set("negative set", negative, gram.nrows(), 1)?;
     check_kind(kind)?;
@@ -139,42 +134,19 @@ pub fn fit(
 }
 
 /// [`fit`] on checked input.
-pub(super) fn fit_checked(
-    gram: &DMatrix<f64>,
-    positive: &[usize],
-    negative: &[usize],
-    kind: CavKind,
-) -> Cav {
+pub(super) fn fit_checked(gram: &DMatrix<f64>, positive: &[usize], negative: &[usize], kind: CavKind) -> Cav {
     let samples: Vec<usize> = positive.iter().chain(negative).copied().collect();
     let n = samples.len();
-    let signs: Vec<f64> = (0..n)
-        .map(|i| if i < positive.len() { 1.0 } else { -1.0 })
-        .collect();
+    let signs: Vec<f64> = (0..n).map(|i| if i < positive.len() { 1.0 } else { -1.0 }).collect();
     let (positives, negatives) = (positive.len() as f64, negative.len() as f64);
-    let share: Vec<f64> = signs
-        .iter()
-        .map(|s| {
-            if *s > 0.0 {
-                1.0 / positives
-            } else {
-                -1.0 / negatives
-            }
-        })
-        .collect();
+    let share: Vec<f64> = signs.iter().map(|s| if *s > 0.0 { 1.0 / positives } else { -1.0 / negatives }).collect();
     let (kernel, means) = centred(gram, &samples);
     let squared_length = |i: usize| gram[(i, i)].max(0.0);
-    let longest = samples
-        .iter()
-        .map(|&i| squared_length(i))
-        .fold(0.0, f64::max);
+    let longest = samples.iter().map(|&i| squared_length(i)).fold(0.0, f64::max);
 
     let mean_projections: Vec<f64> = kernel.chunks_exact(n).map(|row| dot(row, &share)).collect();
     let distance_squared = dot(&share, &mean_projections);
-    let mean_length: f64 = share
-        .iter()
-        .zip(&samples)
-        .map(|(share, &i)| share.abs() * squared_length(i).sqrt())
-        .sum();
+    let mean_length: f64 = share.iter().zip(&samples).map(|(share, &i)| share.abs() * squared_length(i).sqrt()).sum();
     // The optimum is w = 0 exactly where the means are equal.
     let (state, alpha, weight_norm, centred_intercept, projections, kkt_residual) =
         if distance_squared <= ROUNDING * mean_length * mean_length {
@@ -189,11 +161,7 @@ pub(super) fn fit_checked(
             let found = logistic::solve(&kernel, &signs, c, rounding);
             let solved = found.converged && found.residual <= CONVERGED;
             (
-                if solved {
-                    CavState::Solved
-                } else {
-                    CavState::NotConverged
-                },
+                if solved { CavState::Solved } else { CavState::NotConverged },
                 found.alpha,
                 found.weight_norm,
                 found.intercept,
@@ -202,24 +170,12 @@ pub(super) fn fit_checked(
             )
         } else {
             let (upper, lower) = mean_projections.split_at(positive.len());
-            let midpoint = 0.5
-                * (upper.iter().sum::<f64>() / positives + lower.iter().sum::<f64>() / negatives);
-            (
-                CavState::Solved,
-                share,
-                distance_squared.sqrt(),
-                -midpoint,
-                mean_projections,
-                0.0,
-            )
+            let midpoint = 0.5 * (upper.iter().sum::<f64>() / positives + lower.iter().sum::<f64>() / negatives);
+            (CavState::Solved, share, distance_squared.sqrt(), -midpoint, mean_projections, 0.0)
         };
 
     let decision_values: Vec<f64> = projections.iter().map(|p| p + centred_intercept).collect();
-    let right = signs
-        .iter()
-        .zip(&decision_values)
-        .filter(|(s, f)| (**f > 0.0) == (**s > 0.0))
-        .count();
+    let right = signs.iter().zip(&decision_values).filter(|(s, f)| (**f > 0.0) == (**s > 0.0)).count();
     Cav {
         state,
         // Centring moved the origin to the samples' mean; its product with w moves it back.
@@ -245,10 +201,7 @@ fn centred(gram: &DMatrix<f64>, samples: &[usize]) -> (Vec<f64>, Vec<f64>) {
         let column = gram.column(column);
         kernel.extend(samples.iter().map(|&row| column[row]));
     }
-    let means: Vec<f64> = kernel
-        .chunks_exact(n)
-        .map(|row| row.iter().sum::<f64>() / n as f64)
-        .collect();
+    let means: Vec<f64> = kernel.chunks_exact(n).map(|row| row.iter().sum::<f64>() / n as f64).collect();
     let mean = means.iter().sum::<f64>() / n as f64;
     for (row, row_mean) in kernel.chunks_exact_mut(n).zip(&means) {
         for (value, column_mean) in row.iter_mut().zip(&means) {
@@ -259,12 +212,7 @@ fn centred(gram: &DMatrix<f64>, samples: &[usize]) -> (Vec<f64>, Vec<f64>) {
 }
 
 /// Refuses sets with fewer than `needed` images, unknown images or an image twice.
-pub(super) fn check_set(
-    set: &str,
-    indices: &[usize],
-    images: usize,
-    needed: usize,
-) -> Result<(), CavError> {
+pub(super) fn check_set(set: &str, indices: &[usize], images: usize, needed: usize) -> Result<(), CavError> {
     let set = set.to_owned();
     if indices.len() < needed {
         let found = indices.len();
@@ -276,10 +224,7 @@ pub(super) fn check_set(
     let mut sorted = indices.to_vec();
     sorted.sort_unstable();
     match sorted.windows(2).find(|pair| pair[0] == pair[1]) {
-        Some(pair) => Err(CavError::RepeatedImage {
-            set,
-            index: pair[0],
-        }),
+        Some(pair) => Err(CavError::RepeatedImage { set, index: pair[0] }),
         None => Ok(()),
     }
 }
@@ -301,12 +246,7 @@ pub fn cosine(gram: &DMatrix<f64>, a: &Cav, b: &Cav) -> Option<f64> {
     let mut product = 0.0;
     for (&row, alpha) in a.samples.iter().zip(&a.alpha) {
         let column = gram.column(row);
-        let inner: f64 = b
-            .samples
-            .iter()
-            .zip(&b.alpha)
-            .map(|(&i, beta)| beta * column[i])
-            .sum();
+        let inner: f64 = b.samples.iter().zip(&b.alpha).map(|(&i, beta)| beta * column[i]).sum();
         product += alpha * inner;
     }
     Some((product / (a.weight_norm * b.weight_norm)).clamp(-1.0, 1.0))
@@ -315,11 +255,6 @@ pub fn cosine(gram: &DMatrix<f64>, a: &Cav, b: &Cav) -> Option<f64> {
 /// `w·a + b` of any image of the Gram matrix.
 pub(super) fn decision_value(gram: &DMatrix<f64>, cav: &Cav, image: usize) -> f64 {
     let column = gram.column(image);
-    let projection: f64 = cav
-        .samples
-        .iter()
-        .zip(&cav.alpha)
-        .map(|(&i, alpha)| alpha * column[i])
-        .sum();
+    let projection: f64 = cav.samples.iter().zip(&cav.alpha).map(|(&i, alpha)| alpha * column[i]).sum();
     projection + cav.intercept
 }

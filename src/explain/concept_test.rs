@@ -120,27 +120,15 @@ pub struct ConceptTests {
 /// # Errors
 /// The source is named: fewer than two images in a set, images that do not fit the network or each other, values that are not
 /// finite. Fewer than two random sets; a class that does not exist; an undefined setting.
-pub fn test_concepts(
-    question: &Question<'_>,
-    config: &TestConfig,
-    read: impl FnMut(usize),
-) -> Result<ConceptTests> {
+pub fn test_concepts(question: &Question<'_>, config: &TestConfig, read: impl FnMut(usize)) -> Result<ConceptTests> {
     check(question)?;
-    let pool: Vec<&ImageSource> = question
-        .concepts
-        .iter()
-        .map(|(_, source)| source)
-        .chain(question.random)
-        .collect();
+    let pool: Vec<&ImageSource> = question.concepts.iter().map(|(_, source)| source).chain(question.random).collect();
     let (gram, cross) = products(question, &pool, config, read)?;
     let mut rows = pool.iter().scan(0, |next, source| {
         *next += source.len();
         Some((*next - source.len()..*next).collect::<Vec<usize>>())
     });
-    let sets = Sets {
-        concepts: rows.by_ref().take(question.concepts.len()).collect(),
-        random: rows.collect(),
-    };
+    let sets = Sets { concepts: rows.by_ref().take(question.concepts.len()).collect(), random: rows.collect() };
     let members = question.random.len() + 1;
     let design = match question.random.len() <= ALL_PAIRS {
         true => Design::all_pairs(members),
@@ -149,8 +137,7 @@ pub fn test_concepts(
     .map_err(undefined("TCAV"))?;
     let cavs = fit_pairs(&gram, sets.clone(), design.pairs(), config.cav, config.seed)
         .map_err(|error| Error::statistics("TCAV", error.to_string()))?;
-    let scores =
-        score_class(&cavs, &cross).map_err(|error| Error::statistics("TCAV", error.to_string()))?;
+    let scores = score_class(&cavs, &cross).map_err(|error| Error::statistics("TCAV", error.to_string()))?;
     let mut concepts = Vec::new();
     for (place, (name, _)) in question.concepts.iter().enumerate() {
         let images = (&sets.concepts[place], &sets.random);
@@ -160,26 +147,15 @@ pub fn test_concepts(
         concepts.push(test);
     }
     let adjusted = |value: fn(&ConceptTest) -> f64| {
-        adjust(
-            &concepts.iter().map(value).collect::<Vec<_>>(),
-            config.adjustment,
-        )
-        .map_err(undefined("TCAV"))
+        adjust(&concepts.iter().map(value).collect::<Vec<_>>(), config.adjustment).map_err(undefined("TCAV"))
     };
-    let (score, effect) = (
-        adjusted(|test| test.p_value)?,
-        adjusted(|test| test.effect_p_value)?,
-    );
+    let (score, effect) = (adjusted(|test| test.p_value)?, adjusted(|test| test.effect_p_value)?);
     for (test, (score, effect)) in concepts.iter_mut().zip(score.into_iter().zip(effect)) {
         (test.p_adjusted, test.effect_p_adjusted) = (score, effect);
     }
     Ok(ConceptTests {
         concepts,
-        random_baseline: scores
-            .random_baseline
-            .iter()
-            .map(|pair| pair.score)
-            .collect(),
+        random_baseline: scores.random_baseline.iter().map(|pair| pair.score).collect(),
         cavs: cavs.count(),
         smallest_p: 1.0 / members as f64,
     })
@@ -188,31 +164,17 @@ pub fn test_concepts(
 fn check(question: &Question<'_>) -> Result<()> {
     let classes = question.checkpoint.model.architecture.classes;
     if question.class >= classes {
-        let what = format!(
-            "class {} does not exist: the network has {classes} classes",
-            question.class
-        );
+        let what = format!("class {} does not exist: the network has {classes} classes", question.class);
         return Err(Error::input(what));
     }
     if question.random.len() < 2 {
-        let what = format!(
-            "random sets: {} given, at least 2 are needed",
-            question.random.len()
-        );
+        let what = format!("random sets: {} given, at least 2 are needed", question.random.len());
         return Err(Error::input(what));
     }
     let shape = activation_shape(question.checkpoint, question.images, question.stage)?;
-    for source in question
-        .concepts
-        .iter()
-        .map(|(_, source)| source)
-        .chain(question.random)
-    {
+    for source in question.concepts.iter().map(|(_, source)| source).chain(question.random) {
         if source.len() < 2 {
-            return Err(Error::input(format!(
-                "{}: 1 image, at least 2 are needed in a set",
-                source.name()
-            )));
+            return Err(Error::input(format!("{}: 1 image, at least 2 are needed in a set", source.name())));
         }
         let other = activation_shape(question.checkpoint, source, question.stage)?;
         if other != shape {
@@ -241,35 +203,23 @@ fn products(
     let weights = Arc::new(question.checkpoint.weights.clone());
     let cut = Cut::new(&question.checkpoint.model, weights, question.stage);
     let split = |source: &ImageSource| source.ranges(config.batch).collect::<Vec<Range<usize>>>();
-    let mut blocks: Vec<(&ImageSource, Range<usize>)> = pool
-        .iter()
-        .flat_map(|source| split(source).into_iter().map(move |range| (*source, range)))
-        .collect();
+    let mut blocks: Vec<(&ImageSource, Range<usize>)> =
+        pool.iter().flat_map(|source| split(source).into_iter().map(move |range| (*source, range))).collect();
     let gradients_from = blocks.len();
-    blocks.extend(
-        split(question.images)
-            .into_iter()
-            .map(|range| (question.images, range)),
-    );
+    blocks.extend(split(question.images).into_iter().map(|range| (question.images, range)));
     // Gradients are rows of the same product, so that one pass in bounded memory gives everything.
     let sizes: Vec<usize> = blocks.iter().map(|(_, range)| range.len()).collect();
-    let Products { gram, .. } =
-        products_in_blocks(&sizes, features, config.resident_bytes, &[], |block| {
-            let (source, range) = &blocks[block];
-            let rows = match block < gradients_from {
-                true => activation_batch(&cut, source, range.clone())?,
-                false => {
-                    explain_batch(&cut, source, range.clone(), Targets::Class(question.class))?
-                        .gradient
-                }
-            };
-            read(range.len());
-            Ok::<_, Error>(rows.flatten_all()?.to_vec1::<f32>()?)
-        })?;
+    let Products { gram, .. } = products_in_blocks(&sizes, features, config.resident_bytes, &[], |block| {
+        let (source, range) = &blocks[block];
+        let rows = match block < gradients_from {
+            true => activation_batch(&cut, source, range.clone())?,
+            false => explain_batch(&cut, source, range.clone(), Targets::Class(question.class))?.gradient,
+        };
+        read(range.len());
+        Ok::<_, Error>(rows.flatten_all()?.to_vec1::<f32>()?)
+    })?;
     let images: usize = pool.iter().map(|source| source.len()).sum();
-    let cross = gram
-        .view((images, 0), (question.images.len(), images))
-        .into_owned();
+    let cross = gram.view((images, 0), (question.images.len(), images)).into_owned();
     Ok((gram.view((0, 0), (images, images)).into_owned(), cross))
 }
 
@@ -282,48 +232,24 @@ fn test_concept(
     scores: &ClassScores,
     config: &TestConfig,
 ) -> Result<ConceptTest> {
-    let ConceptScores {
-        runs,
-        family,
-        effect,
-    } = scores.concepts[place].clone();
-    let pairs: Vec<PairScore> = family
-        .iter()
-        .map(|pair| PairScore {
-            score: pair.score,
-            ties: pair.ties,
-        })
-        .collect();
+    let ConceptScores { runs, family, effect } = scores.concepts[place].clone();
+    let pairs: Vec<PairScore> = family.iter().map(|pair| PairScore { score: pair.score, ties: pair.ties }).collect();
     let test = exchangeability_test(design, &pairs).map_err(undefined("TCAV score"))?;
     let of_runs: Vec<f64> = runs.iter().map(|run| run.score).collect();
-    let baseline: Vec<f64> = scores
-        .random_baseline
-        .iter()
-        .map(|pair| pair.score)
-        .collect();
+    let baseline: Vec<f64> = scores.random_baseline.iter().map(|pair| pair.score).collect();
     let name = format!("permutation/{label}");
-    let effect_p_value = match label_permutation(
-        &effect.concept,
-        &effect.random,
-        config.permutations,
-        config.seed,
-        &name,
-    ) {
-        Ok(test) => test.p_value,
-        // Where no projection differs from another, every division of them gives the same difference.
-        Err(StatsError::ZeroVariance { .. }) => 1.0,
-        Err(error) => return Err(undefined("concept effect")(error)),
-    };
+    let effect_p_value =
+        match label_permutation(&effect.concept, &effect.random, config.permutations, config.seed, &name) {
+            Ok(test) => test.p_value,
+            // Where no projection differs from another, every division of them gives the same difference.
+            Err(StatsError::ZeroVariance { .. }) => 1.0,
+            Err(error) => return Err(undefined("concept effect")(error)),
+        };
     let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
     // Each class image's share of runs in which its sensitivity is positive; their mean is the mean score.
     let class_images = runs.first().map_or(0, |run| run.sensitivity.len());
     let shares: Vec<f64> = (0..class_images)
-        .map(|image| {
-            runs.iter()
-                .filter(|run| run.sensitivity[image] > 0.0)
-                .count() as f64
-                / runs.len() as f64
-        })
+        .map(|image| runs.iter().filter(|run| run.sensitivity[image] > 0.0).count() as f64 / runs.len() as f64)
         .collect();
     let mean_interval = match config.resamples {
         0 => None,
@@ -341,20 +267,13 @@ fn test_concept(
         p_value: test.p_value,
         p_adjusted: test.p_value,
         family_scores: test.member_scores,
-        legacy_welch_p: welch_t(&of_runs, &baseline, 1.0 - config.alpha)
-            .ok()
-            .map(|test| test.p_value),
+        legacy_welch_p: welch_t(&of_runs, &baseline, 1.0 - config.alpha).ok().map(|test| test.p_value),
         effect: effect.effect,
         effect_interval: None,
         effect_standardised: effect.effect_standardised,
         effect_p_value,
         effect_p_adjusted: effect_p_value,
-        heldout_accuracy: mean(
-            &runs
-                .iter()
-                .map(|run| run.heldout_accuracy)
-                .collect::<Vec<_>>(),
-        ),
+        heldout_accuracy: mean(&runs.iter().map(|run| run.heldout_accuracy).collect::<Vec<_>>()),
         decodable: cavs.decodable(place, config.alpha),
         decodable_p_value: cavs.decodability_p_value(place),
         runs,
@@ -373,9 +292,8 @@ fn effect_interval(
     }
     let random: Vec<usize> = random.concat();
     let columns: Vec<usize> = concept.iter().chain(&random).copied().collect();
-    let products: Vec<f64> = (0..cross.nrows())
-        .flat_map(|row| columns.iter().map(move |&column| cross[(row, column)]))
-        .collect();
+    let products: Vec<f64> =
+        (0..cross.nrows()).flat_map(|row| columns.iter().map(move |&column| cross[(row, column)])).collect();
     let name = format!("effect-interval/{label}");
     interval(bootstrap::concept_effect(
         &products,
@@ -390,11 +308,7 @@ fn effect_interval(
 
 fn options(config: &TestConfig) -> bootstrap::Options {
     let method = bootstrap::Method::Percentile;
-    bootstrap::Options {
-        resamples: config.resamples,
-        confidence: 1.0 - config.alpha,
-        method,
-    }
+    bootstrap::Options { resamples: config.resamples, confidence: 1.0 - config.alpha, method }
 }
 
 /// Undefined where nothing varies: then there is no interval.

@@ -32,23 +32,13 @@ pub struct LogitGradient {
 impl Cut {
     /// Cuts `model` after `stage`. The weights are only read: explaining changes no parameter and no buffer.
     pub fn new(model: &ResNet, weights: Arc<Weights>, stage: Stage) -> Self {
-        Self {
-            network: model.network.clone(),
-            weights,
-            features: model.features(stage),
-            head: model.head(stage),
-        }
+        Self { network: model.network.clone(), weights, features: model.features(stage), head: model.head(stage) }
     }
 
     /// Cuts any network after its first `layers` layers.
     pub fn after(network: Arc<Network>, weights: Arc<Weights>, layers: usize) -> Self {
         let head = layers..network.layers.len();
-        Self {
-            network,
-            weights,
-            features: 0..layers,
-            head,
-        }
+        Self { network, weights, features: 0..layers, head }
     }
 
     /// Φ(images): the activation `(N, C, H, W)` at the cut, in eval mode.
@@ -56,14 +46,7 @@ impl Cut {
     /// # Errors
     /// When images do not fit the network.
     pub fn activation(&self, images: &Tensor) -> Result<Tensor> {
-        section(
-            &self.network,
-            self.features.clone(),
-            Mode::Eval,
-            &self.weights,
-            images,
-            None,
-        )
+        section(&self.network, self.features.clone(), Mode::Eval, &self.weights, images, None)
     }
 
     /// h(activation): logits `(N, K)`, in eval mode.
@@ -71,14 +54,7 @@ impl Cut {
     /// # Errors
     /// When the activation does not fit.
     pub fn logits(&self, activation: &Tensor) -> Result<Tensor> {
-        section(
-            &self.network,
-            self.head.clone(),
-            Mode::Eval,
-            &self.weights,
-            activation,
-            None,
-        )
+        section(&self.network, self.head.clone(), Mode::Eval, &self.weights, activation, None)
     }
 
     /// Logits, and the gradient of image n's logit `targets[n]` with respect to `activation`.
@@ -88,32 +64,20 @@ impl Cut {
     pub fn gradient(&self, activation: &Tensor, targets: Targets<'_>) -> Result<LogitGradient> {
         let activation = Var::from_tensor(activation)?;
         let head = self.head.clone();
-        let logits = section(
-            &self.network,
-            head,
-            Mode::EvalTape,
-            &self.weights,
-            activation.as_tensor(),
-            None,
-        )?;
+        let logits = section(&self.network, head, Mode::EvalTape, &self.weights, activation.as_tensor(), None)?;
         let (count, classes) = logits.dims2()?;
         let rows = logits.to_vec2::<f32>()?;
         let mut choice = vec![0.0_f32; count * classes];
         for (image, row) in rows.iter().enumerate() {
             let class = match targets {
                 Targets::Class(class) => class,
-                Targets::PerImage(labels) => *labels.get(image).ok_or_else(|| {
-                    Error::input(format!(
-                        "{} target classes for {count} images",
-                        labels.len()
-                    ))
-                })?,
+                Targets::PerImage(labels) => *labels
+                    .get(image)
+                    .ok_or_else(|| Error::input(format!("{} target classes for {count} images", labels.len())))?,
                 Targets::Predicted => predicted_class(row),
             };
             if class >= classes {
-                return Err(Error::input(format!(
-                    "class {class} does not exist: the network has {classes} classes"
-                )));
+                return Err(Error::input(format!("class {class} does not exist: the network has {classes} classes")));
             }
             choice[image * classes + class] = 1.0;
         }
@@ -123,10 +87,7 @@ impl Cut {
         let gradient = gradients
             .remove(activation.as_tensor())
             .ok_or_else(|| Error::input("the logits do not depend on the activation"))?;
-        Ok(LogitGradient {
-            logits: logits.detach(),
-            gradient: gradient.detach(),
-        })
+        Ok(LogitGradient { logits: logits.detach(), gradient: gradient.detach() })
     }
 }
 

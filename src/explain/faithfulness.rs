@@ -58,11 +58,9 @@ pub fn faithfulness(
             order[..cut].iter().for_each(|&pixel| first[pixel] = true);
             for (channel, &dark) in black.iter().enumerate().take(channels) {
                 let pixels = &judged.pixels[channel * plane..(channel + 1) * plane];
-                versions.extend(pixels.iter().zip(&first).map(|(&value, &first)| {
-                    match first == insert {
-                        true => value,
-                        false => dark,
-                    }
+                versions.extend(pixels.iter().zip(&first).map(|(&value, &first)| match first == insert {
+                    true => value,
+                    false => dark,
                 }));
             }
         }
@@ -70,17 +68,10 @@ pub fn faithfulness(
     let count = 2 * cuts.len();
     let images = Tensor::from_vec(versions, (count, channels, height, width), &Device::Cpu)?;
     let logits = Cut::after(network.clone(), weights.clone(), 0).logits(&images)?;
-    let probabilities: Vec<f64> = logits
-        .to_vec2::<f32>()?
-        .iter()
-        .map(|row| probability(row, judged.class))
-        .collect();
+    let probabilities: Vec<f64> = logits.to_vec2::<f32>()?.iter().map(|row| probability(row, judged.class)).collect();
     let shares: Vec<f64> = cuts.iter().map(|&cut| cut as f64 / plane as f64).collect();
     let (deletion, insertion) = probabilities.split_at(cuts.len());
-    Ok(Faithfulness {
-        deletion: area(&shares, deletion),
-        insertion: area(&shares, insertion),
-    })
+    Ok(Faithfulness { deletion: area(&shares, deletion), insertion: area(&shares, insertion) })
 }
 
 /// The control: the same map with its cells in random order, which keeps the size and the smoothness of what is removed.
@@ -116,9 +107,7 @@ fn probability(logits: &[f32], class: usize) -> f64 {
 /// Trapezoids: over a step of tied pixels the curve is taken as straight, which is its mean over their orders where each counts alike.
 fn area(shares: &[f64], values: &[f64]) -> f64 {
     let pairs = shares.windows(2).zip(values.windows(2));
-    pairs
-        .map(|(share, value)| (share[1] - share[0]) * (value[0] + value[1]) / 2.0)
-        .sum()
+    pairs.map(|(share, value)| (share[1] - share[0]) * (value[0] + value[1]) / 2.0).sum()
 }
 
 #[cfg(test)]

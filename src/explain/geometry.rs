@@ -25,9 +25,7 @@ pub fn mean_cav(cavs: &PairCavs, concept: usize, images: usize) -> MeanCav {
             }
         }
     }
-    weights
-        .iter_mut()
-        .for_each(|weight| *weight /= count.max(1) as f64);
+    weights.iter_mut().for_each(|weight| *weight /= count.max(1) as f64);
     MeanCav { weights, count }
 }
 
@@ -49,11 +47,7 @@ pub fn geometry(gram: &DMatrix<f64>, means: &[MeanCav]) -> Geometry {
     let images = means.iter().map(|mean| &mean.weights);
     let vectors: Vec<DVector<f64>> = images.map(|w| DVector::from_column_slice(w)).collect();
     let products: Vec<DVector<f64>> = vectors.iter().map(|vector| gram * vector).collect();
-    let squares: Vec<f64> = vectors
-        .iter()
-        .zip(&products)
-        .map(|(v, p)| v.dot(p))
-        .collect();
+    let squares: Vec<f64> = vectors.iter().zip(&products).map(|(v, p)| v.dot(p)).collect();
     let cosine = |a: usize, b: usize| {
         let norms = (squares[a] * squares[b]).sqrt();
         let directed = means[a].count > 0 && means[b].count > 0 && norms > 0.0;
@@ -87,27 +81,21 @@ mod tests {
     fn stability_is_the_mean_pairwise_cosine_and_entanglement_the_cosine_of_means() {
         let features = 20;
         let mut draws = crate::seed::stream(1, "geometry", 0);
-        let mut values: Vec<f32> = (0..32 * features)
-            .map(|_| StandardNormal.sample(&mut draws))
-            .collect();
+        let mut values: Vec<f32> = (0..32 * features).map(|_| StandardNormal.sample(&mut draws)).collect();
         // Concept 0 is far along feature 0, concept 1 along feature 0 as well, concept 2 against it.
         for image in 0..12 {
             values[image * features] += if image < 8 { 6.0 } else { -6.0 };
         }
         let gram = gram(Rows::new(&values, features).unwrap()).unwrap();
         let set = |start: usize| (start..start + 4).collect::<Vec<usize>>();
-        let sets = Sets {
-            concepts: [0, 4, 8].map(set).to_vec(),
-            random: [12, 16, 20, 24, 28].map(set).to_vec(),
-        };
+        let sets = Sets { concepts: [0, 4, 8].map(set).to_vec(), random: [12, 16, 20, 24, 28].map(set).to_vec() };
         let design: Vec<(usize, usize)> = (1..=5).map(|random| (0, random)).collect();
         let kind = CavKind::Logistic { c: 1.0 };
         let cavs = fit_pairs(&gram, sets.clone(), &design, kind, 3).unwrap();
         let means: Vec<MeanCav> = (0..3).map(|concept| mean_cav(&cavs, concept, 32)).collect();
         let found = geometry(&gram, &means);
-        let own: Vec<_> = (sets.random.iter())
-            .map(|random| fit(&gram, &sets.concepts[0], random, kind).unwrap())
-            .collect();
+        let own: Vec<_> =
+            (sets.random.iter()).map(|random| fit(&gram, &sets.concepts[0], random, kind).unwrap()).collect();
         let mut sum = 0.0;
         for a in 0..5 {
             for b in 0..a {
@@ -119,14 +107,8 @@ mod tests {
         assert!((entangled(0, 0) - 1.0).abs() < 1e-12);
         assert!(entangled(0, 1) > 0.7 && entangled(0, 2) < -0.7, "{found:?}");
         assert_eq!(found.cosines[0][2], found.cosines[2][0]);
-        let none = MeanCav {
-            weights: vec![0.0; 32],
-            count: 0,
-        };
+        let none = MeanCav { weights: vec![0.0; 32], count: 0 };
         let with_none = geometry(&gram, &[means[0].clone(), none]);
-        assert_eq!(
-            (with_none.cosines[0][1], with_none.stability[1]),
-            (None, None)
-        );
+        assert_eq!((with_none.cosines[0][1], with_none.stability[1]), (None, None));
     }
 }

@@ -20,13 +20,7 @@ pub struct GradCam {
 pub fn grad_cam(activation: &Tensor, gradient: &Tensor) -> Result<GradCam> {
     let weights = gradient.mean_keepdim((2, 3))?;
     let raw = activation.broadcast_mul(&weights)?.sum(1)?.relu()?;
-    let degenerate = raw
-        .flatten_from(1)?
-        .max(1)?
-        .to_vec1::<f32>()?
-        .iter()
-        .map(|&top| top <= 0.0)
-        .collect();
+    let degenerate = raw.flatten_from(1)?.max(1)?.to_vec1::<f32>()?.iter().map(|&top| top <= 0.0).collect();
     Ok(GradCam { raw, degenerate })
 }
 
@@ -44,11 +38,7 @@ pub fn upsample(maps: &Tensor, height: usize, width: usize) -> Result<Tensor> {
         let map = upsample_map(&map, (from_height, from_width), (height, width));
         target.extend(map.into_iter().map(|value| value as f32));
     }
-    Ok(Tensor::from_vec(
-        target,
-        (count, height, width),
-        maps.device(),
-    )?)
+    Ok(Tensor::from_vec(target, (count, height, width), maps.device())?)
 }
 
 /// [`upsample`] for one map of `from.0 · from.1` values, row by row.
@@ -61,9 +51,7 @@ pub fn upsample_map(map: &[f64], from: (usize, usize), to: (usize, usize)) -> Ve
     let mut target = Vec::with_capacity(to.0 * to.1);
     for (top, bottom, down) in interpolation(from.0, to.0) {
         for &(left, right, along) in &columns {
-            let mix = |row: usize| {
-                map[row * from.1 + left] * (1.0 - along) + map[row * from.1 + right] * along
-            };
+            let mix = |row: usize| map[row * from.1 + left] * (1.0 - along) + map[row * from.1 + right] * along;
             target.push(mix(top) * (1.0 - down) + mix(bottom) * down);
         }
     }

@@ -72,10 +72,7 @@ impl<'a> Rows<'a> {
     /// `features` is zero or does not divide the number of values.
     pub fn new(values: &'a [f32], features: usize) -> Result<Self, GramError> {
         if features == 0 || !values.len().is_multiple_of(features) {
-            return Err(GramError::Shape {
-                values: values.len(),
-                features,
-            });
+            return Err(GramError::Shape { values: values.len(), features });
         }
         Ok(Self { values, features })
     }
@@ -124,12 +121,7 @@ fn multiply(left: &[f64], right: &[f64], features: usize) -> DMatrix<f64> {
 }
 
 /// `left[rows] · right[columns]ᵀ`, padded; `right` is `None` for a tile on the diagonal, which is widened once.
-fn tile(
-    left: Rows<'_>,
-    rows: &Range<usize>,
-    right: Option<Rows<'_>>,
-    columns: &Range<usize>,
-) -> DMatrix<f64> {
+fn tile(left: Rows<'_>, rows: &Range<usize>, right: Option<Rows<'_>>, columns: &Range<usize>) -> DMatrix<f64> {
     let features = left.features;
     let partial = |chunk: usize| {
         let range = chunk * CHUNK..((chunk + 1) * CHUNK).min(features);
@@ -139,15 +131,9 @@ fn tile(
         multiply(&a, b.as_ref().unwrap_or(&a), width)
     };
     let chunks = features.div_ceil(CHUNK);
-    let mut sum = DMatrix::zeros(
-        rows.len().next_multiple_of(PAD),
-        columns.len().next_multiple_of(PAD),
-    );
+    let mut sum = DMatrix::zeros(rows.len().next_multiple_of(PAD), columns.len().next_multiple_of(PAD));
     for first in (0..chunks).step_by(GROUP) {
-        let partials: Vec<DMatrix<f64>> = (first..(first + GROUP).min(chunks))
-            .into_par_iter()
-            .map(partial)
-            .collect();
+        let partials: Vec<DMatrix<f64>> = (first..(first + GROUP).min(chunks)).into_par_iter().map(partial).collect();
         // Added in the order of the chunks, whichever thread finished first.
         for partial in &partials {
             sum += partial;
@@ -158,10 +144,7 @@ fn tile(
 
 /// The row ranges of the tiles of `images` rows.
 fn tiles(images: usize) -> Vec<Range<usize>> {
-    (0..images)
-        .step_by(TILE)
-        .map(|start| start..(start + TILE).min(images))
-        .collect()
+    (0..images).step_by(TILE).map(|start| start..(start + TILE).min(images)).collect()
 }
 
 /// The Gram matrix `A Aᵀ` of `(images, features)` activations: `(images, images)`, exactly symmetric.
@@ -171,9 +154,7 @@ fn tiles(images: usize) -> Vec<Range<usize>> {
 pub fn gram(activations: Rows<'_>) -> Result<DMatrix<f64>, GramError> {
     let images = activations.images();
     let tiles = tiles(images);
-    let pairs: Vec<_> = (0..tiles.len())
-        .flat_map(|i| (i..tiles.len()).map(move |j| (i, j)))
-        .collect();
+    let pairs: Vec<_> = (0..tiles.len()).flat_map(|i| (i..tiles.len()).map(move |j| (i, j))).collect();
     let products: Vec<DMatrix<f64>> = pairs
         .par_iter()
         .map(|&(i, j)| {
@@ -195,10 +176,7 @@ pub fn gram(activations: Rows<'_>) -> Result<DMatrix<f64>, GramError> {
     }
     // A NaN or an infinity in a row shows in its squared norm; squares of f32 cannot overflow f64.
     match (0..images).find(|&i| !gram[(i, i)].is_finite()) {
-        Some(index) => Err(GramError::NotFinite {
-            what: "activation",
-            index,
-        }),
+        Some(index) => Err(GramError::NotFinite { what: "activation", index }),
         None => Ok(gram),
     }
 }
@@ -209,35 +187,19 @@ pub fn gram(activations: Rows<'_>) -> Result<DMatrix<f64>, GramError> {
 /// The feature counts differ, or a value is not finite (named as a gradient if it is in `left`).
 pub fn cross(left: Rows<'_>, right: Rows<'_>) -> Result<DMatrix<f64>, GramError> {
     if left.features != right.features {
-        return Err(GramError::Features {
-            left: left.features,
-            right: right.features,
-        });
+        return Err(GramError::Features { left: left.features, right: right.features });
     }
     let (rows, columns) = (tiles(left.images()), tiles(right.images()));
-    let pairs: Vec<_> = rows
-        .iter()
-        .flat_map(|i| columns.iter().map(move |j| (i, j)))
-        .collect();
-    let products: Vec<DMatrix<f64>> = pairs
-        .par_iter()
-        .map(|&(i, j)| tile(left, i, Some(right), j))
-        .collect();
+    let pairs: Vec<_> = rows.iter().flat_map(|i| columns.iter().map(move |j| (i, j))).collect();
+    let products: Vec<DMatrix<f64>> = pairs.par_iter().map(|&(i, j)| tile(left, i, Some(right), j)).collect();
     let mut cross = DMatrix::zeros(left.images(), right.images());
     for (&(i, j), product) in pairs.iter().zip(&products) {
-        cross
-            .view_mut((i.start, j.start), (i.len(), j.len()))
-            .copy_from(&product.view((0, 0), (i.len(), j.len())));
+        cross.view_mut((i.start, j.start), (i.len(), j.len())).copy_from(&product.view((0, 0), (i.len(), j.len())));
     }
     if cross.iter().all(|value| value.is_finite()) {
         return Ok(cross);
     }
-    let bad = |rows: Rows<'_>| {
-        rows.values
-            .iter()
-            .position(|value| !value.is_finite())
-            .map(|flat| flat / rows.features)
-    };
+    let bad = |rows: Rows<'_>| rows.values.iter().position(|value| !value.is_finite()).map(|flat| flat / rows.features);
     let (what, index) = match bad(left) {
         Some(index) => ("gradient", index),
         None => ("activation", bad(right).unwrap_or(0)),
@@ -280,10 +242,8 @@ pub fn products_in_blocks<E: From<GramError>>(
         .collect();
     let total = images.iter().sum();
     let mut gram_of_all = DMatrix::zeros(total, total);
-    let mut cross_of_all: Vec<_> = gradients
-        .iter()
-        .map(|gradients| DMatrix::zeros(gradients.images(), total))
-        .collect();
+    let mut cross_of_all: Vec<_> =
+        gradients.iter().map(|gradients| DMatrix::zeros(gradients.images(), total)).collect();
     let mut first = 0;
     while first < images.len() {
         let mut resident: Vec<Vec<f32>> = Vec::new();
@@ -292,59 +252,41 @@ pub fn products_in_blocks<E: From<GramError>>(
             let values = load(block)?;
             let rows = Rows::new(&values, features)?;
             if rows.images() != images[block] {
-                return Err(E::from(GramError::Block {
-                    block,
-                    expected: images[block],
-                    found: rows.images(),
-                }));
+                return Err(E::from(GramError::Block { block, expected: images[block], found: rows.images() }));
             }
             let shift = |error| shift_index(error, starts[block]);
             if first == 0 {
                 for (gradients, all) in gradients.iter().zip(&mut cross_of_all) {
                     let product = cross(*gradients, rows).map_err(shift)?;
-                    all.columns_mut(starts[block], images[block])
-                        .copy_from(&product);
+                    all.columns_mut(starts[block], images[block]).copy_from(&product);
                 }
             }
             for (offset, other) in resident.iter().enumerate() {
                 let product = cross(Rows::new(other, features)?, rows).map_err(shift)?;
                 let (row, column) = (starts[first + offset], starts[block]);
-                gram_of_all
-                    .view_mut((row, column), product.shape())
-                    .copy_from(&product);
-                gram_of_all
-                    .view_mut((column, row), (product.ncols(), product.nrows()))
-                    .tr_copy_from(&product);
+                gram_of_all.view_mut((row, column), product.shape()).copy_from(&product);
+                gram_of_all.view_mut((column, row), (product.ncols(), product.nrows())).tr_copy_from(&product);
             }
             let size = size_of_val(values.as_slice());
             open &= resident.is_empty() || bytes + size <= resident_bytes;
             if open {
                 let product = gram(rows).map_err(shift)?;
-                gram_of_all
-                    .view_mut((starts[block], starts[block]), product.shape())
-                    .copy_from(&product);
+                gram_of_all.view_mut((starts[block], starts[block]), product.shape()).copy_from(&product);
                 bytes += size;
                 resident.push(values);
             }
         }
         first += resident.len();
     }
-    Ok(Products {
-        gram: gram_of_all,
-        cross: cross_of_all,
-    })
+    Ok(Products { gram: gram_of_all, cross: cross_of_all })
 }
 
 /// Counts the index of an offending activation from the first image of all instead of the first of its block.
 fn shift_index(error: GramError, start: usize) -> GramError {
     match error {
-        GramError::NotFinite {
-            what: "activation",
-            index,
-        } => GramError::NotFinite {
-            what: "activation",
-            index: index + start,
-        },
+        GramError::NotFinite { what: "activation", index } => {
+            GramError::NotFinite { what: "activation", index: index + start }
+        }
         other => other,
     }
 }
@@ -357,31 +299,22 @@ mod tests {
 
     fn values(images: usize, features: usize, index: u64) -> Vec<f32> {
         let mut stream = crate::seed::stream(1, "gram test", index);
-        (0..images * features)
-            .map(|_| stream.random::<f32>() * 2.0 - 0.5)
-            .collect()
+        (0..images * features).map(|_| stream.random::<f32>() * 2.0 - 0.5).collect()
     }
 
     /// The definition, summed exactly enough: one long f64 sum per pair.
     fn reference(left: Rows<'_>, right: Rows<'_>) -> DMatrix<f64> {
         let d = left.features;
         DMatrix::from_fn(left.images(), right.images(), |i, j| {
-            (0..d)
-                .map(|k| f64::from(left.values[i * d + k]) * f64::from(right.values[j * d + k]))
-                .sum()
+            (0..d).map(|k| f64::from(left.values[i * d + k]) * f64::from(right.values[j * d + k])).sum()
         })
     }
 
     #[test]
     fn products_match_the_definition_at_every_edge_of_tile_and_chunk() {
-        for (n, m, d) in [
-            (1, 1, 1),
-            (2, 3, 5),
-            (7, 9, 6),
-            (64, 65, CHUNK),
-            (70, 3, CHUNK + 1),
-            (130, 66, 3 * CHUNK - 7),
-        ] {
+        for (n, m, d) in
+            [(1, 1, 1), (2, 3, 5), (7, 9, 6), (64, 65, CHUNK), (70, 3, CHUNK + 1), (130, 66, 3 * CHUNK - 7)]
+        {
             let (a, g) = (values(n, d, 0), values(m, d, 1));
             let (a, g) = (Rows::new(&a, d).unwrap(), Rows::new(&g, d).unwrap());
             let k = gram(a).unwrap();
@@ -400,30 +333,19 @@ mod tests {
         let (n, m, d) = (75, 10, CHUNK * 2 + 100);
         let (a, g) = (values(n, d, 2), values(m, d, 3));
         let (rows, gradients) = (Rows::new(&a, d).unwrap(), Rows::new(&g, d).unwrap());
-        let pool = |threads| {
-            rayon::ThreadPoolBuilder::new()
-                .num_threads(threads)
-                .build()
-                .unwrap()
-        };
+        let pool = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         let expected = pool(1).install(|| (gram(rows).unwrap(), cross(gradients, rows).unwrap()));
         let four = pool(4).install(|| (gram(rows).unwrap(), cross(gradients, rows).unwrap()));
         assert_eq!(expected, four);
-        for blocks in [
-            vec![75],
-            vec![30, 30, 15],
-            vec![1, 2, 64, 3, 5],
-            vec![1; 75],
-        ] {
+        for blocks in [vec![75], vec![30, 30, 15], vec![1, 2, 64, 3, 5], vec![1; 75]] {
             for budget in [0, 20 * d * 4, 40 * d * 4, usize::MAX] {
                 let mut loads = vec![0; blocks.len()];
-                let found =
-                    products_in_blocks::<GramError>(&blocks, d, budget, &[gradients], |i| {
-                        loads[i] += 1;
-                        let start: usize = blocks[..i].iter().sum();
-                        Ok(a[start * d..(start + blocks[i]) * d].to_vec())
-                    })
-                    .unwrap();
+                let found = products_in_blocks::<GramError>(&blocks, d, budget, &[gradients], |i| {
+                    loads[i] += 1;
+                    let start: usize = blocks[..i].iter().sum();
+                    Ok(a[start * d..(start + blocks[i]) * d].to_vec())
+                })
+                .unwrap();
                 assert_eq!(found.gram, expected.0, "{blocks:?} {budget}");
                 assert_eq!(found.cross, std::slice::from_ref(&expected.1));
                 if budget == usize::MAX {
@@ -445,34 +367,17 @@ mod tests {
         );
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             a[12 * 9 + 4] = bad;
-            let expected = GramError::NotFinite {
-                what: "activation",
-                index: 12,
-            };
+            let expected = GramError::NotFinite { what: "activation", index: 12 };
             let (rows, gradients) = (Rows::new(&a, 9).unwrap(), Rows::new(&g, 9).unwrap());
             assert_eq!(gram(rows), Err(expected.clone()));
             assert_eq!(cross(gradients, rows), Err(expected.clone()));
             let streamed = products_in_blocks(&[8, 12], 9, 0, &[gradients], |i| {
-                Ok(if i == 0 {
-                    a[..72].to_vec()
-                } else {
-                    a[72..].to_vec()
-                })
+                Ok(if i == 0 { a[..72].to_vec() } else { a[72..].to_vec() })
             });
             assert_eq!(streamed, Err(expected));
         }
         let short = products_in_blocks(&[3], 9, 0, &[], |_| Ok(vec![0.0; 18]));
-        assert_eq!(
-            short,
-            Err(GramError::Block {
-                block: 0,
-                expected: 3,
-                found: 2
-            })
-        );
-        assert_eq!(
-            gram(Rows::new(&[f32::MAX; 18], 9).unwrap()).unwrap()[(0, 1)],
-            9.0 * f64::from(f32::MAX).powi(2)
-        );
+        assert_eq!(short, Err(GramError::Block { block: 0, expected: 3, found: 2 }));
+        assert_eq!(gram(Rows::new(&[f32::MAX; 18], 9).unwrap()).unwrap()[(0, 1)], 9.0 * f64::from(f32::MAX).powi(2));
     }
 }

@@ -64,15 +64,11 @@ pub(super) fn held_out_checked(
     seed: u64,
 ) -> HeldOut {
     let folds = FOLDS.min(positive.len()).min(negative.len());
-    let (upper, lower) = (
-        fold_of(positive.len(), folds, seed),
-        fold_of(negative.len(), folds, seed),
-    );
+    let (upper, lower) = (fold_of(positive.len(), folds, seed), fold_of(negative.len(), folds, seed));
     let mut correct = 0;
     for fold in 0..folds {
         let split = |set: &[usize], fold_of: &[usize]| -> (Vec<usize>, Vec<usize>) {
-            let (test, train): (Vec<_>, Vec<_>) =
-                set.iter().zip(fold_of).partition(|(_, own)| **own == fold);
+            let (test, train): (Vec<_>, Vec<_>) = set.iter().zip(fold_of).partition(|(_, own)| **own == fold);
             let images = |part: Vec<(&usize, &usize)>| part.into_iter().map(|(i, _)| *i).collect();
             (images(train), images(test))
         };
@@ -91,12 +87,7 @@ pub(super) fn held_out_checked(
             .expect("a share of a positive count lies in (0, 1)")
             .sf(correct as u64 - 1),
     };
-    HeldOut {
-        correct,
-        total,
-        accuracy: correct as f64 / total as f64,
-        p_value,
-    }
+    HeldOut { correct, total, accuracy: correct as f64 / total as f64, p_value }
 }
 
 /// Permutation p-value of [`held_out`]: `(1 + #{shuffled ≥ observed}) / (1 + permutations)` over shuffles of the labels, every fold refitted.
@@ -119,11 +110,7 @@ pub fn held_out_permutation(
         .into_par_iter()
         .filter(|&index| {
             let mut images: Vec<usize> = positive.iter().chain(negative).copied().collect();
-            images.shuffle(&mut crate::seed::stream(
-                seed,
-                "cav label permutation",
-                index,
-            ));
+            images.shuffle(&mut crate::seed::stream(seed, "cav label permutation", index));
             let (upper, lower) = images.split_at(positive.len());
             held_out_checked(gram, upper, lower, kind, seed).correct >= observed
         })

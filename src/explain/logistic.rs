@@ -45,18 +45,11 @@ pub(super) fn solve(kernel: &[f64], signs: &[f64], c: f64, rounding: f64) -> Sol
         let decision: Vec<f64> = projections.iter().map(|p| p + b).collect();
         // Minus the gradient, the intercept last.
         let alpha = pulls(signs, &decision, c);
-        let mut step: Vec<f64> = rows
-            .chunks_exact(n)
-            .zip(&w)
-            .map(|(row, w)| dot(row, &alpha) - w)
-            .collect();
+        let mut step: Vec<f64> = rows.chunks_exact(n).zip(&w).map(|(row, w)| dot(row, &alpha) - w).collect();
         step.push(alpha.iter().sum());
 
         // Hessian: I + XᵀDX, bordered by the intercept's Xᵀ D 1 and Σ D.
-        let root: Vec<f64> = decision
-            .iter()
-            .map(|f| (c * logistic(*f) * logistic(-f)).sqrt())
-            .collect();
+        let root: Vec<f64> = decision.iter().map(|f| (c * logistic(*f) * logistic(-f)).sqrt()).collect();
         // Column k of `scaled` is coordinate k times √D of every sample, the last column √D itself.
         for (k, mut column) in scaled.column_iter_mut().enumerate() {
             if k < rank {
@@ -77,10 +70,7 @@ pub(super) fn solve(kernel: &[f64], signs: &[f64], c: f64, rounding: f64) -> Sol
         }
         substitute(hessian.as_slice(), &mut step);
         let step_b = step.pop().unwrap_or(0.0);
-        let change: Vec<f64> = project(&rows, &step, n)
-            .iter()
-            .map(|p| p + step_b)
-            .collect();
+        let change: Vec<f64> = project(&rows, &step, n).iter().map(|p| p + step_b).collect();
 
         let size = largest(&change) / largest(&decision).max(1.0);
         if !size.is_finite() {
@@ -192,16 +182,7 @@ fn start(rows: &[f64], signs: &[f64], c: f64) -> (Vec<f64>, f64) {
     let n = signs.len();
     let positive = signs.iter().filter(|s| **s > 0.0).count() as f64;
     let negative = n as f64 - positive;
-    let share: Vec<f64> = signs
-        .iter()
-        .map(|s| {
-            if *s > 0.0 {
-                1.0 / positive
-            } else {
-                -1.0 / negative
-            }
-        })
-        .collect();
+    let share: Vec<f64> = signs.iter().map(|s| if *s > 0.0 { 1.0 / positive } else { -1.0 / negative }).collect();
     let mut direction: Vec<f64> = rows.chunks_exact(n).map(|row| dot(row, &share)).collect();
     let norm = dot(&direction, &direction).sqrt();
     let scale = if norm > 0.0 { 1.0 / norm } else { 0.0 };
@@ -261,11 +242,7 @@ fn line_search(slope: impl Fn(f64) -> f64) -> f64 {
         } else {
             high = eta;
         }
-        eta = if high.is_finite() {
-            0.5 * (low + high)
-        } else {
-            2.0 * eta
-        };
+        eta = if high.is_finite() { 0.5 * (low + high) } else { 2.0 * eta };
     }
     eta
 }
@@ -278,11 +255,7 @@ fn pulls(signs: &[f64], decision: &[f64], c: f64) -> Vec<f64> {
 /// `1 / (1 + exp(-x))`, to full relative precision in both tails.
 fn logistic(x: f64) -> f64 {
     let tail = (-x.abs()).exp();
-    if x >= 0.0 {
-        1.0 / (1.0 + tail)
-    } else {
-        tail / (1.0 + tail)
-    }
+    if x >= 0.0 { 1.0 / (1.0 + tail) } else { tail / (1.0 + tail) }
 }
 
 /// `w·xᵢ` of every sample, from the row-major coordinates `(rank, n)`.
@@ -302,21 +275,14 @@ fn zip(a: &[f64], b: &[f64], f: impl Fn(f64, f64) -> f64) -> Vec<f64> {
 
 fn largest(values: &[f64]) -> f64 {
     // Not `max`, which would drop a NaN.
-    values
-        .iter()
-        .fold(0.0, |top, v| if v.abs() <= top { top } else { v.abs() })
+    values.iter().fold(0.0, |top, v| if v.abs() <= top { top } else { v.abs() })
 }
 
 /// Inner product with eight partial sums, which the compiler can keep in vector registers.
 pub(super) fn dot(a: &[f64], b: &[f64]) -> f64 {
     let mut sums = [0.0; 8];
     let (left, right) = (a.chunks_exact(8), b.chunks_exact(8));
-    let rest: f64 = left
-        .remainder()
-        .iter()
-        .zip(right.remainder())
-        .map(|(a, b)| a * b)
-        .sum();
+    let rest: f64 = left.remainder().iter().zip(right.remainder()).map(|(a, b)| a * b).sum();
     for (a, b) in left.zip(right) {
         for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
             *sum += a * b;

@@ -1,6 +1,7 @@
 //! Explanations of a frozen network: Grad-CAM maps and TCAV, from the activations and gradients at a cut.
 
 pub mod cav;
+mod checkpoint_drift;
 pub mod concept_test;
 mod cut;
 pub mod faithfulness;
@@ -13,9 +14,9 @@ pub mod sanity;
 mod stream;
 pub mod tcav;
 
+pub use checkpoint_drift::CheckpointMaps;
 pub use cut::{Cut, LogitGradient, Targets};
 pub use grad_cam::{GradCam, grad_cam, normalise, upsample, upsample_map};
 pub use stream::{
-    ExplainedBatch, activation_batch, activation_shape, explain_batch, explain_in_batches,
-    logits_in_batches,
+    ExplainedBatch, activation_batch, activation_shape, explain_batch, explain_in_batches, logits_in_batches,
 };

@@ -51,13 +51,8 @@ pub fn randomise_layers(
     let maps = |weights: Weights| -> Result<Vec<Vec<f32>>> {
         let cut = Cut::new(model, Arc::new(weights), stage);
         let activation = cut.activation(images)?;
-        let gradient = cut
-            .gradient(&activation, Targets::PerImage(labels))?
-            .gradient;
-        Ok(grad_cam(&activation, &gradient)?
-            .raw
-            .flatten_from(1)?
-            .to_vec2()?)
+        let gradient = cut.gradient(&activation, Targets::PerImage(labels))?.gradient;
+        Ok(grad_cam(&activation, &gradient)?.raw.flatten_from(1)?.to_vec2()?)
     };
     let original = maps(weights.clone())?;
     let fresh = model.network.initialise(seed);
@@ -82,11 +77,7 @@ pub fn randomise_layers(
                         .map_err(|error| Error::statistics("sanity check", error.to_string()))
                 })
                 .collect::<Result<_>>()?;
-            found.push(RandomisedLayer {
-                randomisation,
-                layer,
-                similarity,
-            });
+            found.push(RandomisedLayer { randomisation, layer, similarity });
         }
     }
     Ok(found)
@@ -141,36 +132,21 @@ mod tests {
         let model = ResNet::new(Architecture::resnet(18, 4, Stem::Small, 1, 3).unwrap());
         let weights = model.network.initialise(1);
         let mut draws = crate::seed::stream(2, "images", 0);
-        let pixels: Vec<f32> = (0..6 * 256)
-            .map(|_| StandardNormal.sample(&mut draws))
-            .collect();
+        let pixels: Vec<f32> = (0..6 * 256).map(|_| StandardNormal.sample(&mut draws)).collect();
         let images = Tensor::from_vec(pixels, (6, 1, 16, 16), &candle_core::Device::Cpu).unwrap();
         let labels = [0, 1, 2, 0, 1, 2];
-        let run = |seed| {
-            randomise_layers(&model, &weights, Stage::Layer2, &images, &labels, seed).unwrap()
-        };
+        let run = |seed| randomise_layers(&model, &weights, Stage::Layer2, &images, &labels, seed).unwrap();
         let found = run(5);
         let names: Vec<&str> = found.iter().map(|layer| layer.layer.as_str()).collect();
-        assert_eq!(
-            names[..3],
-            ["fc", "layer4.1", "layer4.0"],
-            "from the output down"
-        );
+        assert_eq!(names[..3], ["fc", "layer4.1", "layer4.0"], "from the output down");
         assert_eq!((names.len(), names[9], names[19]), (20, "stem", "stem"));
-        assert_eq!(
-            found[0].similarity, found[10].similarity,
-            "the first of the cascade is fc alone"
-        );
+        assert_eq!(found[0].similarity, found[10].similarity, "the first of the cascade is fc alone");
         let mean = |layer: &RandomisedLayer| {
             let known: Vec<f64> = layer.similarity.iter().flatten().copied().collect();
             known.iter().sum::<f64>() / known.len() as f64
         };
         assert!(mean(&found[9]) < 0.9, "{}", mean(&found[9]));
         // With its own weights as the random ones, nothing changes: only the blocks named were written.
-        assert!(
-            run(1)
-                .iter()
-                .all(|layer| layer.similarity.iter().flatten().all(|s| *s > 1.0 - 1e-12))
-        );
+        assert!(run(1).iter().all(|layer| layer.similarity.iter().flatten().all(|s| *s > 1.0 - 1e-12)));
     }
 }

@@ -30,11 +30,7 @@ pub struct ExplainedBatch {
 ///
 /// # Errors
 /// The source is named when its channels or sizes do not fit.
-pub fn activation_shape(
-    checkpoint: &Checkpoint,
-    source: &ImageSource,
-    stage: Stage,
-) -> Result<Shape3> {
+pub fn activation_shape(checkpoint: &Checkpoint, source: &ImageSource, stage: Stage) -> Result<Shape3> {
     let network = &checkpoint.model.network;
     let shapes = network
         .shapes(network.whole(), Shape3::from(source.shape()))
@@ -56,14 +52,7 @@ pub fn logits_in_batches<'a>(
     let weights = Arc::new(checkpoint.weights.clone());
     Ok(source.ranges(batch).map(move |images| {
         let pixels = source.batch(images.clone(), &Device::Cpu)?;
-        let logits = section(
-            network,
-            network.whole(),
-            Mode::Eval,
-            &weights,
-            &pixels,
-            None,
-        )?;
+        let logits = section(network, network.whole(), Mode::Eval, &weights, &pixels, None)?;
         check_finite(source, &images, "logit", &logits)?;
         Ok((images, logits))
     }))
@@ -85,19 +74,10 @@ pub fn explain_in_batches<'a>(
     if let Targets::PerImage(labels) = targets
         && labels.len() != source.len()
     {
-        let what = format!(
-            "{}: {} images, but {} labels",
-            source.name(),
-            source.len(),
-            labels.len()
-        );
+        let what = format!("{}: {} images, but {} labels", source.name(), source.len(), labels.len());
         return Err(Error::input(what));
     }
-    let cut = Cut::new(
-        &checkpoint.model,
-        Arc::new(checkpoint.weights.clone()),
-        stage,
-    );
+    let cut = Cut::new(&checkpoint.model, Arc::new(checkpoint.weights.clone()), stage);
     Ok(source.ranges(batch).map(move |images| {
         let targets = match targets {
             Targets::PerImage(labels) => Targets::PerImage(&labels[images.clone()]),
@@ -122,13 +102,7 @@ pub fn explain_batch(
     let explained = cut.gradient(&activation, targets)?;
     check_finite(source, &images, "logit", &explained.logits)?;
     check_finite(source, &images, "gradient", &explained.gradient)?;
-    Ok(ExplainedBatch {
-        images,
-        pixels,
-        activation,
-        logits: explained.logits,
-        gradient: explained.gradient,
-    })
+    Ok(ExplainedBatch { images, pixels, activation, logits: explained.logits, gradient: explained.gradient })
 }
 
 /// Activations `(n, C, H, W)` of `images` at the cut.
@@ -142,12 +116,7 @@ pub fn activation_batch(cut: &Cut, source: &ImageSource, images: Range<usize>) -
 }
 
 /// Finite weights and pixels can still overflow, or divide by a variance that is negative: then no number may be reported.
-fn check_finite(
-    source: &ImageSource,
-    images: &Range<usize>,
-    what: &str,
-    values: &Tensor,
-) -> Result<()> {
+fn check_finite(source: &ImageSource, images: &Range<usize>, what: &str, values: &Tensor) -> Result<()> {
     let values = values.flatten_all()?.to_vec1::<f32>()?;
     match values.iter().position(|value| !value.is_finite()) {
         None => Ok(()),

@@ -144,18 +144,14 @@ pub fn fit_pairs(
     }
     let (concepts, random) = (sets.concepts.len(), sets.random.len());
     if random < 2 {
-        return Err(CavError::TooFewRandomSets {
-            found: random,
-            needed: 2,
-        });
+        return Err(CavError::TooFewRandomSets { found: random, needed: 2 });
     }
     if let Some(&(a, b)) = design.iter().find(|(a, b)| a == b || *a.max(b) > random) {
         return Err(CavError::Design(a, b, random + 1));
     }
 
-    let mut pairs: BTreeSet<(usize, usize)> = (0..random)
-        .map(|i| ordered(concepts + i, concepts + (i + 1) % random))
-        .collect();
+    let mut pairs: BTreeSet<(usize, usize)> =
+        (0..random).map(|i| ordered(concepts + i, concepts + (i + 1) % random)).collect();
     for concept in 0..concepts {
         let set = |member| set_of(concepts, concept, member);
         pairs.extend(design.iter().map(|&(a, b)| ordered(set(a), set(b))));
@@ -169,8 +165,7 @@ pub fn fit_pairs(
         .par_iter()
         .map(|&(a, b)| {
             let (a_images, b_images) = (images_of(a), images_of(b));
-            let held_out =
-                (a < concepts).then(|| held_out_checked(gram, a_images, b_images, kind, seed));
+            let held_out = (a < concepts).then(|| held_out_checked(gram, a_images, b_images, kind, seed));
             (fit_checked(gram, a_images, b_images, kind), held_out)
         })
         .collect();
@@ -179,17 +174,8 @@ pub fn fit_pairs(
         .zip(&fitted)
         .filter_map(|(pair, (_, held_out))| held_out.map(|held_out| (*pair, held_out)))
         .collect();
-    let cavs = pairs
-        .into_iter()
-        .zip(fitted.into_iter().map(|(cav, _)| cav))
-        .collect();
-    Ok(PairCavs {
-        sets,
-        design: design.to_vec(),
-        images,
-        cavs,
-        held_out,
-    })
+    let cavs = pairs.into_iter().zip(fitted.into_iter().map(|(cav, _)| cav)).collect();
+    Ok(PairCavs { sets, design: design.to_vec(), images, cavs, held_out })
 }
 
 /// Number of the set that is `member` of the family of `concept`.
@@ -213,20 +199,15 @@ impl PairCavs {
     /// The CAVs of one concept with the index of the random set each was fitted against, by random set.
     pub fn of_concept(&self, concept: usize) -> impl Iterator<Item = (usize, &Cav)> {
         let concepts = self.sets.concepts.len();
-        self.cavs
-            .range((concept, concepts)..(concept + 1, 0))
-            .map(move |(&(_, set), cav)| (set - concepts, cav))
+        self.cavs.range((concept, concepts)..(concept + 1, 0)).map(move |(&(_, set), cav)| (set - concepts, cav))
     }
 
     /// Evidence that a concept can be told from random images: the p-values of its runs' held-out accuracies, combined as twice their median
     /// (at most 1), which is valid however the runs depend on each other, as they do by sharing the concept
     /// (Meinshausen, Meier & Bühlmann 2009, "p-Values for High-Dimensional Regression", Theorem 3.1 with γ = ½). 1 without runs.
     pub fn decodability_p_value(&self, concept: usize) -> f64 {
-        let mut p_values: Vec<f64> = self
-            .held_out
-            .range((concept, 0)..(concept + 1, 0))
-            .map(|(_, held_out)| held_out.p_value)
-            .collect();
+        let mut p_values: Vec<f64> =
+            self.held_out.range((concept, 0)..(concept + 1, 0)).map(|(_, held_out)| held_out.p_value).collect();
         p_values.sort_by(f64::total_cmp);
         // The upper median: with an even count the cautious one of the two.
         match p_values.get(p_values.len() / 2) {
@@ -260,11 +241,7 @@ pub fn sensitivities(cross: &DMatrix<f64>, cav: &Cav) -> Vec<f64> {
         }
     }
     for (sum, terms) in sum.iter_mut().zip(&terms) {
-        *sum = if sum.abs() <= ROUNDING * terms {
-            0.0
-        } else {
-            *sum / cav.weight_norm
-        };
+        *sum = if sum.abs() <= ROUNDING * terms { 0.0 } else { *sum / cav.weight_norm };
     }
     sum
 }
@@ -282,11 +259,7 @@ pub fn score(sensitivities: &[f64]) -> Score {
 ///
 /// # Errors
 /// An empty concept, an image that does not exist, no class image, or no random image outside the concept.
-pub fn concept_effect(
-    cross: &DMatrix<f64>,
-    concept: &[usize],
-    random: &[Vec<usize>],
-) -> Result<Effect, CavError> {
+pub fn concept_effect(cross: &DMatrix<f64>, concept: &[usize], random: &[Vec<usize>]) -> Result<Effect, CavError> {
     check_cross(cross, cross.ncols())?;
     check_set("concept", concept, cross.ncols(), 1)?;
     for (index, set) in random.iter().enumerate() {
@@ -297,12 +270,7 @@ pub fn concept_effect(
 
 /// [`concept_effect`] on checked input; `None` without a random image outside the concept.
 fn effect_of(cross: &DMatrix<f64>, concept: &[usize], random: &[Vec<usize>]) -> Option<Effect> {
-    let pooled: BTreeSet<usize> = random
-        .iter()
-        .flatten()
-        .filter(|image| !concept.contains(image))
-        .copied()
-        .collect();
+    let pooled: BTreeSet<usize> = random.iter().flatten().filter(|image| !concept.contains(image)).copied().collect();
     if pooled.is_empty() {
         return None;
     }
@@ -311,35 +279,21 @@ fn effect_of(cross: &DMatrix<f64>, concept: &[usize], random: &[Vec<usize>]) -> 
     let random: Vec<f64> = pooled.iter().map(projection).collect();
 
     let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
-    let squares =
-        |values: &[f64], mean: f64| values.iter().map(|v| (v - mean).powi(2)).sum::<f64>();
+    let squares = |values: &[f64], mean: f64| values.iter().map(|v| (v - mean).powi(2)).sum::<f64>();
     let (concept_mean, random_mean) = (mean(&concept), mean(&random));
     let freedom = concept.len() + random.len() - 2;
-    let spread =
-        ((squares(&concept, concept_mean) + squares(&random, random_mean)) / freedom as f64).sqrt();
-    let largest = concept
-        .iter()
-        .chain(&random)
-        .fold(0.0, |top: f64, v| top.max(v.abs()));
+    let spread = ((squares(&concept, concept_mean) + squares(&random, random_mean)) / freedom as f64).sqrt();
+    let largest = concept.iter().chain(&random).fold(0.0, |top: f64, v| top.max(v.abs()));
     let effect = concept_mean - random_mean;
     // Without a degree of freedom the spread is NaN, which is not greater either.
     let varies = spread > ROUNDING * largest;
-    Some(Effect {
-        concept,
-        random,
-        effect,
-        effect_standardised: varies.then(|| effect / spread),
-    })
+    Some(Effect { concept, random, effect, effect_standardised: varies.then(|| effect / spread) })
 }
 
 fn check_cross(cross: &DMatrix<f64>, images: usize) -> Result<(), CavError> {
     let (rows, columns) = cross.shape();
     if rows == 0 || columns != images {
-        return Err(CavError::Gradients {
-            rows,
-            columns,
-            images,
-        });
+        return Err(CavError::Gradients { rows, columns, images });
     }
     Ok(())
 }
@@ -351,29 +305,15 @@ fn check_cross(cross: &DMatrix<f64>, images: usize) -> Result<(), CavError> {
 pub fn score_class(cavs: &PairCavs, cross: &DMatrix<f64>) -> Result<ClassScores, CavError> {
     check_cross(cross, cavs.images)?;
     let fitted: Vec<(&(usize, usize), &Cav)> = cavs.cavs.iter().collect();
-    let sensitivities: Vec<Vec<f64>> = fitted
-        .par_iter()
-        .map(|(_, cav)| sensitivities(cross, cav))
-        .collect();
-    let by_pair: BTreeMap<(usize, usize), &Vec<f64>> = fitted
-        .iter()
-        .map(|(pair, _)| **pair)
-        .zip(&sensitivities)
-        .collect();
+    let sensitivities: Vec<Vec<f64>> = fitted.par_iter().map(|(_, cav)| sensitivities(cross, cav)).collect();
+    let by_pair: BTreeMap<(usize, usize), &Vec<f64>> =
+        fitted.iter().map(|(pair, _)| **pair).zip(&sensitivities).collect();
     let pair_score = |(positive, negative): (usize, usize), a: usize, b: usize| {
         let sensitivities = by_pair[&ordered(a, b)];
         // The CAV of the swapped pair is -w.
-        let Score { score, ties } = if a < b {
-            score(sensitivities)
-        } else {
-            score(&sensitivities.iter().map(|s| -s).collect::<Vec<_>>())
-        };
-        PairScore {
-            positive,
-            negative,
-            score,
-            ties,
-        }
+        let Score { score, ties } =
+            if a < b { score(sensitivities) } else { score(&sensitivities.iter().map(|s| -s).collect::<Vec<_>>()) };
+        PairScore { positive, negative, score, ties }
     };
 
     let count = cavs.sets.concepts.len();
@@ -406,26 +346,16 @@ pub fn score_class(cavs: &PairCavs, cross: &DMatrix<f64>) -> Result<ClassScores,
                 })
                 .collect();
             let set = |member| set_of(count, concept, member);
-            let family = cavs
-                .design
-                .iter()
-                .map(|&(a, b)| pair_score((a, b), set(a), set(b)))
-                .collect();
+            let family = cavs.design.iter().map(|&(a, b)| pair_score((a, b), set(a), set(b))).collect();
             Ok(ConceptScores {
                 runs,
                 family,
-                effect: effect_of(cross, images, &cavs.sets.random)
-                    .ok_or(CavError::NoRandomImage(concept))?,
+                effect: effect_of(cross, images, &cavs.sets.random).ok_or(CavError::NoRandomImage(concept))?,
             })
         })
         .collect::<Result<_, CavError>>()?;
     let random = cavs.sets.random.len();
-    let random_baseline = (0..random)
-        .map(|i| (i, (i + 1) % random))
-        .map(|(a, b)| pair_score((a, b), count + a, count + b))
-        .collect();
-    Ok(ClassScores {
-        concepts,
-        random_baseline,
-    })
+    let random_baseline =
+        (0..random).map(|i| (i, (i + 1) % random)).map(|(a, b)| pair_score((a, b), count + a, count + b)).collect();
+    Ok(ClassScores { concepts, random_baseline })
 }

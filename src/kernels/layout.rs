@@ -14,28 +14,22 @@ pub fn transpose(rows: usize, cols: usize, input: &[f32], output: &mut [f32]) {
     if output.is_empty() {
         return;
     }
-    output
-        .par_chunks_mut(TILE * rows)
-        .enumerate()
-        .for_each(|(nth, output)| {
-            let col_start = nth * TILE;
-            let width = TILE.min(cols - col_start);
-            for row_start in (0..rows).step_by(TILE) {
-                let height = TILE.min(rows - row_start);
-                let mut tile = [[0.0f32; TILE]; TILE];
-                for (row, tile) in tile.iter_mut().enumerate().take(height) {
-                    tile[..width]
-                        .copy_from_slice(&input[(row_start + row) * cols + col_start..][..width]);
-                }
-                for (col, output) in output.chunks_exact_mut(rows).enumerate() {
-                    for (row, output) in
-                        output[row_start..row_start + height].iter_mut().enumerate()
-                    {
-                        *output = tile[row][col];
-                    }
+    output.par_chunks_mut(TILE * rows).enumerate().for_each(|(nth, output)| {
+        let col_start = nth * TILE;
+        let width = TILE.min(cols - col_start);
+        for row_start in (0..rows).step_by(TILE) {
+            let height = TILE.min(rows - row_start);
+            let mut tile = [[0.0f32; TILE]; TILE];
+            for (row, tile) in tile.iter_mut().enumerate().take(height) {
+                tile[..width].copy_from_slice(&input[(row_start + row) * cols + col_start..][..width]);
+            }
+            for (col, output) in output.chunks_exact_mut(rows).enumerate() {
+                for (row, output) in output[row_start..row_start + height].iter_mut().enumerate() {
+                    *output = tile[row][col];
                 }
             }
-        });
+        }
+    });
 }
 
 #[cfg(test)]

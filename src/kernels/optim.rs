@@ -42,10 +42,7 @@ versions! {
 ///
 /// `g = grad + weight_decay·w; buffer = momentum·buffer + g` (`buffer = g` on the first step); `w -= learning_rate·buffer`.
 /// Where `mask` is 0, weight and momentum are written as exactly 0. With `momentum == 0` the buffer still holds `g`.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the hyper-parameters of one formula"
-)]
+#[expect(clippy::too_many_arguments, reason = "the hyper-parameters of one formula")]
 pub fn sgd_step(
     weight: &mut [f32],
     grad: &[f32],
@@ -58,41 +55,29 @@ pub fn sgd_step(
 ) {
     let length = weight.len();
     assert_eq!(grad.len(), length, "sgd_step: grad length");
-    assert_eq!(
-        momentum_buffer.len(),
-        length,
-        "sgd_step: momentum_buffer length"
-    );
+    assert_eq!(momentum_buffer.len(), length, "sgd_step: momentum_buffer length");
     if let Some(mask) = mask {
         assert_eq!(mask.len(), length, "sgd_step: mask length");
     }
-    let buffers = weight
-        .par_chunks_mut(CHUNK)
-        .zip(momentum_buffer.par_chunks_mut(CHUNK))
-        .zip(grad.par_chunks(CHUNK));
-    buffers
-        .enumerate()
-        .for_each(|(nth, ((weight, buffer), grad))| {
-            let mask = mask.map(|mask| &mask[nth * CHUNK..nth * CHUNK + weight.len()]);
-            let hyper = [learning_rate, momentum, weight_decay];
-            match mask {
-                None => sgd(weight, grad, buffer, hyper, first_step),
-                Some(mask) => {
-                    sgd(weight, grad, buffer, hyper, first_step);
-                    clear(mask, weight);
-                    clear(mask, buffer);
-                }
+    let buffers = weight.par_chunks_mut(CHUNK).zip(momentum_buffer.par_chunks_mut(CHUNK)).zip(grad.par_chunks(CHUNK));
+    buffers.enumerate().for_each(|(nth, ((weight, buffer), grad))| {
+        let mask = mask.map(|mask| &mask[nth * CHUNK..nth * CHUNK + weight.len()]);
+        let hyper = [learning_rate, momentum, weight_decay];
+        match mask {
+            None => sgd(weight, grad, buffer, hyper, first_step),
+            Some(mask) => {
+                sgd(weight, grad, buffer, hyper, first_step);
+                clear(mask, weight);
+                clear(mask, buffer);
             }
-        });
+        }
+    });
 }
 
 /// One step of Adam or, with `decoupled`, AdamW, with PyTorch's semantics (no AMSGrad). `step` counts from 1.
 ///
 /// Where `mask` is 0, the weight and both moments are written as exactly 0. Kingma & Ba 2015; Loshchilov & Hutter 2019.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the hyper-parameters of one formula"
-)]
+#[expect(clippy::too_many_arguments, reason = "the hyper-parameters of one formula")]
 pub fn adam_step(
     weight: &mut [f32],
     grad: &[f32],
@@ -110,11 +95,7 @@ pub fn adam_step(
     let length = weight.len();
     assert_eq!(grad.len(), length, "adam_step: grad length");
     assert_eq!(first_moment.len(), length, "adam_step: first_moment length");
-    assert_eq!(
-        second_moment.len(),
-        length,
-        "adam_step: second_moment length"
-    );
+    assert_eq!(second_moment.len(), length, "adam_step: second_moment length");
     assert!(step >= 1, "adam_step: step counts from 1");
     if let Some(mask) = mask {
         assert_eq!(mask.len(), length, "adam_step: mask length");
@@ -123,21 +104,11 @@ pub fn adam_step(
     let correction2 = 1.0 - f64::from(beta2).powf(step as f64);
     let step_size = (f64::from(learning_rate) / correction1) as f32;
     let root_correction2 = correction2.sqrt() as f32;
-    let (decay, l2) = if decoupled {
-        (1.0 - learning_rate * weight_decay, 0.0)
-    } else {
-        (1.0, weight_decay)
-    };
+    let (decay, l2) = if decoupled { (1.0 - learning_rate * weight_decay, 0.0) } else { (1.0, weight_decay) };
     let hyper = [step_size, beta1, beta2, eps, root_correction2, decay, l2];
-    let moments = first_moment
-        .par_chunks_mut(CHUNK)
-        .zip(second_moment.par_chunks_mut(CHUNK));
-    weight
-        .par_chunks_mut(CHUNK)
-        .zip(grad.par_chunks(CHUNK))
-        .zip(moments)
-        .enumerate()
-        .for_each(|(nth, ((weight, grad), (first, second)))| {
+    let moments = first_moment.par_chunks_mut(CHUNK).zip(second_moment.par_chunks_mut(CHUNK));
+    weight.par_chunks_mut(CHUNK).zip(grad.par_chunks(CHUNK)).zip(moments).enumerate().for_each(
+        |(nth, ((weight, grad), (first, second)))| {
             adam(weight, grad, first, second, hyper);
             if let Some(mask) = mask {
                 let mask = &mask[nth * CHUNK..nth * CHUNK + weight.len()];
@@ -145,140 +116,9 @@ pub fn adam_step(
                 clear(mask, first);
                 clear(mask, second);
             }
-        });
+        },
+    );
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn values(length: usize, seed: u32) -> Vec<f32> {
-        (0..length as u32)
-            .map(|index| {
-                ((index.wrapping_mul(2_654_435_761) ^ seed.wrapping_mul(40_503)) >> 8) as f32
-                    / (1 << 23) as f32
-                    - 1.0
-            })
-            .collect()
-    }
-
-    fn close(left: f32, right: f64) {
-        assert!(
-            (f64::from(left) - right).abs() < 2e-6,
-            "{left} against {right}"
-        );
-    }
-
-    #[test]
-    fn sgd_equals_the_formula_in_f64_over_five_steps() {
-        let length = 20_011;
-        let mask: Vec<u8> = values(length, 9)
-            .iter()
-            .map(|&value| u8::from(value > 0.0))
-            .collect();
-        for mask in [None, Some(&mask[..])] {
-            let (mut weight, mut buffer) = (values(length, 1), vec![f32::NAN; length]);
-            let mut plain: Vec<(f64, f64)> = weight
-                .iter()
-                .map(|&weight| (f64::from(weight), 0.0))
-                .collect();
-            for step in 0..5 {
-                let grad = values(length, 2 + step);
-                sgd_step(
-                    &mut weight,
-                    &grad,
-                    mask,
-                    &mut buffer,
-                    0.1,
-                    0.9,
-                    1e-2,
-                    step == 0,
-                );
-                for (index, (value, moved)) in plain.iter_mut().enumerate() {
-                    let gradient = f64::from(grad[index]) + 1e-2 * *value;
-                    *moved = if step == 0 {
-                        gradient
-                    } else {
-                        0.9 * *moved + gradient
-                    };
-                    *value -= 0.1 * *moved;
-                    if mask.is_some_and(|mask| mask[index] == 0) {
-                        (*value, *moved) = (0.0, 0.0);
-                        assert!(weight[index].to_bits() == 0 && buffer[index].to_bits() == 0);
-                    }
-                    close(weight[index], *value);
-                    close(buffer[index], *moved);
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn adam_equals_the_formula_in_f64_over_five_steps() {
-        let length = 9_001;
-        let mask: Vec<u8> = values(length, 9)
-            .iter()
-            .map(|&value| u8::from(value > 0.0))
-            .collect();
-        for (mask, decoupled) in [
-            (None, false),
-            (None, true),
-            (Some(&mask[..]), false),
-            (Some(&mask[..]), true),
-        ] {
-            let (mut weight, mut first, mut second) =
-                (values(length, 1), vec![0.0; length], vec![0.0; length]);
-            let mut plain: Vec<(f64, f64, f64)> = weight
-                .iter()
-                .map(|&weight| (f64::from(weight), 0.0, 0.0))
-                .collect();
-            for step in 1..=5 {
-                let grad = values(length, 2 + step);
-                adam_step(
-                    &mut weight,
-                    &grad,
-                    mask,
-                    &mut first,
-                    &mut second,
-                    1e-2,
-                    0.9,
-                    0.999,
-                    1e-8,
-                    0.1,
-                    decoupled,
-                    u64::from(step),
-                );
-                for (index, (value, mean, square)) in plain.iter_mut().enumerate() {
-                    let mut gradient = f64::from(grad[index]);
-                    if decoupled {
-                        *value *= 1.0 - 1e-2 * 0.1;
-                    } else {
-                        gradient += 0.1 * *value;
-                    }
-                    *mean = 0.9 * *mean + 0.1 * gradient;
-                    *square = 0.999 * *square + 0.001 * gradient * gradient;
-                    let (mean_hat, square_hat) = (
-                        *mean / (1.0 - 0.9f64.powi(step as i32)),
-                        *square / (1.0 - 0.999f64.powi(step as i32)),
-                    );
-                    *value -= 1e-2 * mean_hat / (square_hat.sqrt() + 1e-8);
-                    if mask.is_some_and(|mask| mask[index] == 0) {
-                        (*value, *mean, *square) = (0.0, 0.0, 0.0);
-                        assert!(
-                            [weight[index], first[index], second[index]]
-                                .iter()
-                                .all(|value| value.to_bits() == 0)
-                        );
-                    }
-                    assert!(
-                        (f64::from(weight[index]) - *value).abs() < 5e-5,
-                        "{} against {value}",
-                        weight[index]
-                    );
-                    close(first[index], *mean);
-                    close(second[index], *square);
-                }
-            }
-        }
-    }
-}
+mod tests;

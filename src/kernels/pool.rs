@@ -53,19 +53,12 @@ impl PoolShape {
         (0..self.kernel * self.kernel).filter_map(move |offset| {
             let row = (row + offset / shape.kernel).wrapping_sub(shape.padding);
             let col = (col + offset % shape.kernel).wrapping_sub(shape.padding);
-            (row < shape.in_height && col < shape.in_width)
-                .then(|| (offset as u8, row * shape.in_width + col))
+            (row < shape.in_height && col < shape.in_width).then(|| (offset as u8, row * shape.in_width + col))
         })
     }
     fn check(&self) {
-        assert!(
-            self.kernel <= 15,
-            "pool: kernel above 15 does not fit the argmax byte"
-        );
-        assert!(
-            self.padding < self.kernel,
-            "pool: padding must be below kernel"
-        );
+        assert!(self.kernel <= 15, "pool: kernel above 15 does not fit the argmax byte");
+        assert!(self.padding < self.kernel, "pool: padding must be below kernel");
     }
 }
 
@@ -75,10 +68,8 @@ pub fn max_pool(shape: &PoolShape, input: &[f32], output: &mut [f32], argmax: &m
     assert_eq!(input.len(), shape.input_len(), "max_pool: input length");
     assert_eq!(output.len(), shape.output_len(), "max_pool: output length");
     assert_eq!(argmax.len(), shape.output_len(), "max_pool: argmax length");
-    let (plane, map) = (
-        shape.out_height() * shape.out_width() * shape.batch,
-        shape.in_height * shape.in_width * shape.batch,
-    );
+    let (plane, map) =
+        (shape.out_height() * shape.out_width() * shape.batch, shape.in_height * shape.in_width * shape.batch);
     if plane == 0 {
         return;
     }
@@ -88,12 +79,7 @@ pub fn max_pool(shape: &PoolShape, input: &[f32], output: &mut [f32], argmax: &m
         .enumerate()
         .with_min_len(planes_per_task(plane))
         .for_each(|(channel, (output, argmax))| {
-            pool_plane(
-                shape,
-                &input[channel * map..(channel + 1) * map],
-                output,
-                argmax,
-            )
+            pool_plane(shape, &input[channel * map..(channel + 1) * map], output, argmax)
         });
 }
 
@@ -135,88 +121,42 @@ versions! {
 }
 
 /// Gradient of [`max_pool`]: each output's gradient goes to its winner. `grad_input` is overwritten.
-pub fn max_pool_backward(
-    shape: &PoolShape,
-    argmax: &[u8],
-    grad_output: &[f32],
-    grad_input: &mut [f32],
-) {
+pub fn max_pool_backward(shape: &PoolShape, argmax: &[u8], grad_output: &[f32], grad_input: &mut [f32]) {
     shape.check();
-    assert_eq!(
-        argmax.len(),
-        shape.output_len(),
-        "max_pool_backward: argmax length"
-    );
-    assert_eq!(
-        grad_output.len(),
-        shape.output_len(),
-        "max_pool_backward: grad_output length"
-    );
-    assert_eq!(
-        grad_input.len(),
-        shape.input_len(),
-        "max_pool_backward: grad_input length"
-    );
-    let (plane, map) = (
-        shape.out_height() * shape.out_width() * shape.batch,
-        shape.in_height * shape.in_width * shape.batch,
-    );
+    assert_eq!(argmax.len(), shape.output_len(), "max_pool_backward: argmax length");
+    assert_eq!(grad_output.len(), shape.output_len(), "max_pool_backward: grad_output length");
+    assert_eq!(grad_input.len(), shape.input_len(), "max_pool_backward: grad_input length");
+    let (plane, map) =
+        (shape.out_height() * shape.out_width() * shape.batch, shape.in_height * shape.in_width * shape.batch);
     if map == 0 || plane == 0 {
         return grad_input.fill(0.0);
     }
-    grad_input
-        .par_chunks_mut(map)
-        .enumerate()
-        .with_min_len(planes_per_task(map))
-        .for_each(|(channel, grad_input)| {
-            let range = channel * plane..(channel + 1) * plane;
-            unpool_plane(
-                shape,
-                &argmax[range.clone()],
-                &grad_output[range],
-                grad_input,
-            );
-        });
+    grad_input.par_chunks_mut(map).enumerate().with_min_len(planes_per_task(map)).for_each(|(channel, grad_input)| {
+        let range = channel * plane..(channel + 1) * plane;
+        unpool_plane(shape, &argmax[range.clone()], &grad_output[range], grad_input);
+    });
 }
 
 /// Mean over the `positions = H·W` of each map: `(C, H, W, N)` to `(C, N)`.
-pub fn global_average_pool(
-    channels: usize,
-    positions: usize,
-    batch: usize,
-    input: &[f32],
-    output: &mut [f32],
-) {
-    assert_eq!(
-        input.len(),
-        channels * positions * batch,
-        "global_average_pool: input length"
-    );
-    assert_eq!(
-        output.len(),
-        channels * batch,
-        "global_average_pool: output length"
-    );
+pub fn global_average_pool(channels: usize, positions: usize, batch: usize, input: &[f32], output: &mut [f32]) {
+    assert_eq!(input.len(), channels * positions * batch, "global_average_pool: input length");
+    assert_eq!(output.len(), channels * batch, "global_average_pool: output length");
     let scale = 1.0 / positions as f32;
     if batch == 0 {
         return;
     }
     let map = positions * batch;
-    output
-        .par_chunks_mut(batch)
-        .enumerate()
-        .with_min_len(planes_per_task(map))
-        .for_each(|(channel, sums)| {
-            sums.fill(0.0);
-            for values in input[channel * map..(channel + 1) * map].chunks_exact(batch) {
-                for (sum, value) in sums.iter_mut().zip(values) {
-                    *sum += value;
-                }
+    output.par_chunks_mut(batch).enumerate().with_min_len(planes_per_task(map)).for_each(|(channel, sums)| {
+        sums.fill(0.0);
+        for values in input[channel * map..(channel + 1) * map].chunks_exact(batch) {
+            for (sum, value) in sums.iter_mut().zip(values) {
+                *sum += value;
             }
-            for sum in sums {
-                *sum *= scale;
-            }
-        });
+        }
+        for sum in sums {
+            *sum *= scale;
+        }
+    });
 }
 
 /// Gradient of [`global_average_pool`]: `(C, N)` to `(C, H, W, N)`. `grad_input` is overwritten.
@@ -227,147 +167,23 @@ pub fn global_average_pool_backward(
     grad_output: &[f32],
     grad_input: &mut [f32],
 ) {
-    assert_eq!(
-        grad_output.len(),
-        channels * batch,
-        "global_average_pool_backward: grad_output length"
-    );
-    assert_eq!(
-        grad_input.len(),
-        channels * positions * batch,
-        "global_average_pool_backward: grad_input length"
-    );
+    assert_eq!(grad_output.len(), channels * batch, "global_average_pool_backward: grad_output length");
+    assert_eq!(grad_input.len(), channels * positions * batch, "global_average_pool_backward: grad_input length");
     let scale = 1.0 / positions as f32;
     if positions * batch == 0 {
         return;
     }
     let map = positions * batch;
-    grad_input
-        .par_chunks_mut(map)
-        .zip(grad_output.par_chunks(batch))
-        .with_min_len(planes_per_task(map))
-        .for_each(|(to, grad)| {
+    grad_input.par_chunks_mut(map).zip(grad_output.par_chunks(batch)).with_min_len(planes_per_task(map)).for_each(
+        |(to, grad)| {
             for to in to.chunks_exact_mut(batch) {
                 for (to, grad) in to.iter_mut().zip(grad) {
                     *to = grad * scale;
                 }
             }
-        });
+        },
+    );
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    /// Values with many ties, so that the rule for equal maxima shows.
-    fn values(length: usize, seed: u64, levels: u64) -> Vec<f32> {
-        let mut state = seed | 1;
-        (0..length)
-            .map(|_| {
-                state = state
-                    .wrapping_mul(6_364_136_223_846_793_005)
-                    .wrapping_add(1_442_695_040_888_963_407);
-                ((state >> 33) % levels) as f32 - 2.0
-            })
-            .collect()
-    }
-
-    proptest! {
-        #[test]
-        fn max_pool_and_its_gradient_equal_the_plain_loops(
-            (batch, channels, in_height, in_width) in (1usize..40, 1usize..5, 1usize..16, 1usize..16),
-            (kernel, stride, padding) in (1usize..4, 1usize..4, 0usize..2),
-            seed in 0u64..1000,
-        ) {
-            let padding = padding.min(kernel - 1);
-            prop_assume!(in_height.min(in_width) + 2 * padding >= kernel);
-            let shape = PoolShape { batch, channels, in_height, in_width, kernel, stride, padding };
-            let input = values(shape.input_len(), seed, 5);
-            let gradient = values(shape.output_len(), seed + 1, 1 << 20);
-            let (mut output, mut argmax) = (vec![f32::NAN; shape.output_len()], vec![99; shape.output_len()]);
-            max_pool(&shape, &input, &mut output, &mut argmax);
-            let mut grad_input = vec![f32::NAN; shape.input_len()];
-            max_pool_backward(&shape, &argmax, &gradient, &mut grad_input);
-            let mut expected_gradient = vec![0.0f32; shape.input_len()];
-            let mut index = 0;
-            for channel in 0..channels {
-                for out_row in 0..shape.out_height() {
-                    for out_col in 0..shape.out_width() {
-                        for n in 0..batch {
-                            let mut best = (f32::NEG_INFINITY, 0, 0);
-                            for offset in 0..kernel * kernel {
-                                let row = (out_row * stride + offset / kernel).wrapping_sub(padding);
-                                let col = (out_col * stride + offset % kernel).wrapping_sub(padding);
-                                if row < in_height && col < in_width {
-                                    let at = ((channel * in_height + row) * in_width + col) * batch + n;
-                                    if input[at] > best.0 {
-                                        best = (input[at], offset, at);
-                                    }
-                                }
-                            }
-                            prop_assert_eq!((output[index], usize::from(argmax[index])), (best.0, best.1));
-                            expected_gradient[best.2] += gradient[index];
-                            index += 1;
-                        }
-                    }
-                }
-            }
-            prop_assert_eq!(grad_input, expected_gradient);
-        }
-    }
-
-    #[test]
-    fn not_a_number_wins_its_window() {
-        let shape = PoolShape {
-            batch: 1,
-            channels: 1,
-            in_height: 1,
-            in_width: 3,
-            kernel: 1,
-            stride: 1,
-            padding: 0,
-        };
-        let (mut output, mut argmax) = (vec![0.0; 3], vec![0; 3]);
-        max_pool(&shape, &[1.0, f32::NAN, 2.0], &mut output, &mut argmax);
-        assert!(output[1].is_nan());
-        let shape = PoolShape {
-            batch: 1,
-            channels: 1,
-            in_height: 2,
-            in_width: 2,
-            kernel: 2,
-            stride: 1,
-            padding: 0,
-        };
-        max_pool(
-            &shape,
-            &[1.0, f32::NAN, 2.0, 3.0],
-            &mut output[..1],
-            &mut argmax[..1],
-        );
-        assert!(output[0].is_nan() && argmax[0] == 1);
-    }
-
-    #[test]
-    fn global_average_is_the_mean_and_its_gradient_spreads_evenly() {
-        for (channels, positions, batch) in [(3, 4, 5), (2, 1, 33), (1, 49, 16)] {
-            let input = values(channels * positions * batch, 3, 1000);
-            let mut output = vec![f32::NAN; channels * batch];
-            global_average_pool(channels, positions, batch, &input, &mut output);
-            for (index, mean) in output.iter().enumerate() {
-                let (channel, n) = (index / batch, index % batch);
-                let sum: f64 = (0..positions)
-                    .map(|position| f64::from(input[(channel * positions + position) * batch + n]))
-                    .sum();
-                assert!((f64::from(*mean) - sum / positions as f64).abs() < 1e-3);
-            }
-            let mut gradient = vec![f32::NAN; input.len()];
-            global_average_pool_backward(channels, positions, batch, &output, &mut gradient);
-            for (index, value) in gradient.iter().enumerate() {
-                let (channel, n) = (index / (positions * batch), index % batch);
-                assert!((value - output[channel * batch + n] / positions as f32).abs() < 1e-3);
-            }
-        }
-    }
-}
+mod tests;

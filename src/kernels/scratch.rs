@@ -18,18 +18,13 @@ thread_local! {
 pub(crate) fn with<R>(length: usize, body: impl FnOnce(&mut [f32]) -> R) -> R {
     let mut lines = FREE.with_borrow_mut(|free| {
         let fitting = free.iter().position(|lines| lines.len() * 16 >= length);
-        fitting
-            .map(|at| free.swap_remove(at))
-            .or_else(|| free.pop())
-            .unwrap_or_default()
+        fitting.map(|at| free.swap_remove(at)).or_else(|| free.pop()).unwrap_or_default()
     });
     if lines.len() * 16 < length {
         lines = vec![Line([0.0; 16]); length.div_ceil(16)];
     }
     // SAFETY: a `Line` is 16 floats without padding, so the vector's memory is `16·len` initialised floats.
-    let floats = unsafe {
-        std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast::<f32>(), lines.len() * 16)
-    };
+    let floats = unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast::<f32>(), lines.len() * 16) };
     let result = body(&mut floats[..length]);
     FREE.with_borrow_mut(|free| {
         free.push(lines);

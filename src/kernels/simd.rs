@@ -123,9 +123,8 @@ unsafe impl Simd for Portable {
     }
     #[inline(always)]
     unsafe fn sum(vector: Self::Vector) -> f32 {
-        let quarter: [f32; 4] = std::array::from_fn(|lane| {
-            (vector[lane] + vector[lane + 8]) + (vector[lane + 4] + vector[lane + 12])
-        });
+        let quarter: [f32; 4] =
+            std::array::from_fn(|lane| (vector[lane] + vector[lane + 8]) + (vector[lane + 4] + vector[lane + 12]));
         (quarter[0] + quarter[2]) + (quarter[1] + quarter[3])
     }
 }
@@ -211,12 +210,7 @@ mod x86 {
         #[inline(always)]
         unsafe fn multiply_add(a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector {
             // SAFETY: see the impl.
-            unsafe {
-                (
-                    _mm256_fmadd_ps(a.0, b.0, c.0),
-                    _mm256_fmadd_ps(a.1, b.1, c.1),
-                )
-            }
+            unsafe { (_mm256_fmadd_ps(a.0, b.0, c.0), _mm256_fmadd_ps(a.1, b.1, c.1)) }
         }
         #[inline(always)]
         unsafe fn add(a: Self::Vector, b: Self::Vector) -> Self::Vector {
@@ -228,10 +222,7 @@ mod x86 {
             // SAFETY: see the impl.
             unsafe {
                 let eight = _mm256_add_ps(vector.0, vector.1);
-                let four = _mm_add_ps(
-                    _mm256_castps256_ps128(eight),
-                    _mm256_extractf128_ps(eight, 1),
-                );
+                let four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
                 let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
                 _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)))
             }

@@ -80,11 +80,7 @@ impl FromStr for Stage {
         Stage::ALL
             .into_iter()
             .find(|stage| stage.name() == name)
-            .ok_or_else(|| {
-                Error::input(format!(
-                    "stage `{name}` does not exist: layer1, layer2, layer3 or layer4"
-                ))
-            })
+            .ok_or_else(|| Error::input(format!("stage `{name}` does not exist: layer1, layer2, layer3 or layer4")))
     }
 }
 
@@ -114,44 +110,21 @@ impl Architecture {
     ///
     /// # Errors
     /// For any other depth, or a zero extent.
-    pub fn resnet(
-        depth: usize,
-        width: usize,
-        stem: Stem,
-        channels: usize,
-        classes: usize,
-    ) -> Result<Self> {
+    pub fn resnet(depth: usize, width: usize, stem: Stem, channels: usize, classes: usize) -> Result<Self> {
         let (block, blocks) = match depth {
             18 => (Block::Basic, [2, 2, 2, 2]),
             34 => (Block::Basic, [3, 4, 6, 3]),
             50 => (Block::Bottleneck, [3, 4, 6, 3]),
             _ => {
-                return Err(Error::config(
-                    "model.depth",
-                    format!("{depth} is not one of 18, 34, 50"),
-                ));
+                return Err(Error::config("model.depth", format!("{depth} is not one of 18, 34, 50")));
             }
         };
-        for (field, value) in [
-            ("model.width", width),
-            ("channels", channels),
-            ("classes", classes),
-        ] {
+        for (field, value) in [("model.width", width), ("channels", channels), ("classes", classes)] {
             if value == 0 || value > LIMIT {
-                return Err(Error::config(
-                    field,
-                    format!("{value} is not between 1 and {LIMIT}"),
-                ));
+                return Err(Error::config(field, format!("{value} is not between 1 and {LIMIT}")));
             }
         }
-        Ok(Self {
-            block,
-            blocks,
-            width,
-            stem,
-            channels,
-            classes,
-        })
+        Ok(Self { block, blocks, width, stem, channels, classes })
     }
 
     /// Reads the architecture off names and shapes in torchvision's convention.
@@ -163,10 +136,7 @@ impl Architecture {
         let need = |name: &str, rank: usize| {
             let dims = tensors(name).ok_or_else(|| Error::tensor(at(name), "is missing"))?;
             if dims.len() != rank || dims.iter().any(|&extent| extent == 0 || extent > LIMIT) {
-                return Err(Error::tensor(
-                    at(name),
-                    format!("has shape {dims:?}, expected {rank} dimensions"),
-                ));
+                return Err(Error::tensor(at(name), format!("has shape {dims:?}, expected {rank} dimensions")));
             }
             Ok(dims)
         };
@@ -175,39 +145,22 @@ impl Architecture {
             [3, 3] => Stem::Small,
             [7, 7] => Stem::Large,
             _ => {
-                let what = format!(
-                    "has a {}×{} kernel; 3×3 and 7×7 stems are known",
-                    conv1[2], conv1[3]
-                );
+                let what = format!("has a {}×{} kernel; 3×3 and 7×7 stems are known", conv1[2], conv1[3]);
                 return Err(Error::tensor(at("conv1.weight"), what));
             }
         };
-        let block = if tensors("layer1.0.conv3.weight").is_some() {
-            Block::Bottleneck
-        } else {
-            Block::Basic
-        };
+        let block = if tensors("layer1.0.conv3.weight").is_some() { Block::Bottleneck } else { Block::Basic };
         let mut blocks = [0; 4];
         for (stage, count) in Stage::ALL.iter().zip(&mut blocks) {
             while *count < LIMIT && tensors(&format!("{stage}.{count}.conv1.weight")).is_some() {
                 *count += 1;
             }
             if *count == 0 {
-                return Err(Error::tensor(
-                    at(&format!("{stage}.0.conv1.weight")),
-                    "is missing",
-                ));
+                return Err(Error::tensor(at(&format!("{stage}.0.conv1.weight")), "is missing"));
             }
         }
         let classes = need("fc.weight", 2)?[0];
-        Ok(Self {
-            block,
-            blocks,
-            width: conv1[0],
-            stem,
-            channels: conv1[1],
-            classes,
-        })
+        Ok(Self { block, blocks, width: conv1[0], stem, channels: conv1[1], classes })
     }
 
     /// `ResNet-18` and the like; the block counts where they are of no known depth.

@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::nn::Weights;
 
 use super::architecture::Architecture;
+use super::pytorch;
 use super::resnet::ResNet;
 
 /// Named tensors of a file, prefixes dropped.
@@ -31,31 +32,43 @@ pub struct Checkpoint {
 const PREFIXES: [&str; 2] = ["model.", "module."];
 
 impl TensorFile {
-    /// Reads `.safetensors`, or a `.pth`/`.pt`/`.bin` pickle of tensors (nothing in it is executed).
+    /// Reads safetensors, or what `torch.save` wrote of a dictionary of tensors (nothing in it is executed). Which of the two it
+    /// is, the content says.
     ///
     /// # Errors
     /// The file is named when it is missing, is neither format, or claims more than it holds.
     pub fn open(path: &Path) -> Result<Self> {
-        let extension = path
-            .extension()
-            .and_then(|extension| extension.to_str())
-            .unwrap_or("");
-        let (tensors, order) = match extension {
-            "pth" | "pt" | "bin" | "pkl" => read_pickle(path)?,
-            _ => read_safetensors(path)?,
+        let metadata = std::fs::metadata(path).map_err(|source| Error::io(path, source))?;
+        if !metadata.is_file() {
+            return Err(Error::format(path, "is not a file"));
+        }
+        let bytes = std::fs::read(path).map_err(|source| Error::io(path, source))?;
+        if bytes.is_empty() {
+            return Err(Error::format(path, "is empty"));
+        }
+        let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or("");
+        let named = if pytorch::is_pytorch(&bytes) {
+            pytorch::read(path, &bytes)?
+        } else if matches!(extension, "pth" | "pt" | "bin" | "pkl") {
+            return Err(Error::format(path, "was not written by torch.save"));
+        } else {
+            read_safetensors(path, &bytes)?
         };
-        Ok(Self {
-            origin: path.display().to_string(),
-            tensors,
-            order,
-        })
+        let (mut tensors, mut order) = (BTreeMap::new(), Vec::new());
+        for (name, tensor) in named {
+            let name = strip_prefixes(&name).to_owned();
+            if tensors.insert(name.clone(), tensor).is_some() {
+                let what = format!("tensor `{name}` stands twice once prefixes are dropped");
+                return Err(Error::format(path, what));
+            }
+            order.push(name);
+        }
+        Ok(Self { origin: path.display().to_string(), tensors, order })
     }
 
     /// Names and tensors in file order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
-        self.order
-            .iter()
-            .map(|name| (name.as_str(), &self.tensors[name]))
+        self.order.iter().map(|name| (name.as_str(), &self.tensors[name]))
     }
 
     /// The tensor of that name.
@@ -83,79 +96,20 @@ fn strip_prefixes(name: &str) -> &str {
     rest
 }
 
-type Named = (BTreeMap<String, Tensor>, Vec<String>);
-
-fn insert(path: &Path, named: &mut Named, name: &str, tensor: Tensor) -> Result<()> {
-    let name = strip_prefixes(name).to_owned();
-    if named.0.insert(name.clone(), tensor).is_some() {
-        return Err(Error::format(
-            path,
-            format!("tensor `{name}` stands twice once prefixes are dropped"),
-        ));
-    }
-    named.1.push(name);
-    Ok(())
-}
-
-fn read_safetensors(path: &Path) -> Result<Named> {
-    let bytes = std::fs::read(path).map_err(|source| Error::io(path, source))?;
-    if bytes.is_empty() {
-        return Err(Error::format(path, "is empty"));
-    }
-    let file = safetensors::SafeTensors::deserialize(&bytes)
+fn read_safetensors(path: &Path, bytes: &[u8]) -> Result<Vec<(String, Tensor)>> {
+    let file = safetensors::SafeTensors::deserialize(bytes)
         .map_err(|error| Error::format(path, format!("is not a safetensors file: {error}")))?;
     let mut views = file.tensors();
     views.sort_by_key(|(name, view)| (view.data().as_ptr() as usize, name.clone()));
-    let mut named = Named::default();
-    for (name, view) in views {
-        let dtype = DType::try_from(view.dtype()).map_err(|_| {
-            Error::tensor(
-                format!("{}:{name}", path.display()),
-                format!("has type {:?}", view.dtype()),
-            )
-        })?;
-        let tensor = Tensor::from_raw_buffer(view.data(), dtype, view.shape(), &Device::Cpu)?;
-        insert(path, &mut named, &name, tensor)?;
-    }
-    Ok(named)
-}
-
-fn read_pickle(path: &Path) -> Result<Named> {
-    let bad = |error: candle_core::Error| {
-        let text = error.to_string();
-        let line = text.lines().next().unwrap_or("unreadable").to_owned();
-        Error::format(path, format!("is not a PyTorch file of tensors: {line}"))
-    };
-    std::fs::metadata(path).map_err(|source| Error::io(path, source))?;
-    let infos = candle_core::pickle::read_pth_tensor_info(path, false, None).map_err(bad)?;
-    let infos = match infos.is_empty() {
-        // torch.save({"state_dict": …}) keeps the tensors one level down.
-        true => candle_core::pickle::read_pth_tensor_info(path, false, Some("state_dict"))
-            .map_err(bad)?,
-        false => infos,
-    };
-    if infos.is_empty() {
-        return Err(Error::format(
-            path,
-            "holds no tensors (a state_dict is expected)",
-        ));
-    }
-    let reader = candle_core::pickle::PthTensors::new(path, None).map_err(bad)?;
-    let nested;
-    let reader = if reader.tensor_infos().is_empty() {
-        nested = candle_core::pickle::PthTensors::new(path, Some("state_dict")).map_err(bad)?;
-        nested
-    } else {
-        reader
-    };
-    let mut named = Named::default();
-    for info in infos {
-        let tensor = reader.get(&info.name).map_err(bad)?.ok_or_else(|| {
-            Error::tensor(format!("{}:{}", path.display(), info.name), "is missing")
-        })?;
-        insert(path, &mut named, &info.name, tensor)?;
-    }
-    Ok(named)
+    views
+        .into_iter()
+        .map(|(name, view)| {
+            let fault = |what: String| Error::tensor(format!("{}:{name}", path.display()), what);
+            let dtype = DType::try_from(view.dtype()).map_err(|_| fault(format!("has type {:?}", view.dtype())))?;
+            let tensor = Tensor::from_raw_buffer(view.data(), dtype, view.shape(), &Device::Cpu)?;
+            Ok((name, tensor))
+        })
+        .collect()
 }
 
 /// Reads a checkpoint whose architecture follows from its names and shapes. `num_batches_tracked` is ignored; any other
@@ -184,9 +138,14 @@ pub fn checkpoint_of(file: &TensorFile) -> Result<Checkpoint> {
 /// The file and the tensor are named when it is missing, surplus, or has another shape.
 pub fn load_into(model: &ResNet, file: &TensorFile) -> Result<Weights> {
     let layout = &model.network.layout;
-    let weights = Weights::from_lookup(layout.clone(), &file.origin, |name| {
-        Ok(file.get(name).cloned())
-    })?;
+    let lookup = |name: &str| match file.get(name) {
+        Some(tensor) if !tensor.dtype().is_float() => {
+            let what = format!("holds {:?}, not floating-point numbers", tensor.dtype());
+            Err(Error::tensor(format!("{}:{name}", file.origin), what))
+        }
+        found => Ok(found.cloned()),
+    };
+    let weights = Weights::from_lookup(layout.clone(), &file.origin, lookup)?;
     let known: std::collections::BTreeSet<&str> = layout.tensors().map(|(name, _)| name).collect();
     for (name, _) in file.iter() {
         if !known.contains(name) && !name.ends_with("num_batches_tracked") {
@@ -211,9 +170,6 @@ pub fn save_weights(weights: &Weights) -> Result<Vec<u8>> {
     for name in trackers {
         tensors.push((name, Tensor::zeros((), DType::I64, &Device::Cpu)?));
     }
-    safetensors::serialize(
-        tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)),
-        None,
-    )
-    .map_err(|error| Error::input(format!("weights cannot be serialised: {error}")))
+    safetensors::serialize(tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)), None)
+        .map_err(|error| Error::input(format!("weights cannot be serialised: {error}")))
 }

@@ -25,35 +25,12 @@ impl ResNet {
         let width = architecture.width;
         match architecture.stem {
             Stem::Small => {
-                builder.convolution(
-                    "conv1",
-                    "bn1",
-                    architecture.channels,
-                    width,
-                    (3, 1, 1),
-                    0,
-                    None,
-                    true,
-                );
+                builder.convolution("conv1", "bn1", architecture.channels, width, (3, 1, 1), 0, None, true);
             }
             Stem::Large => {
-                builder.convolution(
-                    "conv1",
-                    "bn1",
-                    architecture.channels,
-                    width,
-                    (7, 2, 3),
-                    0,
-                    None,
-                    true,
-                );
+                builder.convolution("conv1", "bn1", architecture.channels, width, (7, 2, 3), 0, None, true);
                 let source = builder.layers.len();
-                builder.layers.push(Layer::MaxPool {
-                    kernel: 3,
-                    stride: 2,
-                    padding: 1,
-                    source,
-                });
+                builder.layers.push(Layer::MaxPool { kernel: 3, stride: 2, padding: 1, source });
             }
         }
         let mut channels = width;
@@ -61,11 +38,7 @@ impl ResNet {
         for stage in Stage::ALL {
             let planes = width << stage.index();
             for block in 0..architecture.blocks[stage.index()] {
-                let stride = if block == 0 && stage != Stage::Layer1 {
-                    2
-                } else {
-                    1
-                };
+                let stride = if block == 0 && stage != Stage::Layer1 { 2 } else { 1 };
                 let name = format!("{stage}.{block}");
                 builder.block(architecture.block, &name, channels, planes, stride);
                 channels = planes * architecture.block.expansion();
@@ -75,15 +48,8 @@ impl ResNet {
         let source = builder.layers.len();
         builder.layers.push(Layer::GlobalAveragePool { source });
         let classes = architecture.classes;
-        let weight = builder.layout.parameter(
-            "fc.weight".into(),
-            ParameterKind::LinearWeight,
-            &[classes, channels],
-        );
-        let bias =
-            builder
-                .layout
-                .parameter("fc.bias".into(), ParameterKind::LinearBias, &[classes]);
+        let weight = builder.layout.parameter("fc.weight".into(), ParameterKind::LinearWeight, &[classes, channels]);
+        let bias = builder.layout.parameter("fc.bias".into(), ParameterKind::LinearBias, &[classes]);
         builder.layers.push(Layer::Linear {
             weight,
             bias,
@@ -92,11 +58,7 @@ impl ResNet {
             source: source + 1,
         });
         let network = Arc::new(Network::new(builder.layout.finish(), builder.layers));
-        Self {
-            architecture,
-            network,
-            stage_slots,
-        }
+        Self { architecture, network, stage_slots }
     }
 
     /// Φ of DESIGN 1.2: the layers up to and including `stage`.
@@ -118,10 +80,7 @@ struct Builder {
 
 impl Builder {
     /// Adds convolution + batch norm (+ residual) (+ ReLU); returns the slot of its output.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "private; the arguments are one table row each"
-    )]
+    #[expect(clippy::too_many_arguments, reason = "private; the arguments are one table row each")]
     fn convolution(
         &mut self,
         name: &str,
@@ -134,115 +93,42 @@ impl Builder {
         relu: bool,
     ) -> usize {
         let shape = [out_channels, in_channels, kernel, kernel];
-        let weight = self.layout.parameter(
-            format!("{name}.weight"),
-            ParameterKind::ConvolutionWeight,
-            &shape,
-        );
+        let weight = self.layout.parameter(format!("{name}.weight"), ParameterKind::ConvolutionWeight, &shape);
         let c = [out_channels];
         let norm = Norm {
-            scale: self.layout.parameter(
-                format!("{norm_name}.weight"),
-                ParameterKind::NormScale,
-                &c,
-            ),
-            shift: self
-                .layout
-                .parameter(format!("{norm_name}.bias"), ParameterKind::NormShift, &c),
-            mean: self.layout.buffer(
-                format!("{norm_name}.running_mean"),
-                BufferKind::RunningMean,
-                &c,
-            ),
-            variance: self.layout.buffer(
-                format!("{norm_name}.running_var"),
-                BufferKind::RunningVariance,
-                &c,
-            ),
+            scale: self.layout.parameter(format!("{norm_name}.weight"), ParameterKind::NormScale, &c),
+            shift: self.layout.parameter(format!("{norm_name}.bias"), ParameterKind::NormShift, &c),
+            mean: self.layout.buffer(format!("{norm_name}.running_mean"), BufferKind::RunningMean, &c),
+            variance: self.layout.buffer(format!("{norm_name}.running_var"), BufferKind::RunningVariance, &c),
         };
-        let convolution = Convolution {
-            weight,
-            in_channels,
-            out_channels,
-            kernel,
-            stride,
-            padding,
-        };
-        self.layers.push(Layer::Convolution {
-            convolution,
-            norm: Some(norm),
-            residual,
-            relu,
-            source,
-        });
+        let convolution = Convolution { weight, in_channels, out_channels, kernel, stride, padding };
+        self.layers.push(Layer::Convolution { convolution, norm: Some(norm), residual, relu, source });
         self.layers.len()
     }
 
-    fn block(
-        &mut self,
-        block: Block,
-        name: &str,
-        in_channels: usize,
-        planes: usize,
-        stride: usize,
-    ) {
+    fn block(&mut self, block: Block, name: &str, in_channels: usize, planes: usize, stride: usize) {
         let input = self.layers.len();
         let out_channels = planes * block.expansion();
         let conv = |index: usize| (format!("{name}.conv{index}"), format!("{name}.bn{index}"));
         let before_last = match block {
             Block::Basic => {
                 let (c, n) = conv(1);
-                self.convolution(
-                    &c,
-                    &n,
-                    in_channels,
-                    planes,
-                    (3, stride, 1),
-                    input,
-                    None,
-                    true,
-                )
+                self.convolution(&c, &n, in_channels, planes, (3, stride, 1), input, None, true)
             }
             Block::Bottleneck => {
                 let (c, n) = conv(1);
-                let slot =
-                    self.convolution(&c, &n, in_channels, planes, (1, 1, 0), input, None, true);
+                let slot = self.convolution(&c, &n, in_channels, planes, (1, 1, 0), input, None, true);
                 let (c, n) = conv(2);
                 self.convolution(&c, &n, planes, planes, (3, stride, 1), slot, None, true)
             }
         };
         let needs_projection = stride != 1 || in_channels != out_channels;
         let (c, n) = conv(if block == Block::Basic { 2 } else { 3 });
-        let geometry = if block == Block::Basic {
-            (3, 1, 1)
-        } else {
-            (1, 1, 0)
-        };
-        self.convolution(
-            &c,
-            &n,
-            planes,
-            out_channels,
-            geometry,
-            before_last,
-            Some(input),
-            true,
-        );
+        let geometry = if block == Block::Basic { (3, 1, 1) } else { (1, 1, 0) };
+        self.convolution(&c, &n, planes, out_channels, geometry, before_last, Some(input), true);
         if needs_projection {
-            let (c, n) = (
-                format!("{name}.downsample.0"),
-                format!("{name}.downsample.1"),
-            );
-            self.convolution(
-                &c,
-                &n,
-                in_channels,
-                out_channels,
-                (1, stride, 0),
-                input,
-                None,
-                false,
-            );
+            let (c, n) = (format!("{name}.downsample.0"), format!("{name}.downsample.1"));
+            self.convolution(&c, &n, in_channels, out_channels, (1, stride, 0), input, None, false);
             // Parameters stand in torchvision's order; execution needs the projection before the sum.
             let last = self.layers.len() - 1;
             self.layers.swap(last - 1, last);

@@ -16,12 +16,7 @@ impl Network {
         let mut weights = Weights::zeros(self.layout.clone());
         for index in 0..self.layout.parameters.len() {
             let spec = &self.layout.parameters[index];
-            initialise_parameter(
-                spec,
-                &self.layout.parameters,
-                seed,
-                &mut weights.parameters[spec.range.clone()],
-            );
+            initialise_parameter(spec, &self.layout.parameters, seed, &mut weights.parameters[spec.range.clone()]);
         }
         for spec in &self.layout.buffers {
             let value = match spec.kind {
@@ -55,10 +50,7 @@ pub fn initialise_parameter(
         ParameterKind::LinearBias => {
             // A bias shares the fan-in of the weight of its layer.
             let weight = spec.name.trim_end_matches("bias").to_owned() + "weight";
-            let fan_in = all
-                .iter()
-                .find(|other| other.name == weight)
-                .map_or(1, |other| other.shape[1]);
+            let fan_in = all.iter().find(|other| other.name == weight).map_or(1, |other| other.shape[1]);
             fill_uniform(values, fan_in, &mut stream);
         }
         ParameterKind::NormScale => values.fill(1.0),

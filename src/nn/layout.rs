@@ -77,15 +77,9 @@ impl Layout {
     pub fn tensors(&self) -> impl Iterator<Item = (&str, &[usize])> {
         self.order.iter().map(|&(buffer, index)| {
             if buffer {
-                (
-                    self.buffers[index].name.as_str(),
-                    self.buffers[index].shape.as_slice(),
-                )
+                (self.buffers[index].name.as_str(), self.buffers[index].shape.as_slice())
             } else {
-                (
-                    self.parameters[index].name.as_str(),
-                    self.parameters[index].shape.as_slice(),
-                )
+                (self.parameters[index].name.as_str(), self.parameters[index].shape.as_slice())
             }
         })
     }
@@ -100,12 +94,7 @@ impl LayoutBuilder {
     pub fn parameter(&mut self, name: String, kind: ParameterKind, shape: &[usize]) -> usize {
         let start = self.0.parameter_count();
         let range = start..start + shape.iter().product::<usize>();
-        self.0.parameters.push(TensorSpec {
-            name,
-            kind,
-            shape: shape.to_vec(),
-            range,
-        });
+        self.0.parameters.push(TensorSpec { name, kind, shape: shape.to_vec(), range });
         self.0.order.push((false, self.0.parameters.len() - 1));
         self.0.parameters.len() - 1
     }
@@ -114,12 +103,7 @@ impl LayoutBuilder {
     pub fn buffer(&mut self, name: String, kind: BufferKind, shape: &[usize]) -> usize {
         let start = self.0.buffer_count();
         let range = start..start + shape.iter().product::<usize>();
-        self.0.buffers.push(TensorSpec {
-            name,
-            kind,
-            shape: shape.to_vec(),
-            range,
-        });
+        self.0.buffers.push(TensorSpec { name, kind, shape: shape.to_vec(), range });
         self.0.order.push((true, self.0.buffers.len() - 1));
         self.0.buffers.len() - 1
     }
@@ -143,36 +127,22 @@ pub struct Weights {
 impl PartialEq for Weights {
     /// Bit equality, so that a rewound state can be compared with θ_k (NaN equals itself, −0 differs from 0).
     fn eq(&self, other: &Self) -> bool {
-        let same = |a: &[f32], b: &[f32]| {
-            a.len() == b.len() && a.iter().zip(b).all(|(x, y)| x.to_bits() == y.to_bits())
-        };
-        self.layout == other.layout
-            && same(&self.parameters, &other.parameters)
-            && same(&self.buffers, &other.buffers)
+        let same =
+            |a: &[f32], b: &[f32]| a.len() == b.len() && a.iter().zip(b).all(|(x, y)| x.to_bits() == y.to_bits());
+        self.layout == other.layout && same(&self.parameters, &other.parameters) && same(&self.buffers, &other.buffers)
     }
 }
 
 impl Weights {
     /// All zeros, for a layout.
     pub fn zeros(layout: Arc<Layout>) -> Self {
-        let (parameters, buffers) = (
-            vec![0.0; layout.parameter_count()],
-            vec![0.0; layout.buffer_count()],
-        );
-        Self {
-            layout,
-            parameters,
-            buffers,
-        }
+        let (parameters, buffers) = (vec![0.0; layout.parameter_count()], vec![0.0; layout.buffer_count()]);
+        Self { layout, parameters, buffers }
     }
 
     /// The same buffers with other parameters.
     pub(super) fn with_parameters(&self, parameters: Vec<f32>) -> Self {
-        Self {
-            layout: self.layout.clone(),
-            parameters,
-            buffers: self.buffers.clone(),
-        }
+        Self { layout: self.layout.clone(), parameters, buffers: self.buffers.clone() }
     }
 
     /// The layout these values belong to.
@@ -203,29 +173,17 @@ impl Weights {
         for &(buffer, index) in &layout.order {
             let (name, shape, target) = if buffer {
                 let spec = &layout.buffers[index];
-                (
-                    &spec.name,
-                    &spec.shape,
-                    &mut weights.buffers[spec.range.clone()],
-                )
+                (&spec.name, &spec.shape, &mut weights.buffers[spec.range.clone()])
             } else {
                 let spec = &layout.parameters[index];
-                (
-                    &spec.name,
-                    &spec.shape,
-                    &mut weights.parameters[spec.range.clone()],
-                )
+                (&spec.name, &spec.shape, &mut weights.parameters[spec.range.clone()])
             };
-            let tensor = lookup(name)?
-                .ok_or_else(|| Error::tensor(format!("{origin}:{name}"), "is missing"))?;
+            let tensor = lookup(name)?.ok_or_else(|| Error::tensor(format!("{origin}:{name}"), "is missing"))?;
             if tensor.dims() != shape.as_slice() {
                 let what = format!("has shape {:?}, expected {:?}", tensor.dims(), shape);
                 return Err(Error::tensor(format!("{origin}:{name}"), what));
             }
-            let values = tensor
-                .to_dtype(candle_core::DType::F32)?
-                .flatten_all()?
-                .to_vec1::<f32>()?;
+            let values = tensor.to_dtype(candle_core::DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
             if let Some(at) = values.iter().position(|value| !value.is_finite()) {
                 return Err(Error::tensor(
                     format!("{origin}:{name}"),
@@ -251,16 +209,9 @@ impl Weights {
                     (&spec.name, &spec.shape, &self.buffers[spec.range.clone()])
                 } else {
                     let spec = &self.layout.parameters[index];
-                    (
-                        &spec.name,
-                        &spec.shape,
-                        &self.parameters[spec.range.clone()],
-                    )
+                    (&spec.name, &spec.shape, &self.parameters[spec.range.clone()])
                 };
-                Ok((
-                    name.clone(),
-                    Tensor::from_slice(values, shape.as_slice(), &Device::Cpu)?,
-                ))
+                Ok((name.clone(), Tensor::from_slice(values, shape.as_slice(), &Device::Cpu)?))
             })
             .collect()
     }
@@ -278,9 +229,6 @@ impl Weights {
         for value in self.parameters.iter().chain(&self.buffers) {
             hash.update(value.to_le_bytes());
         }
-        hash.finalize()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }

@@ -20,8 +20,5 @@ pub use tape::{Gradients, Mode, Tape, Workspace};
 
 /// The class a row of logits predicts: the largest; the first of equals.
 pub fn predicted_class(logits: &[f32]) -> usize {
-    logits.iter().enumerate().fold(
-        0,
-        |best, (index, value)| if *value > logits[best] { index } else { best },
-    )
+    logits.iter().enumerate().fold(0, |best, (index, value)| if *value > logits[best] { index } else { best })
 }

@@ -21,11 +21,7 @@ pub struct Shape3 {
 
 impl From<(usize, usize, usize)> for Shape3 {
     fn from((channels, height, width): (usize, usize, usize)) -> Self {
-        Self {
-            channels,
-            height,
-            width,
-        }
+        Self { channels, height, width }
     }
 }
 
@@ -155,12 +151,7 @@ pub type Patterns = Vec<Option<Pattern>>;
 impl Network {
     /// A network with PyTorch's batch-norm constants (ε = 1e-5, momentum 0.1).
     pub fn new(layout: Layout, layers: Vec<Layer>) -> Self {
-        Self {
-            layout: Arc::new(layout),
-            layers,
-            norm_epsilon: 1e-5,
-            norm_momentum: 0.1,
-        }
+        Self { layout: Arc::new(layout), layers, norm_epsilon: 1e-5, norm_momentum: 0.1 }
     }
 
     /// The section that holds every layer.
@@ -186,40 +177,21 @@ impl Network {
                         width: window_count(from.width, c.kernel, c.stride, c.padding)?,
                     }
                 }
-                Layer::MaxPool {
-                    kernel,
-                    stride,
-                    padding,
-                    ..
-                } => Shape3 {
+                Layer::MaxPool { kernel, stride, padding, .. } => Shape3 {
                     channels: from.channels,
                     height: window_count(from.height, *kernel, *stride, *padding)?,
                     width: window_count(from.width, *kernel, *stride, *padding)?,
                 },
-                Layer::GlobalAveragePool { .. } => Shape3 {
-                    height: 1,
-                    width: 1,
-                    ..from
-                },
-                Layer::Linear {
-                    in_features,
-                    out_features,
-                    ..
-                } => {
+                Layer::GlobalAveragePool { .. } => Shape3 { height: 1, width: 1, ..from },
+                Layer::Linear { in_features, out_features, .. } => {
                     expect_channels(from, *in_features)?;
-                    Shape3 {
-                        channels: *out_features,
-                        height: 1,
-                        width: 1,
-                    }
+                    Shape3 { channels: *out_features, height: 1, width: 1 }
                 }
             };
             if let Some(residual) = layer.residual()
                 && shapes[residual - section.start] != shape
             {
-                return Err(Error::input(format!(
-                    "residual of layer {index} does not fit its output"
-                )));
+                return Err(Error::input(format!("residual of layer {index} does not fit its output")));
             }
             shapes.push(shape);
         }
@@ -227,12 +199,7 @@ impl Network {
     }
 
     /// Geometry of a layer that multiplies (a linear layer is a 1×1 convolution on a 1×1 map).
-    pub(crate) fn geometry(
-        &self,
-        layer: usize,
-        from: Shape3,
-        batch: usize,
-    ) -> Option<(usize, Conv2dShape)> {
+    pub(crate) fn geometry(&self, layer: usize, from: Shape3, batch: usize) -> Option<(usize, Conv2dShape)> {
         match &self.layers[layer] {
             Layer::Convolution { convolution: c, .. } => Some((
                 c.weight,
@@ -247,12 +214,7 @@ impl Network {
                     padding: c.padding,
                 },
             )),
-            Layer::Linear {
-                weight,
-                in_features,
-                out_features,
-                ..
-            } => Some((
+            Layer::Linear { weight, in_features, out_features, .. } => Some((
                 *weight,
                 Conv2dShape {
                     batch,
@@ -277,8 +239,7 @@ impl Network {
         let shapes = self.shapes(self.whole(), input)?;
         Ok((0..self.layers.len())
             .map(|index| {
-                let (weight, shape) =
-                    self.geometry(index, shapes[self.layers[index].source()], batch)?;
+                let (weight, shape) = self.geometry(index, shapes[self.layers[index].source()], batch)?;
                 let mask = &mask[self.layout.parameters[weight].range.clone()];
                 let kept = mask.iter().filter(|&&bit| bit != 0).count();
                 if kept == mask.len() {
@@ -286,12 +247,7 @@ impl Network {
                 }
                 match conv2d::choose(&shape, kept as f64 / mask.len() as f64) {
                     Algorithm::Dense => None,
-                    Algorithm::Sparse => Some(Pattern::new(
-                        mask,
-                        shape.out_channels,
-                        shape.in_channels,
-                        shape.kernel,
-                    )),
+                    Algorithm::Sparse => Some(Pattern::new(mask, shape.out_channels, shape.in_channels, shape.kernel)),
                 }
             })
             .collect())
@@ -302,19 +258,12 @@ fn expect_channels(from: Shape3, channels: usize) -> Result<()> {
     if from.channels == channels {
         return Ok(());
     }
-    Err(Error::input(format!(
-        "images have {} channels, the network takes {channels}",
-        from.channels
-    )))
+    Err(Error::input(format!("images have {} channels, the network takes {channels}", from.channels)))
 }
 
 fn window_count(extent: usize, kernel: usize, stride: usize, padding: usize) -> Result<usize> {
     (extent + 2 * padding)
         .checked_sub(kernel)
         .map(|room| room / stride + 1)
-        .ok_or_else(|| {
-            Error::input(format!(
-                "a map of extent {extent} is smaller than a {kernel}×{kernel} window"
-            ))
-        })
+        .ok_or_else(|| Error::input(format!("a map of extent {extent} is smaller than a {kernel}×{kernel} window")))
 }

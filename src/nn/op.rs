@@ -37,13 +37,7 @@ pub fn section(
     input: &Tensor,
     parameters: Option<&Tensor>,
 ) -> Result<Tensor> {
-    let op = SectionOp {
-        network: network.clone(),
-        section,
-        mode,
-        weights: weights.clone(),
-        state: Mutex::default(),
-    };
+    let op = SectionOp { network: network.clone(), section, mode, weights: weights.clone(), state: Mutex::default() };
     let input = input.contiguous()?;
     Ok(match parameters {
         None => input.apply_op1(op)?,
@@ -51,10 +45,7 @@ pub fn section(
     })
 }
 
-fn contiguous_slice<'a>(
-    storage: &'a CpuStorage,
-    layout: &CandleLayout,
-) -> candle_core::Result<&'a [f32]> {
+fn contiguous_slice<'a>(storage: &'a CpuStorage, layout: &CandleLayout) -> candle_core::Result<&'a [f32]> {
     let (start, end) = layout
         .contiguous_offsets()
         .ok_or_else(|| candle_core::Error::msg("a network section takes contiguous tensors"))?;
@@ -69,15 +60,9 @@ impl SectionOp {
         parameters: Option<&[f32]>,
     ) -> candle_core::Result<(CpuStorage, Shape)> {
         let &[batch, channels, height, width] = dims else {
-            return Err(candle_core::Error::msg(format!(
-                "expected (N, C, H, W), got {dims:?}"
-            )));
+            return Err(candle_core::Error::msg(format!("expected (N, C, H, W), got {dims:?}")));
         };
-        let shape = Shape3 {
-            channels,
-            height,
-            width,
-        };
+        let shape = Shape3 { channels, height, width };
         let mut state = lock(&self.state);
         let own = parameters.map(|parameters| self.weights.with_parameters(parameters.to_vec()));
         let weights = own.as_ref().unwrap_or(&self.weights);
@@ -86,27 +71,17 @@ impl SectionOp {
         let (_, workspace) = &mut *state;
         let tape = self
             .network
-            .forward(
-                self.section.clone(),
-                self.mode,
-                weights,
-                None,
-                inner,
-                shape,
-                batch,
-                workspace,
-            )
+            .forward(self.section.clone(), self.mode, weights, None, inner, shape, batch, workspace)
             .map_err(candle_core::Error::wrap)?;
         let to = tape.output_shape();
         let mut output = vec![0.0; to.len() * batch];
         transpose(to.len(), batch, tape.output(), &mut output);
         state.0 = Some(tape);
-        let shape =
-            if (to.height, to.width) == (1, 1) && self.section.end == self.network.layers.len() {
-                Shape::from((batch, to.channels))
-            } else {
-                Shape::from((batch, to.channels, to.height, to.width))
-            };
+        let shape = if (to.height, to.width) == (1, 1) && self.section.end == self.network.layers.len() {
+            Shape::from((batch, to.channels))
+        } else {
+            Shape::from((batch, to.channels, to.height, to.width))
+        };
         Ok((CpuStorage::F32(output), shape))
     }
 
@@ -117,27 +92,18 @@ impl SectionOp {
         grad_result: &Tensor,
     ) -> candle_core::Result<(Tensor, Option<Tensor>)> {
         let mut state = lock(&self.state);
-        let tape = state
-            .0
-            .take()
-            .ok_or_else(|| candle_core::Error::msg("a network section runs backward once"))?;
+        let tape = state.0.take().ok_or_else(|| candle_core::Error::msg("a network section runs backward once"))?;
         let batch = input.dim(0)?;
         let values = grad_result.flatten_all()?.to_vec1::<f32>()?;
         let mut grad = state.1.take(values.len());
         transpose(batch, values.len() / batch, &values, &mut grad);
         let own = parameters
-            .map(|parameters| {
-                Ok::<_, candle_core::Error>(self.weights.with_parameters(parameters.to_vec1()?))
-            })
+            .map(|parameters| Ok::<_, candle_core::Error>(self.weights.with_parameters(parameters.to_vec1()?)))
             .transpose()?;
         let weights = own.as_ref().unwrap_or(&self.weights);
         // Only a training tape holds what the gradients of batch norm's parameters need.
-        let mut flat = (own.is_some() && self.mode == Mode::Train)
-            .then(|| vec![0.0; weights.parameters.len()]);
-        let wanted = Gradients {
-            parameters: flat.as_deref_mut(),
-            input: true,
-        };
+        let mut flat = (own.is_some() && self.mode == Mode::Train).then(|| vec![0.0; weights.parameters.len()]);
+        let wanted = Gradients { parameters: flat.as_deref_mut(), input: true };
         let grad_input = self
             .network
             .backward(tape, weights, None, grad, wanted, &mut state.1)
@@ -145,17 +111,13 @@ impl SectionOp {
         let mut outer = vec![0.0; grad_input.len()];
         transpose(grad_input.len() / batch, batch, &grad_input, &mut outer);
         let grad_input = Tensor::from_vec(outer, input.dims(), input.device())?;
-        let flat = flat
-            .map(|flat| Tensor::new(flat, input.device()))
-            .transpose()?;
+        let flat = flat.map(|flat| Tensor::new(flat, input.device())).transpose()?;
         Ok((grad_input, flat))
     }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 impl CustomOp1 for SectionOp {
@@ -163,20 +125,11 @@ impl CustomOp1 for SectionOp {
         "network-section"
     }
 
-    fn cpu_fwd(
-        &self,
-        storage: &CpuStorage,
-        layout: &CandleLayout,
-    ) -> candle_core::Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &CandleLayout) -> candle_core::Result<(CpuStorage, Shape)> {
         self.run(contiguous_slice(storage, layout)?, layout.dims(), None)
     }
 
-    fn bwd(
-        &self,
-        arg: &Tensor,
-        _result: &Tensor,
-        grad_result: &Tensor,
-    ) -> candle_core::Result<Option<Tensor>> {
+    fn bwd(&self, arg: &Tensor, _result: &Tensor, grad_result: &Tensor) -> candle_core::Result<Option<Tensor>> {
         Ok(Some(self.back(arg, None, grad_result)?.0))
     }
 }
@@ -194,11 +147,7 @@ impl CustomOp2 for SectionOp {
         parameters_layout: &CandleLayout,
     ) -> candle_core::Result<(CpuStorage, Shape)> {
         let flat = contiguous_slice(parameters, parameters_layout)?;
-        self.run(
-            contiguous_slice(input, input_layout)?,
-            input_layout.dims(),
-            Some(flat),
-        )
+        self.run(contiguous_slice(input, input_layout)?, input_layout.dims(), Some(flat))
     }
 
     fn bwd(

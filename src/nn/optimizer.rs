@@ -49,23 +49,11 @@ impl Optimizer {
             OptimizerKind::Sgd { .. } => Vec::new(),
             OptimizerKind::Adam { .. } | OptimizerKind::AdamW { .. } => vec![0.0; parameters],
         };
-        Self {
-            kind,
-            weight_decay,
-            first: vec![0.0; parameters],
-            second,
-            steps: 0,
-        }
+        Self { kind, weight_decay, first: vec![0.0; parameters], second, steps: 0 }
     }
 
     /// One step: `weights` and the optimiser's state become exactly 0 where `mask` is 0.
-    pub fn step(
-        &mut self,
-        weights: &mut [f32],
-        gradient: &[f32],
-        mask: Option<&[u8]>,
-        learning_rate: f32,
-    ) {
+    pub fn step(&mut self, weights: &mut [f32], gradient: &[f32], mask: Option<&[u8]>, learning_rate: f32) {
         self.steps += 1;
         match self.kind {
             OptimizerKind::Sgd { momentum } => optim::sgd_step(
@@ -78,16 +66,7 @@ impl Optimizer {
                 self.weight_decay,
                 self.steps == 1,
             ),
-            OptimizerKind::Adam {
-                beta1,
-                beta2,
-                epsilon,
-            }
-            | OptimizerKind::AdamW {
-                beta1,
-                beta2,
-                epsilon,
-            } => {
+            OptimizerKind::Adam { beta1, beta2, epsilon } | OptimizerKind::AdamW { beta1, beta2, epsilon } => {
                 optim::adam_step(
                     weights,
                     gradient,

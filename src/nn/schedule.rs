@@ -42,19 +42,12 @@ impl Schedule {
                 let done = step.saturating_sub(self.warmup_steps) as f64 / span;
                 0.5 * (1.0 + (std::f64::consts::PI * done.min(1.0)).cos())
             }
-            ScheduleKind::Step {
-                every_epochs,
-                factor,
-            } => {
+            ScheduleKind::Step { every_epochs, factor } => {
                 let drops = step / self.steps_per_epoch.max(1) / every_epochs.max(1);
                 factor.powi(drops.min(i32::MAX as u64) as i32)
             }
         };
-        if step < self.warmup_steps {
-            shape * (step + 1) as f64 / self.warmup_steps as f64
-        } else {
-            shape
-        }
+        if step < self.warmup_steps { shape * (step + 1) as f64 / self.warmup_steps as f64 } else { shape }
     }
 }
 
@@ -64,21 +57,10 @@ mod tests {
 
     #[test]
     fn schedules_take_their_textbook_values() {
-        let schedule = |kind, warmup_steps| Schedule {
-            kind,
-            warmup_steps,
-            steps_per_epoch: 10,
-            total_steps: 100,
-        };
+        let schedule = |kind, warmup_steps| Schedule { kind, warmup_steps, steps_per_epoch: 10, total_steps: 100 };
         assert_eq!(schedule(ScheduleKind::Constant, 0).factor(99), 1.0);
         assert_eq!(schedule(ScheduleKind::Constant, 4).factor(1), 0.5);
-        let step = schedule(
-            ScheduleKind::Step {
-                every_epochs: 3,
-                factor: 0.1,
-            },
-            0,
-        );
+        let step = schedule(ScheduleKind::Step { every_epochs: 3, factor: 0.1 }, 0);
         assert_eq!([step.factor(29), step.factor(30)], [1.0, 0.1]);
         let cosine = schedule(ScheduleKind::Cosine, 0);
         assert_eq!(cosine.factor(0), 1.0);

@@ -39,10 +39,7 @@ impl Workspace {
             .filter(|(_, buffer)| buffer.capacity() >= len)
             .min_by_key(|(_, buffer)| buffer.capacity())
             .map(|(index, _)| index);
-        let mut buffer = fit.map_or_else(
-            || Vec::with_capacity(len),
-            |index| self.free.swap_remove(index),
-        );
+        let mut buffer = fit.map_or_else(|| Vec::with_capacity(len), |index| self.free.swap_remove(index));
         buffer.resize(len, 0.0);
         buffer
     }
@@ -115,10 +112,7 @@ impl Network {
     ///
     /// # Errors
     /// When `input` does not fit the section.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "one call site per mode; a struct would only rename them"
-    )]
+    #[expect(clippy::too_many_arguments, reason = "one call site per mode; a struct would only rename them")]
     pub fn forward(
         &self,
         section: Range<usize>,
@@ -138,48 +132,25 @@ impl Network {
             let source = layer.source() - section.start;
             let to = shapes[index + 1 - section.start];
             let mut output = workspace.take(to.len() * batch);
-            let from_values = slots[source]
-                .as_deref()
-                .expect("slots are freed after their last use only");
+            let from_values = slots[source].as_deref().expect("slots are freed after their last use only");
             let mut keep = Saved::Nothing;
             match layer {
-                Layer::Convolution {
-                    norm: batch_norm,
-                    residual,
-                    relu,
-                    ..
-                } => {
-                    let (weight, geometry) = self
-                        .geometry(index, shapes[source], batch)
-                        .expect("a convolution multiplies");
+                Layer::Convolution { norm: batch_norm, residual, relu, .. } => {
+                    let (weight, geometry) =
+                        self.geometry(index, shapes[source], batch).expect("a convolution multiplies");
                     let pattern = patterns.and_then(|patterns| patterns[index].as_ref());
                     let residual = residual.map(|slot| {
-                        slots[slot - section.start]
-                            .as_deref()
-                            .expect("slots are freed after their last use only")
+                        slots[slot - section.start].as_deref().expect("slots are freed after their last use only")
                     });
                     match batch_norm {
                         None => {
-                            conv2d::forward(
-                                &geometry,
-                                weights.parameter(weight),
-                                pattern,
-                                from_values,
-                                &mut output,
-                            );
+                            conv2d::forward(&geometry, weights.parameter(weight), pattern, from_values, &mut output);
                             finish_without_norm(&mut output, residual, *relu);
                         }
                         Some(bn) => {
                             let mut z = workspace.take(output.len());
-                            conv2d::forward(
-                                &geometry,
-                                weights.parameter(weight),
-                                pattern,
-                                from_values,
-                                &mut z,
-                            );
-                            let (scale, shift) =
-                                (weights.parameter(bn.scale), weights.parameter(bn.shift));
+                            conv2d::forward(&geometry, weights.parameter(weight), pattern, from_values, &mut z);
+                            let (scale, shift) = (weights.parameter(bn.scale), weights.parameter(bn.shift));
                             if mode == Mode::Train {
                                 let mut mean = vec![0.0; to.channels];
                                 let mut variance = vec![0.0; to.channels];
@@ -214,12 +185,7 @@ impl Network {
                         }
                     }
                 }
-                Layer::MaxPool {
-                    kernel,
-                    stride,
-                    padding,
-                    ..
-                } => {
+                Layer::MaxPool { kernel, stride, padding, .. } => {
                     let geometry = pool_geometry(shapes[source], batch, *kernel, *stride, *padding);
                     let mut argmax = vec![0; output.len()];
                     pool::max_pool(&geometry, from_values, &mut output, &mut argmax);
@@ -227,28 +193,14 @@ impl Network {
                 }
                 Layer::GlobalAveragePool { .. } => {
                     let from = shapes[source];
-                    pool::global_average_pool(
-                        from.channels,
-                        from.height * from.width,
-                        batch,
-                        from_values,
-                        &mut output,
-                    );
+                    pool::global_average_pool(from.channels, from.height * from.width, batch, from_values, &mut output);
                 }
                 Layer::Linear { bias, .. } => {
-                    let (weight, geometry) = self
-                        .geometry(index, shapes[source], batch)
-                        .expect("a linear layer multiplies");
+                    let (weight, geometry) =
+                        self.geometry(index, shapes[source], batch).expect("a linear layer multiplies");
                     let pattern = patterns.and_then(|patterns| patterns[index].as_ref());
-                    conv2d::forward(
-                        &geometry,
-                        weights.parameter(weight),
-                        pattern,
-                        from_values,
-                        &mut output,
-                    );
-                    for (row, bias) in output.chunks_exact_mut(batch).zip(weights.parameter(*bias))
-                    {
+                    conv2d::forward(&geometry, weights.parameter(weight), pattern, from_values, &mut output);
+                    for (row, bias) in output.chunks_exact_mut(batch).zip(weights.parameter(*bias)) {
                         row.iter_mut().for_each(|value| *value += bias);
                     }
                 }
@@ -258,8 +210,7 @@ impl Network {
             if mode == Mode::Eval {
                 for slot in 0..slots.len() - 1 {
                     let needed = self.layers[index + 1..section.end].iter().any(|later| {
-                        later.source() == slot + section.start
-                            || later.residual() == Some(slot + section.start)
+                        later.source() == slot + section.start || later.residual() == Some(slot + section.start)
                     });
                     if !needed && let Some(buffer) = slots[slot].take() {
                         workspace.give(buffer);
@@ -267,33 +218,21 @@ impl Network {
                 }
             }
         }
-        Ok(Tape {
-            section,
-            batch,
-            shapes,
-            slots,
-            saved,
-        })
+        Ok(Tape { section, batch, shapes, slots, saved })
     }
 
     /// Blends the batch statistics of a training tape into the running ones; the variance unbiased, as in PyTorch.
     pub fn update_running_statistics(&self, tape: &Tape, weights: &mut Weights) {
         let layout = weights.layout().clone();
         for (index, saved) in tape.section.clone().zip(&tape.saved) {
-            let (
-                Layer::Convolution {
-                    norm: Some(norm), ..
-                },
-                Saved::Norm { z, mean, variance },
-            ) = (&self.layers[index], saved)
+            let (Layer::Convolution { norm: Some(norm), .. }, Saved::Norm { z, mean, variance }) =
+                (&self.layers[index], saved)
             else {
                 continue;
             };
             let count = (z.len() / mean.len()) as f32;
             let unbiased = count / (count - 1.0).max(1.0);
-            for (buffer, new, factor) in
-                [(norm.mean, mean, 1.0), (norm.variance, variance, unbiased)]
-            {
+            for (buffer, new, factor) in [(norm.mean, mean, 1.0), (norm.variance, variance, unbiased)] {
                 let running = &mut weights.buffers[layout.buffers[buffer].range.clone()];
                 for (old, new) in running.iter_mut().zip(new) {
                     *old += self.norm_momentum * (new * factor - *old);
@@ -328,12 +267,7 @@ impl Network {
             let to = tape.shapes[target];
             let wants_source = source > 0 || wanted.input;
             match layer {
-                Layer::Convolution {
-                    norm: batch_norm,
-                    residual,
-                    relu,
-                    ..
-                } => {
+                Layer::Convolution { norm: batch_norm, residual, relu, .. } => {
                     let output = tape.slots[target].take().expect("each output is used once");
                     let grad_z = match batch_norm {
                         None => {
@@ -344,53 +278,45 @@ impl Network {
                             grad_z.copy_from_slice(&grad);
                             grad_z
                         }
-                        Some(bn) => {
-                            match std::mem::replace(&mut tape.saved[target - 1], Saved::Nothing) {
-                                Saved::Norm {
-                                    mut z,
-                                    mean,
-                                    variance,
-                                } => {
-                                    let mut grad_scale = vec![0.0; to.channels];
-                                    let mut grad_shift = vec![0.0; to.channels];
-                                    norm::batch_norm_train_backward(
-                                        &mut z,
-                                        to.channels,
-                                        weights.parameter(bn.scale),
-                                        &mean,
-                                        &variance,
-                                        self.norm_epsilon,
-                                        &output,
-                                        *relu,
-                                        &mut grad,
-                                        &mut grad_scale,
-                                        &mut grad_shift,
-                                    );
-                                    if let Some(flat) = wanted.parameters.as_deref_mut() {
-                                        let specs = &self.layout.parameters;
-                                        flat[specs[bn.scale].range.clone()]
-                                            .copy_from_slice(&grad_scale);
-                                        flat[specs[bn.shift].range.clone()]
-                                            .copy_from_slice(&grad_shift);
-                                    }
-                                    z
+                        Some(bn) => match std::mem::replace(&mut tape.saved[target - 1], Saved::Nothing) {
+                            Saved::Norm { mut z, mean, variance } => {
+                                let mut grad_scale = vec![0.0; to.channels];
+                                let mut grad_shift = vec![0.0; to.channels];
+                                norm::batch_norm_train_backward(
+                                    &mut z,
+                                    to.channels,
+                                    weights.parameter(bn.scale),
+                                    &mean,
+                                    &variance,
+                                    self.norm_epsilon,
+                                    &output,
+                                    *relu,
+                                    &mut grad,
+                                    &mut grad_scale,
+                                    &mut grad_shift,
+                                );
+                                if let Some(flat) = wanted.parameters.as_deref_mut() {
+                                    let specs = &self.layout.parameters;
+                                    flat[specs[bn.scale].range.clone()].copy_from_slice(&grad_scale);
+                                    flat[specs[bn.shift].range.clone()].copy_from_slice(&grad_shift);
                                 }
-                                _ => {
-                                    let mut grad_z = workspace.take(grad.len());
-                                    norm::batch_norm_eval_backward(
-                                        to.channels,
-                                        weights.parameter(bn.scale),
-                                        weights.buffer(bn.variance),
-                                        self.norm_epsilon,
-                                        &output,
-                                        *relu,
-                                        &mut grad,
-                                        &mut grad_z,
-                                    );
-                                    grad_z
-                                }
+                                z
                             }
-                        }
+                            _ => {
+                                let mut grad_z = workspace.take(grad.len());
+                                norm::batch_norm_eval_backward(
+                                    to.channels,
+                                    weights.parameter(bn.scale),
+                                    weights.buffer(bn.variance),
+                                    self.norm_epsilon,
+                                    &output,
+                                    *relu,
+                                    &mut grad,
+                                    &mut grad_z,
+                                );
+                                grad_z
+                            }
+                        },
                     };
                     workspace.give(output);
                     match residual {
@@ -436,12 +362,7 @@ impl Network {
                     );
                     workspace.give(grad);
                 }
-                Layer::MaxPool {
-                    kernel,
-                    stride,
-                    padding,
-                    ..
-                } => {
+                Layer::MaxPool { kernel, stride, padding, .. } => {
                     if wants_source {
                         let geometry = pool_geometry(from, batch, *kernel, *stride, *padding);
                         let mut grad_source = workspace.take(from.len() * batch);
@@ -456,13 +377,7 @@ impl Network {
                     if wants_source {
                         let mut grad_source = workspace.take(from.len() * batch);
                         let positions = from.height * from.width;
-                        pool::global_average_pool_backward(
-                            from.channels,
-                            positions,
-                            batch,
-                            &grad,
-                            &mut grad_source,
-                        );
+                        pool::global_average_pool_backward(from.channels, positions, batch, &grad, &mut grad_source);
                         add_or_move(&mut grads[source], grad_source, workspace);
                     }
                     workspace.give(grad);
@@ -473,10 +388,7 @@ impl Network {
         grads[0].take()
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the shared tail of two match arms, private"
-    )]
+    #[expect(clippy::too_many_arguments, reason = "the shared tail of two match arms, private")]
     fn multiply_backward(
         &self,
         index: usize,
@@ -491,39 +403,22 @@ impl Network {
         grad_source: Option<&mut Option<Vec<f32>>>,
         workspace: &mut Workspace,
     ) {
-        let (weight, geometry) = self
-            .geometry(index, from, batch)
-            .expect("only layers that multiply come here");
+        let (weight, geometry) = self.geometry(index, from, batch).expect("only layers that multiply come here");
         let pattern = patterns.and_then(|patterns| patterns[index].as_ref());
         if let Some(flat) = wanted.parameters.as_deref_mut() {
-            let input = tape.slots[source]
-                .as_deref()
-                .expect("a layer's input is freed after the layer");
+            let input = tape.slots[source].as_deref().expect("a layer's input is freed after the layer");
             let range = self.layout.parameters[weight].range.clone();
             conv2d::grad_weight(&geometry, pattern, input, grad, &mut flat[range]);
         }
         if let Some(slot) = grad_source {
             let accumulate = slot.is_some();
             let target = slot.get_or_insert_with(|| workspace.take(from.len() * batch));
-            conv2d::grad_input(
-                &geometry,
-                weights.parameter(weight),
-                pattern,
-                grad,
-                target,
-                accumulate,
-            );
+            conv2d::grad_input(&geometry, weights.parameter(weight), pattern, grad, target, accumulate);
         }
     }
 }
 
-fn pool_geometry(
-    from: Shape3,
-    batch: usize,
-    kernel: usize,
-    stride: usize,
-    padding: usize,
-) -> pool::PoolShape {
+fn pool_geometry(from: Shape3, batch: usize, kernel: usize, stride: usize, padding: usize) -> pool::PoolShape {
     pool::PoolShape {
         batch,
         channels: from.channels,
@@ -537,10 +432,7 @@ fn pool_geometry(
 
 fn finish_without_norm(output: &mut [f32], residual: Option<&[f32]>, relu: bool) {
     if let Some(residual) = residual {
-        output
-            .iter_mut()
-            .zip(residual)
-            .for_each(|(value, add)| *value += add);
+        output.iter_mut().zip(residual).for_each(|(value, add)| *value += add);
     }
     if relu {
         output.iter_mut().for_each(|value| *value = value.max(0.0));

@@ -22,9 +22,7 @@ impl std::str::FromStr for Scope {
         match text {
             "global" => Ok(Scope::Global),
             "layerwise" => Ok(Scope::Layerwise),
-            _ => Err(Error::input(format!(
-                "scope `{text}` is neither `global` nor `layerwise`"
-            ))),
+            _ => Err(Error::input(format!("scope `{text}` is neither `global` nor `layerwise`"))),
         }
     }
 }
@@ -41,28 +39,18 @@ pub fn prune_count(fraction: f64, remaining: usize) -> usize {
 /// When `fraction` is outside (0, 1); a NaN weight is reported as the tensor named by its position.
 pub fn cut(values: &[&[f32]], masks: &mut [Vec<u8>], scope: Scope, fraction: f64) -> Result<()> {
     if !(fraction > 0.0 && fraction < 1.0) {
-        return Err(Error::config(
-            "prune.fraction",
-            format!("{fraction} is not between 0 and 1"),
-        ));
+        return Err(Error::config("prune.fraction", format!("{fraction} is not between 0 and 1")));
     }
     for (index, layer) in values.iter().enumerate() {
         if let Some(at) = layer.iter().position(|value| value.is_nan()) {
-            return Err(Error::tensor(
-                index.to_string(),
-                format!("holds NaN at flat index {at}"),
-            ));
+            return Err(Error::tensor(index.to_string(), format!("holds NaN at flat index {at}")));
         }
     }
     match scope {
         Scope::Global => cut_group(values, masks, fraction),
         Scope::Layerwise => {
             for (values, mask) in values.iter().zip(masks.iter_mut()) {
-                cut_group(
-                    std::slice::from_ref(values),
-                    std::slice::from_mut(mask),
-                    fraction,
-                );
+                cut_group(std::slice::from_ref(values), std::slice::from_mut(mask), fraction);
             }
         }
     }
@@ -97,14 +85,7 @@ mod tests {
 
     #[test]
     fn counts_round_half_to_even() {
-        assert_eq!(
-            [
-                prune_count(0.5, 1),
-                prune_count(0.5, 3),
-                prune_count(0.5, 5)
-            ],
-            [0, 2, 2]
-        );
+        assert_eq!([prune_count(0.5, 1), prune_count(0.5, 3), prune_count(0.5, 5)], [0, 2, 2]);
         assert_eq!(prune_count(0.2, 216 + 1152 + 160), 306);
     }
 
@@ -121,13 +102,7 @@ mod tests {
         for fraction in [0.0, 1.0, -0.1, f64::NAN] {
             assert!(cut(&[&[1.0]], &mut [vec![1]], Scope::Global, fraction).is_err());
         }
-        let error = cut(
-            &[&[1.0], &[f32::NAN]],
-            &mut [vec![1], vec![1]],
-            Scope::Global,
-            0.5,
-        )
-        .unwrap_err();
+        let error = cut(&[&[1.0], &[f32::NAN]], &mut [vec![1], vec![1]], Scope::Global, 0.5).unwrap_err();
         assert!(error.to_string().contains("NaN"), "{error}");
     }
 

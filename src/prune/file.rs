@@ -25,32 +25,16 @@ pub struct PrunableTensor {
 /// The file and tensor are named: a broken checkpoint, a value that is not finite, no prunable tensor, or a name in
 /// `exclude` that none bears.
 pub fn prunable_tensors(file: &TensorFile, exclude: &[String]) -> Result<Vec<PrunableTensor>> {
-    let all = if file.is_checkpoint() {
-        of_checkpoint(file)?
-    } else {
-        of_bare_file(file)?
-    };
+    let all = if file.is_checkpoint() { of_checkpoint(file)? } else { of_bare_file(file)? };
     let bears = |tensor: &PrunableTensor, name: &String| {
         tensor.name == *name || tensor.name.strip_suffix(".weight") == Some(name)
     };
-    if let Some(unknown) = exclude
-        .iter()
-        .find(|name| !all.iter().any(|tensor| bears(tensor, name)))
-    {
-        return Err(Error::input(format!(
-            "exclude: {} has no prunable weight `{unknown}`",
-            file.origin()
-        )));
+    if let Some(unknown) = exclude.iter().find(|name| !all.iter().any(|tensor| bears(tensor, name))) {
+        return Err(Error::input(format!("exclude: {} has no prunable weight `{unknown}`", file.origin())));
     }
-    let kept: Vec<_> = all
-        .into_iter()
-        .filter(|tensor| !exclude.iter().any(|name| bears(tensor, name)))
-        .collect();
+    let kept: Vec<_> = all.into_iter().filter(|tensor| !exclude.iter().any(|name| bears(tensor, name))).collect();
     match kept.is_empty() {
-        true => Err(Error::input(format!(
-            "{}: holds no prunable weight",
-            file.origin()
-        ))),
+        true => Err(Error::input(format!("{}: holds no prunable weight", file.origin()))),
         false => Ok(kept),
     }
 }
@@ -74,16 +58,9 @@ fn of_bare_file(file: &TensorFile) -> Result<Vec<PrunableTensor>> {
     file.iter()
         .filter(|(_, tensor)| matches!(tensor.rank(), 2 | 4) && tensor.dtype().is_float())
         .map(|(name, tensor): (&str, &Tensor)| {
-            let values = tensor
-                .to_dtype(DType::F32)?
-                .flatten_all()?
-                .to_vec1::<f32>()?;
+            let values = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
             match values.iter().position(|value| !value.is_finite()) {
-                None => Ok(PrunableTensor {
-                    name: name.into(),
-                    shape: tensor.dims().to_vec(),
-                    values,
-                }),
+                None => Ok(PrunableTensor { name: name.into(), shape: tensor.dims().to_vec(), values }),
                 Some(at) => {
                     let what = format!("holds {} at flat index {at}", values[at]);
                     Err(Error::tensor(format!("{}:{name}", file.origin()), what))
@@ -104,10 +81,7 @@ pub fn prune_levels(
     fraction: f64,
     levels: usize,
 ) -> Result<Vec<Vec<Vec<u8>>>> {
-    let values: Vec<&[f32]> = tensors
-        .iter()
-        .map(|tensor| tensor.values.as_slice())
-        .collect();
+    let values: Vec<&[f32]> = tensors.iter().map(|tensor| tensor.values.as_slice()).collect();
     let mut masks: Vec<Vec<u8>> = values.iter().map(|layer| vec![1; layer.len()]).collect();
     (0..levels)
         .map(|_| {

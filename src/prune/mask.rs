@@ -41,16 +41,10 @@ impl Mask {
     }
 
     /// Prunable tensors in parameter order, without those named, or whose layer is named, in `exclude`.
-    pub fn prunable<'a>(
-        &'a self,
-        exclude: &'a [String],
-    ) -> impl Iterator<Item = &'a TensorSpec<ParameterKind>> + 'a {
+    pub fn prunable<'a>(&'a self, exclude: &'a [String]) -> impl Iterator<Item = &'a TensorSpec<ParameterKind>> + 'a {
         self.layout.parameters.iter().filter(|spec| {
             let layer = spec.name.trim_end_matches(".weight");
-            spec.kind.prunable()
-                && !exclude
-                    .iter()
-                    .any(|name| *name == spec.name || name == layer)
+            spec.kind.prunable() && !exclude.iter().any(|name| *name == spec.name || name == layer)
         })
     }
 
@@ -64,9 +58,7 @@ impl Mask {
     pub fn counts(&self, exclude: &[String]) -> (usize, usize) {
         self.layer_densities(exclude)
             .iter()
-            .fold((0, 0), |(kept, total), layer| {
-                (kept + layer.kept, total + layer.total)
-            })
+            .fold((0, 0), |(kept, total), layer| (kept + layer.kept, total + layer.total))
     }
 
     /// Density of each prunable layer, in parameter order.
@@ -75,11 +67,7 @@ impl Mask {
             .map(|spec| {
                 let bits = &self.bits[spec.range.clone()];
                 let kept = bits.iter().filter(|&&bit| bit != 0).count();
-                LayerDensity {
-                    name: spec.name.clone(),
-                    kept,
-                    total: bits.len(),
-                }
+                LayerDensity { name: spec.name.clone(), kept, total: bits.len() }
             })
             .collect()
     }
@@ -95,27 +83,16 @@ impl Mask {
 
     /// Whether every pruned weight is exactly 0 (`w (1 − m) = 0`).
     pub fn holds(&self, weights: &Weights) -> bool {
-        weights
-            .parameters
-            .iter()
-            .zip(&self.bits)
-            .all(|(&value, &bit)| bit != 0 || value == 0.0)
+        weights.parameters.iter().zip(&self.bits).all(|(&value, &bit)| bit != 0 || value == 0.0)
     }
 
     /// The control of DESIGN 1.1: the same number of weights kept in each layer, at random positions.
     pub fn shuffled(&self, seed: u64) -> Self {
         let mut bits = self.bits.clone();
         for spec in self.prunable(&[]) {
-            bits[spec.range.clone()].shuffle(&mut seed::stream(
-                seed,
-                &format!("random-mask/{}", spec.name),
-                0,
-            ));
+            bits[spec.range.clone()].shuffle(&mut seed::stream(seed, &format!("random-mask/{}", spec.name), 0));
         }
-        Self {
-            layout: self.layout.clone(),
-            bits,
-        }
+        Self { layout: self.layout.clone(), bits }
     }
 
     /// Overwrites part of the mask; `range` must lie in one prunable parameter.
@@ -125,24 +102,14 @@ impl Mask {
 
     /// Names, shapes and bits of the prunable tensors, for storing.
     pub fn tensors(&self) -> impl Iterator<Item = (&str, &[usize], &[u8])> {
-        self.prunable(&[]).map(|spec| {
-            (
-                spec.name.as_str(),
-                spec.shape.as_slice(),
-                &self.bits[spec.range.clone()],
-            )
-        })
+        self.prunable(&[]).map(|spec| (spec.name.as_str(), spec.shape.as_slice(), &self.bits[spec.range.clone()]))
     }
 
     /// Reads a mask back from `lookup(name)`, which gives bits by tensor name.
     ///
     /// # Errors
     /// `origin` and the tensor are named when it is missing, has another size, or holds anything but 0 and 1.
-    pub fn from_lookup(
-        layout: Arc<Layout>,
-        origin: &str,
-        lookup: impl Fn(&str) -> Option<Vec<u8>>,
-    ) -> Result<Self> {
+    pub fn from_lookup(layout: Arc<Layout>, origin: &str, lookup: impl Fn(&str) -> Option<Vec<u8>>) -> Result<Self> {
         let mut mask = Self::dense(layout.clone());
         for spec in layout.parameters.iter().filter(|spec| spec.kind.prunable()) {
             let fault = |what: &str| Error::tensor(format!("{origin}:{}", spec.name), what);

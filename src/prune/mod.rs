@@ -17,23 +17,11 @@ use crate::nn::Weights;
 ///
 /// # Errors
 /// When `fraction` is outside (0, 1) or a weight is not a number.
-pub fn prune(
-    weights: &Weights,
-    mask: &Mask,
-    scope: Scope,
-    fraction: f64,
-    exclude: &[String],
-) -> Result<Mask> {
+pub fn prune(weights: &Weights, mask: &Mask, scope: Scope, fraction: f64, exclude: &[String]) -> Result<Mask> {
     let specs: Vec<_> = mask.prunable(exclude).collect();
     let mut next = mask.clone();
-    let values: Vec<&[f32]> = specs
-        .iter()
-        .map(|spec| &weights.parameters[spec.range.clone()])
-        .collect();
-    let mut bits: Vec<Vec<u8>> = specs
-        .iter()
-        .map(|spec| mask.bits()[spec.range.clone()].to_vec())
-        .collect();
+    let values: Vec<&[f32]> = specs.iter().map(|spec| &weights.parameters[spec.range.clone()]).collect();
+    let mut bits: Vec<Vec<u8>> = specs.iter().map(|spec| mask.bits()[spec.range.clone()].to_vec()).collect();
     cut(&values, &mut bits, scope, fraction).map_err(|error| match error {
         Error::Tensor { name, what } => match name.parse::<usize>() {
             Ok(index) => Error::tensor(specs[index].name.clone(), what),

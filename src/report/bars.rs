@@ -94,20 +94,10 @@ impl Panel<'_> {
 
     fn alt(&self) -> String {
         let part = |bar: Option<&Bar>| {
-            bar.and_then(|bar| {
-                Some(format!(
-                    "round {} {}",
-                    bar.round,
-                    format::number(bar.effect.as_ref()?.mean)
-                ))
-            })
-            .unwrap_or_else(|| "no effect".to_owned())
+            bar.and_then(|bar| Some(format!("round {} {}", bar.round, format::number(bar.effect.as_ref()?.mean))))
+                .unwrap_or_else(|| "no effect".to_owned())
         };
-        let significant = self
-            .bars
-            .iter()
-            .filter(|bar| bar.significant == bar.replicates)
-            .count();
+        let significant = self.bars.iter().filter(|bar| bar.significant == bar.replicates).count();
         format!(
             "Effect of concept {} on class {}: {}, {}; significant in {significant} of {} rounds.",
             self.concept,
@@ -130,15 +120,8 @@ fn bar_class(bar: &Bar) -> &'static str {
 }
 
 fn bar_title(bar: &Bar) -> String {
-    let effect = bar
-        .effect
-        .as_ref()
-        .map_or(format::ABSENT.to_owned(), |effect| {
-            format::number(effect.mean)
-        });
-    let interval = bar.effect_range.map_or(String::new(), |range| {
-        format!(" ({})", format::range(range))
-    });
+    let effect = bar.effect.as_ref().map_or(format::ABSENT.to_owned(), |effect| format::number(effect.mean));
+    let interval = bar.effect_range.map_or(String::new(), |range| format!(" ({})", format::range(range)));
     let undecodable = match bar.replicates - bar.decodable {
         0 => String::new(),
         missing => format!("; not decodable in {missing}"),
@@ -192,13 +175,8 @@ impl Heat {
     }
 
     fn svg(&self, width: f64, class: &str) -> Markup {
-        let longest = self
-            .groups
-            .iter()
-            .flat_map(|(_, rows)| rows)
-            .map(|row| row.name.chars().count())
-            .max()
-            .unwrap_or(0);
+        let longest =
+            self.groups.iter().flat_map(|(_, rows)| rows).map(|row| row.name.chars().count()).max().unwrap_or(0);
         let left = (14.0 + 6.4 * longest.min(22) as f64).min(0.4 * width);
         let cell = ((width - left - 6.0) / self.columns.len().max(1) as f64).min(90.0);
         let row_height = 21.0;
@@ -253,11 +231,7 @@ fn level_step(level: f64) -> usize {
 }
 
 fn shortened(name: &str) -> String {
-    if name.chars().count() <= 22 {
-        name.to_owned()
-    } else {
-        name.chars().take(21).chain(['…']).collect()
-    }
+    if name.chars().count() <= 22 { name.to_owned() } else { name.chars().take(21).chain(['…']).collect() }
 }
 
 #[cfg(test)]
@@ -266,10 +240,7 @@ mod tests {
 
     #[test]
     fn colour_steps_are_symmetric() {
-        assert_eq!(
-            [-2.0, -1.0, -0.05, 0.0, 0.05, 1.0].map(level_step),
-            [0, 0, 5, 5, 5, 10]
-        );
+        assert_eq!([-2.0, -1.0, -0.05, 0.0, 0.05, 1.0].map(level_step), [0, 0, 5, 5, 5, 10]);
         assert_eq!(level_step(-0.3) + level_step(0.3), 10);
     }
 }

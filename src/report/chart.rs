@@ -84,14 +84,12 @@ pub(crate) enum Layer {
         /// The marks.
         marks: Vec<Mark>,
     },
-    /// A horizontal line with a label.
+    /// A horizontal line.
     Rule {
         /// Height.
         y: f64,
         /// CSS class.
         class: &'static str,
-        /// Written under its right end.
-        label: String,
     },
     /// A horizontal stripe.
     Zone {
@@ -128,23 +126,11 @@ pub(crate) struct Size {
 }
 
 /// For desktops and paper.
-pub(crate) const WIDE: Size = Size {
-    width: 920.0,
-    height: 380.0,
-    class: "wide",
-};
+pub(crate) const WIDE: Size = Size { width: 920.0, height: 380.0, class: "wide" };
 /// For phones.
-pub(crate) const NARROW: Size = Size {
-    width: 360.0,
-    height: 300.0,
-    class: "narrow",
-};
+pub(crate) const NARROW: Size = Size { width: 360.0, height: 300.0, class: "narrow" };
 /// One drawing for all, where charts stand side by side.
-pub(crate) const SMALL: Size = Size {
-    width: 360.0,
-    height: 300.0,
-    class: "small",
-};
+pub(crate) const SMALL: Size = Size { width: 360.0, height: 300.0, class: "small" };
 
 impl Axis {
     /// Evenly spaced from `low` to `high` with some air.
@@ -158,35 +144,22 @@ impl Axis {
         }
         let air = (0.06 * (high - low)).max(0.002);
         if percent {
-            Axis::Percent {
-                low: (low - air).max(0.0),
-                high: (high + air).min(1.0 + air.min(0.004)),
-            }
+            Axis::Percent { low: (low - air).max(0.0), high: (high + air).min(1.0 + air.min(0.004)) }
         } else {
-            Axis::Linear {
-                low: low - air,
-                high: high + air,
-            }
+            Axis::Linear { low: low - air, high: high + air }
         }
     }
 
     /// Density down to the least of `values`.
     pub(crate) fn density(values: impl IntoIterator<Item = f64>) -> Self {
-        let low = values
-            .into_iter()
-            .filter(|&value| value > 0.0)
-            .fold(1.0, f64::min);
-        Axis::Density {
-            low: low.min(0.8) * 0.9,
-        }
+        let low = values.into_iter().filter(|&value| value > 0.0).fold(1.0, f64::min);
+        Axis::Density { low: low.min(0.8) * 0.9 }
     }
 
     /// Where `value` lies, 0 at the start and 1 at the end.
     fn place(self, value: f64) -> f64 {
         match self {
-            Axis::Linear { low, high } | Axis::Percent { low, high } => {
-                (value - low) / (high - low)
-            }
+            Axis::Linear { low, high } | Axis::Percent { low, high } => (value - low) / (high - low),
             Axis::Density { low } => {
                 let start = 1.03f64.ln();
                 (start - value.max(1e-9).ln()) / (start - low.ln())
@@ -203,27 +176,12 @@ impl Axis {
                 .map(|(tick, label)| (tick / 100.0, format!("{label} %")))
                 .collect(),
             Axis::Density { low } => {
-                let full: &[f64] = &[
-                    100.0, 70.0, 50.0, 30.0, 20.0, 15.0, 10.0, 7.0, 5.0, 3.0, 2.0, 1.0, 0.5, 0.2,
-                    0.1,
-                ];
+                let full: &[f64] = &[100.0, 70.0, 50.0, 30.0, 20.0, 15.0, 10.0, 7.0, 5.0, 3.0, 2.0, 1.0, 0.5, 0.2, 0.1];
                 let sparse: &[f64] = &[100.0, 50.0, 20.0, 10.0, 5.0, 2.0, 1.0, 0.5, 0.2, 0.1];
-                let inside = |ticks: &[f64]| -> Vec<f64> {
-                    ticks
-                        .iter()
-                        .copied()
-                        .filter(|t| *t >= 100.0 * low)
-                        .collect()
-                };
-                let chosen = if inside(full).len() <= about {
-                    inside(full)
-                } else {
-                    inside(sparse)
-                };
-                chosen
-                    .into_iter()
-                    .map(|tick| (tick / 100.0, format!("{tick} %")))
-                    .collect()
+                let inside =
+                    |ticks: &[f64]| -> Vec<f64> { ticks.iter().copied().filter(|t| *t >= 100.0 * low).collect() };
+                let chosen = if inside(full).len() <= about { inside(full) } else { inside(sparse) };
+                chosen.into_iter().map(|tick| (tick / 100.0, format!("{tick} %"))).collect()
             }
         }
     }
@@ -233,19 +191,12 @@ impl Axis {
 pub(crate) fn linear_ticks(low: f64, high: f64, about: usize) -> Vec<(f64, String)> {
     let raw = (high - low) / about.max(1) as f64;
     let magnitude = 10f64.powf(raw.log10().floor());
-    let step = [1.0, 2.0, 2.5, 5.0, 10.0]
-        .into_iter()
-        .map(|m| m * magnitude)
-        .find(|&s| s >= raw * 0.999)
-        .unwrap_or(raw);
+    let step = [1.0, 2.0, 2.5, 5.0, 10.0].into_iter().map(|m| m * magnitude).find(|&s| s >= raw * 0.999).unwrap_or(raw);
     let scaled = step / magnitude;
     let fraction = usize::from((scaled - 2.5).abs() < 1e-9);
-    let decimals = (-magnitude.log10().floor()).max(0.0) as usize + fraction
-        - usize::from(scaled > 9.9 && magnitude < 1.0);
-    let (first, last) = (
-        (low / step - 1e-9).ceil() as i64,
-        (high / step + 1e-9).floor() as i64,
-    );
+    let decimals =
+        (-magnitude.log10().floor()).max(0.0) as usize + fraction - usize::from(scaled > 9.9 && magnitude < 1.0);
+    let (first, last) = ((low / step - 1e-9).ceil() as i64, (high / step + 1e-9).floor() as i64);
     (first..=last)
         .map(|index| {
             let tick = index as f64 * step;
@@ -258,11 +209,7 @@ pub(crate) fn linear_ticks(low: f64, high: f64, about: usize) -> Vec<(f64, Strin
 pub(crate) fn n(value: f64) -> String {
     let text = format!("{value:.2}");
     let text = text.trim_end_matches('0').trim_end_matches('.');
-    if text == "-0" {
-        "0".to_owned()
-    } else {
-        text.to_owned()
-    }
+    if text == "-0" { "0".to_owned() } else { text.to_owned() }
 }
 
 /// `M x y L x y …`.
@@ -281,28 +228,10 @@ fn path(points: impl IntoIterator<Item = (f64, f64)>) -> String {
 pub(crate) fn outline(shape: Shape, x: f64, y: f64) -> String {
     let corner = |dx: f64, dy: f64| (x + dx, y + dy);
     match shape {
-        Shape::Circle => format!(
-            "M{} {}a3.6 3.6 0 1 0 7.2 0a3.6 3.6 0 1 0 -7.2 0",
-            n(x - 3.6),
-            n(y)
-        ),
-        Shape::Square => {
-            path([
-                corner(-3.3, -3.3),
-                corner(3.3, -3.3),
-                corner(3.3, 3.3),
-                corner(-3.3, 3.3),
-            ]) + "Z"
-        }
+        Shape::Circle => format!("M{} {}a3.6 3.6 0 1 0 7.2 0a3.6 3.6 0 1 0 -7.2 0", n(x - 3.6), n(y)),
+        Shape::Square => path([corner(-3.3, -3.3), corner(3.3, -3.3), corner(3.3, 3.3), corner(-3.3, 3.3)]) + "Z",
         Shape::Triangle => path([corner(0.0, -4.4), corner(4.2, 3.1), corner(-4.2, 3.1)]) + "Z",
-        Shape::Diamond => {
-            path([
-                corner(0.0, -4.6),
-                corner(4.6, 0.0),
-                corner(0.0, 4.6),
-                corner(-4.6, 0.0),
-            ]) + "Z"
-        }
+        Shape::Diamond => path([corner(0.0, -4.6), corner(4.6, 0.0), corner(0.0, 4.6), corner(-4.6, 0.0)]) + "Z",
         Shape::None => String::new(),
     }
 }
@@ -370,18 +299,12 @@ impl Chart<'_> {
                                 path.mark d=(outline(*shape, x(mark.x), y(mark.y))) { title { (mark.title) } }
                             }
                         },
-                        Layer::Rule { y: at, class, label } => {
-                            line.rule.(class) x1=(n(left)) x2=(n(right)) y1=(n(y(*at))) y2=(n(y(*at))) { title { (label) } }
+                        Layer::Rule { y: at, class } => {
+                            line.line.(class) x1=(n(left)) x2=(n(right)) y1=(n(y(*at))) y2=(n(y(*at))) {}
                         }
                         Layer::Zone { low, high, class } => {
                             rect.(class) x=(n(left)) width=(n(right - left)) y=(n(y(*high))) height=(n(y(*low) - y(*high))) {}
                         }
-                    }
-                }
-                // Labels last, so that no line runs through them.
-                @for layer in &self.layers {
-                    @if let Layer::Rule { y: at, label, .. } = layer {
-                        text.rule-label x=(n(right - 4.0)) y=(n(y(*at) + 14.0)) text-anchor="end" { (label) }
                     }
                 }
             }
@@ -419,24 +342,13 @@ mod tests {
 
     #[test]
     fn ticks_are_round_and_inside() {
-        let labels = |low, high| {
-            linear_ticks(low, high, 5)
-                .into_iter()
-                .map(|(_, label)| label)
-                .collect::<Vec<_>>()
-        };
+        let labels = |low, high| linear_ticks(low, high, 5).into_iter().map(|(_, label)| label).collect::<Vec<_>>();
         assert_eq!(labels(0.0, 1.0), ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]);
         assert_eq!(labels(96.3, 98.7), ["96.5", "97.0", "97.5", "98.0", "98.5"]);
         assert_eq!(labels(-1.0, 1.0), ["−1.0", "−0.5", "0.0", "0.5", "1.0"]);
         assert_eq!(labels(0.0, 40.0), ["0", "10", "20", "30", "40"]);
-        assert_eq!(
-            labels(97.0, 98.0),
-            ["97.0", "97.2", "97.4", "97.6", "97.8", "98.0"]
-        );
-        assert_eq!(
-            labels(0.0, 10.0),
-            ["0.0", "2.0", "4.0", "6.0", "8.0", "10.0"].map(|s| s.trim_end_matches(".0"))
-        );
+        assert_eq!(labels(97.0, 98.0), ["97.0", "97.2", "97.4", "97.6", "97.8", "98.0"]);
+        assert_eq!(labels(0.0, 10.0), ["0.0", "2.0", "4.0", "6.0", "8.0", "10.0"].map(|s| s.trim_end_matches(".0")));
     }
 
     #[test]

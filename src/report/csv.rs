@@ -1,1 +1,90 @@
-//! x
+//! The report as one tidy CSV: a row for each number, with what it belongs to.
+
+use super::Study;
+use super::table::{Cell, Table};
+use super::view::{Measure, View};
+use crate::error::Result;
+use crate::experiment::records::{Range, RoundId};
+
+/// The study as CSV with columns `arm, replicate, round, density, stage, class, concept, measure, value, low, high, p_value,
+/// p_adjusted`; shares lie in [0, 1], absent numbers are empty.
+///
+/// # Errors
+/// When the plan cannot be read.
+pub fn render(study: &Study) -> Result<String> {
+    let view = View::new(study)?;
+    let columns = [
+        "arm",
+        "replicate",
+        "round",
+        "density",
+        "stage",
+        "class",
+        "concept",
+        "measure",
+        "value",
+        "low",
+        "high",
+        "p_value",
+        "p_adjusted",
+    ];
+    let mut table = Table::new("", &columns);
+    for network in &view.networks {
+        let record = network.record;
+        let mut add = |measure: &str, value: Option<f64>| {
+            table.rows.push(row(network.id, record.density, [""; 3], measure, value, None, [None; 2]));
+        };
+        add("test_accuracy", Some(record.test_accuracy));
+        add("validation_accuracy", Some(record.validation_accuracy));
+        if let Some(summary) = network.summary {
+            for measure in Measure::ALL {
+                let raw = measure.of(&summary.drift);
+                add(measure.field(), raw);
+                let floor = measure.floor(&study.study.floor).filter(|&floor| floor > 0.0);
+                add(&format!("{}_in_floors", measure.field()), raw.zip(floor).map(|(raw, floor)| raw / floor));
+            }
+            add("significant_concepts", Some(summary.significant as f64));
+        }
+    }
+    for effect in &view.effects {
+        let record = effect.record;
+        let place = [record.stage.name(), view.class(record.class), &record.concept];
+        let mut add = |measure: &str, value: Option<f64>, range: Option<Range>, p: [Option<f64>; 2]| {
+            table.rows.push(row(effect.id, effect.density, place, measure, value, range, p));
+        };
+        let adjusted = effect.adjusted;
+        let effect_p = [Some(record.effect_p), adjusted.map(|adjusted| adjusted.effect_p)];
+        add("effect", Some(record.effect), None, effect_p);
+        add("effect_standardised", record.effect_standardised, record.effect_interval, effect_p);
+        let score_p = [Some(record.score_p), adjusted.map(|adjusted| adjusted.score_p)];
+        add("tcav_score", Some(record.score), record.score_interval, score_p);
+        add("heldout_accuracy", Some(record.heldout_accuracy), None, [None; 2]);
+    }
+    Ok(table.csv())
+}
+
+fn row(
+    id: &RoundId,
+    density: f64,
+    [stage, class, concept]: [&str; 3],
+    measure: &str,
+    value: Option<f64>,
+    range: Option<Range>,
+    [p, adjusted]: [Option<f64>; 2],
+) -> Vec<Cell> {
+    vec![
+        Cell::text(&id.arm),
+        Cell::count(id.replicate),
+        Cell::count(id.round),
+        Cell::number(density),
+        Cell::text(stage),
+        Cell::text(class),
+        Cell::text(concept),
+        Cell::text(measure),
+        Cell::maybe(value),
+        Cell::maybe(range.map(|range| range.low)),
+        Cell::maybe(range.map(|range| range.high)),
+        Cell::maybe(p),
+        Cell::maybe(adjusted),
+    ]
+}

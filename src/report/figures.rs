@@ -1,16 +1,14 @@
-//! The figures and tables of a study, each with the table behind it.
+//! Figures of accuracy and drift against density, each with the table behind it.
 
 use maud::{Markup, html};
 
-use super::bars::{Heat, HeatCell, HeatRow, Panel};
 use super::chart::{Axis, Chart, Layer, Mark, SMALL, Shape};
 use super::format;
 use super::paper;
 use super::table::{Cell, Table};
-use super::view::{Bar, Effect, Measure, Point, Spread, View};
+use super::view::{Measure, Point, Spread, View};
 use crate::experiment::config::Arm;
 use crate::experiment::records::{Call, Range};
-use crate::model::Stage;
 
 /// A figure of the page.
 pub(crate) struct Figure {
@@ -45,63 +43,34 @@ fn arm_layers(
     label: impl Fn(&Point, &Spread) -> String,
 ) -> Vec<Layer> {
     let (class, shape) = style(arm);
-    let with: Vec<(&Point, Spread)> = points
-        .iter()
-        .filter_map(|&point| Some((point, spread(point)?)))
-        .collect();
+    let with: Vec<(&Point, Spread)> = points.iter().filter_map(|&point| Some((point, spread(point)?))).collect();
     let mut layers = Vec::new();
     if with.iter().any(|(_, spread)| spread.high > spread.low) {
-        let points = with
-            .iter()
-            .map(|(point, spread)| (point.density, spread.low, spread.high))
-            .collect();
-        layers.push(Layer::Band {
-            class: class.clone(),
-            points,
-        });
+        let points = with.iter().map(|(point, spread)| (point.density, spread.low, spread.high)).collect();
+        layers.push(Layer::Band { class: class.clone(), points });
     }
-    let mut replicates: Vec<usize> = with
-        .iter()
-        .flat_map(|(_, spread)| &spread.values)
-        .map(|&(replicate, _)| replicate)
-        .collect();
+    let mut replicates: Vec<usize> =
+        with.iter().flat_map(|(_, spread)| &spread.values).map(|&(replicate, _)| replicate).collect();
     replicates.sort_unstable();
     replicates.dedup();
     if replicates.len() > 1 {
         for replicate in replicates {
             let at = |(point, spread): &(&Point, Spread)| {
-                let value = spread
-                    .values
-                    .iter()
-                    .find(|(candidate, _)| *candidate == replicate)?
-                    .1;
+                let value = spread.values.iter().find(|(candidate, _)| *candidate == replicate)?.1;
                 Some((point.density, value))
             };
-            layers.push(Layer::Line {
-                class: format!("{class} faint"),
-                points: with.iter().filter_map(at).collect(),
-            });
+            layers.push(Layer::Line { class: format!("{class} faint"), points: with.iter().filter_map(at).collect() });
         }
     }
-    let mean = with
-        .iter()
-        .map(|(point, spread)| (point.density, spread.mean))
-        .collect();
-    layers.push(Layer::Line {
-        class: class.clone(),
-        points: mean,
-    });
+    let mean = with.iter().map(|(point, spread)| (point.density, spread.mean)).collect();
+    layers.push(Layer::Line { class: class.clone(), points: mean });
     let mark = |(point, spread): &(&Point, Spread)| Mark {
         x: point.density,
         y: spread.mean,
         whisker: interval(point).map(|range| (range.low, range.high)),
         title: label(point, spread),
     };
-    layers.push(Layer::Marks {
-        class,
-        shape,
-        marks: with.iter().map(mark).collect(),
-    });
+    layers.push(Layer::Marks { class, shape, marks: with.iter().map(mark).collect() });
     layers
 }
 
@@ -115,74 +84,43 @@ fn legend(view: &View) -> Vec<(String, String, Shape)> {
 
 /// Accuracy against density: ours, with the margin of non-inferiority.
 pub(crate) fn accuracy(view: &View) -> Figure {
-    let dense = view
-        .points
-        .iter()
-        .find(|point| point.round == 0)
-        .map(|point| point.accuracy.mean);
+    let dense = view.points.iter().find(|point| point.round == 0).map(|point| point.accuracy.mean);
     let margin = view.plan.verdict.accuracy_margin;
     let mut layers = Vec::new();
-    let mut values: Vec<f64> = view
-        .points
-        .iter()
-        .flat_map(|point| [point.accuracy.low, point.accuracy.high])
-        .collect();
+    let mut values: Vec<f64> = view.points.iter().flat_map(|point| [point.accuracy.low, point.accuracy.high]).collect();
+    let mut legend = legend(view);
     if let Some(dense) = dense {
         values.push(dense - margin);
-        let label = format!(
-            "dense − {} points: the margin",
-            format::short_number(100.0 * margin)
-        );
-        layers.push(Layer::Rule {
-            y: dense - margin,
-            class: "margin",
-            label,
-        });
+        layers.push(Layer::Rule { y: dense - margin, class: "margin" });
+        legend.push((
+            format!("dense − {} pt, the margin", format::short_number(100.0 * margin)),
+            "margin".into(),
+            Shape::None,
+        ));
     }
     for arm in view.arms().into_iter().rev() {
         let title = |point: &Point, spread: &Spread| {
             let kept = format::density(point.density);
-            format!(
-                "{}, round {}, {kept} kept: {}",
-                format::arm_name(arm),
-                point.round,
-                percent_spread(spread)
-            )
+            format!("{}, round {}, {kept} kept: {}", format::arm_name(arm), point.round, percent_spread(spread))
         };
-        layers.extend(arm_layers(
-            &view.line(arm),
-            arm,
-            |point| Some(point.accuracy.clone()),
-            |_| None,
-            title,
-        ));
+        layers.extend(arm_layers(&view.line(arm), arm, |point| Some(point.accuracy.clone()), |_| None, title));
     }
-    let ends = [
-        view.points.first(),
-        view.arm(Arm::Lottery.name()).last().copied(),
-    ];
+    let ends = [view.points.first(), view.arm(Arm::Lottery.name()).last().copied()];
     let told: Vec<String> = ends
         .into_iter()
         .flatten()
         .map(|point| {
-            format!(
-                "{} at {} of the weights",
-                format::percent(point.accuracy.mean, 2),
-                format::density(point.density)
-            )
+            format!("{} at {} of the weights", format::percent(point.accuracy.mean, 2), format::density(point.density))
         })
         .collect();
     let chart = Chart {
-        alt: format!(
-            "Test accuracy against density: lottery tickets {}.",
-            told.join(", ")
-        ),
+        alt: format!("Test accuracy against density: lottery tickets {}.", told.join(", ")),
         x: Axis::density(view.points.iter().map(|point| point.density)),
         y: Axis::around(values, true),
         x_label: "weights kept (log scale)",
         y_label: "test accuracy",
         layers,
-        legend: legend(view),
+        legend,
     };
     Figure {
         id: "accuracy".into(),
@@ -203,10 +141,8 @@ pub(crate) fn papers_accuracy(view: &View) -> Option<Figure> {
     }
     let paper = paper::mnist_accuracy();
     let ours = view.arm(Arm::Lottery.name());
-    let mut table = Table::new(
-        "Accuracy of the paper's run and of this one",
-        &["run", "round", "weights kept", "accuracy"],
-    );
+    let mut table =
+        Table::new("Accuracy of the paper's run and of this one", &["run", "round", "weights kept", "accuracy"]);
     let mut row = |run: &str, round: usize, density: f64, accuracy: f64| {
         table.rows.push(vec![
             Cell::text(run),
@@ -216,82 +152,35 @@ pub(crate) fn papers_accuracy(view: &View) -> Option<Figure> {
         ]);
     };
     for point in &paper {
-        row(
-            "paper, figure 2 (best validation)",
-            point.round,
-            point.density,
-            point.accuracy,
-        );
+        row("paper, figure 2 (best validation)", point.round, point.density, point.accuracy);
     }
     for point in &ours {
-        row(
-            "this run (test, mean)",
-            point.round,
-            point.density,
-            point.accuracy.mean,
-        );
+        row("this run (test, mean)", point.round, point.density, point.accuracy.mean);
     }
-    let line: Vec<(f64, f64)> = paper
-        .iter()
-        .map(|point| (point.density, point.accuracy))
-        .collect();
+    let line: Vec<(f64, f64)> = paper.iter().map(|point| (point.density, point.accuracy)).collect();
     let mark = |point: &paper::PaperAccuracy| Mark {
         x: point.density,
         y: point.accuracy,
         whisker: None,
-        title: format!(
-            "paper, round {}: {}",
-            point.round,
-            format::percent(point.accuracy, 2)
-        ),
+        title: format!("paper, round {}: {}", point.round, format::percent(point.accuracy, 2)),
     };
     let mut layers = vec![
-        Layer::Line {
-            class: "paper".into(),
-            points: line,
-        },
-        Layer::Marks {
-            class: "paper".into(),
-            shape: Shape::Diamond,
-            marks: paper.iter().map(mark).collect(),
-        },
+        Layer::Line { class: "paper".into(), points: line },
+        Layer::Marks { class: "paper".into(), shape: Shape::Diamond, marks: paper.iter().map(mark).collect() },
     ];
-    let title = |point: &Point, spread: &Spread| {
-        format!(
-            "this run, round {}: {}",
-            point.round,
-            percent_spread(spread)
-        )
-    };
-    layers.extend(arm_layers(
-        &ours,
-        Arm::Lottery.name(),
-        |point| Some(point.accuracy.clone()),
-        |_| None,
-        title,
-    ));
-    let densities = paper
-        .iter()
-        .map(|point| point.density)
-        .chain(ours.iter().map(|point| point.density));
-    let accuracies = paper
-        .iter()
-        .map(|point| point.accuracy)
-        .chain(ours.iter().map(|point| point.accuracy.low));
+    let title = |point: &Point, spread: &Spread| format!("this run, round {}: {}", point.round, percent_spread(spread));
+    layers.extend(arm_layers(&ours, Arm::Lottery.name(), |point| Some(point.accuracy.clone()), |_| None, title));
+    let densities = paper.iter().map(|point| point.density).chain(ours.iter().map(|point| point.density));
+    let accuracies = paper.iter().map(|point| point.accuracy).chain(ours.iter().map(|point| point.accuracy.low));
     let chart = Chart {
-        alt: "Accuracy against density of the paper's run, which falls to chance, and of this one."
-            .into(),
+        alt: "Accuracy against density of the paper's run, which falls to chance, and of this one.".into(),
         x: Axis::density(densities),
         y: Axis::around(accuracies.chain([1.0]), true),
         x_label: "weights kept (log scale)",
         y_label: "accuracy, even against odd",
         layers,
         legend: vec![
-            (
-                "this run, lottery ticket".into(),
-                "s0".into(),
-                Shape::Circle,
-            ),
+            ("this run, lottery ticket".into(), "s0".into(), Shape::Circle),
             ("the paper, figure 2".into(), "paper".into(), Shape::Diamond),
         ],
     };
@@ -309,49 +198,21 @@ pub(crate) fn papers_accuracy(view: &View) -> Option<Figure> {
 
 /// Drift of one measure against density, in units of the floor.
 pub(crate) fn drift(view: &View, measure: Measure) -> Option<Figure> {
-    let index = Measure::ALL
-        .iter()
-        .position(|&candidate| candidate == measure)?;
     let margin = view.plan.verdict.drift_margin;
-    let spread = |point: &Point| point.drift[index].clone();
+    let spread = |point: &Point| point.drift(measure).cloned();
     let all: Vec<Spread> = view.points.iter().filter_map(spread).collect();
     if all.is_empty() {
         return None;
     }
     // Calls rest on the first measure alone; only there is an interval recorded.
-    let interval = |point: &Point| {
-        point
-            .call?
-            .drift_interval
-            .filter(|_| measure == Measure::Spearman)
-    };
-    let intervals = view
-        .points
-        .iter()
-        .filter_map(interval)
-        .map(|range| range.high);
-    let highest = all
-        .iter()
-        .map(|spread| spread.high)
-        .chain(intervals)
-        .fold(1.0 + margin, f64::max);
-    let mut layers = vec![
-        Layer::Zone {
-            low: 1.0,
-            high: 1.0 + margin,
-            class: "zone",
-        },
-        Layer::Rule {
-            y: 1.0,
-            class: "floor",
-            label: "floor: another seed, no pruning".into(),
-        },
-    ];
+    let interval = |point: &Point| point.call?.drift_interval.filter(|_| measure == Measure::Spearman);
+    let intervals = view.points.iter().filter_map(interval).map(|range| range.high);
+    let highest = all.iter().map(|spread| spread.high).chain(intervals).fold(1.0 + margin, f64::max);
+    let mut layers =
+        vec![Layer::Zone { low: 1.0, high: 1.0 + margin, class: "zone" }, Layer::Rule { y: 1.0, class: "floor" }];
     for arm in view.arms().into_iter().rev() {
         let title = |point: &Point, spread: &Spread| {
-            let range = interval(point).map_or(String::new(), |range| {
-                format!(" ({})", format::range(range))
-            });
+            let range = interval(point).map_or(String::new(), |range| format!(" ({})", format::range(range)));
             let kept = format::density(point.density);
             format!(
                 "{}, round {}, {kept} kept: {} floors{range}",
@@ -364,45 +225,19 @@ pub(crate) fn drift(view: &View, measure: Measure) -> Option<Figure> {
     }
     let mut table = Table::new(
         format!("{} by arm, replicate and round", measure.title()),
-        &[
-            "arm",
-            "replicate",
-            "round",
-            "weights kept",
-            "raw drift",
-            "in floor units",
-        ],
+        &["arm", "replicate", "round", "weights kept", "raw drift", "in floor units"],
     );
     let floor = measure.floor(&view.study.study.floor);
     for network in &view.networks {
-        let Some(raw) = network
-            .summary
-            .and_then(|summary| measure.of(&summary.drift))
-        else {
-            continue;
-        };
+        let Some(raw) = network.summary.and_then(|summary| measure.of(&summary.drift)) else { continue };
         let in_floors = floor.filter(|&floor| floor > 0.0).map(|floor| raw / floor);
         let id = network.id;
-        let (density, replicate, round) = (
-            network.record.density,
-            Cell::count(id.replicate),
-            Cell::count(id.round),
-        );
+        let (density, replicate, round) = (network.record.density, Cell::count(id.replicate), Cell::count(id.round));
         let kept = Cell::shown(density, format::density(density));
         let arm = Cell::text(format::arm_name(&id.arm));
-        table.rows.push(vec![
-            arm,
-            replicate,
-            round,
-            kept,
-            Cell::number(raw),
-            Cell::maybe(in_floors),
-        ]);
+        table.rows.push(vec![arm, replicate, round, kept, Cell::number(raw), Cell::maybe(in_floors)]);
     }
-    let last = view
-        .arm(Arm::Lottery.name())
-        .last()
-        .and_then(|point| Some((point.density, spread(point)?.mean)));
+    let last = view.arm(Arm::Lottery.name()).last().and_then(|point| Some((point.density, spread(point)?.mean)));
     let told = last.map_or(String::new(), |(density, mean)| {
         format!(
             "; lottery tickets reach {} floors at {} of the weights",
@@ -413,20 +248,16 @@ pub(crate) fn drift(view: &View, measure: Measure) -> Option<Figure> {
     let chart = Chart {
         alt: format!("{} against density in floor units{told}.", measure.title()),
         x: Axis::density(view.points.iter().map(|point| point.density)),
-        y: Axis::Linear {
-            low: 0.0,
-            high: 1.06 * highest,
-        },
+        y: Axis::Linear { low: 0.0, high: 1.06 * highest },
         x_label: "weights kept (log scale)",
         y_label: "drift from dense, floor = 1",
         layers,
-        legend: legend(view),
+        legend: legend(view)
+            .into_iter()
+            .chain([("floor: another seed".to_owned(), "floor".to_owned(), Shape::None)])
+            .collect(),
     };
-    let whiskers = if measure == Measure::Spearman {
-        " Whiskers: the interval that the call rests on."
-    } else {
-        ""
-    };
+    let whiskers = if measure == Measure::Spearman { " Whiskers: the interval that the call rests on." } else { "" };
     Some(Figure {
         id: measure.slug().into(),
         title: measure.title().into(),
@@ -463,10 +294,7 @@ pub(crate) fn rounds_table(view: &View) -> Table {
         let call = point.call;
         let interval = |range: Option<Range>, scale: f64| {
             range.map_or_else(Cell::absent, |range| {
-                Cell::text(format::range(Range {
-                    low: scale * range.low,
-                    high: scale * range.high,
-                }))
+                Cell::text(format::range(Range { low: scale * range.low, high: scale * range.high }))
             })
         };
         let dense = call.is_some_and(|call| call.call == Call::Dense);
@@ -481,22 +309,11 @@ pub(crate) fn rounds_table(view: &View) -> Table {
                 format::percent(point.accuracy.low, 2),
                 format::percent(point.accuracy.high, 2)
             )),
-            difference.map_or_else(Cell::absent, |value| {
-                Cell::shown(100.0 * value, format::points(value))
-            }),
-            interval(
-                call.filter(|_| !dense)
-                    .and_then(|call| call.accuracy_interval),
-                100.0,
-            ),
-            Cell::maybe(point.drift[0].as_ref().map(|spread| spread.mean)),
+            difference.map_or_else(Cell::absent, |value| Cell::shown(100.0 * value, format::points(value))),
+            interval(call.filter(|_| !dense).and_then(|call| call.accuracy_interval), 100.0),
+            Cell::maybe(point.drift(Measure::Spearman).map(|spread| spread.mean)),
             interval(call.and_then(|call| call.drift_interval), 1.0),
-            point
-                .significant
-                .as_ref()
-                .map_or_else(Cell::absent, |spread| {
-                    Cell::shown(spread.mean, of(spread, tested))
-                }),
+            point.significant.as_ref().map_or_else(Cell::absent, |spread| Cell::shown(spread.mean, of(spread, tested))),
             Cell::text(call.map_or(format::ABSENT, |call| format::call_name(call.call))),
             Cell::text(call.map_or(String::new(), |call| call.reason.clone())),
         ]);
@@ -517,285 +334,7 @@ fn percent_spread(spread: &Spread) -> String {
     let range = if spread.low == spread.high {
         String::new()
     } else {
-        format!(
-            " ({} to {})",
-            format::percent(spread.low, 2),
-            format::percent(spread.high, 2)
-        )
+        format!(" ({} to {})", format::percent(spread.low, 2), format::percent(spread.high, 2))
     };
     format::percent(spread.mean, 2) + &range
-}
-
-/// TCAV of one class at one stage in the lottery arm: one panel a concept.
-pub(crate) fn tcav(view: &View, stage: Stage, class: usize, concepts: &[String]) -> Option<Figure> {
-    let arm = Arm::Lottery.name();
-    let bars: Vec<(&String, Vec<Bar>)> = concepts
-        .iter()
-        .map(|concept| (concept, view.bars(arm, stage, class, concept)))
-        .filter(|(_, bars)| !bars.is_empty())
-        .collect();
-    let reach = reach(bars.iter().flat_map(|(_, bars)| bars));
-    let name = view.class(class);
-    let panels = bars.iter().map(|(concept, bars)| Panel {
-        concept,
-        class: name,
-        bars,
-        reach,
-    });
-    let body = html! { div.panels { @for panel in panels { (panel.svg()) } } };
-    (!bars.is_empty()).then(|| Figure {
-        id: format!("tcav-{stage}-class-{class}"),
-        title: format!("Concepts behind “{name}”"),
-        caption: html! {
-            "Bars: standardised concept effect, mean over replicates: the first-order change of the logit of “" (name) "” towards the concept, "
-            "in pooled standard deviations. Whiskers: the replicates’ bootstrap intervals taken together. ● significant after adjustment in "
-            "every replicate, ○ in some. Hatched: not decodable in every replicate, so not interpreted. Diamonds: the customary TCAV score."
-        },
-        body,
-        table: effects_table(view, stage, Some(class)),
-    })
-}
-
-/// The largest magnitude that a panel or a colour must show.
-fn reach<'b>(bars: impl Iterator<Item = &'b Bar>) -> f64 {
-    let effects = bars.filter_map(|bar| bar.effect.as_ref());
-    let greatest = effects.map(|effect| effect.mean.abs()).fold(0.0, f64::max);
-    if greatest > 0.0 { 1.15 * greatest } else { 1.0 }
-}
-
-/// All TCAV records of a stage, and of one class if given.
-pub(crate) fn effects_table(view: &View, stage: Stage, class: Option<usize>) -> Table {
-    let mut table = Table::new(
-        format!("TCAV at {stage}"),
-        &[
-            "class",
-            "concept",
-            "arm",
-            "replicate",
-            "round",
-            "effect (SDs)",
-            "interval",
-            "effect p",
-            "adjusted",
-            "score",
-            "interval of the score",
-            "score p",
-            "adjusted score p",
-            "legacy Welch p (not calibrated)",
-            "held-out accuracy",
-            "decodable",
-        ],
-    );
-    let wanted = |effect: &&Effect| {
-        effect.record.stage == stage && class.is_none_or(|class| class == effect.record.class)
-    };
-    for effect in view.effects.iter().filter(wanted) {
-        let record = effect.record;
-        let interval = |range: Option<Range>| {
-            range.map_or_else(Cell::absent, |range| Cell::text(format::range(range)))
-        };
-        table.rows.push(vec![
-            Cell::text(view.class(record.class)),
-            Cell::text(&record.concept),
-            Cell::text(format::arm_name(&effect.id.arm)),
-            Cell::count(effect.id.replicate),
-            Cell::count(effect.id.round),
-            Cell::maybe(record.effect_standardised),
-            interval(record.effect_interval),
-            Cell::p(record.effect_p),
-            effect
-                .adjusted
-                .map_or_else(Cell::absent, |adjusted| Cell::p(adjusted.effect_p)),
-            Cell::number(record.score),
-            interval(record.score_interval),
-            Cell::p(record.score_p),
-            effect
-                .adjusted
-                .map_or_else(Cell::absent, |adjusted| Cell::p(adjusted.score_p)),
-            record.legacy_welch_p.map_or_else(Cell::absent, Cell::p),
-            Cell::percent(record.heldout_accuracy, 1),
-            Cell::text(if record.decodable { "yes" } else { "no" }),
-        ]);
-    }
-    table
-}
-
-/// The whole profile, class × concept by round: effects, and scores beside them.
-pub(crate) fn profile(view: &View, stage: Stage) -> Vec<Figure> {
-    let arm = Arm::Lottery.name();
-    let rounds: Vec<usize> = view.arm(arm).iter().map(|point| point.round).collect();
-    let classes = 0..view.study.manifest.classes.len();
-    let concepts = &view.study.manifest.concepts;
-    let bars = |class: usize, concept: &String| view.bars(arm, stage, class, concept);
-    let all: Vec<(usize, &String, Vec<Bar>)> = classes
-        .flat_map(|class| concepts.iter().map(move |concept| (class, concept)))
-        .map(|(class, concept)| (class, concept, bars(class, concept)))
-        .filter(|(_, _, bars)| !bars.is_empty())
-        .collect();
-    if all.is_empty() {
-        return Vec::new();
-    }
-    let reach = reach(all.iter().flat_map(|(_, _, bars)| bars)) / 1.15;
-    let groups = |cell: &dyn Fn(&str, &Bar) -> Option<HeatCell>| {
-        let mut groups: Vec<(String, Vec<HeatRow>)> = Vec::new();
-        for (class, concept, bars) in &all {
-            let name = view.class(*class);
-            let find = |round: &usize| {
-                bars.iter()
-                    .find(|bar| bar.round == *round)
-                    .and_then(|bar| cell(concept, bar))
-            };
-            let row = HeatRow {
-                name: concept.to_string(),
-                cells: rounds.iter().map(find).collect(),
-            };
-            match groups.last_mut() {
-                Some((group, rows)) if group == name => rows.push(row),
-                _ => groups.push((name.to_owned(), vec![row])),
-            }
-        }
-        groups
-    };
-    let columns: Vec<String> = rounds.iter().map(usize::to_string).collect();
-    let effects = Heat {
-        alt: format!(
-            "Standardised effect of every concept on every class in every round at {stage}."
-        ),
-        columns: columns.clone(),
-        groups: groups(&|concept, bar| {
-            let effect = bar.effect.as_ref()?.mean;
-            let marked = bar.significant == bar.replicates;
-            let title = format!(
-                "{concept}, round {}: effect {}",
-                bar.round,
-                format::number(effect)
-            );
-            Some(HeatCell {
-                level: effect / reach,
-                marked,
-                title,
-            })
-        }),
-        ends: [
-            format!("effect −{}", format::number(reach)),
-            format!("+{} SDs   ● significant", format::number(reach)),
-        ],
-    };
-    let scores = Heat {
-        alt: format!("TCAV score of every concept for every class in every round at {stage}."),
-        columns,
-        groups: groups(&|concept, bar| {
-            let score = bar.score.as_ref()?.mean;
-            let title = format!(
-                "{concept}, round {}: score {}",
-                bar.round,
-                format::number(score)
-            );
-            Some(HeatCell {
-                level: 2.0 * score - 1.0,
-                marked: false,
-                title,
-            })
-        }),
-        ends: ["score 0".into(), "1".into()],
-    };
-    let table = |caption: &str, value: fn(&Bar) -> Option<f64>| {
-        let mut table = Table::new(caption, &["class", "concept"]);
-        table
-            .columns
-            .extend(rounds.iter().map(|round| format!("round {round}")));
-        for (class, concept, bars) in &all {
-            let mut row = vec![Cell::text(view.class(*class)), Cell::text(*concept)];
-            row.extend(rounds.iter().map(|round| {
-                Cell::maybe(bars.iter().find(|bar| bar.round == *round).and_then(value))
-            }));
-            table.rows.push(row);
-        }
-        table
-    };
-    vec![
-        Figure {
-            id: format!("profile-{stage}"),
-            title: "The whole profile: effects".into(),
-            caption: html! { "Mean over replicates of the standardised effect. ● significant after adjustment in every replicate." },
-            body: effects.both(),
-            table: table("Standardised effects, mean over replicates", |bar| {
-                Some(bar.effect.as_ref()?.mean)
-            }),
-        },
-        Figure {
-            id: format!("profile-scores-{stage}"),
-            title: "The same profile as TCAV scores".into(),
-            caption: html! {
-                "The customary score counts signs alone: it says 1 or 0 with certainty where the effect is tiny. ½ is no preference."
-            },
-            body: scores.both(),
-            table: table("TCAV scores, mean over replicates", |bar| {
-                Some(bar.score.as_ref()?.mean)
-            }),
-        },
-    ]
-}
-
-/// The paper's figure 4, where the question is the same.
-pub(crate) fn papers_profile(view: &View) -> Option<Figure> {
-    if !view.like_papers_mnist() {
-        return None;
-    }
-    let scores = paper::mnist_scores();
-    let rounds: Vec<usize> = (0..=scores.iter().map(|score| score.round).max()?).collect();
-    let mut concepts: Vec<&str> = scores.iter().map(|score| score.concept).collect();
-    concepts.dedup();
-    let find = |concept: &str, round: usize| {
-        scores
-            .iter()
-            .find(|score| score.concept == concept && score.round == round)
-    };
-    let mut groups = Vec::new();
-    let mut table = Table::new("TCAV scores of the paper's figure 4", &["class", "concept"]);
-    table
-        .columns
-        .extend(rounds.iter().map(|round| format!("round {round}")));
-    for (class, name) in ["even", "odd"].into_iter().enumerate() {
-        let mut rows = Vec::new();
-        for concept in &concepts {
-            let cell = |round: &usize| {
-                let score = find(concept, *round)?.scores[class];
-                let title = format!("{concept}, round {round}: score {}", format::number(score));
-                Some(HeatCell {
-                    level: 2.0 * score - 1.0,
-                    marked: false,
-                    title,
-                })
-            };
-            rows.push(HeatRow {
-                name: (*concept).to_owned(),
-                cells: rounds.iter().map(cell).collect(),
-            });
-            let mut row = vec![Cell::text(name), Cell::text(*concept)];
-            row.extend(
-                rounds.iter().map(|&round| {
-                    Cell::maybe(find(concept, round).map(|score| score.scores[class]))
-                }),
-            );
-            table.rows.push(row);
-        }
-        groups.push((name.to_owned(), rows));
-    }
-    let heat = Heat {
-        alt: "TCAV scores of the paper's figure 4: ten digits, even and odd, 35 rounds.".into(),
-        columns: rounds.iter().map(usize::to_string).collect(),
-        groups,
-        ends: ["score 0".into(), "1".into()],
-    };
-    Some(Figure {
-        id: "profile-paper".into(),
-        title: "Beside the paper’s figure 4".into(),
-        caption: html! {
-            "Ghosh & Ravi’s TCAV scores at layer3, one run, without random counterparts or a test. Columns are their 35 rounds of 10 %: "
-            "find a density, not a round, when you compare."
-        },
-        body: heat.both(),
-        table,
-    })
 }

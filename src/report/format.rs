@@ -32,11 +32,7 @@ pub(crate) fn number(value: f64) -> String {
 /// [`number`] without trailing zeros, for margins and the like.
 pub(crate) fn short_number(value: f64) -> String {
     let text = number(value);
-    if text.contains('.') {
-        text.trim_end_matches('0').trim_end_matches('.').to_owned()
-    } else {
-        text
-    }
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }
 
 /// [`number`] or a dash.
@@ -52,11 +48,7 @@ pub(crate) fn percent(share: f64, decimals: usize) -> String {
 /// A difference of shares in percentage points, with its sign.
 pub(crate) fn points(difference: f64) -> String {
     let text = decimal(100.0 * difference, 2);
-    if text.starts_with('−') || difference == 0.0 {
-        text
-    } else {
-        format!("+{text}")
-    }
+    if text.starts_with('−') || text == "0.00" { text } else { format!("+{text}") }
 }
 
 /// A density as percent: as many decimals as tell rounds apart.
@@ -66,11 +58,7 @@ pub(crate) fn density(share: f64) -> String {
 
 /// A p-value, such as `0.012` or `< 0.001`.
 pub(crate) fn p_value(p: f64) -> String {
-    if p < 0.001 {
-        "< 0.001".to_owned()
-    } else {
-        decimal(p, 3)
-    }
+    if p < 0.001 { "< 0.001".to_owned() } else { decimal(p, 3) }
 }
 
 /// `low to high`.
@@ -132,11 +120,9 @@ pub(crate) fn arm_name(arm: &str) -> String {
 }
 
 /// Hypothesis A in words.
-pub(crate) const HYPOTHESIS_A: &str =
-    "pruning keeps the explanations, and so the lottery ticket wins";
+pub(crate) const HYPOTHESIS_A: &str = "pruning keeps the explanations, and so the lottery ticket wins";
 /// Hypothesis B in words.
-pub(crate) const HYPOTHESIS_B: &str =
-    "pruning changes the explanations, and so the lottery ticket fails";
+pub(crate) const HYPOTHESIS_B: &str = "pruning changes the explanations, and so the lottery ticket fails";
 
 #[cfg(test)]
 mod tests {
@@ -149,15 +135,9 @@ mod tests {
         assert_eq!(number(0.012_34), "0.012");
         assert_eq!(number(12.34), "12.3");
         assert_eq!(number(0.0), "0.00");
-        assert_eq!(
-            ["1", "1.25", "100"],
-            [1.0, 1.25, 100.0]
-                .map(short_number)
-                .each_ref()
-                .map(String::as_str)
-        );
+        assert_eq!(["1", "1.25", "100"], [1.0, 1.25, 100.0].map(short_number).each_ref().map(String::as_str));
         assert_eq!(points(0.004), "+0.40");
-        assert_eq!(points(0.0), "0.00");
+        assert_eq!(points(0.000_01), "0.00");
         assert_eq!(density(0.107_374), "10.7 %");
         assert_eq!(density(0.0028), "0.28 %");
         assert_eq!(p_value(0.0001), "< 0.001");

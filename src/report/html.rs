@@ -6,11 +6,12 @@ use super::Study;
 use super::figures::{self, Figure};
 use super::format;
 use super::maps::Gallery;
-use super::table::{Cell, Table};
-use super::view::{Measure, Spread, View};
+use super::sections;
+use super::table::Table;
+use super::view::{Measure, View};
 use crate::error::Result;
 use crate::experiment::config::Arm;
-use crate::experiment::records::{Call, Drift, Outcome, Range, RoundRecord, RoundSummary, Verdict};
+use crate::experiment::records::{Call, Outcome, Range, Verdict};
 
 const STYLE: &str = include_str!("page/style.css");
 /// Rules of drawings, apart so that a downloaded SVG can carry them.
@@ -46,10 +47,10 @@ pub fn render(study: &Study) -> Result<String> {
             (calls(&view))
             @if let Some(paper) = figures::papers_accuracy(&view) { (figure(&paper)) }
         }
-        (maps_section(&view, gallery.as_ref())?)
-        (concepts_section(&view))
-        (trust_section(&view))
-        (facts_section(&view))
+        (sections::maps(&view, gallery.as_ref())?)
+        (sections::concepts(&view))
+        (sections::trust(&view))
+        (sections::facts(&view))
         footer { p { "Made by ticketlens " (study.manifest.version) " from records alone; the same records give this same file." } }
     };
     Ok(page(&format!("{} · ticketlens", study.name), &body))
@@ -90,7 +91,7 @@ fn hatch() -> Markup {
     }
 }
 
-fn sorted(texts: &[String]) -> Vec<&String> {
+pub(crate) fn sorted(texts: &[String]) -> Vec<&String> {
     let mut texts: Vec<&String> = texts.iter().collect();
     texts.sort();
     texts.dedup();
@@ -99,18 +100,9 @@ fn sorted(texts: &[String]) -> Vec<&String> {
 
 fn subtitle(view: &View) -> String {
     let manifest = &view.study.manifest;
-    let replicates = view
-        .networks
-        .iter()
-        .map(|network| network.id.replicate)
-        .max()
-        .map_or(0, |last| last + 1);
+    let replicates = view.networks.iter().map(|network| network.id.replicate).max().map_or(0, |last| last + 1);
     let rounds = view.arm(Arm::Lottery.name()).len();
-    let least = view
-        .points
-        .iter()
-        .map(|point| point.density)
-        .fold(1.0, f64::min);
+    let least = view.points.iter().map(|point| point.density).fold(1.0, f64::min);
     let [train, _, test] = manifest.images;
     format!(
         "{}, {} against each other, {train} training and {test} test images; {rounds} networks a replicate down to {} of the weights, {replicates} replicates.",
@@ -161,12 +153,22 @@ fn verdict(letter: &str, hypothesis: &str, verdict: &Verdict) -> Markup {
     }
 }
 
+/// Verdicts of several studies: study, hypothesis, outcome, reason.
+pub(crate) fn card_of_verdicts(verdicts: &[[String; 4]]) -> Markup {
+    html! {
+        div.verdicts { @for [study, letter, outcome, reason] in verdicts {
+            article.verdict.(outcome) {
+                p.outcome { (outcome) }
+                p.sentence { strong { (study) ", hypothesis " (letter) } ": " (reason) }
+            }
+        } }
+    }
+}
+
 /// What stands out, as a row of numbers with their intervals.
 fn key_numbers(view: &View) -> Markup {
     let lottery = view.arm(Arm::Lottery.name());
-    let (Some(dense), Some(last)) = (lottery.first(), lottery.last()) else {
-        return html! {};
-    };
+    let (Some(dense), Some(last)) = (lottery.first(), lottery.last()) else { return html! {} };
     let confidence = format::percent(view.plan.verdict.confidence, 0);
     let interval = |range: Option<Range>, scale: f64| {
         range.map_or_else(
@@ -174,20 +176,12 @@ fn key_numbers(view: &View) -> Markup {
             |range| {
                 format!(
                     "{confidence} interval {}",
-                    format::range(Range {
-                        low: scale * range.low,
-                        high: scale * range.high
-                    })
+                    format::range(Range { low: scale * range.low, high: scale * range.high })
                 )
             },
         )
     };
-    let count = |call: Call| {
-        lottery
-            .iter()
-            .filter(|point| point.call.is_some_and(|c| c.call == call))
-            .count()
-    };
+    let count = |call: Call| lottery.iter().filter(|point| point.call.is_some_and(|c| c.call == call)).count();
     let pruned = lottery.iter().filter(|point| point.round > 0).count();
     let preserved = count(Call::A) + count(Call::FaithfulLoser);
     let matching = count(Call::A) + count(Call::DriftedWinner);
@@ -203,8 +197,8 @@ fn key_numbers(view: &View) -> Markup {
                 (number(&format!("Map drift at {}", format::density(last.density)), call.drift_in_floors.map_or("no floor".into(), |drift| format!("{} × floor", format::number(drift))),
                     interval(call.drift_interval, 1.0)))
             }
-            (number("Rounds that match dense", format!("{matching} of {pruned}"), format!("margin {} points", format::short_number(100.0 * view.plan.verdict.accuracy_margin))))
-            (number("Rounds that keep explanations", format!("{preserved} of {pruned}"), format!("margin {} × floor", format::short_number(1.0 + view.plan.verdict.drift_margin))))
+            (number("Rounds that match dense", format!("{matching} of {pruned}"), format!("within {} pt of dense", format::short_number(100.0 * view.plan.verdict.accuracy_margin))))
+            (number("Rounds that keep explanations", format!("{preserved} of {pruned}"), format!("within {} × floor", format::short_number(1.0 + view.plan.verdict.drift_margin))))
             @if let Some(association) = &view.study.study.association {
                 (number("Drift with accuracy loss", format!("ρ = {}", format::number(association.within)), format!("permutation p {}", format::p_value(association.p_value))))
             }
@@ -248,18 +242,8 @@ pub(crate) fn table_card(id: &str, title: &str, caption: &Markup, table: &Table)
 fn calls(view: &View) -> Markup {
     let tested = view.tested();
     let mut kinds: Vec<Call> = Vec::new();
-    for call in [
-        Call::A,
-        Call::B,
-        Call::DriftedWinner,
-        Call::FaithfulLoser,
-        Call::Inconclusive,
-    ] {
-        if view
-            .points
-            .iter()
-            .any(|point| point.call.is_some_and(|c| c.call == call))
-        {
+    for call in [Call::A, Call::B, Call::DriftedWinner, Call::FaithfulLoser, Call::Inconclusive] {
+        if view.points.iter().any(|point| point.call.is_some_and(|c| c.call == call)) {
             kinds.push(call);
         }
     }
@@ -287,7 +271,7 @@ fn calls(view: &View) -> Markup {
                             }
                             None => td.n { (format::ABSENT) },
                         }
-                        @match &point.drift[0] {
+                        @match point.drift(Measure::Spearman) {
                             Some(drift) => td.n data-v=(drift.mean) { (format::number(drift.mean))
                                 @if let Some(range) = point.call.and_then(|call| call.drift_interval) { " " span.interval { "(" (format::range(range)) ")" } } },
                             None => td.n { (format::ABSENT) },
@@ -322,338 +306,5 @@ fn call_class(call: Call) -> &'static str {
         Call::DriftedWinner => "call-drifted",
         Call::FaithfulLoser => "call-faithful",
         Call::Inconclusive | Call::Dense => "call-none",
-    }
-}
-
-/// Grad-CAM: the grid over the rounds and the explorer.
-fn maps_section(view: &View, gallery: Option<&Gallery>) -> Result<Markup> {
-    let Some(gallery) = gallery else {
-        return Ok(html! {});
-    };
-    let mut grids = Vec::new();
-    for &stage in &view.plan.explain.stages {
-        if let Some(body) = gallery.grids(stage)? {
-            grids.push(Figure {
-                id: format!("maps-{stage}"),
-                title: format!("Where it looks, round by round ({stage})"),
-                caption: html! {
-                    "Grad-CAM of the true class over the digit or photograph, first replicate, one image of each kind. Each map is scaled to its own "
-                    "maximum (yellow); crossed out where a map is zero everywhere. Colours: viridis."
-                },
-                body,
-                table: degenerate_table(view),
-            });
-        }
-    }
-    Ok(html! {
-        section #maps {
-            h2 { "Where the network looks" }
-            @for grid in &grids { (figure(grid)) }
-            figure.card #explorer {
-                div.head { h3 { "Look for yourself" }
-                    div.tools { button type="button" data-download="svg" aria-label="Download the shown maps as SVG" { "SVG" }
-                        button type="button" data-download="csv" aria-label="Download the shown predictions as CSV" { "CSV" } } }
-                noscript { p { "The explorer needs JavaScript; the grid above does not." } }
-                div.controls {
-                    label { "Network " select #line {} }
-                    fieldset #views { legend { "View" }
-                        label { input type="radio" name="view" value="overlay" checked; " overlay" }
-                        label { input type="radio" name="view" value="raw"; " raw map" }
-                        label { input type="radio" name="view" value="top"; " top 20 %" }
-                    }
-                    label { input #beside type="checkbox"; " dense beside" }
-                    label.slider { span { "Round" } input #round type="range" min="0" max="0" value="0" step="1"; }
-                    button #play type="button" { "Play" }
-                }
-                p #state role="status" {}
-                div #tiles.tiles {}
-                figcaption {
-                    "Every map is scaled to its own maximum. " em { "Top 20 %" } " lights the fifth of positions with the highest values, what the overlap drift compares. "
-                    "A tile with a thick frame is misclassified; a crossed-out tile has a map that is zero everywhere."
-                    @if gallery.left_out() > 0 { " " (gallery.left_out()) " further images enter the numbers and are not shown." }
-                }
-                details { summary { "Numbers behind it" }
-                    div.scroll tabindex="0" role="region" aria-label="Shown images" {
-                        table.sortable #shown { caption { "Shown images in the chosen round" }
-                            thead { tr { th scope="col" { "image" } th scope="col" { "class" } th scope="col" { "predicted" } th scope="col" { "map" } } }
-                            tbody {}
-                        }
-                    }
-                }
-            }
-            script #maps-data type="application/json" { (PreEscaped(gallery.json()?)) }
-        }
-    })
-}
-
-fn degenerate_table(view: &View) -> Table {
-    let mut table = Table::new(
-        "Maps that are zero everywhere, and images that both networks classify correctly",
-        &[
-            "arm",
-            "replicate",
-            "round",
-            "weights kept",
-            "stage",
-            "zero maps",
-            "images compared",
-            "map rank drift",
-            "same, all images",
-            "top-20 % drift",
-        ],
-    );
-    for network in &view.networks {
-        for cam in &network.record.grad_cam {
-            let summary = network
-                .summary
-                .filter(|_| Some(cam.stage) == view.first_stage());
-            let measure = |value: fn(&Drift) -> Option<f64>| {
-                Cell::maybe(summary.and_then(|summary| value(&summary.drift)))
-            };
-            table.rows.push(vec![
-                Cell::text(format::arm_name(&network.id.arm)),
-                Cell::count(network.id.replicate),
-                Cell::count(network.id.round),
-                Cell::shown(
-                    network.record.density,
-                    format::density(network.record.density),
-                ),
-                Cell::text(cam.stage.name()),
-                Cell::count(cam.degenerate.iter().filter(|&&flag| flag).count()),
-                summary.map_or_else(Cell::absent, |summary| Cell::count(summary.drift.images)),
-                measure(|drift| drift.spearman),
-                measure(|drift| drift.spearman_all),
-                measure(|drift| drift.iou),
-            ]);
-        }
-    }
-    table
-}
-
-/// TCAV by stage and class.
-fn concepts_section(view: &View) -> Markup {
-    let manifest = &view.study.manifest;
-    html! {
-        @for (index, &stage) in view.stages().iter().enumerate() {
-            @let inner = html! {
-                @for class in 0..manifest.classes.len() {
-                    @if let Some(tcav) = figures::tcav(view, stage, class, &manifest.concepts) { (figure(&tcav)) }
-                }
-                @for profile in figures::profile(view, stage) { (figure(&profile)) }
-            };
-            section id=(format!("concepts-{stage}")) {
-                h2 { "What the network uses (" (stage.name()) ")" }
-                @if index == 0 { (inner) } @else { details.stage { summary { "Show " (stage.name()) } (inner) } }
-                @if index == 0 { @if let Some(paper) = figures::papers_profile(view) { (figure(&paper)) } }
-            }
-        }
-    }
-}
-
-/// The floor and the tests side by side.
-fn trust_section(view: &View) -> Markup {
-    let mut floor = Table::new(
-        "Drift between dense networks that differ by seed alone",
-        &[
-            "replicates",
-            "map rank drift",
-            "same, all images",
-            "top-20 % drift",
-            "concept-profile drift",
-            "score-profile drift",
-            "images",
-            "zero maps",
-        ],
-    );
-    for pair in &view.floor_pairs {
-        let drift = &pair.drift;
-        floor.rows.push(vec![
-            Cell::text(format!("{} and {}", pair.first, pair.second)),
-            Cell::maybe(drift.spearman),
-            Cell::maybe(drift.spearman_all),
-            Cell::maybe(drift.iou),
-            Cell::maybe(drift.profile),
-            Cell::maybe(drift.score_profile),
-            Cell::count(drift.images),
-            Cell::count(drift.degenerate),
-        ]);
-    }
-    let alpha = view.plan.statistics.alpha;
-    let tests = tests_table(view, alpha);
-    let flips = flips(view);
-    html! {
-        section #trust {
-            h2 { "What the numbers rest on" }
-            (table_card("floor", "The noise floor", &html! {
-                "Drift is divided by the mean of these pairs. Two replicates give one pair and a rough floor; five give ten."
-            }, &floor))
-            (table_card("tests", "Three tests side by side", &html! {
-                "Level " (alpha) ". The effect’s label permutation and the score’s exchangeability test hold their level and are adjusted over the whole family; the customary "
-                "Welch test shares one concept set among its scores and rejects meaningless concepts in 30–70 % of cases: it stands here for comparison with published work only."
-            }, &tests))
-            @if !flips.rows.is_empty() {
-                (table_card("flips", "Concepts that gained, lost or flipped significance against dense", &html! {
-                    "Per replicate, at the first stage, as class/concept."
-                }, &flips))
-            }
-        }
-    }
-}
-
-/// How many concepts each test calls significant, round by round.
-fn tests_table(view: &View, alpha: f64) -> Table {
-    let mut table = Table::new(
-        "Concepts that each test calls significant (lottery arm, all stages and classes; lowest to highest replicate)",
-        &[
-            "round",
-            "weights kept",
-            "effect, adjusted",
-            "score, adjusted",
-            "legacy Welch, as published",
-        ],
-    );
-    for point in view.arm(Arm::Lottery.name()) {
-        let networks = view
-            .networks
-            .iter()
-            .filter(|network| network.id.arm == point.arm && network.id.round == point.round);
-        let networks: Vec<_> = networks
-            .filter_map(|network| Some((network.id.replicate, network.record, network.summary?)))
-            .collect();
-        let Some(tested) = networks
-            .iter()
-            .map(|(_, record, _)| record.tcav.len())
-            .max()
-        else {
-            continue;
-        };
-        let cell = |count: &dyn Fn(&RoundRecord, &RoundSummary) -> usize| {
-            let spread =
-                Spread::of(networks.iter().map(|&(replicate, record, summary)| {
-                    (replicate, count(record, summary) as f64)
-                }));
-            spread.map_or_else(Cell::absent, |spread| {
-                Cell::shown(spread.mean, figures::of(&spread, tested))
-            })
-        };
-        table.rows.push(vec![
-            Cell::count(point.round),
-            Cell::shown(point.density, format::density(point.density)),
-            cell(&|_, summary| {
-                summary
-                    .adjusted
-                    .iter()
-                    .filter(|adjusted| adjusted.effect_p <= alpha)
-                    .count()
-            }),
-            cell(&|_, summary| {
-                summary
-                    .adjusted
-                    .iter()
-                    .filter(|adjusted| adjusted.score_p <= alpha)
-                    .count()
-            }),
-            cell(&|record, _| {
-                record
-                    .tcav
-                    .iter()
-                    .filter(|tcav| tcav.legacy_welch_p.is_some_and(|p| p <= alpha))
-                    .count()
-            }),
-        ]);
-    }
-    table
-}
-
-fn flips(view: &View) -> Table {
-    let mut table = Table::new(
-        "Changes of significance or sign",
-        &["arm", "replicate", "round", "how many", "which"],
-    );
-    for network in &view.networks {
-        let Some(summary) = network
-            .summary
-            .filter(|summary| !summary.drift.flipped.is_empty())
-        else {
-            continue;
-        };
-        let flipped = sorted(&summary.drift.flipped);
-        table.rows.push(vec![
-            Cell::text(format::arm_name(&network.id.arm)),
-            Cell::count(network.id.replicate),
-            Cell::count(network.id.round),
-            Cell::count(flipped.len()),
-            Cell::text(flipped.into_iter().cloned().collect::<Vec<_>>().join(", ")),
-        ]);
-    }
-    table
-}
-
-/// Plan, versions, hashes and times.
-fn facts_section(view: &View) -> Markup {
-    let manifest = &view.study.manifest;
-    let (train, explain) = view.seconds();
-    let [channels, height, width] = manifest.image_shape;
-    let mut networks = Table::new(
-        "Every network",
-        &[
-            "arm",
-            "replicate",
-            "round",
-            "weights kept",
-            "kept",
-            "of",
-            "test accuracy",
-            "validation accuracy",
-            "last loss (nats)",
-            "training (s)",
-            "explaining (s)",
-            "digest of the weights",
-        ],
-    );
-    for network in &view.networks {
-        let record = network.record;
-        networks.rows.push(vec![
-            Cell::text(format::arm_name(&network.id.arm)),
-            Cell::count(network.id.replicate),
-            Cell::count(network.id.round),
-            Cell::shown(record.density, format::density(record.density)),
-            Cell::count(record.kept),
-            Cell::count(record.total),
-            Cell::percent(record.test_accuracy, 2),
-            Cell::percent(record.validation_accuracy, 2),
-            Cell::maybe(record.epoch_loss.last().copied()),
-            Cell::number(record.seconds.train),
-            Cell::number(record.seconds.explain),
-            Cell::text(record.weights.chars().take(12).collect::<String>()),
-        ]);
-    }
-    let facts: [(&str, String); 9] = [
-        ("ticketlens", manifest.version.clone()),
-        ("Network", manifest.network.clone()),
-        (
-            "Images",
-            format!(
-                "{channels}×{height}×{width}; {} training, {} validation, {} test",
-                manifest.images[0], manifest.images[1], manifest.images[2]
-            ),
-        ),
-        (
-            "Device",
-            format!("{}, {} threads", manifest.device, manifest.threads),
-        ),
-        ("CPU features", manifest.cpu_features.join(", ")),
-        ("Plan digest", manifest.plan.clone()),
-        ("Data digest", manifest.data.clone()),
-        ("Training time", format::duration(train)),
-        ("Explaining time", format::duration(explain)),
-    ];
-    html! {
-        section #facts {
-            h2 { "Plan, versions, hashes and times" }
-            div.card { dl.facts { @for (name, value) in &facts { dt { (name) } dd { (value) } } } }
-            div.card { details { summary { "The plan (plan.toml)" } pre tabindex="0" { (view.study.plan_toml) } } }
-            (table_card("networks", "Every network", &html! { "Times are wall-clock seconds on this device." }, &networks))
-        }
     }
 }

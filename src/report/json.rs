@@ -1,1 +1,235 @@
-//! x
+//! The report as JSON for other programs; its schema is documented in `docs/report-schema.md`.
+
+use serde::Serialize;
+
+use super::Study;
+use super::view::{Measure, Network, Point, Spread, View};
+use crate::error::{Error, Result};
+use crate::experiment::records::{Association, Call, Drift, FloorPair, Manifest, Range, Seconds, Verdict};
+use crate::model::Stage;
+
+/// Version of the schema; it rises when a field changes its meaning or goes.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// The study as indented JSON with a line feed at its end.
+///
+/// # Errors
+/// When the plan cannot be read.
+pub fn render(study: &Study) -> Result<String> {
+    let view = View::new(study)?;
+    let text =
+        serde_json::to_string_pretty(&report(&view)).map_err(|error| Error::input(format!("report: {error}")))?;
+    Ok(text + "\n")
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    schema: &'static str,
+    schema_version: u32,
+    name: &'a str,
+    manifest: &'a Manifest,
+    plan_toml: &'a str,
+    hypothesis_a: &'a Verdict,
+    hypothesis_b: &'a Verdict,
+    association: Option<&'a Association>,
+    floor: Floor,
+    rounds: Vec<Round<'a>>,
+    networks: Vec<OneNetwork<'a>>,
+    tcav: Vec<Tcav<'a>>,
+    warnings: Vec<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Floor {
+    spearman: Option<f64>,
+    iou: Option<f64>,
+    profile: Option<f64>,
+    pairs: Vec<FloorPair>,
+}
+
+#[derive(Serialize)]
+struct Over {
+    mean: f64,
+    low: f64,
+    high: f64,
+    replicates: Vec<Value>,
+}
+
+#[derive(Serialize)]
+struct Value {
+    replicate: usize,
+    value: f64,
+}
+
+#[derive(Serialize)]
+struct InFloors {
+    spearman: Option<Over>,
+    iou: Option<Over>,
+    profile: Option<Over>,
+}
+
+#[derive(Serialize)]
+struct Round<'a> {
+    arm: &'a str,
+    round: usize,
+    density: f64,
+    test_accuracy: Over,
+    accuracy_difference: Option<f64>,
+    accuracy_interval: Option<Range>,
+    drift_in_floors: InFloors,
+    drift_interval: Option<Range>,
+    significant: Option<Over>,
+    tested: usize,
+    call: Option<Call>,
+    reason: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct OneNetwork<'a> {
+    arm: &'a str,
+    replicate: usize,
+    round: usize,
+    weights: &'a str,
+    density: f64,
+    kept: usize,
+    total: usize,
+    test_accuracy: f64,
+    validation_accuracy: f64,
+    drift: Option<Drift>,
+    significant: Option<usize>,
+    seconds: Seconds,
+}
+
+#[derive(Serialize)]
+struct Tcav<'a> {
+    arm: &'a str,
+    replicate: usize,
+    round: usize,
+    stage: Stage,
+    class: &'a str,
+    concept: &'a str,
+    effect: f64,
+    effect_standardised: Option<f64>,
+    effect_interval: Option<Range>,
+    effect_p: f64,
+    effect_p_adjusted: Option<f64>,
+    score: f64,
+    score_interval: Option<Range>,
+    score_p: f64,
+    score_p_adjusted: Option<f64>,
+    legacy_welch_p: Option<f64>,
+    heldout_accuracy: f64,
+    decodable: bool,
+}
+
+/// With its names in order.
+fn ordered(drift: &Drift) -> Drift {
+    let mut drift = drift.clone();
+    drift.flipped.sort();
+    drift
+}
+
+fn ordered_pair(pair: &&FloorPair) -> FloorPair {
+    FloorPair { first: pair.first, second: pair.second, drift: ordered(&pair.drift) }
+}
+
+fn over(spread: &Spread) -> Over {
+    let replicates = spread.values.iter().map(|&(replicate, value)| Value { replicate, value }).collect();
+    Over { mean: spread.mean, low: spread.low, high: spread.high, replicates }
+}
+
+fn report<'a>(view: &'a View<'a>) -> Report<'a> {
+    let study = view.study;
+    let tested = view.tested();
+    let mut warnings: Vec<&str> = study.study.warnings.iter().map(String::as_str).collect();
+    warnings.sort_unstable();
+    let floor = &study.study.floor;
+    Report {
+        schema: "ticketlens.report",
+        schema_version: SCHEMA_VERSION,
+        name: &study.name,
+        manifest: &study.manifest,
+        plan_toml: &study.plan_toml,
+        hypothesis_a: &study.study.hypothesis_a,
+        hypothesis_b: &study.study.hypothesis_b,
+        association: study.study.association.as_ref(),
+        floor: Floor {
+            spearman: floor.spearman,
+            iou: floor.iou,
+            profile: floor.profile,
+            pairs: view.floor_pairs.iter().map(ordered_pair).collect(),
+        },
+        rounds: view.points.iter().map(|point| round(point, tested)).collect(),
+        networks: view.networks.iter().map(network).collect(),
+        tcav: tcav(view),
+        warnings,
+    }
+}
+
+fn round<'a>(point: &Point<'a>, tested: usize) -> Round<'a> {
+    let drift = |measure: Measure| point.drift(measure).map(over);
+    let call = point.call;
+    Round {
+        arm: point.arm,
+        round: point.round,
+        density: point.density,
+        test_accuracy: over(&point.accuracy),
+        accuracy_difference: call.map(|call| call.accuracy_difference),
+        accuracy_interval: call.and_then(|call| call.accuracy_interval),
+        drift_in_floors: InFloors {
+            spearman: drift(Measure::Spearman),
+            iou: drift(Measure::Iou),
+            profile: drift(Measure::Profile),
+        },
+        drift_interval: call.and_then(|call| call.drift_interval),
+        significant: point.significant.as_ref().map(over),
+        tested,
+        call: call.map(|call| call.call),
+        reason: call.map(|call| call.reason.as_str()),
+    }
+}
+
+fn network<'a>(network: &Network<'a>) -> OneNetwork<'a> {
+    let record = network.record;
+    OneNetwork {
+        arm: &network.id.arm,
+        replicate: network.id.replicate,
+        round: network.id.round,
+        weights: &record.weights,
+        density: record.density,
+        kept: record.kept,
+        total: record.total,
+        test_accuracy: record.test_accuracy,
+        validation_accuracy: record.validation_accuracy,
+        drift: network.summary.map(|summary| ordered(&summary.drift)),
+        significant: network.summary.map(|summary| summary.significant),
+        seconds: record.seconds,
+    }
+}
+
+fn tcav<'a>(view: &View<'a>) -> Vec<Tcav<'a>> {
+    let one = |effect: &super::view::Effect<'a>| {
+        let record = effect.record;
+        Tcav {
+            arm: &effect.id.arm,
+            replicate: effect.id.replicate,
+            round: effect.id.round,
+            stage: record.stage,
+            class: view.class(record.class),
+            concept: &record.concept,
+            effect: record.effect,
+            effect_standardised: record.effect_standardised,
+            effect_interval: record.effect_interval,
+            effect_p: record.effect_p,
+            effect_p_adjusted: effect.adjusted.map(|adjusted| adjusted.effect_p),
+            score: record.score,
+            score_interval: record.score_interval,
+            score_p: record.score_p,
+            score_p_adjusted: effect.adjusted.map(|adjusted| adjusted.score_p),
+            legacy_welch_p: record.legacy_welch_p,
+            heldout_accuracy: record.heldout_accuracy,
+            decodable: record.decodable,
+        }
+    };
+    view.effects.iter().map(one).collect()
+}

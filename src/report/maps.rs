@@ -46,54 +46,31 @@ impl<'a> Gallery<'a> {
         }
         let volume = channels * height * width;
         if volume == 0 || study.maps.pixels.len() != images * volume {
-            let what = format!(
-                "{} bytes for {images} images of {channels}×{height}×{width}",
-                study.maps.pixels.len()
-            );
+            let what = format!("{} bytes for {images} images of {channels}×{height}×{width}", study.maps.pixels.len());
             return Err(Error::tensor("pixels", what));
         }
         let mut bytes_per_image = 0;
         for ((id, stage), maps) in &study.maps.raw {
             let [h, w] = maps.size;
             if h * w == 0 || maps.values.len() != images * h * w {
-                let name = format!(
-                    "{stage} maps of {} replicate {} round {}",
-                    id.arm, id.replicate, id.round
-                );
-                return Err(Error::tensor(
-                    name,
-                    format!("{} values for {images} maps of {h}×{w}", maps.values.len()),
-                ));
+                let name = format!("{stage} maps of {} replicate {} round {}", id.arm, id.replicate, id.round);
+                return Err(Error::tensor(name, format!("{} values for {images} maps of {h}×{w}", maps.values.len())));
             }
             bytes_per_image += h * w;
         }
         let shown = choose(view, (MOST_BYTES / bytes_per_image).clamp(10, MOST_IMAGES));
         let pictures: Vec<Picture> = shown
             .iter()
-            .map(|&index| {
-                reduced(
-                    &study.maps.pixels[index * volume..(index + 1) * volume],
-                    study.manifest.image_shape,
-                )
-            })
+            .map(|&index| reduced(&study.maps.pixels[index * volume..(index + 1) * volume], study.manifest.image_shape))
             .collect();
-        Ok(Some(Self {
-            view,
-            shown,
-            pictures,
-            photographs: channels >= 3 && height.max(width) > 64,
-        }))
+        Ok(Some(Self { view, shown, pictures, photographs: channels >= 3 && height.max(width) > 64 }))
     }
 
     /// Label of a shown image: its class as given and, where that differs, the class that is learned.
     fn label(&self, position: usize) -> String {
         let image = &self.view.study.manifest.cam_images[self.shown[position]];
         let class = self.view.class(image.class);
-        if image.fine == class {
-            class.to_owned()
-        } else {
-            format!("{} ({class})", image.fine)
-        }
+        if image.fine == class { class.to_owned() } else { format!("{} ({class})", image.fine) }
     }
 
     fn network(&self, id: &RoundId) -> Option<&Network<'a>> {
@@ -102,9 +79,7 @@ impl<'a> Gallery<'a> {
 
     fn degenerate(&self, id: &RoundId, stage: Stage, image: usize) -> bool {
         let cam = self.network(id).and_then(|network| network.cam(stage));
-        cam.and_then(|cam| cam.degenerate.get(image))
-            .copied()
-            .unwrap_or(false)
+        cam.and_then(|cam| cam.degenerate.get(image)).copied().unwrap_or(false)
     }
 
     /// Images × rounds of the first replicate's lottery tickets, overlays, with more columns on wide screens than on phones.
@@ -112,30 +87,20 @@ impl<'a> Gallery<'a> {
     /// # Errors
     /// When a picture cannot be encoded.
     pub(crate) fn grids(&self, stage: Stage) -> Result<Option<Markup>> {
-        let (wide, narrow) = (
-            self.grid(stage, 12, "wide")?,
-            self.grid(stage, 5, "narrow")?,
-        );
-        Ok(wide
-            .zip(narrow)
-            .map(|(wide, narrow)| html! { (wide) (narrow) }))
+        let (wide, narrow) = (self.grid(stage, 12, "wide")?, self.grid(stage, 5, "narrow")?);
+        Ok(wide.zip(narrow).map(|(wide, narrow)| html! { (wide) (narrow) }))
     }
 
     fn grid(&self, stage: Stage, most_columns: usize, class: &str) -> Result<Option<Markup>> {
         let raw = &self.view.study.maps.raw;
         let networks: Vec<&Network> = self.view.networks.iter().collect();
-        let Some(first) = networks
-            .iter()
-            .find(|network| raw.contains_key(&(network.id.clone(), stage)))
-        else {
+        let Some(first) = networks.iter().find(|network| raw.contains_key(&(network.id.clone(), stage))) else {
             return Ok(None);
         };
         let line: Vec<&Network> = networks
             .iter()
             .copied()
-            .filter(|network| {
-                network.id.arm == first.id.arm && network.id.replicate == first.id.replicate
-            })
+            .filter(|network| network.id.arm == first.id.arm && network.id.replicate == first.id.replicate)
             .filter(|network| raw.contains_key(&(network.id.clone(), stage)))
             .collect();
         let columns = spaced(line.len(), most_columns);
@@ -149,23 +114,13 @@ impl<'a> Gallery<'a> {
                 let image = self.shown[position];
                 let map = picture::quantised(&maps.values[image * volume..(image + 1) * volume]);
                 let origin = (row * cell_height, column * cell_width);
-                overlay(
-                    &mut sheet,
-                    origin,
-                    (cell_height, cell_width),
-                    &self.pictures[position],
-                    &map,
-                    maps.size,
-                );
+                overlay(&mut sheet, origin, (cell_height, cell_width), &self.pictures[position], &map, maps.size);
             }
         }
         let unit = if most_columns > 6 { 68.0 } else { 54.0 };
         let ratio = cell_height as f64 / cell_width as f64;
         let (left, top) = (74.0, 40.0);
-        let (width, height) = (
-            unit * columns.len() as f64,
-            unit * ratio * rows.len() as f64,
-        );
+        let (width, height) = (unit * columns.len() as f64, unit * ratio * rows.len() as f64);
         let alt = format!(
             "Grad-CAM overlays at {stage} of {} images (rows) in {} rounds (columns), replicate {}.",
             rows.len(),
@@ -245,36 +200,24 @@ impl<'a> Gallery<'a> {
         let mut lines: Vec<Line> = Vec::new();
         for &stage in &view.plan.explain.stages {
             for network in &view.networks {
-                let Some(maps) = view.study.maps.raw.get(&(network.id.clone(), stage)) else {
-                    continue;
-                };
+                let Some(maps) = view.study.maps.raw.get(&(network.id.clone(), stage)) else { continue };
                 let id = network.id;
                 let volume = maps.size[0] * maps.size[1];
-                let quantised = |&image: &usize| {
-                    picture::quantised(&maps.values[image * volume..(image + 1) * volume])
-                };
+                let quantised = |&image: &usize| picture::quantised(&maps.values[image * volume..(image + 1) * volume]);
                 let bytes: Vec<u8> = self.shown.iter().flat_map(quantised).collect();
                 let cam = network.cam(stage);
-                let predicted = |&image: &usize| {
-                    cam.and_then(|cam| cam.predicted.get(image))
-                        .map(|&class| view.class(class))
-                };
+                let predicted =
+                    |&image: &usize| cam.and_then(|cam| cam.predicted.get(image)).map(|&class| view.class(class));
                 let round = MapRound {
                     round: id.round,
                     density: format::density(network.record.density),
                     maps: STANDARD.encode(&bytes),
                     predicted: self.shown.iter().map(predicted).collect(),
-                    degenerate: self
-                        .shown
-                        .iter()
-                        .map(|&image| self.degenerate(id, stage, image))
-                        .collect(),
+                    degenerate: self.shown.iter().map(|&image| self.degenerate(id, stage, image)).collect(),
                 };
                 match lines.last_mut() {
                     Some(line)
-                        if line.arm == id.arm
-                            && line.replicate == id.replicate
-                            && line.stage == stage.name() =>
+                        if line.arm == id.arm && line.replicate == id.replicate && line.stage == stage.name() =>
                     {
                         line.rounds.push(round);
                     }
@@ -316,12 +259,8 @@ impl<'a> Gallery<'a> {
 /// # Errors
 /// When serialisation fails.
 pub(crate) fn script_json(data: &impl Serialize) -> Result<String> {
-    let text = serde_json::to_string(data)
-        .map_err(|error| Error::input(format!("report data: {error}")))?;
-    Ok(text
-        .replace('<', "\\u003c")
-        .replace('>', "\\u003e")
-        .replace('&', "\\u0026"))
+    let text = serde_json::to_string(data).map_err(|error| Error::input(format!("report data: {error}")))?;
+    Ok(text.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026"))
 }
 
 #[derive(Serialize)]
@@ -368,8 +307,7 @@ fn choose(view: &View, most: usize) -> Vec<usize> {
         by_class.entry(&image.fine).or_default().push(index);
     }
     let deepest = by_class.values().map(Vec::len).max().unwrap_or(0);
-    let in_turn =
-        (0..deepest).flat_map(|depth| by_class.values().filter_map(move |class| class.get(depth)));
+    let in_turn = (0..deepest).flat_map(|depth| by_class.values().filter_map(move |class| class.get(depth)));
     let mut shown: Vec<usize> = in_turn.copied().take(most).collect();
     shown.sort_by_key(|&index| (images[index].fine.as_str(), index));
     shown
@@ -380,9 +318,7 @@ fn spaced(count: usize, most: usize) -> Vec<usize> {
     if count <= most {
         return (0..count).collect();
     }
-    (0..most)
-        .map(|index| (index * (count - 1) + (most - 1) / 2) / (most - 1))
-        .collect()
+    (0..most).map(|index| (index * (count - 1) + (most - 1) / 2) / (most - 1)).collect()
 }
 
 /// An image `(C, H, W)` as RGB, box-averaged by a whole factor until it is small enough.
@@ -393,18 +329,11 @@ fn reduced(pixels: &[u8], [channels, height, width]: [usize; 3]) -> Picture {
     for y in 0..rows {
         for x in 0..columns {
             let colour = std::array::from_fn(|channel| {
-                let plane = if channels >= 3 {
-                    channel * height * width
-                } else {
-                    0
-                };
+                let plane = if channels >= 3 { channel * height * width } else { 0 };
                 let mut sum = 0usize;
                 for dy in 0..factor.min(height) {
                     let row = plane + (y * factor + dy) * width + x * factor;
-                    sum += pixels[row..row + factor.min(width)]
-                        .iter()
-                        .map(|&value| usize::from(value))
-                        .sum::<usize>();
+                    sum += pixels[row..row + factor.min(width)].iter().map(|&value| usize::from(value)).sum::<usize>();
                 }
                 (sum / (factor.min(height) * factor.min(width))) as u8
             });
@@ -431,8 +360,7 @@ fn overlay(
             let opacity = if empty { 0.0 } else { picture::opacity(value) };
             let over = picture::viridis(value);
             let mixed = std::array::from_fn(|channel| {
-                (f64::from(under[channel]) * (1.0 - opacity) + f64::from(over[channel]) * opacity)
-                    .round() as u8
+                (f64::from(under[channel]) * (1.0 - opacity) + f64::from(over[channel]) * opacity).round() as u8
             });
             sheet.set(top + y, left + x, mixed);
         }
@@ -440,11 +368,7 @@ fn overlay(
 }
 
 fn short(label: &str) -> String {
-    if label.chars().count() <= 11 {
-        label.to_owned()
-    } else {
-        label.chars().take(10).chain(['…']).collect()
-    }
+    if label.chars().count() <= 11 { label.to_owned() } else { label.chars().take(10).chain(['…']).collect() }
 }
 
 #[cfg(test)]
@@ -463,9 +387,6 @@ mod tests {
     fn script_json_cannot_leave_its_element() {
         let text = script_json(&"</script><!--&").unwrap();
         assert!(!text.contains(['<', '>', '&']));
-        assert_eq!(
-            serde_json::from_str::<String>(&text).unwrap(),
-            "</script><!--&"
-        );
+        assert_eq!(serde_json::from_str::<String>(&text).unwrap(), "</script><!--&");
     }
 }

@@ -1,1 +1,148 @@
-//! x
+//! The report as GitHub-flavoured Markdown, for pull requests and notes.
+
+use super::Study;
+use super::figures;
+use super::format;
+use super::table::{Cell, Table};
+use super::view::{Measure, View};
+use crate::error::Result;
+use crate::experiment::config::Arm;
+use crate::experiment::records::{Call, Verdict};
+use crate::model::Stage;
+
+/// The study as Markdown: verdict, rounds of each arm, concepts, floor, facts.
+///
+/// # Errors
+/// When the plan cannot be read.
+pub fn render(study: &Study) -> Result<String> {
+    let view = View::new(study)?;
+    let manifest = &study.manifest;
+    let mut out = format!("# {}\n\n", text(&study.name));
+    out += &verdict("A", format::HYPOTHESIS_A, &study.study.hypothesis_a);
+    out += &verdict("B", format::HYPOTHESIS_B, &study.study.hypothesis_b);
+    let mut warnings: Vec<&String> = study.study.warnings.iter().collect();
+    warnings.sort();
+    for warning in warnings {
+        out += &format!("> **Note:** {}\n\n", text(warning));
+    }
+    for arm in view.arms() {
+        out += &format!("## Rounds: {}\n\n{}\n", text(&format::arm_name(arm)), rounds(&view, arm).markdown());
+    }
+    for stage in view.stages() {
+        out += &format!("## Concepts at {stage}, dense and sparsest\n\n{}\n", concepts(&view, stage).markdown());
+    }
+    let floor = &study.study.floor;
+    out += &format!(
+        "## Noise floor\n\nMean drift over pairs of dense networks ({}): maps {}, top 20 % {}, concept profile {}.\n\n",
+        view.floor_pairs.len(),
+        format::maybe(floor.spearman),
+        format::maybe(floor.iou),
+        format::maybe(floor.profile)
+    );
+    out += &format!(
+        "## Made from\n\nticketlens {}, {}, plan `{}`, data `{}`, {} with {} threads.\n",
+        text(&manifest.version),
+        text(&manifest.network),
+        digest(&manifest.plan),
+        digest(&manifest.data),
+        text(&manifest.device),
+        manifest.threads
+    );
+    Ok(out)
+}
+
+/// Text in which nothing is markup.
+pub(crate) fn text(raw: &str) -> String {
+    let mut out = String::with_capacity(raw.len());
+    for character in raw.chars() {
+        match character {
+            '<' => out.push_str("&lt;"),
+            '&' => out.push_str("&amp;"),
+            '\n' | '\r' => out.push(' '),
+            '\\' | '`' | '*' | '_' | '[' | ']' | '#' | '|' | '~' | '!' => out.extend(['\\', character]),
+            _ => out.push(character),
+        }
+    }
+    out
+}
+
+/// The first twelve hexadecimal digits.
+fn digest(raw: &str) -> String {
+    raw.chars().filter(char::is_ascii_hexdigit).take(12).collect()
+}
+
+fn verdict(letter: &str, hypothesis: &str, verdict: &Verdict) -> String {
+    let outcome = format::outcome_name(verdict.outcome);
+    format!("**Hypothesis {letter}**, that {hypothesis}: **{outcome}**: {}\n\n", text(&verdict.reason))
+}
+
+fn rounds(view: &View, arm: &str) -> Table {
+    let columns = [
+        "round",
+        "weights kept",
+        "test accuracy",
+        "difference (points)",
+        "drift (floors)",
+        "significant concepts",
+        "call",
+    ];
+    let mut table = Table::new("", &columns);
+    let tested = view.tested();
+    for point in view.arm(arm) {
+        let call = point.call.filter(|call| call.call != Call::Dense);
+        let beside =
+            |text: String, range: Option<String>| range.map_or(text.clone(), |range| format!("{text} ({range})"));
+        let difference = call.map(|call| {
+            let range = call.accuracy_interval;
+            let range = range.map(|range| format!("{} to {}", format::points(range.low), format::points(range.high)));
+            Cell::shown(call.accuracy_difference, beside(format::points(call.accuracy_difference), range))
+        });
+        let drift = point.drift(Measure::Spearman).map(|drift| {
+            let range = call.and_then(|call| call.drift_interval).map(format::range);
+            Cell::shown(drift.mean, beside(format::number(drift.mean), range))
+        });
+        let significant =
+            point.significant.as_ref().map(|spread| Cell::shown(spread.mean, figures::of(spread, tested)));
+        table.rows.push(vec![
+            Cell::count(point.round),
+            Cell::shown(point.density, format::density(point.density)),
+            Cell::percent(point.accuracy.mean, 2),
+            difference.unwrap_or_else(Cell::absent),
+            drift.unwrap_or_else(Cell::absent),
+            significant.unwrap_or_else(Cell::absent),
+            Cell::text(point.call.map_or(format::ABSENT, |call| format::call_name(call.call))),
+        ]);
+    }
+    table
+}
+
+fn concepts(view: &View, stage: Stage) -> Table {
+    let columns = [
+        "class",
+        "concept",
+        "effect, dense",
+        "effect, sparsest",
+        "score, dense",
+        "score, sparsest",
+        "rounds significant",
+    ];
+    let mut table = Table::new("", &columns);
+    let manifest = &view.study.manifest;
+    for class in 0..manifest.classes.len() {
+        for concept in &manifest.concepts {
+            let bars = view.bars(Arm::Lottery.name(), stage, class, concept);
+            let (Some(first), Some(last)) = (bars.first(), bars.last()) else { continue };
+            let significant = bars.iter().filter(|bar| bar.significant == bar.replicates).count();
+            table.rows.push(vec![
+                Cell::text(view.class(class)),
+                Cell::text(concept),
+                Cell::maybe(first.effect.as_ref().map(|effect| effect.mean)),
+                Cell::maybe(last.effect.as_ref().map(|effect| effect.mean)),
+                Cell::maybe(first.score.as_ref().map(|score| score.mean)),
+                Cell::maybe(last.score.as_ref().map(|score| score.mean)),
+                Cell::shown(significant as f64, format!("{significant} of {}", bars.len())),
+            ]);
+        }
+    }
+    table
+}

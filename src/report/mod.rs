@@ -19,6 +19,8 @@ mod format;
 mod maps;
 mod paper;
 mod picture;
+mod profile;
+mod sections;
 mod table;
 mod view;
 

@@ -33,15 +33,9 @@ pub(crate) fn mnist_accuracy() -> Vec<PaperAccuracy> {
             return None;
         };
         let share = |text: &str| text.parse::<f64>().ok().map(|percent| percent / 100.0);
-        Some(PaperAccuracy {
-            round: round.parse().ok()?,
-            density: share(kept)?,
-            accuracy: share(accuracy)?,
-        })
+        Some(PaperAccuracy { round: round.parse().ok()?, density: share(kept)?, accuracy: share(accuracy)? })
     };
-    rows(include_str!("../../fixtures/paper/mnist_accuracy.csv"))
-        .filter_map(parse)
-        .collect()
+    rows(include_str!("../../fixtures/paper/mnist_accuracy.csv")).filter_map(parse).collect()
 }
 
 /// Figure 4, by digit, round.
@@ -50,15 +44,9 @@ pub(crate) fn mnist_scores() -> Vec<PaperScore> {
         let [round, _, concept, even, odd] = row[..] else {
             return None;
         };
-        Some(PaperScore {
-            round: round.parse().ok()?,
-            concept,
-            scores: [even.parse().ok()?, odd.parse().ok()?],
-        })
+        Some(PaperScore { round: round.parse().ok()?, concept, scores: [even.parse().ok()?, odd.parse().ok()?] })
     };
-    rows(include_str!("../../fixtures/paper/mnist_tcav_layer3.csv"))
-        .filter_map(parse)
-        .collect()
+    rows(include_str!("../../fixtures/paper/mnist_tcav_layer3.csv")).filter_map(parse).collect()
 }
 
 #[cfg(test)]
@@ -69,14 +57,7 @@ mod tests {
     fn every_line_of_the_papers_files_is_read() {
         let accuracy = mnist_accuracy();
         assert_eq!(accuracy.len(), 35);
-        assert_eq!(
-            accuracy[0],
-            PaperAccuracy {
-                round: 0,
-                density: 1.0,
-                accuracy: 98.483 / 100.0
-            }
-        );
+        assert_eq!(accuracy[0], PaperAccuracy { round: 0, density: 1.0, accuracy: 98.483 / 100.0 });
         let scores = mnist_scores();
         assert_eq!(scores.len(), 350);
         assert_eq!(scores[0].scores, [0.951_12, 0.028_70]);

@@ -22,57 +22,24 @@ pub(crate) struct Picture {
 /// Viridis (Smith & van der Walt 2015: perceptually even, safe for colour-blind readers) by Zucker's sixth-degree fit, in `[0, 1]`.
 pub(crate) fn viridis(value: f64) -> [u8; 3] {
     const FIT: [[f64; 3]; 7] = [
-        [
-            0.277_727_327_223_417_7,
-            0.005_407_344_544_966_578,
-            0.334_099_805_335_306_1,
-        ],
-        [
-            0.105_093_043_108_577_4,
-            1.404_613_529_898_575,
-            1.384_590_162_594_685,
-        ],
-        [
-            -0.330_861_828_725_556_3,
-            0.214_847_559_468_213,
-            0.095_095_163_028_236_59,
-        ],
-        [
-            -4.634_230_498_983_486,
-            -5.799_100_973_351_585,
-            -19.332_440_956_279_87,
-        ],
-        [
-            6.228_269_936_347_081,
-            14.179_933_366_805_09,
-            56.690_552_600_681_05,
-        ],
-        [
-            4.776_384_997_670_288,
-            -13.745_145_377_746_01,
-            -65.353_032_633_372_34,
-        ],
-        [
-            -5.435_455_855_934_631,
-            4.645_852_612_178_535,
-            26.312_435_249_583_2,
-        ],
+        [0.277_727_327_223_417_7, 0.005_407_344_544_966_578, 0.334_099_805_335_306_1],
+        [0.105_093_043_108_577_4, 1.404_613_529_898_575, 1.384_590_162_594_685],
+        [-0.330_861_828_725_556_3, 0.214_847_559_468_213, 0.095_095_163_028_236_59],
+        [-4.634_230_498_983_486, -5.799_100_973_351_585, -19.332_440_956_279_87],
+        [6.228_269_936_347_081, 14.179_933_366_805_09, 56.690_552_600_681_05],
+        [4.776_384_997_670_288, -13.745_145_377_746_01, -65.353_032_633_372_34],
+        [-5.435_455_855_934_631, 4.645_852_612_178_535, 26.312_435_249_583_2],
     ];
     let t = value.clamp(0.0, 1.0);
     std::array::from_fn(|channel| {
-        let polynomial = FIT
-            .iter()
-            .rev()
-            .fold(0.0, |sum, coefficients| sum * t + coefficients[channel]);
+        let polynomial = FIT.iter().rev().fold(0.0, |sum, coefficients| sum * t + coefficients[channel]);
         (polynomial.clamp(0.0, 1.0) * 255.0).round() as u8
     })
 }
 
 /// 256 colours of [`viridis`], `(256, 3)`.
 pub(crate) fn colour_table() -> Vec<u8> {
-    (0..256)
-        .flat_map(|level| viridis(f64::from(level) / 255.0))
-        .collect()
+    (0..256).flat_map(|level| viridis(f64::from(level) / 255.0)).collect()
 }
 
 /// How much an overlay covers its picture where the map, scaled to a maximum of 1, has this value.
@@ -82,30 +49,17 @@ pub(crate) fn opacity(value: f64) -> f64 {
 
 /// Maps quantised to 0..=255 of each map's own maximum; a map without a positive value becomes all zero.
 pub(crate) fn quantised(map: &[f32]) -> Vec<u8> {
-    let greatest = map
-        .iter()
-        .copied()
-        .filter(|value| value.is_finite())
-        .fold(0.0f32, f32::max);
+    let greatest = map.iter().copied().filter(|value| value.is_finite()).fold(0.0f32, f32::max);
     if greatest <= 0.0 {
         return vec![0; map.len()];
     }
-    map.iter()
-        .map(|&value| (value.max(0.0) / greatest * 255.0).round() as u8)
-        .collect()
+    map.iter().map(|&value| (value.max(0.0) / greatest * 255.0).round() as u8).collect()
 }
 
 /// Bilinear value at the centre of target cell (x, y) of a target of `size`, half-pixel centres, from a map `(h, w)`.
-pub(crate) fn bilinear(
-    map: &[u8],
-    [h, w]: [usize; 2],
-    [height, width]: [usize; 2],
-    y: usize,
-    x: usize,
-) -> f64 {
+pub(crate) fn bilinear(map: &[u8], [h, w]: [usize; 2], [height, width]: [usize; 2], y: usize, x: usize) -> f64 {
     let place = |index: usize, target: usize, source: usize| {
-        let at = ((index as f64 + 0.5) * source as f64 / target as f64 - 0.5)
-            .clamp(0.0, source as f64 - 1.0);
+        let at = ((index as f64 + 0.5) * source as f64 / target as f64 - 0.5).clamp(0.0, source as f64 - 1.0);
         let low = at.floor() as usize;
         (low, (low + 1).min(source - 1), at - at.floor())
     };
@@ -120,11 +74,7 @@ pub(crate) fn bilinear(
 impl Picture {
     /// Black.
     pub(crate) fn new(width: usize, height: usize) -> Self {
-        Self {
-            width,
-            height,
-            rgb: vec![0; width * height * 3],
-        }
+        Self { width, height, rgb: vec![0; width * height * 3] }
     }
 
     /// Sets one pixel.
@@ -148,20 +98,10 @@ impl Picture {
         let mut bytes = Vec::new();
         let (kind, written) = if photograph {
             let encoder = JpegEncoder::new_with_quality(&mut bytes, 82);
-            (
-                "jpeg",
-                encoder.write_image(&self.rgb, width, height, ExtendedColorType::Rgb8),
-            )
+            ("jpeg", encoder.write_image(&self.rgb, width, height, ExtendedColorType::Rgb8))
         } else {
-            let grey = self
-                .rgb
-                .chunks_exact(3)
-                .all(|pixel| pixel[0] == pixel[1] && pixel[1] == pixel[2]);
-            let encoder = PngEncoder::new_with_quality(
-                &mut bytes,
-                CompressionType::Default,
-                FilterType::Adaptive,
-            );
+            let grey = self.rgb.chunks_exact(3).all(|pixel| pixel[0] == pixel[1] && pixel[1] == pixel[2]);
+            let encoder = PngEncoder::new_with_quality(&mut bytes, CompressionType::Default, FilterType::Adaptive);
             (
                 "png",
                 if grey {
@@ -172,15 +112,8 @@ impl Picture {
                 },
             )
         };
-        written.map_err(|error| {
-            Error::input(format!(
-                "report picture of {width}×{height} pixels: {error}"
-            ))
-        })?;
-        Ok(format!(
-            "data:image/{kind};base64,{}",
-            STANDARD.encode(&bytes)
-        ))
+        written.map_err(|error| Error::input(format!("report picture of {width}×{height} pixels: {error}")))?;
+        Ok(format!("data:image/{kind};base64,{}", STANDARD.encode(&bytes)))
     }
 }
 
@@ -190,17 +123,11 @@ mod tests {
 
     #[test]
     fn viridis_equals_matplotlibs_within_two_percent() {
-        for (value, expected) in [
-            (0.0, [68, 1, 84]),
-            (0.25, [59, 82, 139]),
-            (0.5, [33, 145, 140]),
-            (1.0, [253, 231, 37]),
-        ] {
+        for (value, expected) in
+            [(0.0, [68, 1, 84]), (0.25, [59, 82, 139]), (0.5, [33, 145, 140]), (1.0, [253, 231, 37])]
+        {
             for (got, want) in viridis(value).into_iter().zip(expected) {
-                assert!(
-                    (i32::from(got) - want).abs() <= 5,
-                    "{value}: {got} for {want}"
-                );
+                assert!((i32::from(got) - want).abs() <= 5, "{value}: {got} for {want}");
             }
         }
     }
@@ -214,9 +141,7 @@ mod tests {
     #[test]
     fn bilinear_agrees_with_the_definition() {
         // Two cells stretched to four: quarter points, clamped at the ends (align_corners = false).
-        let got: Vec<f64> = (0..4)
-            .map(|x| bilinear(&[0, 100], [1, 2], [1, 4], 0, x))
-            .collect();
+        let got: Vec<f64> = (0..4).map(|x| bilinear(&[0, 100], [1, 2], [1, 4], 0, x)).collect();
         assert_eq!(got, [0.0, 25.0, 75.0, 100.0]);
     }
 }

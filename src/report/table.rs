@@ -27,18 +27,12 @@ pub(crate) struct Cell {
 impl Cell {
     /// Plain text.
     pub(crate) fn text(text: impl Into<String>) -> Self {
-        Self {
-            text: text.into(),
-            value: None,
-        }
+        Self { text: text.into(), value: None }
     }
 
     /// A number and how it is shown.
     pub(crate) fn shown(value: f64, text: impl Into<String>) -> Self {
-        Self {
-            text: text.into(),
-            value: value.is_finite().then_some(value),
-        }
+        Self { text: text.into(), value: value.is_finite().then_some(value) }
     }
 
     /// A number, three digits shown.
@@ -76,27 +70,26 @@ impl Table {
     /// An empty table.
     pub(crate) fn new(caption: impl Into<String>, columns: &[&str]) -> Self {
         let columns = columns.iter().map(|&name| name.to_owned()).collect();
-        Self {
-            caption: caption.into(),
-            columns,
-            rows: Vec::new(),
-        }
+        Self { caption: caption.into(), columns, rows: Vec::new() }
+    }
+
+    /// Whether a column holds numbers.
+    fn numeric(&self, column: usize) -> bool {
+        self.rows.iter().any(|row| row[column].value.is_some())
     }
 
     /// HTML; the page's script makes its columns sortable and reads its CSV off `data-v`.
     pub(crate) fn html(&self) -> Markup {
+        let numeric: Vec<bool> = (0..self.columns.len()).map(|column| self.numeric(column)).collect();
         html! {
             div.scroll tabindex="0" role="region" aria-label=(self.caption) {
                 table.sortable {
                     caption { (self.caption) }
-                    thead { tr { @for name in &self.columns { th scope="col" { (name) } } } }
+                    thead { tr { @for (name, &numeric) in self.columns.iter().zip(&numeric) { th.n[numeric] scope="col" { (name) } } } }
                     tbody {
                         @for row in &self.rows {
-                            tr { @for cell in row {
-                                @match cell.value {
-                                    Some(value) => td.n data-v=(value) { (cell.text) },
-                                    None => td { (cell.text) },
-                                }
+                            tr { @for (cell, &numeric) in row.iter().zip(&numeric) {
+                                td.n[numeric] data-v=[cell.value] { (cell.text) }
                             } }
                         }
                     }
@@ -121,9 +114,7 @@ impl Table {
         };
         let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
         let mut out = line(self.columns.iter().map(|name| escape(name)).collect());
-        let numeric = |column: usize| self.rows.iter().any(|row| row[column].value.is_some());
-        let rule = (0..self.columns.len())
-            .map(|column| if numeric(column) { "---:" } else { "---" }.to_owned());
+        let rule = (0..self.columns.len()).map(|column| if self.numeric(column) { "---:" } else { "---" }.to_owned());
         out += &line(rule.collect());
         for row in &self.rows {
             out += &line(row.iter().map(|cell| escape(&cell.text)).collect());
@@ -154,16 +145,8 @@ impl Table {
 /// One CSV field: quoted where it must be, and disarmed where a spreadsheet would run it as a formula.
 fn csv_field(text: &str) -> String {
     let armed = text.starts_with(['=', '+', '-', '@', '\t']);
-    let text = if armed {
-        format!("'{text}")
-    } else {
-        text.to_owned()
-    };
-    if text.contains(['"', ',', '\n', '\r']) {
-        format!("\"{}\"", text.replace('"', "\"\""))
-    } else {
-        text
-    }
+    let text = if armed { format!("'{text}") } else { text.to_owned() };
+    if text.contains(['"', ',', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text }
 }
 
 #[cfg(test)]
@@ -173,20 +156,10 @@ mod tests {
     #[test]
     fn names_from_outside_cannot_break_a_table() {
         let mut table = Table::new("t", &["name", "x"]);
-        table
-            .rows
-            .push(vec![Cell::text("<b>|a\n`"), Cell::shown(0.5, "50 %")]);
-        table
-            .rows
-            .push(vec![Cell::text("=1+1,\"q\""), Cell::absent()]);
-        assert_eq!(
-            table.markdown(),
-            "| name | x |\n| --- | ---: |\n| &lt;b>\\|a \\` | 50 % |\n| =1+1,\"q\" | – |\n"
-        );
-        assert_eq!(
-            table.csv(),
-            "name,x\n\"<b>|a\n`\",0.5\n\"'=1+1,\"\"q\"\"\",\n"
-        );
+        table.rows.push(vec![Cell::text("<b>|a\n`"), Cell::shown(0.5, "50 %")]);
+        table.rows.push(vec![Cell::text("=1+1,\"q\""), Cell::absent()]);
+        assert_eq!(table.markdown(), "| name | x |\n| --- | ---: |\n| &lt;b>\\|a \\` | 50 % |\n| =1+1,\"q\" | – |\n");
+        assert_eq!(table.csv(), "name,x\n\"<b>|a\n`\",0.5\n\"'=1+1,\"\"q\"\"\",\n");
         let html = table.html().into_string();
         assert!(html.contains("&lt;b&gt;|a"), "{html}");
     }

@@ -2,7 +2,7 @@
 
 use super::Study;
 use super::format;
-use super::view::{Point, Spread, View};
+use super::view::{Measure, Point, Spread, View};
 use crate::error::Result;
 use crate::experiment::records::{Call, Outcome, Range, Verdict};
 
@@ -17,18 +17,9 @@ pub fn render(study: &Study, colour: bool) -> Result<String> {
     let tested = view.tested();
     let mut out = String::new();
     let row = |point: &Point| Row::new(point, tested);
-    let arms = view.arms().into_iter().map(|arm| {
-        (
-            arm,
-            view.arm(arm).into_iter().map(row).collect::<Vec<Row>>(),
-        )
-    });
+    let arms = view.arms().into_iter().map(|arm| (arm, view.arm(arm).into_iter().map(row).collect::<Vec<Row>>()));
     let arms: Vec<_> = arms.collect();
-    let fits = |rows: &Vec<Row>| {
-        lines(rows, true, colour)
-            .iter()
-            .all(|(width, _)| *width <= WIDTH)
-    };
+    let fits = |rows: &Vec<Row>| lines(rows, true, colour).iter().all(|(width, _)| *width <= WIDTH);
     let ranges = arms.iter().all(|(_, rows)| fits(rows));
     for (arm, rows) in &arms {
         out += &paint(&printable(&format::arm_name(arm)), BOLD, colour);
@@ -39,29 +30,20 @@ pub fn render(study: &Study, colour: bool) -> Result<String> {
         }
         out.push('\n');
     }
-    let (of_accuracy, of_drift) = if ranges {
-        (" (lowest–highest)", true)
-    } else {
-        ("", false)
-    };
+    let (of_accuracy, of_drift) = if ranges { (" (lowest–highest)", true) } else { ("", false) };
     let confidence = format::percent(view.plan.verdict.confidence, 0);
     out += &wrapped(
         &format!(
             "accuracy: test accuracy in %, mean{of_accuracy} over replicates. drift: Grad-CAM maps against dense, in units of \
              the noise floor{}. concepts: significant of {tested} class × concept pairs, mean.",
-            if of_drift {
-                format!(" ({confidence} interval)")
-            } else {
-                String::new()
-            }
+            if of_drift { format!(" ({confidence} interval)") } else { String::new() }
         ),
         "",
     );
     out.push('\n');
-    for (letter, hypothesis, verdict) in [
-        ("A", format::HYPOTHESIS_A, &study.study.hypothesis_a),
-        ("B", format::HYPOTHESIS_B, &study.study.hypothesis_b),
-    ] {
+    for (letter, hypothesis, verdict) in
+        [("A", format::HYPOTHESIS_A, &study.study.hypothesis_a), ("B", format::HYPOTHESIS_B, &study.study.hypothesis_b)]
+    {
         out += &verdict_text(letter, hypothesis, verdict, colour);
     }
     let mut warnings: Vec<&String> = study.study.warnings.iter().collect();
@@ -79,24 +61,12 @@ const YELLOW: &str = "33";
 const DIM: &str = "2";
 
 fn paint(text: &str, code: &str, colour: bool) -> String {
-    if colour {
-        format!("\u{1b}[{code}m{text}\u{1b}[0m")
-    } else {
-        text.to_owned()
-    }
+    if colour { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
 }
 
 /// Without control characters: a name from outside must not move the cursor.
 fn printable(text: &str) -> String {
-    text.chars()
-        .map(|character| {
-            if character.is_control() {
-                ' '
-            } else {
-                character
-            }
-        })
-        .collect()
+    text.chars().map(|character| if character.is_control() { ' ' } else { character }).collect()
 }
 
 /// One line of the table, as text.
@@ -116,34 +86,20 @@ impl Row {
         let percent = |share: f64, decimals: usize| format::decimal(100.0 * share, decimals);
         let accuracy = &point.accuracy;
         let varies = accuracy.values.len() > 1;
-        let ends = |range: Range| {
-            format!(
-                "({}–{})",
-                format::number(range.low),
-                format::number(range.high)
-            )
-        };
+        let ends = |range: Range| format!("({}–{})", format::number(range.low), format::number(range.high));
         Self {
             round: point.round.to_string(),
             density: format::density(point.density),
             accuracy: percent(accuracy.mean, 2),
             accuracy_range: if varies {
-                format!(
-                    "({}–{})",
-                    percent(accuracy.low, 2),
-                    percent(accuracy.high, 2)
-                )
+                format!("({}–{})", percent(accuracy.low, 2), percent(accuracy.high, 2))
             } else {
                 String::new()
             },
-            drift: point.drift[0].as_ref().map_or_else(
-                || format::ABSENT.to_owned(),
-                |spread| format::number(spread.mean),
-            ),
-            drift_interval: point
-                .call
-                .and_then(|call| call.drift_interval)
-                .map_or_else(String::new, ends),
+            drift: point
+                .drift(Measure::Spearman)
+                .map_or_else(|| format::ABSENT.to_owned(), |spread| format::number(spread.mean)),
+            drift_interval: point.call.and_then(|call| call.drift_interval).map_or_else(String::new, ends),
             concepts: point
                 .significant
                 .as_ref()
@@ -155,31 +111,16 @@ impl Row {
 
 fn count(spread: &Spread, tested: usize) -> String {
     let whole = spread.mean.fract() == 0.0;
-    format!(
-        "{}/{tested}",
-        format::decimal(spread.mean, usize::from(!whole))
-    )
+    format!("{}/{tested}", format::decimal(spread.mean, usize::from(!whole)))
 }
 
 /// Each line with its width in characters, ANSI codes not counted; columns are as wide as their content.
 fn lines(rows: &[Row], ranges: bool, colour: bool) -> Vec<(usize, String)> {
     let with = |value: &str, range: &str, width: usize| {
-        if ranges {
-            format!("{value} {range:<width$}")
-        } else {
-            value.to_owned()
-        }
+        if ranges { format!("{value} {range:<width$}") } else { value.to_owned() }
     };
-    let longest = |field: fn(&Row) -> &String| {
-        rows.iter()
-            .map(|row| field(row).chars().count())
-            .max()
-            .unwrap_or(0)
-    };
-    let (accuracy, drift) = (
-        longest(|row| &row.accuracy_range),
-        longest(|row| &row.drift_interval),
-    );
+    let longest = |field: fn(&Row) -> &String| rows.iter().map(|row| field(row).chars().count()).max().unwrap_or(0);
+    let (accuracy, drift) = (longest(|row| &row.accuracy_range), longest(|row| &row.drift_interval));
     let mut cells = vec![["round", "density", "accuracy", "drift", "concepts"].map(str::to_owned)];
     for row in rows {
         cells.push([
@@ -190,20 +131,11 @@ fn lines(rows: &[Row], ranges: bool, colour: bool) -> Vec<(usize, String)> {
             row.concepts.clone(),
         ]);
     }
-    let widths: [usize; 5] = std::array::from_fn(|column| {
-        cells
-            .iter()
-            .map(|row| row[column].chars().count())
-            .max()
-            .unwrap_or(0)
-    });
+    let widths: [usize; 5] =
+        std::array::from_fn(|column| cells.iter().map(|row| row[column].chars().count()).max().unwrap_or(0));
     let mut out = Vec::new();
     for (index, row) in cells.iter().enumerate() {
-        let mut padded: Vec<String> = row
-            .iter()
-            .zip(widths)
-            .map(|(cell, width)| format!("{cell:>width$}"))
-            .collect();
+        let mut padded: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:>width$}")).collect();
         if index == 0 && ranges {
             // Over the numbers, not over the ranges beside them.
             for column in [2, 3] {
@@ -212,27 +144,18 @@ fn lines(rows: &[Row], ranges: bool, colour: bool) -> Vec<(usize, String)> {
         }
         let line = padded.join("  ");
         let call = index.checked_sub(1).and_then(|index| rows[index].call);
-        let name = if index == 0 {
-            "call"
-        } else {
-            call.map_or(format::ABSENT, format::call_name)
-        };
+        let name = if index == 0 { "call" } else { call.map_or(format::ABSENT, format::call_name) };
         let width = line.chars().count() + 2 + name.chars().count();
         let painted = match call {
             Some(Call::A) => paint(name, GREEN, colour),
             Some(Call::B) => paint(name, RED, colour),
             Some(Call::DriftedWinner | Call::FaithfulLoser) => paint(name, YELLOW, colour),
-            Some(Call::Inconclusive | Call::Dense) | None => paint(
-                name,
-                if index == 0 { "0" } else { DIM },
-                colour && index > 0,
-            ),
+            Some(Call::Inconclusive | Call::Dense) | None => {
+                paint(name, if index == 0 { "0" } else { DIM }, colour && index > 0)
+            }
         };
-        let line = if index == 0 {
-            paint(&format!("{line}  {name}"), DIM, colour)
-        } else {
-            format!("{line}  {painted}")
-        };
+        let line =
+            if index == 0 { paint(&format!("{line}  {name}"), DIM, colour) } else { format!("{line}  {painted}") };
         out.push((width, line));
     }
     out
@@ -245,24 +168,14 @@ fn verdict_text(letter: &str, hypothesis: &str, verdict: &Verdict, colour: bool)
         Outcome::Inconclusive => YELLOW,
     };
     let outcome = format::outcome_name(verdict.outcome).to_uppercase();
-    let head = format!(
-        "{} {}",
-        paint(letter, BOLD, colour),
-        paint(&outcome, code, colour)
-    );
-    let text = format!(
-        "Hypothesis {letter}, {hypothesis}: {}",
-        printable(&verdict.reason)
-    );
+    let head = format!("{} {}", paint(letter, BOLD, colour), paint(&outcome, code, colour));
+    let text = format!("Hypothesis {letter}, {hypothesis}: {}", printable(&verdict.reason));
     format!("{head}\n{}", wrapped(&format!("  {text}"), "  "))
 }
 
 /// Lines of at most 80 characters; further lines start with `indent`.
 fn wrapped(text: &str, indent: &str) -> String {
-    let lead: String = text
-        .chars()
-        .take_while(|character| *character == ' ')
-        .collect();
+    let lead: String = text.chars().take_while(|character| *character == ' ').collect();
     let mut out = lead.clone();
     let mut width = lead.chars().count();
     let mut start = true;
@@ -293,10 +206,7 @@ mod tests {
     #[test]
     fn text_wraps_at_eighty_with_its_indent() {
         let text = wrapped(&format!("  {}", "word ".repeat(40)), "  ");
-        assert!(
-            text.lines()
-                .all(|line| line.chars().count() <= WIDTH && line.starts_with("  word"))
-        );
+        assert!(text.lines().all(|line| line.chars().count() <= WIDTH && line.starts_with("  word")));
         assert_eq!(text.split_whitespace().count(), 40);
     }
 }

@@ -6,8 +6,7 @@ use super::Study;
 use crate::error::Result;
 use crate::experiment::config::{Arm, Plan, Source, TaskKind};
 use crate::experiment::records::{
-    Adjusted, CamRecord, Drift, Floor, FloorPair, Range, RoundCall, RoundId, RoundRecord,
-    RoundSummary, TcavRecord,
+    Adjusted, CamRecord, Drift, Floor, FloorPair, Range, RoundCall, RoundId, RoundRecord, RoundSummary, TcavRecord,
 };
 use crate::model::Stage;
 
@@ -55,6 +54,14 @@ pub(crate) struct Point<'a> {
     pub(crate) call: Option<&'a RoundCall>,
 }
 
+impl Point<'_> {
+    /// Drift of one measure over its floor.
+    pub(crate) fn drift(&self, measure: Measure) -> Option<&Spread> {
+        let index = Measure::ALL.iter().position(|&candidate| candidate == measure)?;
+        self.drift[index].as_ref()
+    }
+}
+
 /// The drift measures that a floor exists for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Measure {
@@ -97,6 +104,15 @@ impl Measure {
         }
     }
 
+    /// Its name in JSON and CSV.
+    pub(crate) fn field(self) -> &'static str {
+        match self {
+            Measure::Spearman => "spearman_drift",
+            Measure::Iou => "iou_drift",
+            Measure::Profile => "profile_drift",
+        }
+    }
+
     /// For fragments and file names.
     pub(crate) fn slug(self) -> &'static str {
         match self {
@@ -112,10 +128,8 @@ impl Measure {
             Measure::Spearman => {
                 "1 − Spearman's ρ of the raw maps, mean over images that both networks classify correctly"
             }
-            Measure::Iou => {
-                "1 − intersection over union of the 20 % of positions with the highest values, same images"
-            }
-            Measure::Profile => "root mean square difference of the standardised concept effects",
+            Measure::Iou => "1 − intersection over union of the 20 % of positions with the highest values, same images",
+            Measure::Profile => "Root mean square difference of the standardised concept effects",
         }
     }
 }
@@ -136,19 +150,11 @@ pub(crate) struct Spread {
 impl Spread {
     /// Of the finite values; none where there are none.
     pub(crate) fn of(values: impl IntoIterator<Item = (usize, f64)>) -> Option<Self> {
-        let values: Vec<(usize, f64)> = values
-            .into_iter()
-            .filter(|(_, value)| value.is_finite())
-            .collect();
+        let values: Vec<(usize, f64)> = values.into_iter().filter(|(_, value)| value.is_finite()).collect();
         let mean = values.iter().map(|(_, value)| value).sum::<f64>() / values.len().max(1) as f64;
         let low = values.iter().map(|&(_, value)| value).reduce(f64::min)?;
         let high = values.iter().map(|&(_, value)| value).reduce(f64::max)?;
-        Some(Self {
-            mean,
-            low,
-            high,
-            values,
-        })
+        Some(Self { mean, low, high, values })
     }
 }
 
@@ -188,10 +194,7 @@ pub(crate) struct Bar {
 
 /// Where an arm stands in every table and legend.
 pub(crate) fn arm_rank(arm: &str) -> usize {
-    [Arm::Lottery, Arm::RandomMask, Arm::Reinit]
-        .iter()
-        .position(|known| known.name() == arm)
-        .unwrap_or(3)
+    [Arm::Lottery, Arm::RandomMask, Arm::Reinit].iter().position(|known| known.name() == arm).unwrap_or(3)
 }
 
 fn id_key(id: &RoundId) -> (usize, &str, usize, usize) {
@@ -205,34 +208,19 @@ impl<'a> View<'a> {
     /// When the plan cannot be read.
     pub(crate) fn new(study: &'a Study) -> Result<Self> {
         let plan = Plan::parse("plan.toml", &study.plan_toml, &[])?;
-        let summaries: BTreeMap<&RoundId, &RoundSummary> = study
-            .study
-            .rounds
-            .iter()
-            .map(|summary| (&summary.id, summary))
-            .collect();
+        let summaries: BTreeMap<&RoundId, &RoundSummary> =
+            study.study.rounds.iter().map(|summary| (&summary.id, summary)).collect();
         let mut networks: Vec<Network> = study
             .rounds
             .iter()
-            .map(|record| Network {
-                id: &record.id,
-                record,
-                summary: summaries.get(&record.id).copied(),
-            })
+            .map(|record| Network { id: &record.id, record, summary: summaries.get(&record.id).copied() })
             .collect();
         networks.sort_by(|a, b| id_key(a.id).cmp(&id_key(b.id)));
         let points = points(study, &networks);
         let effects = effects(study, &networks);
         let mut floor_pairs: Vec<&FloorPair> = study.study.floor.pairs.iter().collect();
         floor_pairs.sort_by_key(|pair| (pair.first, pair.second));
-        Ok(Self {
-            study,
-            plan,
-            networks,
-            points,
-            effects,
-            floor_pairs,
-        })
+        Ok(Self { study, plan, networks, points, effects, floor_pairs })
     }
 
     /// Arms in order.
@@ -244,20 +232,14 @@ impl<'a> View<'a> {
 
     /// Points of an arm, by round.
     pub(crate) fn arm(&self, arm: &str) -> Vec<&Point<'a>> {
-        self.points
-            .iter()
-            .filter(|point| point.arm == arm)
-            .collect()
+        self.points.iter().filter(|point| point.arm == arm).collect()
     }
 
     /// Points of an arm with the dense network in front, for lines that start where all start.
     pub(crate) fn line(&self, arm: &str) -> Vec<&Point<'a>> {
         let mut line = self.arm(arm);
         if line.first().is_some_and(|point| point.round > 0) {
-            let dense = self
-                .points
-                .iter()
-                .find(|point| point.arm == Arm::Lottery.name() && point.round == 0);
+            let dense = self.points.iter().find(|point| point.arm == Arm::Lottery.name() && point.round == 0);
             line.splice(0..0, dense);
         }
         line
@@ -271,35 +253,20 @@ impl<'a> View<'a> {
     /// Class × concept pairs at the first stage: what `significant` counts among.
     pub(crate) fn tested(&self) -> usize {
         let stage = self.first_stage();
-        let count = |network: &Network| {
-            network
-                .record
-                .tcav
-                .iter()
-                .filter(|t| Some(t.stage) == stage)
-                .count()
-        };
+        let count = |network: &Network| network.record.tcav.iter().filter(|t| Some(t.stage) == stage).count();
         self.networks.iter().map(count).max().unwrap_or(0)
     }
 
     /// Stages with TCAV records, the plan's first one first.
     pub(crate) fn stages(&self) -> Vec<Stage> {
         let mut stages = self.plan.explain.stages.clone();
-        stages.retain(|stage| {
-            self.effects
-                .iter()
-                .any(|effect| effect.record.stage == *stage)
-        });
+        stages.retain(|stage| self.effects.iter().any(|effect| effect.record.stage == *stage));
         stages
     }
 
     /// Name of a class.
     pub(crate) fn class(&self, class: usize) -> &'a str {
-        self.study
-            .manifest
-            .classes
-            .get(class)
-            .map_or("?", String::as_str)
+        self.study.manifest.classes.get(class).map_or("?", String::as_str)
     }
 
     /// Bars of one concept and class in one arm, by round.
@@ -307,18 +274,11 @@ impl<'a> View<'a> {
         let mut by_round: BTreeMap<usize, Vec<&Effect>> = BTreeMap::new();
         for effect in &self.effects {
             let record = effect.record;
-            if effect.id.arm == arm
-                && record.stage == stage
-                && record.class == class
-                && record.concept == concept
-            {
+            if effect.id.arm == arm && record.stage == stage && record.class == class && record.concept == concept {
                 by_round.entry(effect.id.round).or_default().push(effect);
             }
         }
-        by_round
-            .into_iter()
-            .map(|(round, effects)| bar(round, &effects, self.plan.statistics.alpha))
-            .collect()
+        by_round.into_iter().map(|(round, effects)| bar(round, &effects, self.plan.statistics.alpha)).collect()
     }
 
     /// Whether the paper's MNIST study asked the same question.
@@ -329,16 +289,8 @@ impl<'a> View<'a> {
 
     /// Sum of training and of explaining times, in seconds.
     pub(crate) fn seconds(&self) -> (f64, f64) {
-        let sum = |part: fn(&RoundRecord) -> f64| {
-            self.networks
-                .iter()
-                .map(|network| part(network.record))
-                .sum()
-        };
-        (
-            sum(|record| record.seconds.train),
-            sum(|record| record.seconds.explain),
-        )
+        let sum = |part: fn(&RoundRecord) -> f64| self.networks.iter().map(|network| part(network.record)).sum();
+        (sum(|record| record.seconds.train), sum(|record| record.seconds.explain))
     }
 }
 
@@ -354,18 +306,11 @@ fn points<'a>(study: &'a Study, networks: &[Network<'a>]) -> Vec<Point<'a>> {
     let mut groups: BTreeMap<(usize, &str, usize), Vec<&Network<'a>>> = BTreeMap::new();
     for network in networks {
         let id = network.id;
-        groups
-            .entry((arm_rank(&id.arm), &id.arm, id.round))
-            .or_default()
-            .push(network);
+        groups.entry((arm_rank(&id.arm), &id.arm, id.round)).or_default().push(network);
     }
     let point = |((_, arm, round), group): ((usize, &'a str, usize), Vec<&Network<'a>>)| {
         let over = |value: &dyn Fn(&Network) -> Option<f64>| {
-            Spread::of(
-                group
-                    .iter()
-                    .filter_map(|network| Some((network.id.replicate, value(network)?))),
-            )
+            Spread::of(group.iter().filter_map(|network| Some((network.id.replicate, value(network)?))))
         };
         let drift = Measure::ALL.map(|measure| {
             let floor = measure.floor(floor).filter(|&floor| floor > 0.0)?;
@@ -379,11 +324,7 @@ fn points<'a>(study: &'a Study, networks: &[Network<'a>]) -> Vec<Point<'a>> {
             accuracy: over(&|network| Some(network.record.test_accuracy))?,
             drift,
             significant: over(&|network| Some(network.summary?.significant as f64)),
-            call: study
-                .study
-                .calls
-                .iter()
-                .find(|call| call.arm == arm && call.round == round),
+            call: study.study.calls.iter().find(|call| call.arm == arm && call.round == round),
         })
     };
     groups.into_iter().filter_map(point).collect()
@@ -391,43 +332,19 @@ fn points<'a>(study: &'a Study, networks: &[Network<'a>]) -> Vec<Point<'a>> {
 
 fn effects<'a>(study: &'a Study, networks: &[Network<'a>]) -> Vec<Effect<'a>> {
     let concepts = &study.manifest.concepts;
-    let rank = |name: &str| {
-        concepts
-            .iter()
-            .position(|concept| concept == name)
-            .unwrap_or(concepts.len())
-    };
+    let rank = |name: &str| concepts.iter().position(|concept| concept == name).unwrap_or(concepts.len());
     let mut effects: Vec<Effect> = Vec::new();
     for network in networks {
         for (index, record) in network.record.tcav.iter().enumerate() {
-            let adjusted = network
-                .summary
-                .and_then(|summary| summary.adjusted.get(index))
-                .copied();
-            effects.push(Effect {
-                id: network.id,
-                density: network.record.density,
-                record,
-                adjusted,
-            });
+            let adjusted = network.summary.and_then(|summary| summary.adjusted.get(index)).copied();
+            effects.push(Effect { id: network.id, density: network.record.density, record, adjusted });
         }
     }
     effects.sort_by(|a, b| {
         let key = |e: &Effect<'a>| {
             let id = e.id;
-            let place = (
-                e.record.stage,
-                e.record.class,
-                rank(&e.record.concept),
-                e.record.concept.as_str(),
-            );
-            (
-                place,
-                arm_rank(&id.arm),
-                id.arm.as_str(),
-                id.round,
-                id.replicate,
-            )
+            let place = (e.record.stage, e.record.class, rank(&e.record.concept), e.record.concept.as_str());
+            (place, arm_rank(&id.arm), id.arm.as_str(), id.round, id.replicate)
         };
         key(a).cmp(&key(b))
     });
@@ -436,24 +353,16 @@ fn effects<'a>(study: &'a Study, networks: &[Network<'a>]) -> Vec<Effect<'a>> {
 
 fn bar(round: usize, effects: &[&Effect], alpha: f64) -> Bar {
     let over = |value: fn(&TcavRecord) -> Option<f64>| {
-        Spread::of(
-            effects
-                .iter()
-                .filter_map(|effect| Some((effect.id.replicate, value(effect.record)?))),
-        )
+        Spread::of(effects.iter().filter_map(|effect| Some((effect.id.replicate, value(effect.record)?))))
     };
     let hull = |interval: fn(&TcavRecord) -> Option<Range>| {
         effects
             .iter()
             .filter_map(|effect| interval(effect.record))
-            .reduce(|a, b| Range {
-                low: a.low.min(b.low),
-                high: a.high.max(b.high),
-            })
+            .reduce(|a, b| Range { low: a.low.min(b.low), high: a.high.max(b.high) })
     };
-    let significant = |effect: &&&Effect| {
-        effect.record.decodable && effect.adjusted.is_some_and(|p| p.effect_p <= alpha)
-    };
+    let significant =
+        |effect: &&&Effect| effect.record.decodable && effect.adjusted.is_some_and(|p| p.effect_p <= alpha);
     Bar {
         round,
         density: effects.iter().map(|effect| effect.density).sum::<f64>() / effects.len() as f64,
@@ -462,10 +371,7 @@ fn bar(round: usize, effects: &[&Effect], alpha: f64) -> Bar {
         score: over(|record| Some(record.score)),
         score_range: hull(|record| record.score_interval),
         significant: effects.iter().filter(significant).count(),
-        decodable: effects
-            .iter()
-            .filter(|effect| effect.record.decodable)
-            .count(),
+        decodable: effects.iter().filter(|effect| effect.record.decodable).count(),
         replicates: effects.len(),
     }
 }

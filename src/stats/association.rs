@@ -53,31 +53,18 @@ pub fn association(
     units.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
     let (x, y): (Vec<f64>, Vec<f64>) = units.into_iter().unzip();
     let prepare = |v: &[f64]| {
-        let v = if coefficient == Coefficient::Spearman {
-            ranks_and_ties(v).0
-        } else {
-            v.to_vec()
-        };
+        let v = if coefficient == Coefficient::Spearman { ranks_and_ties(v).0 } else { v.to_vec() };
         let mean = v.iter().sum::<f64>() / v.len() as f64;
         v.iter().map(|a| a - mean).collect::<Vec<f64>>()
     };
     // The spread of x and of y is the same in every pairing, so the sum of products decides.
     let (x, y) = (prepare(&x), prepare(&y));
-    let sum = |order: &[usize]| {
-        order
-            .iter()
-            .zip(&x)
-            .map(|(&j, a)| a * y[j])
-            .sum::<f64>()
-            .abs()
-    };
+    let sum = |order: &[usize]| order.iter().zip(&x).map(|(&j, a)| a * y[j]).sum::<f64>().abs();
     let magnitude: f64 = x.iter().zip(&y).map(|(a, b)| (a * b).abs()).sum::<f64>();
     let identity: Vec<usize> = (0..x.len()).collect();
     let threshold = sum(&identity) - 8.0 * f64::EPSILON * x.len() as f64 * magnitude;
     // With no more than one in n! pairings as extreme; its mirror image need not exist.
-    pairings(x.len(), statistic, 1, permutations, (seed, name), |order| {
-        sum(order) >= threshold
-    })
+    pairings(x.len(), statistic, 1, permutations, (seed, name), |order| sum(order) >= threshold)
 }
 
 /// Association of two series that run over the same rounds in several replicates.
@@ -109,18 +96,10 @@ pub fn replicate_association(
 ) -> Result<ReplicateAssociation> {
     let replicates = first.len();
     if second.len() != replicates {
-        return Err(StatsError::LengthMismatch {
-            what: "replicates",
-            left: replicates,
-            right: second.len(),
-        });
+        return Err(StatsError::LengthMismatch { what: "replicates", left: replicates, right: second.len() });
     }
     if replicates < 2 {
-        return Err(StatsError::TooFew {
-            what: "replicates",
-            needed: 2,
-            got: replicates,
-        });
+        return Err(StatsError::TooFew { what: "replicates", needed: 2, got: replicates });
     }
     let mut table = Vec::with_capacity(replicates * replicates);
     for a in first {
@@ -130,30 +109,14 @@ pub fn replicate_association(
     }
     let count = replicates as f64;
     let common_trend = table.iter().sum::<f64>() / (count * count);
-    let mean = |order: &[usize]| {
-        order
-            .iter()
-            .enumerate()
-            .map(|(r, &s)| table[r * replicates + s])
-            .sum::<f64>()
-            / count
-    };
+    let mean = |order: &[usize]| order.iter().enumerate().map(|(r, &s)| table[r * replicates + s]).sum::<f64>() / count;
     let identity: Vec<usize> = (0..replicates).collect();
     let within = mean(&identity);
     let threshold = (within - common_trend).abs() - 1e-12;
-    let test = pairings(
-        replicates,
-        within - common_trend,
-        1,
-        permutations,
-        (seed, name),
-        |order| (mean(order) - common_trend).abs() >= threshold,
-    )?;
-    Ok(ReplicateAssociation {
-        within,
-        common_trend,
-        test,
-    })
+    let test = pairings(replicates, within - common_trend, 1, permutations, (seed, name), |order| {
+        (mean(order) - common_trend).abs() >= threshold
+    })?;
+    Ok(ReplicateAssociation { within, common_trend, test })
 }
 
 /// Replicates that [`replicate_association`] needs to reach `alpha`: the smallest `R` with `1 / R! <= alpha`.
@@ -177,14 +140,10 @@ fn pairings(
     extreme: impl Fn(&[usize]) -> bool + Sync,
 ) -> Result<PermutationTest> {
     check_permutations(permutations)?;
-    let all = (1..=size as u64)
-        .try_fold(1u64, u64::checked_mul)
-        .unwrap_or(u64::MAX);
+    let all = (1..=size as u64).try_fold(1u64, u64::checked_mul).unwrap_or(u64::MAX);
     if all <= permutations as u64 {
         let mut count = 0;
-        visit_permutations(&mut (0..size).collect::<Vec<_>>(), 0, &mut |order| {
-            count += u64::from(extreme(order))
-        });
+        visit_permutations(&mut (0..size).collect::<Vec<_>>(), 0, &mut |order| count += u64::from(extreme(order)));
         return Ok(PermutationTest::exact(statistic, count, all, smallest));
     }
     let count = chunks(permutations)
@@ -193,9 +152,7 @@ fn pairings(
             let mut draws = stream(seed, name, chunk);
             let mut order: Vec<usize> = (0..size).collect();
             let shuffled = |_: &usize| {
-                (1..size)
-                    .rev()
-                    .for_each(|i| order.swap(i, below(&mut draws, i as u32 + 1)));
+                (1..size).rev().for_each(|i| order.swap(i, below(&mut draws, i as u32 + 1)));
                 extreme(&order)
             };
             (0..count).filter(shuffled).count() as u64
@@ -224,68 +181,29 @@ mod tests {
     #[test]
     fn known_values() {
         // Perfect order of four: the observed pairing and its reverse, of 24.
-        let test = association(
-            &[1.0, 2.0, 3.0, 4.0],
-            &[1.0, 4.0, 9.0, 16.0],
-            Coefficient::Spearman,
-            99,
-            0,
-            "t",
-        )
-        .unwrap();
+        let test =
+            association(&[1.0, 2.0, 3.0, 4.0], &[1.0, 4.0, 9.0, 16.0], Coefficient::Spearman, 99, 0, "t").unwrap();
         assert_eq!((test.statistic, test.p_value), (1.0, 2.0 / 24.0));
-        let drawn = association(
-            &[1.0, 2.0, 3.0, 4.0],
-            &[1.0, 4.0, 9.0, 16.0],
-            Coefficient::Spearman,
-            23,
-            0,
-            "t",
-        )
-        .unwrap();
+        let drawn =
+            association(&[1.0, 2.0, 3.0, 4.0], &[1.0, 4.0, 9.0, 16.0], Coefficient::Spearman, 23, 0, "t").unwrap();
         assert_eq!(drawn.method, Method::MonteCarlo { permutations: 23 });
         assert_eq!([0.5, 0.2, 0.05, 0.01].map(replicates_needed), [2, 3, 4, 5]);
-        assert!(
-            association(
-                &[1.0; 4],
-                &[1.0, 4.0, 9.0, 16.0],
-                Coefficient::Pearson,
-                99,
-                0,
-                "t"
-            )
-            .is_err()
-        );
+        assert!(association(&[1.0; 4], &[1.0, 4.0, 9.0, 16.0], Coefficient::Pearson, 99, 0, "t").is_err());
     }
 
     #[test]
     fn a_common_trend_alone_is_not_an_association() {
         // Every replicate has the same series: pairing them otherwise changes nothing.
         let series = vec![vec![1.0, 2.0, 3.0, 5.0]; 4];
-        let same =
-            replicate_association(&series, &series, Coefficient::Spearman, 9_999, 0, "t").unwrap();
+        let same = replicate_association(&series, &series, Coefficient::Spearman, 9_999, 0, "t").unwrap();
         assert_eq!((same.within, same.test.p_value), (1.0, 1.0));
         // Four replicates that break at different rounds, in both series alike: only the true pairing fits.
         let steps: Vec<Vec<f64>> = (1..5)
-            .map(|at| {
-                (0..6)
-                    .map(|t| {
-                        if t < at {
-                            t as f64 / 100.0
-                        } else {
-                            1.0 + t as f64 / 100.0
-                        }
-                    })
-                    .collect()
-            })
+            .map(|at| (0..6).map(|t| if t < at { t as f64 / 100.0 } else { 1.0 + t as f64 / 100.0 }).collect())
             .collect();
-        let own =
-            replicate_association(&steps, &steps, Coefficient::Pearson, 9_999, 0, "t").unwrap();
+        let own = replicate_association(&steps, &steps, Coefficient::Pearson, 9_999, 0, "t").unwrap();
         assert_eq!(own.test.method, Method::Exact { arrangements: 24 });
-        assert!(
-            own.test.p_value <= 2.0 / 24.0 && own.within > own.common_trend,
-            "{own:?}"
-        );
+        assert!(own.test.p_value <= 2.0 / 24.0 && own.within > own.common_trend, "{own:?}");
     }
 
     proptest! {

@@ -33,11 +33,7 @@ pub struct Options {
 impl Default for Options {
     /// 1,999 resamples, 95 %, BCa.
     fn default() -> Self {
-        Options {
-            resamples: 1_999,
-            confidence: 0.95,
-            method: Method::Bca,
-        }
+        Options { resamples: 1_999, confidence: 0.95, method: Method::Bca }
     }
 }
 
@@ -68,13 +64,7 @@ pub fn one_sample(
     check("values", values, 2)?;
     let values = sorted(values);
     let pick = |units: &[usize]| units.iter().map(|&i| values[i]).collect::<Vec<_>>();
-    grouped(
-        &[values.len()],
-        |groups| statistic(&pick(&groups[0])),
-        options,
-        seed,
-        name,
-    )
+    grouped(&[values.len()], |groups| statistic(&pick(&groups[0])), options, seed, name)
 }
 
 /// Interval of a statistic of two independent samples, each resampled by itself.
@@ -93,8 +83,7 @@ pub fn two_sample(
     check("second sample", second, 2)?;
     let (first, second) = (sorted(first), sorted(second));
     let pick = |from: &[f64], units: &[usize]| units.iter().map(|&i| from[i]).collect::<Vec<_>>();
-    let of =
-        |groups: &[Vec<usize>]| statistic(&pick(&first, &groups[0]), &pick(&second, &groups[1]));
+    let of = |groups: &[Vec<usize>]| statistic(&pick(&first, &groups[0]), &pick(&second, &groups[1]));
     grouped(&[first.len(), second.len()], of, options, seed, name)
 }
 
@@ -128,23 +117,14 @@ pub fn concept_effect(
         // Rows first, by whole rows: that loop carries no dependence, so it runs at the width of the machine.
         let mut sums = vec![0.0; columns];
         for &k in &groups[0] {
-            sums.iter_mut()
-                .zip(&products[k * columns..][..columns])
-                .for_each(|(sum, p)| *sum += p);
+            sums.iter_mut().zip(&products[k * columns..][..columns]).for_each(|(sum, p)| *sum += p);
         }
         let mean = |units: &[usize], offset: usize| {
-            units.iter().map(|&i| sums[offset + i]).sum::<f64>()
-                / (units.len() * groups[0].len()) as f64
+            units.iter().map(|&i| sums[offset + i]).sum::<f64>() / (units.len() * groups[0].len()) as f64
         };
         Some(mean(&groups[1], 0) - mean(&groups[2], concept_images))
     };
-    grouped(
-        &[class_images, concept_images, random_images],
-        of,
-        options,
-        seed,
-        name,
-    )
+    grouped(&[class_images, concept_images, random_images], of, options, seed, name)
 }
 
 /// Interval of a statistic of the indices of several independent groups of units of the given `sizes`: `statistic` gets one
@@ -164,25 +144,15 @@ pub fn grouped(
 ) -> Result<Bootstrapped> {
     check_open_unit("confidence", options.confidence)?;
     if options.resamples < 20 {
-        return Err(StatsError::TooFew {
-            what: "resamples",
-            needed: 20,
-            got: options.resamples,
-        });
+        return Err(StatsError::TooFew { what: "resamples", needed: 20, got: options.resamples });
     }
     let smallest = sizes.iter().copied().min().unwrap_or(0);
     if smallest < 2 {
-        return Err(StatsError::TooFew {
-            what: "units to resample",
-            needed: 2,
-            got: smallest,
-        });
+        return Err(StatsError::TooFew { what: "units to resample", needed: 2, got: smallest });
     }
     let statistic = |groups: &[Vec<usize>]| statistic(groups).filter(|v| v.is_finite());
     let whole: Vec<Vec<usize>> = sizes.iter().map(|&n| (0..n).collect()).collect();
-    let estimate = statistic(&whole).ok_or(StatsError::Undefined {
-        what: "bootstrap: the estimate is undefined",
-    })?;
+    let estimate = statistic(&whole).ok_or(StatsError::Undefined { what: "bootstrap: the estimate is undefined" })?;
     let resampled: Vec<Option<f64>> = chunks(options.resamples)
         .into_par_iter()
         .flat_map_iter(|(chunk, count)| {
@@ -193,9 +163,7 @@ pub fn grouped(
                 .map(move |_| {
                     for group in &mut groups {
                         let size = group.len() as u32;
-                        group
-                            .iter_mut()
-                            .for_each(|unit| *unit = below(&mut draws, size));
+                        group.iter_mut().for_each(|unit| *unit = below(&mut draws, size));
                     }
                     statistic(&groups)
                 })
@@ -205,9 +173,7 @@ pub fn grouped(
     let mut defined: Vec<f64> = resampled.into_iter().flatten().collect();
     let undefined = options.resamples - defined.len();
     if undefined * 10 > options.resamples {
-        return Err(StatsError::Undefined {
-            what: "bootstrap: the statistic is undefined on too many resamples",
-        });
+        return Err(StatsError::Undefined { what: "bootstrap: the statistic is undefined on too many resamples" });
     }
     defined.sort_unstable_by(f64::total_cmp);
     let tail = (1.0 - options.confidence) / 2.0;
@@ -238,10 +204,7 @@ fn bca_levels(defined: &[f64], estimate: f64, acceleration: f64, tail: f64) -> [
     })
 }
 
-fn acceleration(
-    whole: &[Vec<usize>],
-    statistic: &(impl Fn(&[Vec<usize>]) -> Option<f64> + Sync),
-) -> f64 {
+fn acceleration(whole: &[Vec<usize>], statistic: &(impl Fn(&[Vec<usize>]) -> Option<f64> + Sync)) -> f64 {
     let (mut squares, mut cubes) = (0.0, 0.0);
     for (g, group) in whole.iter().enumerate() {
         let left_out: Vec<Option<f64>> = (0..group.len())
@@ -264,11 +227,7 @@ fn acceleration(
             cubes += influence.powi(3);
         }
     }
-    if squares > 0.0 {
-        cubes / (6.0 * squares.powf(1.5))
-    } else {
-        0.0
-    }
+    if squares > 0.0 { cubes / (6.0 * squares.powf(1.5)) } else { 0.0 }
 }
 
 #[cfg(test)]
@@ -283,29 +242,13 @@ mod tests {
     #[test]
     fn the_mean_has_its_textbook_error() {
         let values: Vec<f64> = (0..100).map(f64::from).collect();
-        let b = one_sample(
-            &values,
-            average,
-            Options {
-                resamples: 9_999,
-                ..Options::default()
-            },
-            1,
-            "mean",
-        )
-        .unwrap();
+        let b = one_sample(&values, average, Options { resamples: 9_999, ..Options::default() }, 1, "mean").unwrap();
         assert_eq!(b.estimate, 49.5);
         // Population standard deviation over √n; the symmetric distribution leaves BCa nothing to correct.
         let error = (9_999.0f64 / 12.0).sqrt() / 10.0;
         assert!((b.standard_error / error - 1.0).abs() < 0.03, "{b:?}");
-        assert!(
-            (b.interval.low - (49.5 - 1.96 * error)).abs() < 0.3,
-            "{b:?}"
-        );
-        assert!(
-            (b.interval.high - (49.5 + 1.96 * error)).abs() < 0.3,
-            "{b:?}"
-        );
+        assert!((b.interval.low - (49.5 - 1.96 * error)).abs() < 0.3, "{b:?}");
+        assert!((b.interval.high - (49.5 + 1.96 * error)).abs() < 0.3, "{b:?}");
     }
 
     #[test]
@@ -323,24 +266,10 @@ mod tests {
     fn bca_leans_with_the_skew() {
         let values: Vec<f64> = (0..40).map(|i| (f64::from(i) / 8.0).exp()).collect();
         let run = |method| {
-            one_sample(
-                &values,
-                average,
-                Options {
-                    method,
-                    ..Options::default()
-                },
-                1,
-                "skew",
-            )
-            .unwrap()
-            .interval
+            one_sample(&values, average, Options { method, ..Options::default() }, 1, "skew").unwrap().interval
         };
         let (bca, percentile) = (run(Method::Bca), run(Method::Percentile));
-        assert!(
-            bca.low > percentile.low && bca.high > percentile.high,
-            "{bca:?} {percentile:?}"
-        );
+        assert!(bca.low > percentile.low && bca.high > percentile.high, "{bca:?} {percentile:?}");
     }
 
     #[test]
@@ -348,10 +277,7 @@ mod tests {
         let values: Vec<f64> = (0..50).map(|i| f64::from(i * i % 23)).collect();
         let reversed: Vec<f64> = values.iter().rev().copied().collect();
         let run = |v: &[f64], threads| {
-            let pool = rayon::ThreadPoolBuilder::new()
-                .num_threads(threads)
-                .build()
-                .unwrap();
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| one_sample(v, average, Options::default(), 1, "order").unwrap())
         };
         assert_eq!(run(&values, 1), run(&reversed, 3));
@@ -359,9 +285,7 @@ mod tests {
 
     #[test]
     fn effect_over_three_kinds_of_images() {
-        let products: Vec<f64> = (0..4 * 5)
-            .map(|i| f64::from(i % 5) + f64::from(i / 5))
-            .collect();
+        let products: Vec<f64> = (0..4 * 5).map(|i| f64::from(i % 5) + f64::from(i / 5)).collect();
         // Columns 0, 1 are the concept, 2, 3, 4 random: 0.5 - 3 whatever the row.
         let b = concept_effect(&products, 4, 2, 3, Options::default(), 1, "effect").unwrap();
         assert!((b.estimate + 2.5).abs() < 1e-12 && b.interval.contains(-2.5));
@@ -380,12 +304,6 @@ mod tests {
             Err(StatsError::Undefined { .. })
         ));
         let constant = one_sample(&[2.0; 5], average, Options::default(), 0, "x").unwrap();
-        assert_eq!(
-            constant.interval,
-            Interval {
-                low: 2.0,
-                high: 2.0
-            }
-        );
+        assert_eq!(constant.interval, Interval { low: 2.0, high: 2.0 });
     }
 }

@@ -36,10 +36,7 @@ pub fn mcnemar_exact(first_only: usize, second_only: usize) -> TestResult {
         Ok(w) => (2.0 * w[..=fewer].iter().sum::<f64>() / w.iter().sum::<f64>()).min(1.0),
         Err(_) => 1.0,
     };
-    TestResult {
-        statistic: fewer as f64,
-        p_value,
-    }
+    TestResult { statistic: fewer as f64, p_value }
 }
 
 /// McNemar's χ² with the continuity correction of Edwards (1948); equals statsmodels' `mcnemar(exact=False)`.
@@ -49,17 +46,10 @@ pub fn mcnemar_exact(first_only: usize, second_only: usize) -> TestResult {
 pub fn mcnemar_chi_squared(first_only: usize, second_only: usize) -> Result<TestResult> {
     let total = first_only + second_only;
     if total == 0 {
-        return Err(StatsError::TooFew {
-            what: "discordant pairs",
-            needed: 1,
-            got: 0,
-        });
+        return Err(StatsError::TooFew { what: "discordant pairs", needed: 1, got: 0 });
     }
     let statistic = (first_only.abs_diff(second_only) as f64 - 1.0).powi(2) / total as f64;
-    Ok(TestResult {
-        statistic,
-        p_value: chi_squared_upper(statistic, 1.0),
-    })
+    Ok(TestResult { statistic, p_value: chi_squared_upper(statistic, 1.0) })
 }
 
 /// Fisher's exact test of a 2 × 2 table, two-sided: the probability, margins fixed, of every table no likelier than the
@@ -69,48 +59,26 @@ pub fn fisher_exact(table: [[usize; 2]; 2]) -> f64 {
     let (row, other, column) = (a + b, c + d, a + c);
     let first = column.saturating_sub(other);
     let last = row.min(column);
-    let ratio = |x: usize| {
-        (row - x) as f64 / (x + 1) as f64 * ((column - x) as f64 / (other + x + 1 - column) as f64)
-    };
-    let weights = weights_from_ratios(
-        first,
-        last,
-        (row + 1) * (column + 1) / (row + other + 2),
-        ratio,
-    );
+    let ratio = |x: usize| (row - x) as f64 / (x + 1) as f64 * ((column - x) as f64 / (other + x + 1 - column) as f64);
+    let weights = weights_from_ratios(first, last, (row + 1) * (column + 1) / (row + other + 2), ratio);
     no_likelier(&weights, a - first)
 }
 
 fn binomial_weights(successes: usize, trials: usize, probability: f64) -> Result<Vec<f64>> {
     super::check_open_unit("probability", probability)?;
     if trials == 0 {
-        return Err(StatsError::TooFew {
-            what: "trials",
-            needed: 1,
-            got: 0,
-        });
+        return Err(StatsError::TooFew { what: "trials", needed: 1, got: 0 });
     }
     if successes > trials {
-        return Err(StatsError::OutOfRange {
-            what: "successes",
-            value: successes as f64,
-            range: "[0, trials]",
-        });
+        return Err(StatsError::OutOfRange { what: "successes", value: successes as f64, range: "[0, trials]" });
     }
     let odds = probability / (1.0 - probability);
     let mode = ((trials + 1) as f64 * probability) as usize;
-    Ok(weights_from_ratios(0, trials, mode, |k| {
-        (trials - k) as f64 / (k + 1) as f64 * odds
-    }))
+    Ok(weights_from_ratios(0, trials, mode, |k| (trials - k) as f64 / (k + 1) as f64 * odds))
 }
 
 /// Weights of the outcomes `first..=last`, 1 at `mode`, where `ratio(k)` is weight `k + 1` over weight `k`.
-fn weights_from_ratios(
-    first: usize,
-    last: usize,
-    mode: usize,
-    ratio: impl Fn(usize) -> f64,
-) -> Vec<f64> {
+fn weights_from_ratios(first: usize, last: usize, mode: usize, ratio: impl Fn(usize) -> f64) -> Vec<f64> {
     let mode = mode.clamp(first, last);
     let mut weights = vec![1.0; last - first + 1];
     for k in mode..last {

@@ -13,17 +13,11 @@ pub fn pearson(x: &[f64], y: &[f64]) -> Result<TestResult> {
     check_pairs(x, y, 2)?;
     let r = pearson_coefficient(x, y)?;
     if x.len() == 2 {
-        return Ok(TestResult {
-            statistic: r.round(),
-            p_value: 1.0,
-        });
+        return Ok(TestResult { statistic: r.round(), p_value: 1.0 });
     }
     let complement = (1.0 - r.abs()) * (1.0 + r.abs());
     let p_value = beta_regularised(x.len() as f64 / 2.0 - 1.0, 0.5, complement, r * r);
-    Ok(TestResult {
-        statistic: r,
-        p_value,
-    })
+    Ok(TestResult { statistic: r, p_value })
 }
 
 /// Pearson's correlation alone.
@@ -45,11 +39,7 @@ pub fn pearson_coefficient(x: &[f64], y: &[f64]) -> Result<f64> {
     let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(p, q)| p * q).sum::<f64>();
     let r = dot(&x, &y) / dot(&x, &x).sqrt() / dot(&y, &y).sqrt();
     // Values so close that their mean rounds onto all of them: no deviation is left to correlate.
-    if r.is_nan() {
-        Err(StatsError::ZeroVariance { what: "x or y" })
-    } else {
-        Ok(r.clamp(-1.0, 1.0))
-    }
+    if r.is_nan() { Err(StatsError::ZeroVariance { what: "x or y" }) } else { Ok(r.clamp(-1.0, 1.0)) }
 }
 
 /// Spearman's rank correlation (average ranks) with the t approximation of its p-value; equals `scipy.stats.spearmanr`.
@@ -62,15 +52,8 @@ pub fn spearman(x: &[f64], y: &[f64]) -> Result<TestResult> {
     let r = spearman_coefficient(x, y)?;
     let freedom = (x.len() - 2) as f64;
     let complement = (1.0 + r) * (1.0 - r);
-    let p_value = if complement <= 0.0 {
-        0.0
-    } else {
-        student_t_two_sided(r * (freedom / complement).sqrt(), freedom)
-    };
-    Ok(TestResult {
-        statistic: r,
-        p_value,
-    })
+    let p_value = if complement <= 0.0 { 0.0 } else { student_t_two_sided(r * (freedom / complement).sqrt(), freedom) };
+    Ok(TestResult { statistic: r, p_value })
 }
 
 /// Spearman's rank correlation alone.
@@ -95,11 +78,7 @@ pub(crate) fn rank_correlation(x: &[f64], y: &[f64]) -> f64 {
         yy += b * b;
         xy += a * b;
     }
-    let r: f64 = if xx == yy {
-        xy / xx
-    } else {
-        xy / xx.sqrt() / yy.sqrt()
-    };
+    let r: f64 = if xx == yy { xy / xx } else { xy / xx.sqrt() / yy.sqrt() };
     r.clamp(-1.0, 1.0)
 }
 
@@ -117,11 +96,7 @@ pub fn kendall_tau_b(x: &[f64], y: &[f64]) -> Result<TestResult> {
     for i in 0..n {
         for j in 0..i {
             if x[i] != x[j] && y[i] != y[j] {
-                if (x[i] < x[j]) == (y[i] < y[j]) {
-                    concordant += 1
-                } else {
-                    discordant += 1
-                }
+                if (x[i] < x[j]) == (y[i] < y[j]) { concordant += 1 } else { discordant += 1 }
             }
         }
     }
@@ -129,8 +104,7 @@ pub fn kendall_tau_b(x: &[f64], y: &[f64]) -> Result<TestResult> {
     let (x_ties, x0, x1) = tie_moments(x);
     let (y_ties, y0, y1) = tie_moments(y);
     let excess = concordant as f64 - discordant as f64;
-    let tau =
-        (excess / (total as f64 - x_ties).sqrt() / (total as f64 - y_ties).sqrt()).clamp(-1.0, 1.0);
+    let tau = (excess / (total as f64 - x_ties).sqrt() / (total as f64 - y_ties).sqrt()).clamp(-1.0, 1.0);
     let untied = x_ties == 0.0 && y_ties == 0.0;
     let fewest = discordant.min(total - discordant);
     let p_value = if untied && (n <= 33 || fewest <= 1) {
@@ -138,31 +112,19 @@ pub fn kendall_tau_b(x: &[f64], y: &[f64]) -> Result<TestResult> {
     } else {
         let size = n as f64;
         let m = size * (size - 1.0);
-        let squared = (m * (2.0 * size + 5.0) - x1 - y1) / 18.0
-            + 2.0 * x_ties * y_ties / m
-            + x0 * y0 / (9.0 * m * (size - 2.0));
+        let squared =
+            (m * (2.0 * size + 5.0) - x1 - y1) / 18.0 + 2.0 * x_ties * y_ties / m + x0 * y0 / (9.0 * m * (size - 2.0));
         2.0 * normal_upper(excess.abs() / squared.sqrt())
     };
-    Ok(TestResult {
-        statistic: tau,
-        p_value: p_value.min(1.0),
-    })
+    Ok(TestResult { statistic: tau, p_value: p_value.min(1.0) })
 }
 
 /// Over groups of `t` ties: pairs `Σ t(t-1)/2`, `Σ t(t-1)(t-2)`, `Σ t(t-1)(2t+5)`.
 fn tie_moments(values: &[f64]) -> (f64, f64, f64) {
-    ranks_and_ties(values)
-        .1
-        .iter()
-        .map(|&t| t as f64)
-        .fold((0.0, 0.0, 0.0), |(a, b, c), t| {
-            let pairs = t * (t - 1.0);
-            (
-                a + pairs / 2.0,
-                b + pairs * (t - 2.0),
-                c + pairs * (2.0 * t + 5.0),
-            )
-        })
+    ranks_and_ties(values).1.iter().map(|&t| t as f64).fold((0.0, 0.0, 0.0), |(a, b, c), t| {
+        let pairs = t * (t - 1.0);
+        (a + pairs / 2.0, b + pairs * (t - 2.0), c + pairs * (2.0 * t + 5.0))
+    })
 }
 
 /// Two-sided p of at most `inversions` discordant (or concordant) pairs among `n` untied ones: permutations counted by
@@ -190,11 +152,7 @@ fn kendall_exact_p(n: usize, inversions: usize) -> f64 {
 
 fn check_pairs(x: &[f64], y: &[f64], needed: usize) -> Result<()> {
     if x.len() != y.len() {
-        return Err(StatsError::LengthMismatch {
-            what: "x and y",
-            left: x.len(),
-            right: y.len(),
-        });
+        return Err(StatsError::LengthMismatch { what: "x and y", left: x.len(), right: y.len() });
     }
     check("x", x, needed)?;
     check("y", y, needed)

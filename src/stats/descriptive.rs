@@ -117,11 +117,7 @@ pub(crate) fn ranks_and_ties(values: &[f64]) -> (Vec<f64>, Vec<usize>) {
 
 /// `Err(ZeroVariance)` if all values are equal.
 pub(crate) fn require_variation(what: &'static str, values: &[f64]) -> Result<()> {
-    if is_constant(values) {
-        Err(StatsError::ZeroVariance { what })
-    } else {
-        Ok(())
-    }
+    if is_constant(values) { Err(StatsError::ZeroVariance { what }) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -137,10 +133,7 @@ mod tests {
         assert_eq!(median(&[3.0, 1.0, 2.0]).unwrap(), 2.0);
         assert_eq!(ranks(&[2.0, 0.0, 2.0, -0.0]).unwrap(), [3.5, 1.5, 3.5, 1.5]);
         assert!(matches!(variance(&[1.0]), Err(StatsError::TooFew { .. })));
-        assert!(matches!(
-            mean(&[f64::NAN]),
-            Err(StatsError::NotFinite { .. })
-        ));
+        assert!(matches!(mean(&[f64::NAN]), Err(StatsError::NotFinite { .. })));
     }
 
     proptest! {

@@ -25,24 +25,14 @@ pub fn concept_effect(concept: &[f64], random: &[f64]) -> Result<ConceptEffect> 
     check("random values", random, 1)?;
     let total = concept.len() + random.len();
     if total < 3 {
-        return Err(StatsError::TooFew {
-            what: "concept and random values",
-            needed: 3,
-            got: total,
-        });
+        return Err(StatsError::TooFew { what: "concept and random values", needed: 3, got: total });
     }
     if require_variation("", concept).is_err() && require_variation("", random).is_err() {
-        return Err(StatsError::ZeroVariance {
-            what: "concept and random values",
-        });
+        return Err(StatsError::ZeroVariance { what: "concept and random values" });
     }
     let pooled = ((sum_of_squares(concept) + sum_of_squares(random)) / (total - 2) as f64).sqrt();
     let effect = mean_unchecked(concept) - mean_unchecked(random);
-    Ok(ConceptEffect {
-        effect,
-        effect_standardised: effect / pooled,
-        pooled_standard_deviation: pooled,
-    })
+    Ok(ConceptEffect { effect, effect_standardised: effect / pooled, pooled_standard_deviation: pooled })
 }
 
 #[cfg(test)]
@@ -56,10 +46,7 @@ mod tests {
         assert_eq!(e.effect, 2.0);
         assert!((e.pooled_standard_deviation - (4.0f64 / 3.0).sqrt()).abs() < 1e-15);
         assert!((e.effect_standardised - 3.0f64.sqrt()).abs() < 1e-15);
-        assert!(matches!(
-            concept_effect(&[1.0, 1.0], &[2.0, 2.0]),
-            Err(StatsError::ZeroVariance { .. })
-        ));
+        assert!(matches!(concept_effect(&[1.0, 1.0], &[2.0, 2.0]), Err(StatsError::ZeroVariance { .. })));
         assert!(concept_effect(&[1.0], &[]).is_err());
     }
 }

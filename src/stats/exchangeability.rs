@@ -30,14 +30,8 @@ impl Design {
     /// Fewer than three members (a concept and two random sets).
     pub fn all_pairs(members: usize) -> Result<Self> {
         check_members(members)?;
-        let pairs = (0..members)
-            .flat_map(|i| (i + 1..members).map(move |j| (i, j)))
-            .collect();
-        Ok(Design {
-            members,
-            partners: members - 1,
-            pairs,
-        })
+        let pairs = (0..members).flat_map(|i| (i + 1..members).map(move |j| (i, j))).collect();
+        Ok(Design { members, partners: members - 1, pairs })
     }
 
     /// A regular design in which every member meets `partners` others: a circulant graph (member `k` meets its neighbours
@@ -49,11 +43,7 @@ impl Design {
     pub fn regular(members: usize, partners: usize, seed: u64, name: &str) -> Result<Self> {
         check_members(members)?;
         if partners == 0 || partners >= members {
-            return Err(StatsError::OutOfRange {
-                what: "partners",
-                value: partners as f64,
-                range: "[1, members)",
-            });
+            return Err(StatsError::OutOfRange { what: "partners", value: partners as f64, range: "[1, members)" });
         }
         if partners % 2 == 1 && members % 2 == 1 {
             return Err(StatsError::Undefined {
@@ -66,19 +56,13 @@ impl Design {
             let (a, b) = (label[i], label[(i + distance) % members]);
             (a.min(b), a.max(b))
         };
-        let mut pairs: Vec<_> = (1..=partners / 2)
-            .flat_map(|d| (0..members).map(move |i| (i, d)))
-            .map(|(i, d)| pair(i, d))
-            .collect();
+        let mut pairs: Vec<_> =
+            (1..=partners / 2).flat_map(|d| (0..members).map(move |i| (i, d))).map(|(i, d)| pair(i, d)).collect();
         if partners % 2 == 1 {
             pairs.extend((0..members / 2).map(|i| pair(i, members / 2)));
         }
         pairs.sort_unstable();
-        Ok(Design {
-            members,
-            partners,
-            pairs,
-        })
+        Ok(Design { members, partners, pairs })
     }
 
     /// Number of members, `N + 1`.
@@ -140,11 +124,7 @@ pub fn exchangeability_test(design: &Design, scores: &[PairScore]) -> Result<Exc
     for (&(i, j), pair) in design.pairs.iter().zip(scores) {
         for value in [pair.score, pair.ties, pair.score + pair.ties] {
             if !(0.0..=1.0 + 1e-9).contains(&value) {
-                return Err(StatsError::OutOfRange {
-                    what: "score and ties",
-                    value,
-                    range: "[0, 1]",
-                });
+                return Err(StatsError::OutOfRange { what: "score and ties", value, range: "[0, 1]" });
             }
         }
         sums[i] += pair.score;
@@ -152,10 +132,7 @@ pub fn exchangeability_test(design: &Design, scores: &[PairScore]) -> Result<Exc
     }
     let member_scores: Vec<f64> = sums.iter().map(|s| s / design.partners as f64).collect();
     let statistics: Vec<f64> = member_scores.iter().map(|s| (s - 0.5).abs()).collect();
-    let reached = statistics[1..]
-        .iter()
-        .filter(|s| **s >= statistics[0] - TIE)
-        .count();
+    let reached = statistics[1..].iter().filter(|s| **s >= statistics[0] - TIE).count();
     Ok(Exchangeability {
         mean_score: member_scores[0],
         statistic: statistics[0],
@@ -167,11 +144,7 @@ pub fn exchangeability_test(design: &Design, scores: &[PairScore]) -> Result<Exc
 
 fn check_members(members: usize) -> Result<()> {
     if members < 3 {
-        return Err(StatsError::TooFew {
-            what: "members (concept and random sets)",
-            needed: 3,
-            got: members,
-        });
+        return Err(StatsError::TooFew { what: "members (concept and random sets)", needed: 3, got: members });
     }
     Ok(())
 }
@@ -202,14 +175,7 @@ mod tests {
         let design = Design::all_pairs(3).unwrap();
         let flat = exchangeability_test(&design, &[pair(0.5); 3]).unwrap();
         assert_eq!(flat.p_value, 1.0);
-        let zeros = exchangeability_test(
-            &design,
-            &[PairScore {
-                score: 0.0,
-                ties: 1.0,
-            }; 3],
-        )
-        .unwrap();
+        let zeros = exchangeability_test(&design, &[PairScore { score: 0.0, ties: 1.0 }; 3]).unwrap();
         assert_eq!(zeros.member_scores, [0.0; 3]);
         assert_eq!(zeros.p_value, 1.0);
     }
@@ -221,16 +187,7 @@ mod tests {
         assert!(Design::regular(9, 9, 0, "d").is_err());
         let design = Design::all_pairs(3).unwrap();
         assert!(exchangeability_test(&design, &[pair(0.5)]).is_err());
-        assert!(
-            exchangeability_test(
-                &design,
-                &[PairScore {
-                    score: 0.7,
-                    ties: 0.7
-                }; 3]
-            )
-            .is_err()
-        );
+        assert!(exchangeability_test(&design, &[PairScore { score: 0.7, ties: 0.7 }; 3]).is_err());
         assert!(exchangeability_test(&design, &[pair(f64::NAN); 3]).is_err());
     }
 

@@ -76,22 +76,15 @@ pub fn floor_ratio(
 ) -> Result<FloorRatio> {
     check_open_unit("confidence", confidence)?;
     if resamples < 20 {
-        return Err(StatsError::TooFew {
-            what: "resamples",
-            needed: 20,
-            got: resamples,
-        });
+        return Err(StatsError::TooFew { what: "resamples", needed: 20, got: resamples });
     }
     let study = Study::new(candidates, floor)?;
     let ones = vec![1.0; study.images];
     let everyone = vec![1.0; study.replicates.len()];
-    let (drift, noise) = study.means(&everyone, &ones).ok_or(StatsError::Undefined {
-        what: "drift: a list has no value",
-    })?;
+    let (drift, noise) =
+        study.means(&everyone, &ones).ok_or(StatsError::Undefined { what: "drift: a list has no value" })?;
     if noise <= 0.0 {
-        return Err(StatsError::Undefined {
-            what: "floor: dense replicates do not differ, so there is no unit",
-        });
+        return Err(StatsError::Undefined { what: "floor: dense replicates do not differ, so there is no unit" });
     }
     let finished = |interval, log_standard_error, degrees_of_freedom| FloorRatio {
         ratio: drift / noise,
@@ -104,53 +97,30 @@ pub fn floor_ratio(
         floor_replicates_varied: study.vary_floor,
     };
     if drift == 0.0 {
-        return Ok(finished(
-            Interval {
-                low: 0.0,
-                high: 0.0,
-            },
-            0.0,
-            (study.images - 1) as f64,
-        ));
+        return Ok(finished(Interval { low: 0.0, high: 0.0 }, 0.0, (study.images - 1) as f64));
     }
     let of_replicates = study.jackknife();
     let resampled: Vec<Option<f64>> = chunks(resamples)
         .into_par_iter()
         .flat_map_iter(|(chunk, count)| {
             let mut draws = stream(seed, name, chunk);
-            (0..count)
-                .map(|_| study.resample_images(&mut draws))
-                .collect::<Vec<_>>()
+            (0..count).map(|_| study.resample_images(&mut draws)).collect::<Vec<_>>()
         })
         .collect();
     let ratios: Vec<f64> = resampled.into_iter().flatten().collect();
     let (Some(of_replicates), true) = (of_replicates, ratios.len() * 10 >= resamples * 9) else {
-        return Err(StatsError::Undefined {
-            what: "drift: no value on too many resamples",
-        });
+        return Err(StatsError::Undefined { what: "drift: no value on too many resamples" });
     };
     let of_images = sum_of_squares(&ratios) / (ratios.len() - 1) as f64;
     let freedom = {
         let replicates = (study.replicates.len().max(2) - 1) as f64;
-        let parts = of_images * of_images / (study.images - 1) as f64
-            + of_replicates * of_replicates / replicates;
-        if parts > 0.0 {
-            (of_images + of_replicates).powi(2) / parts
-        } else {
-            (study.images - 1) as f64
-        }
+        let parts = of_images * of_images / (study.images - 1) as f64 + of_replicates * of_replicates / replicates;
+        if parts > 0.0 { (of_images + of_replicates).powi(2) / parts } else { (study.images - 1) as f64 }
     };
     let error = (of_images + of_replicates).sqrt();
     let reach = student_t_critical(1.0 - confidence, freedom) * error;
     let ratio = drift / noise;
-    Ok(finished(
-        Interval {
-            low: ratio * (-reach).exp(),
-            high: ratio * reach.exp(),
-        },
-        error,
-        freedom,
-    ))
+    Ok(finished(Interval { low: ratio * (-reach).exp(), high: ratio * reach.exp() }, error, freedom))
 }
 
 struct Study<'a> {
@@ -167,48 +137,24 @@ impl<'a> Study<'a> {
     fn new(candidates: &'a [Candidate<'a>], floor: &'a [FloorPair<'a>]) -> Result<Self> {
         for (what, got) in [("networks", candidates.len()), ("floor pairs", floor.len())] {
             if got == 0 {
-                return Err(StatsError::TooFew {
-                    what,
-                    needed: 1,
-                    got,
-                });
+                return Err(StatsError::TooFew { what, needed: 1, got });
             }
         }
         let images = candidates[0].drift.len();
         if images < 2 {
-            return Err(StatsError::TooFew {
-                what: "images",
-                needed: 2,
-                got: images,
-            });
+            return Err(StatsError::TooFew { what: "images", needed: 2, got: images });
         }
-        for list in candidates
-            .iter()
-            .map(|c| c.drift)
-            .chain(floor.iter().map(|f| f.drift))
-        {
+        for list in candidates.iter().map(|c| c.drift).chain(floor.iter().map(|f| f.drift)) {
             if list.len() != images {
-                return Err(StatsError::LengthMismatch {
-                    what: "drift per image",
-                    left: images,
-                    right: list.len(),
-                });
+                return Err(StatsError::LengthMismatch { what: "drift per image", left: images, right: list.len() });
             }
             for &value in list.iter().flatten() {
                 if !value.is_finite() || value < 0.0 {
-                    return Err(StatsError::OutOfRange {
-                        what: "drift",
-                        value,
-                        range: "[0, ∞)",
-                    });
+                    return Err(StatsError::OutOfRange { what: "drift", value, range: "[0, ∞)" });
                 }
             }
             if list.iter().all(Option::is_none) {
-                return Err(StatsError::TooFew {
-                    what: "images with a defined drift",
-                    needed: 1,
-                    got: 0,
-                });
+                return Err(StatsError::TooFew { what: "images with a defined drift", needed: 1, got: 0 });
             }
         }
         let distinct = |mut list: Vec<usize>| {
@@ -217,12 +163,7 @@ impl<'a> Study<'a> {
             list
         };
         let of_candidates = distinct(candidates.iter().map(|c| c.replicate).collect());
-        let of_floor = distinct(
-            floor
-                .iter()
-                .flat_map(|f| [f.replicates.0, f.replicates.1])
-                .collect(),
-        );
+        let of_floor = distinct(floor.iter().flat_map(|f| [f.replicates.0, f.replicates.1]).collect());
         let (vary_candidates, vary_floor) = (of_candidates.len() >= 2, of_floor.len() >= 3);
         // A level that does not vary must not weigh in the count of replicates either.
         let mut varied = Vec::new();
@@ -232,30 +173,17 @@ impl<'a> Study<'a> {
         if vary_floor {
             varied.extend(&of_floor);
         }
-        Ok(Study {
-            candidates,
-            floor,
-            images,
-            replicates: distinct(varied),
-            vary_candidates,
-            vary_floor,
-        })
+        Ok(Study { candidates, floor, images, replicates: distinct(varied), vary_candidates, vary_floor })
     }
 
     fn weight(&self, weights: &[f64], replicate: usize) -> f64 {
-        self.replicates
-            .binary_search(&replicate)
-            .map_or(1.0, |i| weights[i])
+        self.replicates.binary_search(&replicate).map_or(1.0, |i| weights[i])
     }
 
     /// Mean drift and mean floor under weights of replicates and images; `None` if either has no weight.
     fn means(&self, replicates: &[f64], images: &[f64]) -> Option<(f64, f64)> {
         let of_candidate = |c: &Candidate| {
-            if self.vary_candidates {
-                self.weight(replicates, c.replicate)
-            } else {
-                1.0
-            }
+            if self.vary_candidates { self.weight(replicates, c.replicate) } else { 1.0 }
         };
         let of_pair = |f: &FloorPair| {
             if self.vary_floor {
@@ -264,32 +192,21 @@ impl<'a> Study<'a> {
                 1.0
             }
         };
-        let drift = weighted(
-            self.candidates.iter().map(|c| (of_candidate(c), c.drift)),
-            images,
-        )?;
+        let drift = weighted(self.candidates.iter().map(|c| (of_candidate(c), c.drift)), images)?;
         let floor = weighted(self.floor.iter().map(|f| (of_pair(f), f.drift)), images)?;
         Some((drift, floor))
     }
 
     fn log_ratio(&self, replicates: &[f64], images: &[f64]) -> Option<f64> {
-        self.means(replicates, images)
-            .map(|(drift, floor)| (drift / floor).ln())
-            .filter(|v| v.is_finite())
+        self.means(replicates, images).map(|(drift, floor)| (drift / floor).ln()).filter(|v| v.is_finite())
     }
 
     /// Variance of `ln ratio` over replicates: `(R - 1) / R · Σ (θ₍ᵣ₎ - mean)²`; zero if no level varies.
     fn jackknife(&self) -> Option<f64> {
         let count = self.replicates.len();
         let images = vec![1.0; self.images];
-        let without = |r: usize| {
-            (0..count)
-                .map(|i| if i == r { 0.0 } else { 1.0 })
-                .collect::<Vec<_>>()
-        };
-        let left_out: Option<Vec<f64>> = (0..count)
-            .map(|r| self.log_ratio(&without(r), &images))
-            .collect();
+        let without = |r: usize| (0..count).map(|i| if i == r { 0.0 } else { 1.0 }).collect::<Vec<_>>();
+        let left_out: Option<Vec<f64>> = (0..count).map(|r| self.log_ratio(&without(r), &images)).collect();
         left_out.map(|v| sum_of_squares(&v) * (count.max(1) - 1) as f64 / count.max(1) as f64)
     }
 
@@ -302,10 +219,7 @@ impl<'a> Study<'a> {
 }
 
 /// Mean over lists, by weight, of their means over images, by weight.
-fn weighted<'a>(
-    lists: impl Iterator<Item = (f64, &'a [Option<f64>])>,
-    images: &[f64],
-) -> Option<f64> {
+fn weighted<'a>(lists: impl Iterator<Item = (f64, &'a [Option<f64>])>, images: &[f64]) -> Option<f64> {
     let (mut sum, mut mass) = (0.0, 0.0);
     for (weight, list) in lists {
         if weight == 0.0 {
@@ -347,62 +261,19 @@ mod tests {
     #[test]
     fn known_ratios() {
         let base: Vec<f64> = (1..=50).map(|i| f64::from(i) / 100.0).collect();
-        let (floor, twice) = (
-            some(&base),
-            some(&base.iter().map(|v| 2.0 * v).collect::<Vec<_>>()),
-        );
+        let (floor, twice) = (some(&base), some(&base.iter().map(|v| 2.0 * v).collect::<Vec<_>>()));
         let zero = some(&[0.0; 50]);
-        let pairs = [(0, 1), (0, 2), (1, 2)].map(|replicates| FloorPair {
-            replicates,
-            drift: &floor,
-        });
+        let pairs = [(0, 1), (0, 2), (1, 2)].map(|replicates| FloorPair { replicates, drift: &floor });
         let run = |drift: &[Option<f64>]| {
-            floor_ratio(
-                &[Candidate {
-                    replicate: 0,
-                    drift,
-                }],
-                &pairs,
-                0.95,
-                199,
-                1,
-                "f",
-            )
-            .unwrap()
+            floor_ratio(&[Candidate { replicate: 0, drift }], &pairs, 0.95, 199, 1, "f").unwrap()
         };
         // The same images in both: their variation cancels.
         let double = run(&twice);
-        assert!(
-            (double.ratio - 2.0).abs() < 1e-12 && double.log_standard_error < 1e-9,
-            "{double:?}"
-        );
-        assert_eq!(
-            (run(&zero).ratio, run(&zero).interval),
-            (
-                0.0,
-                Interval {
-                    low: 0.0,
-                    high: 0.0
-                }
-            )
-        );
+        assert!((double.ratio - 2.0).abs() < 1e-12 && double.log_standard_error < 1e-9, "{double:?}");
+        assert_eq!((run(&zero).ratio, run(&zero).interval), (0.0, Interval { low: 0.0, high: 0.0 }));
         assert!(!double.candidate_replicates_varied && double.floor_replicates_varied);
-        let none = [FloorPair {
-            replicates: (0, 1),
-            drift: &zero,
-        }];
-        let error = floor_ratio(
-            &[Candidate {
-                replicate: 0,
-                drift: &twice,
-            }],
-            &none,
-            0.95,
-            199,
-            1,
-            "f",
-        )
-        .unwrap_err();
+        let none = [FloorPair { replicates: (0, 1), drift: &zero }];
+        let error = floor_ratio(&[Candidate { replicate: 0, drift: &twice }], &none, 0.95, 199, 1, "f").unwrap_err();
         assert!(matches!(error, StatsError::Undefined { .. }));
     }
 
@@ -414,27 +285,10 @@ mod tests {
         let none = [None; 3];
         let negative = some(&[0.1, -0.1, 0.2]);
         let run = |c: &[Option<f64>], f: &[Option<f64>]| {
-            let pair = FloorPair {
-                replicates: (0, 1),
-                drift: f,
-            };
-            floor_ratio(
-                &[Candidate {
-                    replicate: 0,
-                    drift: c,
-                }],
-                &[pair],
-                0.95,
-                99,
-                1,
-                "f",
-            )
+            let pair = FloorPair { replicates: (0, 1), drift: f };
+            floor_ratio(&[Candidate { replicate: 0, drift: c }], &[pair], 0.95, 99, 1, "f")
         };
         assert!(run(&list, &list).is_ok_and(|r| r.ratio == 1.0));
-        assert!(
-            run(&none, &list).is_err()
-                && run(&list, &negative).is_err()
-                && run(&list, &list[..2]).is_err()
-        );
+        assert!(run(&none, &list).is_err() && run(&list, &negative).is_err() && run(&list, &list[..2]).is_err());
     }
 }

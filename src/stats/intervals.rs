@@ -18,16 +18,8 @@ pub fn wilson(successes: usize, trials: usize, confidence: f64) -> Result<Interv
     let centre = (share + square / (2.0 * n)) / scale;
     let reach = z * (share * (1.0 - share) / n + square / (4.0 * n * n)).sqrt() / scale;
     // The ends are exactly 0 and 1 at the extremes; rounding would leave 1e-17.
-    let low = if successes == 0 {
-        0.0
-    } else {
-        (centre - reach).max(0.0)
-    };
-    let high = if successes == trials {
-        1.0
-    } else {
-        (centre + reach).min(1.0)
-    };
+    let low = if successes == 0 { 0.0 } else { (centre - reach).max(0.0) };
+    let high = if successes == trials { 1.0 } else { (centre + reach).min(1.0) };
     Ok(Interval { low, high })
 }
 
@@ -40,16 +32,8 @@ pub fn clopper_pearson(successes: usize, trials: usize, confidence: f64) -> Resu
     check_counts(successes, trials, confidence)?;
     let tail = (1.0 - confidence) / 2.0;
     let (k, rest) = (successes as f64, (trials - successes) as f64);
-    let low = if successes == 0 {
-        0.0
-    } else {
-        beta_quantile(tail, k, rest + 1.0)
-    };
-    let high = if successes == trials {
-        1.0
-    } else {
-        beta_quantile(1.0 - tail, k + 1.0, rest)
-    };
+    let low = if successes == 0 { 0.0 } else { beta_quantile(tail, k, rest + 1.0) };
+    let high = if successes == trials { 1.0 } else { beta_quantile(1.0 - tail, k + 1.0, rest) };
     Ok(Interval { low, high })
 }
 
@@ -79,34 +63,18 @@ pub fn paired_accuracy_difference(
         let squared = n * (2.0 * q + delta * (1.0 - delta));
         (b - c - n * delta).powi(2) > z * z * squared.max(0.0)
     };
-    let high = if estimate >= 1.0 {
-        1.0
-    } else {
-        bisect(estimate, 1.0, rejected)
-    };
-    let low = if estimate <= -1.0 {
-        -1.0
-    } else {
-        -bisect(-estimate, 1.0, |d| rejected(-d))
-    };
+    let high = if estimate >= 1.0 { 1.0 } else { bisect(estimate, 1.0, rejected) };
+    let low = if estimate <= -1.0 { -1.0 } else { -bisect(-estimate, 1.0, |d| rejected(-d)) };
     Ok(Interval { low, high })
 }
 
 fn check_counts(successes: usize, trials: usize, confidence: f64) -> Result<()> {
     check_open_unit("confidence", confidence)?;
     if trials == 0 {
-        return Err(StatsError::TooFew {
-            what: "trials",
-            needed: 1,
-            got: 0,
-        });
+        return Err(StatsError::TooFew { what: "trials", needed: 1, got: 0 });
     }
     if successes > trials {
-        return Err(StatsError::OutOfRange {
-            what: "successes",
-            value: successes as f64,
-            range: "[0, trials]",
-        });
+        return Err(StatsError::OutOfRange { what: "successes", value: successes as f64, range: "[0, trials]" });
     }
     Ok(())
 }
@@ -125,10 +93,7 @@ mod tests {
             (20, 40, 100, -0.341_022_524_5, -0.049_131_303_4),
         ] {
             let i = paired_accuracy_difference(b, c, n, 0.95).unwrap();
-            assert!(
-                (i.low - low).abs() < 1e-6 && (i.high - high).abs() < 1e-6,
-                "{i:?}"
-            );
+            assert!((i.low - low).abs() < 1e-6 && (i.high - high).abs() < 1e-6, "{i:?}");
         }
         let equal = paired_accuracy_difference(0, 0, 100, 0.95).unwrap();
         assert!((equal.high - 0.036_993_5).abs() < 1e-6 && (equal.low + equal.high).abs() < 1e-12);
@@ -137,11 +102,7 @@ mod tests {
 
     #[test]
     fn impossible_counts_are_named() {
-        assert!(
-            wilson(1, 0, 0.95).is_err()
-                && wilson(3, 2, 0.95).is_err()
-                && wilson(1, 2, 1.0).is_err()
-        );
+        assert!(wilson(1, 0, 0.95).is_err() && wilson(3, 2, 0.95).is_err() && wilson(1, 2, 1.0).is_err());
         assert!(paired_accuracy_difference(3, 3, 5, 0.95).is_err());
     }
 

@@ -48,11 +48,7 @@ pub fn energy_in_box<T: Copy + Into<f64>>(
             inside += value;
         }
     }
-    Ok(if total > 0.0 {
-        Ok((inside / total).min(1.0))
-    } else {
-        Err(Degenerate::First)
-    })
+    Ok(if total > 0.0 { Ok((inside / total).min(1.0)) } else { Err(Degenerate::First) })
 }
 
 /// The pointing game (Zhang et al. 2016): 1 if the map's maximum lies within `tolerance` pixels of the box, else 0; if
@@ -74,19 +70,11 @@ pub fn pointing_game<T: Copy + Into<f64>>(
     if maximum <= 0.0 || peaks.len() == map.len() {
         return Ok(Err(Degenerate::First));
     }
-    let hits = peaks
-        .iter()
-        .filter(|&&i| target.contains(i % width, i / width, tolerance))
-        .count();
+    let hits = peaks.iter().filter(|&&i| target.contains(i % width, i / width, tolerance)).count();
     Ok(Ok(hits as f64 / peaks.len() as f64))
 }
 
-fn checked<T: Copy + Into<f64>>(
-    map: &[T],
-    height: usize,
-    width: usize,
-    target: PixelBox,
-) -> Result<Vec<f64>> {
+fn checked<T: Copy + Into<f64>>(map: &[T], height: usize, width: usize, target: PixelBox) -> Result<Vec<f64>> {
     if map.len() != height * width {
         return Err(StatsError::LengthMismatch {
             what: "map and height × width",
@@ -96,14 +84,8 @@ fn checked<T: Copy + Into<f64>>(
     }
     let map: Vec<f64> = map.iter().map(|&v| v.into()).collect();
     check("map", &map, 1)?;
-    if target.left >= target.right
-        || target.top >= target.bottom
-        || target.right > width
-        || target.bottom > height
-    {
-        return Err(StatsError::Undefined {
-            what: "box: empty or not inside the map",
-        });
+    if target.left >= target.right || target.top >= target.bottom || target.right > width || target.bottom > height {
+        return Err(StatsError::Undefined { what: "box: empty or not inside the map" });
     }
     Ok(map)
 }
@@ -112,12 +94,7 @@ fn checked<T: Copy + Into<f64>>(
 mod tests {
     use super::*;
 
-    const TARGET: PixelBox = PixelBox {
-        left: 1,
-        top: 0,
-        right: 3,
-        bottom: 1,
-    };
+    const TARGET: PixelBox = PixelBox { left: 1, top: 0, right: 3, bottom: 1 };
 
     #[test]
     fn known_values() {
@@ -127,14 +104,8 @@ mod tests {
         let tied = [2.0, 2.0, 0.0, 0.0, 0.0, 0.0];
         assert_eq!(pointing_game(&tied, 2, 3, TARGET, 0).unwrap(), Ok(0.5));
         assert_eq!(pointing_game(&tied, 2, 3, TARGET, 1).unwrap(), Ok(1.0));
-        assert_eq!(
-            energy_in_box(&[0.0f32; 6], 2, 3, TARGET).unwrap(),
-            Err(Degenerate::First)
-        );
-        assert_eq!(
-            pointing_game(&[1.0f32; 6], 2, 3, TARGET, 0).unwrap(),
-            Err(Degenerate::First)
-        );
+        assert_eq!(energy_in_box(&[0.0f32; 6], 2, 3, TARGET).unwrap(), Err(Degenerate::First));
+        assert_eq!(pointing_game(&[1.0f32; 6], 2, 3, TARGET, 0).unwrap(), Err(Degenerate::First));
         assert!(energy_in_box(&map, 2, 3, PixelBox { right: 4, ..TARGET }).is_err());
         assert!(energy_in_box(&map, 3, 3, TARGET).is_err());
     }

@@ -123,11 +123,7 @@ impl Interval {
 /// Checks a sample: at least `needed` values, all of them finite.
 pub(crate) fn check(what: &'static str, values: &[f64], needed: usize) -> Result<()> {
     if values.len() < needed {
-        return Err(StatsError::TooFew {
-            what,
-            needed,
-            got: values.len(),
-        });
+        return Err(StatsError::TooFew { what, needed, got: values.len() });
     }
     if values.iter().any(|v| !v.is_finite()) {
         return Err(StatsError::NotFinite { what });
@@ -137,13 +133,5 @@ pub(crate) fn check(what: &'static str, values: &[f64], needed: usize) -> Result
 
 /// Checks that `value` lies strictly between 0 and 1.
 pub(crate) fn check_open_unit(what: &'static str, value: f64) -> Result<()> {
-    if value > 0.0 && value < 1.0 {
-        Ok(())
-    } else {
-        Err(StatsError::OutOfRange {
-            what,
-            value,
-            range: "(0, 1)",
-        })
-    }
+    if value > 0.0 && value < 1.0 { Ok(()) } else { Err(StatsError::OutOfRange { what, value, range: "(0, 1)" }) }
 }

@@ -25,11 +25,7 @@ pub enum Adjustment {
 pub fn adjust(p_values: &[f64], adjustment: Adjustment) -> Result<Vec<f64>> {
     super::check("p-values", p_values, 0)?;
     if let Some(&value) = p_values.iter().find(|p| !(0.0..=1.0).contains(*p)) {
-        return Err(StatsError::OutOfRange {
-            what: "p-value",
-            value,
-            range: "[0, 1]",
-        });
+        return Err(StatsError::OutOfRange { what: "p-value", value, range: "[0, 1]" });
     }
     let family = p_values.len();
     let m = family as f64;
@@ -37,10 +33,7 @@ pub fn adjust(p_values: &[f64], adjustment: Adjustment) -> Result<Vec<f64>> {
     order.sort_by(|&i, &j| p_values[i].total_cmp(&p_values[j]));
     let mut adjusted = vec![0.0; family];
     match adjustment {
-        Adjustment::Bonferroni => adjusted
-            .iter_mut()
-            .zip(p_values)
-            .for_each(|(a, p)| *a = (p * m).min(1.0)),
+        Adjustment::Bonferroni => adjusted.iter_mut().zip(p_values).for_each(|(a, p)| *a = (p * m).min(1.0)),
         Adjustment::Holm => {
             let mut largest = 0.0f64;
             for (rank, &i) in order.iter().enumerate() {
@@ -49,11 +42,7 @@ pub fn adjust(p_values: &[f64], adjustment: Adjustment) -> Result<Vec<f64>> {
             }
         }
         Adjustment::BenjaminiHochberg | Adjustment::BenjaminiYekutieli => {
-            let penalty = if adjustment == Adjustment::BenjaminiYekutieli {
-                harmonic(family)
-            } else {
-                1.0
-            };
+            let penalty = if adjustment == Adjustment::BenjaminiYekutieli { harmonic(family) } else { 1.0 };
             let mut smallest = 1.0f64;
             for (rank, &i) in order.iter().enumerate().rev() {
                 smallest = smallest.min(p_values[i] * m * penalty / (rank + 1) as f64);
@@ -74,12 +63,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const ALL: [Adjustment; 4] = [
-        Adjustment::BenjaminiHochberg,
-        Adjustment::BenjaminiYekutieli,
-        Adjustment::Holm,
-        Adjustment::Bonferroni,
-    ];
+    const ALL: [Adjustment; 4] =
+        [Adjustment::BenjaminiHochberg, Adjustment::BenjaminiYekutieli, Adjustment::Holm, Adjustment::Bonferroni];
 
     proptest! {
         #[test]
@@ -108,9 +93,6 @@ mod tests {
     fn what_is_no_p_value_is_refused() {
         assert!(adjust(&[0.1, 1.2], Adjustment::Holm).is_err());
         assert!(adjust(&[f64::NAN], Adjustment::default()).is_err());
-        assert_eq!(
-            adjust(&[], Adjustment::default()).unwrap(),
-            Vec::<f64>::new()
-        );
+        assert_eq!(adjust(&[], Adjustment::default()).unwrap(), Vec::<f64>::new());
     }
 }

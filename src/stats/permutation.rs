@@ -65,13 +65,7 @@ impl PermutationTest {
         let permutations = permutations as u64;
         let share = |count: u64| (1 + count) as f64 / (1 + permutations) as f64;
         let method = Method::MonteCarlo { permutations };
-        PermutationTest {
-            statistic,
-            p_value: share(extreme),
-            extreme,
-            smallest_p: share(0),
-            method,
-        }
+        PermutationTest { statistic, p_value: share(extreme), extreme, smallest_p: share(0), method }
     }
 }
 
@@ -107,18 +101,15 @@ pub fn label_permutation(
     let mut pool = sorted(&[&concept[..], &random[..]].concat());
     require_variation("concept and random values", &pool)?;
     let size = pool.len() as f64;
-    let statistic = concept.iter().sum::<f64>() / concept.len() as f64
-        - random.iter().sum::<f64>() / random.len() as f64;
+    let statistic =
+        concept.iter().sum::<f64>() / concept.len() as f64 - random.iter().sum::<f64>() / random.len() as f64;
 
     let largest = pool.iter().fold(0.0f64, |m, v| m.max(v.abs()));
     // Centred, a set's sum alone fixes the difference: Δ = S·n / (m (n - m)). So |S| is compared instead.
     let centre = pool.iter().sum::<f64>() / size;
     pool.iter_mut().for_each(|v| *v -= centre);
-    let (smaller, chosen) = if concept.len() <= random.len() {
-        (&concept, concept.len())
-    } else {
-        (&random, random.len())
-    };
+    let (smaller, chosen) =
+        if concept.len() <= random.len() { (&concept, concept.len()) } else { (&random, random.len()) };
     let observed = smaller.iter().map(|v| v - centre).sum::<f64>().abs();
     // Above the rounding that such a sum can carry, that of the values themselves included: rounding must not split ties.
     let threshold = observed - 4.0 * f64::EPSILON * size * largest;
@@ -128,12 +119,7 @@ pub fn label_permutation(
         let extreme = count_combinations(&pool, chosen, |sum| sum.abs() >= threshold);
         // Equal sets come in mirrored pairs with the same |Δ|.
         let smallest = if 2 * chosen == pool.len() { 2 } else { 1 };
-        return Ok(PermutationTest::exact(
-            statistic,
-            extreme,
-            arrangements,
-            smallest,
-        ));
+        return Ok(PermutationTest::exact(statistic, extreme, arrangements, smallest));
     }
     let extreme = chunks(permutations)
         .into_par_iter()
@@ -141,9 +127,8 @@ pub fn label_permutation(
             let mut draws = stream(seed, name, chunk);
             let mut values = pool.clone();
             // A partial Fisher–Yates shuffle is uniform from any starting order, so the order is never restored.
-            (0..count)
-                .filter(|_| partial_shuffle_sum(&mut values, chosen, &mut draws).abs() >= threshold)
-                .count() as u64
+            (0..count).filter(|_| partial_shuffle_sum(&mut values, chosen, &mut draws).abs() >= threshold).count()
+                as u64
         })
         .sum();
     Ok(PermutationTest::drawn(statistic, extreme, permutations))
@@ -174,9 +159,7 @@ pub(crate) fn below(draws: &mut Stream, bound: u32) -> usize {
 
 /// `(stream index, draws)` of every chunk of `total` draws.
 pub(crate) fn chunks(total: usize) -> Vec<(u64, usize)> {
-    (0..total.div_ceil(CHUNK))
-        .map(|c| (c as u64, CHUNK.min(total - c * CHUNK)))
-        .collect()
+    (0..total.div_ceil(CHUNK)).map(|c| (c as u64, CHUNK.min(total - c * CHUNK))).collect()
 }
 
 /// How many subsets of size `chosen` have a sum that `counts`.
@@ -185,10 +168,7 @@ fn count_combinations(values: &[f64], chosen: usize, counts: impl Fn(f64) -> boo
     let mut total = 0;
     loop {
         total += u64::from(counts(picked.iter().map(|&i| values[i]).sum()));
-        let Some(moved) = (0..chosen)
-            .rev()
-            .find(|&k| picked[k] < values.len() - chosen + k)
-        else {
+        let Some(moved) = (0..chosen).rev().find(|&k| picked[k] < values.len() - chosen + k) else {
             return total;
         };
         picked[moved] += 1;
@@ -212,11 +192,7 @@ pub(crate) fn binomial_coefficient(n: usize, k: usize) -> u64 {
 
 pub(crate) fn check_permutations(permutations: usize) -> Result<()> {
     if permutations == 0 {
-        return Err(StatsError::TooFew {
-            what: "permutations",
-            needed: 1,
-            got: 0,
-        });
+        return Err(StatsError::TooFew { what: "permutations", needed: 1, got: 0 });
     }
     Ok(())
 }
@@ -241,10 +217,7 @@ mod tests {
         assert_eq!(drawn.method, Method::MonteCarlo { permutations: 19 });
         assert_eq!(drawn.smallest_p, 0.05);
         // Unequal sizes: {6} against the rest, one of six.
-        assert_eq!(
-            test(&[9.0], &[1.0, 2.0, 3.0, 4.0, 5.0], 100).p_value,
-            1.0 / 6.0
-        );
+        assert_eq!(test(&[9.0], &[1.0, 2.0, 3.0, 4.0, 5.0], 100).p_value, 1.0 / 6.0);
     }
 
     #[test]
@@ -253,20 +226,13 @@ mod tests {
         assert_eq!(test(&[0.1, 0.2], &[0.3, 0.0], 100).p_value, 1.0);
         // The same multiset shifted by a large constant has the same p-value.
         let near = test(&[0.1, 0.7, 0.9], &[0.1, 0.3, 0.3, 0.5], 100);
-        let far = test(
-            &[1000.1, 1000.7, 1000.9],
-            &[1000.1, 1000.3, 1000.3, 1000.5],
-            100,
-        );
+        let far = test(&[1000.1, 1000.7, 1000.9], &[1000.1, 1000.3, 1000.3, 1000.5], 100);
         assert_eq!(near.p_value, far.p_value);
     }
 
     #[test]
     fn draws_agree_with_the_enumeration() {
-        let (concept, random) = (
-            [0.3, 1.1, 0.8, 0.2, 1.4, 0.9],
-            [0.1, 0.7, 0.2, 0.5, -0.3, 0.4, 1.0, 0.0, 0.6, 0.35],
-        );
+        let (concept, random) = ([0.3, 1.1, 0.8, 0.2, 1.4, 0.9], [0.1, 0.7, 0.2, 0.5, -0.3, 0.4, 1.0, 0.0, 0.6, 0.35]);
         let exact = test(&concept, &random, 8_008);
         assert!(matches!(exact.method, Method::Exact { .. }));
         let big = test(&[concept, concept].concat(), &[random, random].concat(), 1);
@@ -274,12 +240,7 @@ mod tests {
         // The enumeration is forbidden by asking for one draw fewer than there are divisions.
         let drawn = test(&concept, &random, 8_007);
         let error = (exact.p_value * (1.0 - exact.p_value) / 8_007.0).sqrt();
-        assert!(
-            (exact.p_value - drawn.p_value).abs() < 4.0 * error,
-            "{} {}",
-            exact.p_value,
-            drawn.p_value
-        );
+        assert!((exact.p_value - drawn.p_value).abs() < 4.0 * error, "{} {}", exact.p_value, drawn.p_value);
     }
 
     #[test]
@@ -287,10 +248,7 @@ mod tests {
         let mut draws = stream(1, "below", 0);
         let mut counts = [0u32; 7];
         (0..70_000).for_each(|_| counts[below(&mut draws, 7)] += 1);
-        assert!(
-            counts.iter().all(|c| c.abs_diff(10_000) < 400),
-            "{counts:?}"
-        );
+        assert!(counts.iter().all(|c| c.abs_diff(10_000) < 400), "{counts:?}");
     }
 
     #[test]
@@ -298,10 +256,7 @@ mod tests {
         let concept: Vec<f64> = (0..60).map(|i| f64::from(i * i % 17)).collect();
         let random: Vec<f64> = (0..300).map(|i| f64::from(i * 7 % 19) + 0.5).collect();
         let [one, three] = [1, 3].map(|threads| {
-            let pool = rayon::ThreadPoolBuilder::new()
-                .num_threads(threads)
-                .build()
-                .unwrap();
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| test(&concept, &random, 9_999))
         });
         assert_eq!(one, three);
@@ -311,15 +266,9 @@ mod tests {
     #[test]
     fn degenerate_input_is_named() {
         let run = |a: &[f64], b: &[f64], n| label_permutation(a, b, n, 0, "test").unwrap_err();
-        assert!(matches!(
-            run(&[1.0], &[1.0, 1.0], 9),
-            StatsError::ZeroVariance { .. }
-        ));
+        assert!(matches!(run(&[1.0], &[1.0, 1.0], 9), StatsError::ZeroVariance { .. }));
         assert!(matches!(run(&[], &[1.0], 9), StatsError::TooFew { .. }));
-        assert!(matches!(
-            run(&[f64::INFINITY], &[1.0], 9),
-            StatsError::NotFinite { .. }
-        ));
+        assert!(matches!(run(&[f64::INFINITY], &[1.0], 9), StatsError::NotFinite { .. }));
         assert!(matches!(run(&[0.0], &[1.0], 0), StatsError::TooFew { .. }));
     }
 

@@ -29,44 +29,24 @@ pub struct Needed {
 pub fn sets_needed(alpha: f64, family_size: usize, adjustment: Adjustment) -> Result<Needed> {
     check_open_unit("alpha", alpha)?;
     if family_size == 0 {
-        return Err(StatsError::TooFew {
-            what: "family of hypotheses",
-            needed: 1,
-            got: 0,
-        });
+        return Err(StatsError::TooFew { what: "family of hypotheses", needed: 1, got: 0 });
     }
-    let penalty = if adjustment == Adjustment::BenjaminiYekutieli {
-        harmonic(family_size)
-    } else {
-        1.0
-    };
-    let step_up = matches!(
-        adjustment,
-        Adjustment::BenjaminiHochberg | Adjustment::BenjaminiYekutieli
-    );
+    let penalty = if adjustment == Adjustment::BenjaminiYekutieli { harmonic(family_size) } else { 1.0 };
+    let step_up = matches!(adjustment, Adjustment::BenjaminiHochberg | Adjustment::BenjaminiYekutieli);
     let least = |factor: f64| {
         // From just below the quotient upward with the test's own arithmetic, so that rounding cannot cost a set.
         let start = ((factor / alpha).floor() as usize).saturating_sub(2).max(1);
-        (start..)
-            .find(|&n| factor / (n + 1) as f64 <= alpha)
-            .expect("1/(n+1) falls below any positive level")
+        (start..).find(|&n| factor / (n + 1) as f64 <= alpha).expect("1/(n+1) falls below any positive level")
     };
     let one = least(family_size as f64 * penalty);
-    Ok(Needed {
-        for_one_finding: one,
-        for_any_finding: if step_up { least(penalty) } else { one },
-    })
+    Ok(Needed { for_one_finding: one, for_any_finding: if step_up { least(penalty) } else { one } })
 }
 
 /// Permutations `B` that a permutation test needs: its smallest p-value is `1 / (B + 1)`.
 ///
 /// # Errors
 /// As [`sets_needed`].
-pub fn permutations_needed(
-    alpha: f64,
-    family_size: usize,
-    adjustment: Adjustment,
-) -> Result<Needed> {
+pub fn permutations_needed(alpha: f64, family_size: usize, adjustment: Adjustment) -> Result<Needed> {
     sets_needed(alpha, family_size, adjustment)
 }
 
@@ -76,11 +56,7 @@ pub fn permutations_needed(
 /// An empty family, or `p_value` outside `[0, 1]`.
 pub fn adjusted_alone(p_value: f64, family_size: usize, adjustment: Adjustment) -> Result<f64> {
     if family_size == 0 {
-        return Err(StatsError::TooFew {
-            what: "family of hypotheses",
-            needed: 1,
-            got: 0,
-        });
+        return Err(StatsError::TooFew { what: "family of hypotheses", needed: 1, got: 0 });
     }
     let mut family = vec![1.0; family_size];
     family[0] = p_value;
@@ -95,20 +71,11 @@ mod tests {
     #[test]
     fn known_numbers() {
         let needed = |alpha, m, a| sets_needed(alpha, m, a).unwrap();
-        assert_eq!(
-            needed(0.05, 20, Adjustment::Bonferroni),
-            Needed {
-                for_one_finding: 399,
-                for_any_finding: 399
-            }
-        );
+        assert_eq!(needed(0.05, 20, Adjustment::Bonferroni), Needed { for_one_finding: 399, for_any_finding: 399 });
         assert_eq!(needed(0.01, 1, Adjustment::Holm).for_one_finding, 99);
         assert_eq!(
             needed(0.05, 200, Adjustment::BenjaminiHochberg),
-            Needed {
-                for_one_finding: 3999,
-                for_any_finding: 19
-            }
+            Needed { for_one_finding: 3999, for_any_finding: 19 }
         );
         assert!(sets_needed(0.0, 3, Adjustment::Holm).is_err());
         assert!(sets_needed(0.05, 0, Adjustment::Holm).is_err());

@@ -23,15 +23,8 @@ pub fn mann_whitney(first: &[f64], second: &[f64]) -> Result<TestResult> {
     let deviation = (m * n / 12.0 * ((total + 1.0) - tie_term)).max(0.0).sqrt();
     let numerator = u.max(m * n - u) - m * n / 2.0 - 0.5;
     // With all values tied the numerator is -1/2 over zero: certainty that U is no further out than its mean.
-    let p_value = if ties.len() == 1 {
-        1.0
-    } else {
-        (2.0 * normal_upper(numerator / deviation)).min(1.0)
-    };
-    Ok(TestResult {
-        statistic: u,
-        p_value,
-    })
+    let p_value = if ties.len() == 1 { 1.0 } else { (2.0 * normal_upper(numerator / deviation)).min(1.0) };
+    Ok(TestResult { statistic: u, p_value })
 }
 
 /// Wilcoxon's signed rank test of paired samples (Wilcoxon 1945), zero differences dropped, no continuity correction;
@@ -48,43 +41,24 @@ pub fn wilcoxon_signed_rank(first: &[f64], second: &[f64]) -> Result<TestResult>
     check("first sample", first, 1)?;
     check("second sample", second, 1)?;
     if first.len() != second.len() {
-        return Err(StatsError::LengthMismatch {
-            what: "paired samples",
-            left: first.len(),
-            right: second.len(),
-        });
+        return Err(StatsError::LengthMismatch { what: "paired samples", left: first.len(), right: second.len() });
     }
-    let differences: Vec<f64> = first
-        .iter()
-        .zip(second)
-        .map(|(a, b)| a - b)
-        .filter(|d| *d != 0.0)
-        .collect();
+    let differences: Vec<f64> = first.iter().zip(second).map(|(a, b)| a - b).filter(|d| *d != 0.0).collect();
     let magnitudes: Vec<f64> = differences.iter().map(|d| d.abs()).collect();
     let (ranks, ties) = ranks_and_ties(&magnitudes);
-    let positive: f64 = ranks
-        .iter()
-        .zip(&differences)
-        .filter(|(_, d)| **d > 0.0)
-        .map(|(r, _)| r)
-        .sum();
+    let positive: f64 = ranks.iter().zip(&differences).filter(|(_, d)| **d > 0.0).map(|(r, _)| r).sum();
     let count = differences.len() as f64;
     let negative = count * (count + 1.0) / 2.0 - positive;
     let tied = differences.len() < first.len() || ties.len() < differences.len();
     let p_value = if first.len() <= if tied { 13 } else { 25 } {
         sign_flip_p(&ranks, positive)
     } else if differences.is_empty() {
-        return Err(StatsError::ZeroVariance {
-            what: "differences",
-        });
+        return Err(StatsError::ZeroVariance { what: "differences" });
     } else {
         let squared = (count * (count + 1.0) * (2.0 * count + 1.0) - tie_sum(&ties) / 2.0) / 24.0;
         2.0 * normal_upper((positive - count * (count + 1.0) / 4.0).abs() / squared.sqrt())
     };
-    Ok(TestResult {
-        statistic: positive.min(negative),
-        p_value: p_value.min(1.0),
-    })
+    Ok(TestResult { statistic: positive.min(negative), p_value: p_value.min(1.0) })
 }
 
 /// `Σ t³ - t` over groups of ties.

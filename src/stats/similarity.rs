@@ -69,14 +69,8 @@ pub enum Measure {
 
 impl Measure {
     /// Every measure, in the order of reports.
-    pub const ALL: [Measure; 6] = [
-        Measure::Spearman,
-        Measure::Pearson,
-        Measure::Ssim,
-        Measure::Iou10,
-        Measure::Iou20,
-        Measure::JensenShannon,
-    ];
+    pub const ALL: [Measure; 6] =
+        [Measure::Spearman, Measure::Pearson, Measure::Ssim, Measure::Iou10, Measure::Iou20, Measure::JensenShannon];
 
     /// The measure of two maps of `height × width`, as its function defines it.
     ///
@@ -90,20 +84,12 @@ impl Measure {
         width: usize,
     ) -> Result<Similarity> {
         match self {
-            Measure::Spearman => {
-                shaped(first, height, width).and_then(|()| spearman(first, second))
-            }
+            Measure::Spearman => shaped(first, height, width).and_then(|()| spearman(first, second)),
             Measure::Pearson => shaped(first, height, width).and_then(|()| pearson(first, second)),
             Measure::Ssim => ssim(first, second, height, width),
-            Measure::Iou10 => {
-                shaped(first, height, width).and_then(|()| top_overlap(first, second, 0.1))
-            }
-            Measure::Iou20 => {
-                shaped(first, height, width).and_then(|()| top_overlap(first, second, 0.2))
-            }
-            Measure::JensenShannon => {
-                shaped(first, height, width).and_then(|()| jensen_shannon(first, second))
-            }
+            Measure::Iou10 => shaped(first, height, width).and_then(|()| top_overlap(first, second, 0.1)),
+            Measure::Iou20 => shaped(first, height, width).and_then(|()| top_overlap(first, second, 0.2)),
+            Measure::JensenShannon => shaped(first, height, width).and_then(|()| jensen_shannon(first, second)),
         }
     }
 
@@ -119,11 +105,7 @@ impl Measure {
         width: usize,
     ) -> Result<Similarity> {
         let similarity = self.compare(first, second, height, width)?;
-        Ok(if self == Measure::JensenShannon {
-            similarity
-        } else {
-            similarity.map(|s| 1.0 - s)
-        })
+        Ok(if self == Measure::JensenShannon { similarity } else { similarity.map(|s| 1.0 - s) })
     }
 }
 
@@ -135,10 +117,7 @@ pub fn spearman<T: Copy + Into<f64>>(first: &[T], second: &[T]) -> Result<Simila
     let (first, second) = pair(first, second)?;
     Ok(match degenerate(&first, &second, is_constant) {
         Some(which) => Similarity::Degenerate(which),
-        None => Similarity::Value(rank_correlation(
-            &ranks_and_ties(&first).0,
-            &ranks_and_ties(&second).0,
-        )),
+        None => Similarity::Value(rank_correlation(&ranks_and_ties(&first).0, &ranks_and_ties(&second).0)),
     })
 }
 
@@ -164,12 +143,7 @@ pub fn pearson<T: Copy + Into<f64>>(first: &[T], second: &[T]) -> Result<Similar
 ///
 /// # Errors
 /// Lengths other than `height · width`, an empty map, or a value that is not finite.
-pub fn ssim<T: Copy + Into<f64>>(
-    first: &[T],
-    second: &[T],
-    height: usize,
-    width: usize,
-) -> Result<Similarity> {
+pub fn ssim<T: Copy + Into<f64>>(first: &[T], second: &[T], height: usize, width: usize) -> Result<Similarity> {
     const C1: f64 = 0.01 * 0.01;
     const C2: f64 = 0.03 * 0.03;
     shaped(first, height, width)?;
@@ -182,8 +156,7 @@ pub fn ssim<T: Copy + Into<f64>>(
     let sigma = (0.3 * radius as f64).max(0.8);
     let weight = |distance: usize| (-((distance * distance) as f64) / (2.0 * sigma * sigma)).exp();
     let window: Vec<f64> = (0..=radius).map(weight).collect();
-    let reach =
-        |centre: usize, side: usize| centre.saturating_sub(radius)..(centre + radius + 1).min(side);
+    let reach = |centre: usize, side: usize| centre.saturating_sub(radius)..(centre + radius + 1).min(side);
     let mut total = 0.0;
     for y in 0..height {
         for x in 0..width {
@@ -201,15 +174,12 @@ pub fn ssim<T: Copy + Into<f64>>(
                 }
             }
             let (a, b) = (a / mass, b / mass);
-            let (variance_a, variance_b, covariance) =
-                (aa / mass - a * a, bb / mass - b * b, ab / mass - a * b);
+            let (variance_a, variance_b, covariance) = (aa / mass - a * a, bb / mass - b * b, ab / mass - a * b);
             total += (2.0 * a * b + C1) * (2.0 * covariance + C2)
                 / ((a * a + b * b + C1) * (variance_a.max(0.0) + variance_b.max(0.0) + C2));
         }
     }
-    Ok(Similarity::Value(
-        (total / (height * width) as f64).clamp(-1.0, 1.0),
-    ))
+    Ok(Similarity::Value((total / (height * width) as f64).clamp(-1.0, 1.0)))
 }
 
 /// Overlap (intersection over union) of the highest `fraction` of the pixels of each map, in `[0, 1]`.
@@ -221,20 +191,14 @@ pub fn ssim<T: Copy + Into<f64>>(
 ///
 /// # Errors
 /// As [`spearman`], or `fraction` outside (0, 1).
-pub fn top_overlap<T: Copy + Into<f64>>(
-    first: &[T],
-    second: &[T],
-    fraction: f64,
-) -> Result<Similarity> {
+pub fn top_overlap<T: Copy + Into<f64>>(first: &[T], second: &[T], fraction: f64) -> Result<Similarity> {
     super::check_open_unit("fraction", fraction)?;
     let (first, second) = pair(first, second)?;
     if let Some(which) = degenerate(&first, &second, no_evidence) {
         return Ok(Similarity::Degenerate(which));
     }
     let (a, b) = (membership(&first, fraction), membership(&second, fraction));
-    let (common, union) = a.iter().zip(&b).fold((0.0, 0.0), |(low, high), (p, q)| {
-        (low + p.min(*q), high + p.max(*q))
-    });
+    let (common, union) = a.iter().zip(&b).fold((0.0, 0.0), |(low, high), (p, q)| (low + p.min(*q), high + p.max(*q)));
     Ok(Similarity::Value(common / union))
 }
 
@@ -250,11 +214,7 @@ pub fn jensen_shannon<T: Copy + Into<f64>>(first: &[T], second: &[T]) -> Result<
     }
     let (p, q) = (distribution(&first), distribution(&second));
     let term = |a: f64, middle: f64| {
-        if a > 0.0 {
-            0.5 * a * (a / middle).log2()
-        } else {
-            0.0
-        }
+        if a > 0.0 { 0.5 * a * (a / middle).log2() } else { 0.0 }
     };
     let sum: f64 = p
         .iter()
@@ -321,11 +281,7 @@ fn degenerate(first: &[f64], second: &[f64], test: impl Fn(&[f64]) -> bool) -> O
 /// Both maps as checked `f64`.
 fn pair<T: Copy + Into<f64>>(first: &[T], second: &[T]) -> Result<(Vec<f64>, Vec<f64>)> {
     if first.len() != second.len() {
-        return Err(StatsError::LengthMismatch {
-            what: "maps",
-            left: first.len(),
-            right: second.len(),
-        });
+        return Err(StatsError::LengthMismatch { what: "maps", left: first.len(), right: second.len() });
     }
     let convert = |map: &[T]| map.iter().map(|&v| v.into()).collect::<Vec<f64>>();
     let (first, second) = (convert(first), convert(second));
@@ -356,10 +312,7 @@ mod tests {
 
     /// Maps as ReLU leaves them: small whole numbers, many zeros, many ties.
     fn map(pixels: usize) -> impl Strategy<Value = Vec<f64>> {
-        prop::collection::vec(
-            prop_oneof![3 => Just(0.0), 2 => (0u32..5).prop_map(f64::from)],
-            pixels,
-        )
+        prop::collection::vec(prop_oneof![3 => Just(0.0), 2 => (0u32..5).prop_map(f64::from)], pixels)
     }
 
     #[test]
@@ -371,14 +324,7 @@ mod tests {
         assert_eq!(value(jensen_shannon(&a, &b)), 1.0);
         assert_eq!(value(top_overlap(&a, &a, 0.1)), 1.0);
         // Two of four pixels tie for the one place: half a place each. Against the first alone: ½ / 1½.
-        assert_eq!(
-            value(top_overlap(
-                &[2.0, 2.0, 1.0, 1.0],
-                &[2.0, 1.0, 1.0, 1.0],
-                0.25
-            )),
-            1.0 / 3.0
-        );
+        assert_eq!(value(top_overlap(&[2.0, 2.0, 1.0, 1.0], &[2.0, 1.0, 1.0, 1.0], 0.25)), 1.0 / 3.0);
         // (1, 0) against (⅔, ⅓), from the definition.
         assert!((value(jensen_shannon(&[1.0, 0.0], &[1.0, 0.5])) - 0.190_874_5).abs() < 1e-6);
         let ramp: Vec<f32> = (0..49).map(|i| i as f32).collect();
@@ -393,17 +339,10 @@ mod tests {
         for measure in Measure::ALL {
             let run = |a: &[f64], b: &[f64]| measure.drift(a, b, 2, 2).unwrap();
             assert_eq!(run(&zero, &some), Similarity::Degenerate(Degenerate::First));
-            assert_eq!(
-                run(&some, &flat),
-                Similarity::Degenerate(Degenerate::Second)
-            );
+            assert_eq!(run(&some, &flat), Similarity::Degenerate(Degenerate::Second));
             assert_eq!(run(&zero, &zero), Similarity::Degenerate(Degenerate::Both));
             assert!(measure.compare(&some, &some, 2, 3).is_err());
-            assert!(
-                measure
-                    .compare(&some, &[0.0, f64::NAN, 1.0, 2.0], 2, 2)
-                    .is_err()
-            );
+            assert!(measure.compare(&some, &[0.0, f64::NAN, 1.0, 2.0], 2, 2).is_err());
             assert!(measure.compare(&some, &some[..3], 2, 2).is_err());
         }
     }
@@ -411,17 +350,14 @@ mod tests {
     #[test]
     fn every_measure_falls_as_noise_grows() {
         use rand::Rng;
-        let truth: Vec<f64> = (0..196)
-            .map(|i| (-f64::from((i % 14 - 5i32).pow(2) + (i / 14 - 8).pow(2)) / 12.0).exp())
-            .collect();
+        let truth: Vec<f64> =
+            (0..196).map(|i| (-f64::from((i % 14 - 5i32).pow(2) + (i / 14 - 8).pow(2)) / 12.0).exp()).collect();
         for measure in Measure::ALL {
             let drifts: Vec<f64> = [0.0, 0.1, 0.5, 3.0]
                 .map(|noise| {
                     let mut draws = crate::seed::stream(5, "noise", 0);
-                    let noisy: Vec<f64> = truth
-                        .iter()
-                        .map(|v| (v + noise * draws.random_range(-0.5..0.5f64)).max(0.0))
-                        .collect();
+                    let noisy: Vec<f64> =
+                        truth.iter().map(|v| (v + noise * draws.random_range(-0.5..0.5f64)).max(0.0)).collect();
                     value(measure.drift(&truth, &noisy, 14, 14))
                 })
                 .to_vec();

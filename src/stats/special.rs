@@ -51,12 +51,7 @@ pub fn student_t_two_sided(t: f64, degrees_of_freedom: f64) -> f64 {
     let square = t * t;
     // Both arguments are formed directly: 1 - x would lose the digits of a small t.
     let total = degrees_of_freedom + square;
-    beta_regularised(
-        degrees_of_freedom / 2.0,
-        0.5,
-        degrees_of_freedom / total,
-        square / total,
-    )
+    beta_regularised(degrees_of_freedom / 2.0, 0.5, degrees_of_freedom / total, square / total)
 }
 
 /// The `t > 0` with `P(|T| > t) = two_sided`.
@@ -65,16 +60,12 @@ pub fn student_t_critical(two_sided: f64, degrees_of_freedom: f64) -> f64 {
     while student_t_two_sided(high, degrees_of_freedom) > two_sided && high < 1e300 {
         high *= 2.0;
     }
-    bisect(0.0, high, |t| {
-        student_t_two_sided(t, degrees_of_freedom) <= two_sided
-    })
+    bisect(0.0, high, |t| student_t_two_sided(t, degrees_of_freedom) <= two_sided)
 }
 
 /// Quantile of the beta distribution with parameters `a, b > 0`.
 pub fn beta_quantile(probability: f64, a: f64, b: f64) -> f64 {
-    bisect(0.0, 1.0, |x| {
-        beta_regularised(a, b, x, 1.0 - x) >= probability
-    })
+    bisect(0.0, 1.0, |x| beta_regularised(a, b, x, 1.0 - x) >= probability)
 }
 
 /// Regularised incomplete beta `I_x(a, b)`, given both `x` and its complement `1 - x`.
@@ -104,14 +95,11 @@ fn beta_front(a: f64, b: f64, x: f64, complement: f64) -> f64 {
         // Saddle-point form (Loader 2000): every term is small near the mode, where precision matters.
         let (p, q) = (a / total, b / total);
         let deviance = a * ((x - p) / p).ln_1p() + b * ((complement - q) / q).ln_1p();
-        stirling(total) - stirling(a) - stirling(b)
-            + deviance
-            + 0.5 * (a * q / std::f64::consts::TAU).ln()
+        stirling(total) - stirling(a) - stirling(b) + deviance + 0.5 * (a * q / std::f64::consts::TAU).ln()
     } else {
         let (large, small) = if a < b { (b, a) } else { (a, b) };
         let rise = if large >= LARGE {
-            (large - 0.5) * (small / large).ln_1p() + small * total.ln() - small + stirling(total)
-                - stirling(large)
+            (large - 0.5) * (small / large).ln_1p() + small * total.ln() - small + stirling(total) - stirling(large)
         } else {
             ln_gamma(total) - ln_gamma(large)
         };
@@ -159,11 +147,7 @@ pub(crate) fn bisect(mut low: f64, mut high: f64, reached: impl Fn(f64) -> bool)
         if middle <= low || middle >= high || high - low < 1e-300 {
             return high;
         }
-        if reached(middle) {
-            high = middle
-        } else {
-            low = middle
-        }
+        if reached(middle) { high = middle } else { low = middle }
     }
 }
 
@@ -175,29 +159,14 @@ mod tests {
     #[test]
     fn equal_to_scipy() {
         let close = |ours: f64, theirs: f64| {
-            assert!(
-                (ours - theirs).abs() <= 1e-10 * theirs.abs().max(1e-3),
-                "{ours} {theirs}"
-            )
+            assert!((ours - theirs).abs() <= 1e-10 * theirs.abs().max(1e-3), "{ours} {theirs}")
         };
-        REFERENCE_BETA
-            .iter()
-            .for_each(|&(a, b, x, p)| close(beta_regularised(a, b, x, 1.0 - x), p));
-        REFERENCE_T
-            .iter()
-            .for_each(|&(t, df, p)| close(student_t_two_sided(t, df), p));
-        REFERENCE_T_CRITICAL
-            .iter()
-            .for_each(|&(p, df, t)| close(student_t_critical(p, df), t));
-        REFERENCE_BETA_QUANTILE
-            .iter()
-            .for_each(|&(p, a, b, x)| close(beta_quantile(p, a, b), x));
-        REFERENCE_NORMAL
-            .iter()
-            .for_each(|&(p, z)| close(normal_quantile(p), z));
-        REFERENCE_CHI_SQUARED
-            .iter()
-            .for_each(|&(x, df, p)| close(chi_squared_upper(x, df), p));
+        REFERENCE_BETA.iter().for_each(|&(a, b, x, p)| close(beta_regularised(a, b, x, 1.0 - x), p));
+        REFERENCE_T.iter().for_each(|&(t, df, p)| close(student_t_two_sided(t, df), p));
+        REFERENCE_T_CRITICAL.iter().for_each(|&(p, df, t)| close(student_t_critical(p, df), t));
+        REFERENCE_BETA_QUANTILE.iter().for_each(|&(p, a, b, x)| close(beta_quantile(p, a, b), x));
+        REFERENCE_NORMAL.iter().for_each(|&(p, z)| close(normal_quantile(p), z));
+        REFERENCE_CHI_SQUARED.iter().for_each(|&(x, df, p)| close(chi_squared_upper(x, df), p));
     }
 
     const REFERENCE_BETA: &[(f64, f64, f64, f64)] = &[

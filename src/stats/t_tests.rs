@@ -24,10 +24,7 @@ pub struct TTest {
 impl TTest {
     /// The statistic and its p-value alone.
     pub fn result(&self) -> TestResult {
-        TestResult {
-            statistic: self.statistic,
-            p_value: self.p_value,
-        }
+        TestResult { statistic: self.statistic, p_value: self.p_value }
     }
 
     fn new(difference: f64, standard_error: f64, degrees_of_freedom: f64, confidence: f64) -> Self {
@@ -38,10 +35,7 @@ impl TTest {
             p_value: student_t_two_sided(statistic, degrees_of_freedom),
             degrees_of_freedom,
             difference,
-            interval: Interval {
-                low: difference - reach,
-                high: difference + reach,
-            },
+            interval: Interval { low: difference - reach, high: difference + reach },
         }
     }
 }
@@ -56,20 +50,12 @@ pub fn welch_t(first: &[f64], second: &[f64], confidence: f64) -> Result<TTest> 
     check("second sample", second, 2)?;
     check_open_unit("confidence", confidence)?;
     if is_constant(first) && is_constant(second) {
-        return Err(StatsError::ZeroVariance {
-            what: "both samples",
-        });
+        return Err(StatsError::ZeroVariance { what: "both samples" });
     }
     let squared_error = |v: &[f64]| sum_of_squares(v) / (v.len() - 1) as f64 / v.len() as f64;
     let (a, b) = (squared_error(first), squared_error(second));
-    let freedom =
-        (a + b).powi(2) / (a * a / (first.len() - 1) as f64 + b * b / (second.len() - 1) as f64);
-    Ok(TTest::new(
-        mean_unchecked(first) - mean_unchecked(second),
-        (a + b).sqrt(),
-        freedom,
-        confidence,
-    ))
+    let freedom = (a + b).powi(2) / (a * a / (first.len() - 1) as f64 + b * b / (second.len() - 1) as f64);
+    Ok(TTest::new(mean_unchecked(first) - mean_unchecked(second), (a + b).sqrt(), freedom, confidence))
 }
 
 /// Student's t-test with pooled variance (Student 1908); equals `scipy.stats.ttest_ind(first, second)`.
@@ -83,26 +69,15 @@ pub fn student_t(first: &[f64], second: &[f64], confidence: f64) -> Result<TTest
     check_open_unit("confidence", confidence)?;
     let total = first.len() + second.len();
     if total < 3 {
-        return Err(StatsError::TooFew {
-            what: "both samples together",
-            needed: 3,
-            got: total,
-        });
+        return Err(StatsError::TooFew { what: "both samples together", needed: 3, got: total });
     }
     if is_constant(first) && is_constant(second) {
-        return Err(StatsError::ZeroVariance {
-            what: "both samples",
-        });
+        return Err(StatsError::ZeroVariance { what: "both samples" });
     }
     let freedom = (total - 2) as f64;
     let pooled = (sum_of_squares(first) + sum_of_squares(second)) / freedom;
     let error = (pooled * (1.0 / first.len() as f64 + 1.0 / second.len() as f64)).sqrt();
-    Ok(TTest::new(
-        mean_unchecked(first) - mean_unchecked(second),
-        error,
-        freedom,
-        confidence,
-    ))
+    Ok(TTest::new(mean_unchecked(first) - mean_unchecked(second), error, freedom, confidence))
 }
 
 /// One-sample t-test against `hypothesised_mean`; equals `scipy.stats.ttest_1samp`. Against one half it is the customary
@@ -117,10 +92,5 @@ pub fn one_sample_t(values: &[f64], hypothesised_mean: f64, confidence: f64) -> 
     require_variation("values", values)?;
     let n = values.len() as f64;
     let error = (sum_of_squares(values) / (n - 1.0) / n).sqrt();
-    Ok(TTest::new(
-        mean_unchecked(values) - hypothesised_mean,
-        error,
-        n - 1.0,
-        confidence,
-    ))
+    Ok(TTest::new(mean_unchecked(values) - hypothesised_mean, error, n - 1.0, confidence))
 }

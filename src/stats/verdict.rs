@@ -55,27 +55,15 @@ pub fn non_inferior(difference: Interval, margin: f64) -> Result<Answer> {
 /// # Errors
 /// As [`non_inferior`].
 pub fn within_limit(drift: Interval, limit: f64) -> Result<Answer> {
-    non_inferior(
-        Interval {
-            low: -drift.high,
-            high: -drift.low,
-        },
-        limit,
-    )
+    non_inferior(Interval { low: -drift.high, high: -drift.low }, limit)
 }
 
 fn check(interval: Interval, margin: f64) -> Result<()> {
     if !margin.is_finite() || margin < 0.0 {
-        return Err(StatsError::OutOfRange {
-            what: "margin",
-            value: margin,
-            range: "[0, ∞)",
-        });
+        return Err(StatsError::OutOfRange { what: "margin", value: margin, range: "[0, ∞)" });
     }
     if !interval.low.is_finite() || !interval.high.is_finite() || interval.low > interval.high {
-        return Err(StatsError::Undefined {
-            what: "interval: ends are not finite or not in order",
-        });
+        return Err(StatsError::Undefined { what: "interval: ends are not finite or not in order" });
     }
     Ok(())
 }
@@ -100,9 +88,7 @@ impl Inconclusive {
     /// The reason in words.
     pub fn reason(self) -> &'static str {
         match self {
-            Inconclusive::AccuracyStraddles => {
-                "the interval of the accuracy difference straddles the margin"
-            }
+            Inconclusive::AccuracyStraddles => "the interval of the accuracy difference straddles the margin",
             Inconclusive::DriftStraddles => "the interval of the drift straddles its limit",
             Inconclusive::BothStraddle => "the intervals of accuracy and drift both straddle",
             Inconclusive::NoFloor => "there is no noise floor: no dense replicates to compare",
@@ -237,11 +223,7 @@ pub struct StudyVerdict {
 ///
 /// `calls[r]` holds the calls of the pruning rounds of replicate `r` (round 0, the dense network, left out). `association` is
 /// that of drift and accuracy loss, `None` where it is undefined. It is tested at `alpha`.
-pub fn study_verdict(
-    calls: &[Vec<Call>],
-    association: Option<&ReplicateAssociation>,
-    alpha: f64,
-) -> StudyVerdict {
+pub fn study_verdict(calls: &[Vec<Call>], association: Option<&ReplicateAssociation>, alpha: f64) -> StudyVerdict {
     let any = |call: Call| calls.iter().flatten().any(|c| *c == call);
     let together = match association {
         _ if !(any(Call::A) && any(Call::B)) => Together::NoContrast,
@@ -252,11 +234,7 @@ pub fn study_verdict(
         Some(_) => Together::NotEstablished,
     };
     let verdict = |hypothesis| hypothesis_verdict(hypothesis, calls, together, alpha);
-    StudyVerdict {
-        a: verdict(Hypothesis::A),
-        b: verdict(Hypothesis::B),
-        together,
-    }
+    StudyVerdict { a: verdict(Hypothesis::A), b: verdict(Hypothesis::B), together }
 }
 
 fn hypothesis_verdict(
@@ -265,30 +243,19 @@ fn hypothesis_verdict(
     together: Together,
     alpha: f64,
 ) -> HypothesisVerdict {
-    let votes: Vec<Vote> = calls
-        .iter()
-        .map(|rounds| vote(hypothesis, rounds))
-        .collect();
+    let votes: Vec<Vote> = calls.iter().map(|rounds| vote(hypothesis, rounds)).collect();
     let count = |which: Vote| votes.iter().filter(|v| **v == which).count();
     let (pro, contra, all) = (count(Vote::For), count(Vote::Against), votes.len());
     let tally = format!("{pro} of {all} replicates for, {contra} against");
     let (verdict, reason) = if all < 2 {
-        (
-            Verdict::Inconclusive,
-            format!("needs at least two replicates, got {all}"),
-        )
+        (Verdict::Inconclusive, format!("needs at least two replicates, got {all}"))
     } else if contra == 0 && 2 * pro > all {
         match together {
             Together::NoContrast => (
                 Verdict::Supported,
-                format!(
-                    "{tally}; all calls that speak to it are of one kind, so no association is asked for"
-                ),
+                format!("{tally}; all calls that speak to it are of one kind, so no association is asked for"),
             ),
-            Together::Established => (
-                Verdict::Supported,
-                format!("{tally}; drift and accuracy loss go together"),
-            ),
+            Together::Established => (Verdict::Supported, format!("{tally}; drift and accuracy loss go together")),
             Together::Untestable => (
                 Verdict::Supported,
                 format!(
@@ -296,35 +263,21 @@ fn hypothesis_verdict(
                     replicates_needed(alpha)
                 ),
             ),
-            Together::Negative => (
-                Verdict::Inconclusive,
-                format!("{tally}, but accuracy loss falls as drift grows"),
-            ),
+            Together::Negative => (Verdict::Inconclusive, format!("{tally}, but accuracy loss falls as drift grows")),
             Together::NotEstablished => (
                 Verdict::Inconclusive,
-                format!(
-                    "{tally}, but drift and accuracy loss do not go together beyond their common trend"
-                ),
+                format!("{tally}, but drift and accuracy loss do not go together beyond their common trend"),
             ),
-            Together::Undefined => (
-                Verdict::Inconclusive,
-                format!("{tally}, but the association of drift and accuracy loss is undefined"),
-            ),
+            Together::Undefined => {
+                (Verdict::Inconclusive, format!("{tally}, but the association of drift and accuracy loss is undefined"))
+            }
         }
     } else if pro == 0 && 2 * contra > all {
         (Verdict::Refuted, tally)
     } else {
-        (
-            Verdict::Inconclusive,
-            format!("replicates disagree or are undecided: {tally}"),
-        )
+        (Verdict::Inconclusive, format!("replicates disagree or are undecided: {tally}"))
     };
-    HypothesisVerdict {
-        hypothesis,
-        verdict,
-        votes,
-        reason,
-    }
+    HypothesisVerdict { hypothesis, verdict, votes, reason }
 }
 
 fn vote(hypothesis: Hypothesis, rounds: &[Call]) -> Vote {
@@ -359,43 +312,18 @@ mod tests {
         Interval { low, high }
     }
 
-    fn associated(
-        within: f64,
-        statistic: f64,
-        p_value: f64,
-        smallest_p: f64,
-    ) -> ReplicateAssociation {
-        let test = PermutationTest {
-            p_value,
-            smallest_p,
-            ..PermutationTest::exact(statistic, 1, 24, 1)
-        };
-        ReplicateAssociation {
-            within,
-            common_trend: within - statistic,
-            test,
-        }
+    fn associated(within: f64, statistic: f64, p_value: f64, smallest_p: f64) -> ReplicateAssociation {
+        let test = PermutationTest { p_value, smallest_p, ..PermutationTest::exact(statistic, 1, 24, 1) };
+        ReplicateAssociation { within, common_trend: within - statistic, test }
     }
 
     #[test]
     fn intervals_answer() {
-        assert_eq!(
-            non_inferior(interval(-0.009, 0.01), 0.01).unwrap(),
-            Answer::Yes
-        );
-        assert_eq!(
-            non_inferior(interval(-0.01, 0.01), 0.01).unwrap(),
-            Answer::Straddles
-        );
-        assert_eq!(
-            non_inferior(interval(-0.05, -0.02), 0.01).unwrap(),
-            Answer::No
-        );
+        assert_eq!(non_inferior(interval(-0.009, 0.01), 0.01).unwrap(), Answer::Yes);
+        assert_eq!(non_inferior(interval(-0.01, 0.01), 0.01).unwrap(), Answer::Straddles);
+        assert_eq!(non_inferior(interval(-0.05, -0.02), 0.01).unwrap(), Answer::No);
         assert_eq!(within_limit(interval(0.5, 1.2), 1.5).unwrap(), Answer::Yes);
-        assert_eq!(
-            within_limit(interval(1.4, 1.6), 1.5).unwrap(),
-            Answer::Straddles
-        );
+        assert_eq!(within_limit(interval(1.4, 1.6), 1.5).unwrap(), Answer::Straddles);
         assert_eq!(within_limit(interval(1.6, 9.0), 1.5).unwrap(), Answer::No);
         assert!(non_inferior(interval(f64::NAN, 1.0), 0.1).is_err());
         assert!(non_inferior(interval(1.0, 0.0), 0.1).is_err());
@@ -410,84 +338,39 @@ mod tests {
             [of(Yes, Yes), of(No, No), of(Yes, No), of(No, Yes)],
             [Call::A, Call::B, Call::DriftedWinner, Call::FaithfulLoser]
         );
-        assert_eq!(
-            of(Straddles, No),
-            Call::Inconclusive(Inconclusive::AccuracyStraddles)
-        );
-        assert_eq!(
-            of(Yes, Straddles),
-            Call::Inconclusive(Inconclusive::DriftStraddles)
-        );
-        assert_eq!(
-            call(Yes, Preserved::NoFloor),
-            Call::Inconclusive(Inconclusive::NoFloor)
-        );
+        assert_eq!(of(Straddles, No), Call::Inconclusive(Inconclusive::AccuracyStraddles));
+        assert_eq!(of(Yes, Straddles), Call::Inconclusive(Inconclusive::DriftStraddles));
+        assert_eq!(call(Yes, Preserved::NoFloor), Call::Inconclusive(Inconclusive::NoFloor));
         let json = serde_json::to_string(&[of(Yes, No), of(Yes, Straddles)]).unwrap();
-        assert_eq!(
-            json,
-            r#"[{"call":"drifted_winner"},{"call":"inconclusive","reason":"drift_straddles"}]"#
-        );
+        assert_eq!(json, r#"[{"call":"drifted_winner"},{"call":"inconclusive","reason":"drift_straddles"}]"#);
     }
 
     #[test]
     fn studies() {
         use Call::{A, B, DriftedWinner, FaithfulLoser};
         use Verdict::{Inconclusive, Refuted, Supported};
-        let verdicts =
-            |rounds: &[Call], replicates: usize, association: Option<ReplicateAssociation>| {
-                let study = study_verdict(
-                    &vec![rounds.to_vec(); replicates],
-                    association.as_ref(),
-                    0.05,
-                );
-                (study.a.verdict, study.b.verdict)
-            };
+        let verdicts = |rounds: &[Call], replicates: usize, association: Option<ReplicateAssociation>| {
+            let study = study_verdict(&vec![rounds.to_vec(); replicates], association.as_ref(), 0.05);
+            (study.a.verdict, study.b.verdict)
+        };
         // Mild pruning, and far below the critical density.
         assert_eq!(verdicts(&[A, A, NONE], 2, None), (Supported, Refuted));
         assert_eq!(verdicts(&[B, B, B], 2, None), (Refuted, Supported));
         assert_eq!(verdicts(&[A, A], 1, None), (Inconclusive, Inconclusive));
         // Both ranges: the association decides, where it can.
         let mixed = [A, A, NONE, B, B];
-        assert_eq!(
-            verdicts(&mixed, 4, Some(associated(0.8, 0.2, 0.04, 0.04))),
-            (Supported, Supported)
-        );
-        assert_eq!(
-            verdicts(&mixed, 4, Some(associated(0.8, 0.1, 0.4, 0.04))),
-            (Inconclusive, Inconclusive)
-        );
-        assert_eq!(
-            verdicts(&mixed, 2, Some(associated(0.8, 0.1, 0.5, 0.5))),
-            (Supported, Supported)
-        );
-        assert_eq!(
-            verdicts(&mixed, 2, Some(associated(-0.3, 0.1, 0.5, 0.5))),
-            (Inconclusive, Inconclusive)
-        );
+        assert_eq!(verdicts(&mixed, 4, Some(associated(0.8, 0.2, 0.04, 0.04))), (Supported, Supported));
+        assert_eq!(verdicts(&mixed, 4, Some(associated(0.8, 0.1, 0.4, 0.04))), (Inconclusive, Inconclusive));
+        assert_eq!(verdicts(&mixed, 2, Some(associated(0.8, 0.1, 0.5, 0.5))), (Supported, Supported));
+        assert_eq!(verdicts(&mixed, 2, Some(associated(-0.3, 0.1, 0.5, 0.5))), (Inconclusive, Inconclusive));
         assert_eq!(verdicts(&mixed, 2, None), (Inconclusive, Inconclusive));
         // Winning and keeping come apart.
-        assert_eq!(
-            verdicts(&[A, DriftedWinner, DriftedWinner, FaithfulLoser], 3, None),
-            (Refuted, Refuted)
-        );
+        assert_eq!(verdicts(&[A, DriftedWinner, DriftedWinner, FaithfulLoser], 3, None), (Refuted, Refuted));
         assert_eq!(verdicts(&[DriftedWinner; 3], 3, None), (Refuted, Refuted));
-        assert_eq!(
-            verdicts(&[A, DriftedWinner], 3, None),
-            (Inconclusive, Refuted)
-        );
-        assert_eq!(
-            verdicts(&[NONE, NONE, A], 3, None),
-            (Inconclusive, Inconclusive)
-        );
-        let disagree = study_verdict(
-            &[vec![A, A], vec![B, B]],
-            Some(&associated(0.8, 0.1, 0.5, 0.5)),
-            0.05,
-        );
-        assert_eq!(
-            (disagree.a.verdict, disagree.a.votes),
-            (Inconclusive, vec![Vote::For, Vote::Against])
-        );
+        assert_eq!(verdicts(&[A, DriftedWinner], 3, None), (Inconclusive, Refuted));
+        assert_eq!(verdicts(&[NONE, NONE, A], 3, None), (Inconclusive, Inconclusive));
+        let disagree = study_verdict(&[vec![A, A], vec![B, B]], Some(&associated(0.8, 0.1, 0.5, 0.5)), 0.05);
+        assert_eq!((disagree.a.verdict, disagree.a.votes), (Inconclusive, vec![Vote::For, Vote::Against]));
     }
 
     proptest! {

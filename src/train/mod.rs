@@ -85,10 +85,7 @@ impl Training<'_> {
         let shape = Shape3::from(self.images.shape());
         let steps_per_epoch = self.config.steps_per_epoch(self.images.len());
         if steps_per_epoch == 0 {
-            let what = format!(
-                "{batch} is more than the {} training images",
-                self.images.len()
-            );
+            let what = format!("{batch} is more than the {} training images", self.images.len());
             return Err(Error::config("train.batch_size", what));
         }
         let schedule = Schedule {
@@ -98,16 +95,11 @@ impl Training<'_> {
             total_steps: self.config.total_steps(self.images.len()),
         };
         let dense = mask.bits().iter().all(|&bit| bit != 0);
-        let patterns = (!dense)
-            .then(|| self.network.patterns(mask.bits(), shape, batch))
-            .transpose()?;
+        let patterns = (!dense).then(|| self.network.patterns(mask.bits(), shape, batch)).transpose()?;
         let bits = (!dense).then_some(mask.bits());
         mask.apply(weights);
-        let mut optimizer = Optimizer::new(
-            self.config.optimizer,
-            self.config.weight_decay as f32,
-            weights.parameters.len(),
-        );
+        let mut optimizer =
+            Optimizer::new(self.config.optimizer, self.config.weight_decay as f32, weights.parameters.len());
         let mut gradient = vec![0.0; weights.parameters.len()];
         let mut pixels = vec![0.0; shape.len() * batch];
         let mut workspace = Workspace::default();
@@ -124,10 +116,7 @@ impl Training<'_> {
             self.images.read(indices, Some(epoch), &mut pixels)?;
             let mut input = workspace.take(pixels.len());
             transpose(batch, shape.len(), &pixels, &mut input);
-            let labels: Vec<usize> = indices
-                .iter()
-                .map(|&index| self.images.label(index))
-                .collect();
+            let labels: Vec<usize> = indices.iter().map(|&index| self.images.label(index)).collect();
             let tape = self.network.forward(
                 self.network.whole(),
                 Mode::Train,
@@ -145,43 +134,20 @@ impl Training<'_> {
                 let what = format!("the loss is {loss} at step {step}: training diverged");
                 return Err(Error::config("train.learning_rate", what));
             }
-            let wanted = Gradients {
-                parameters: Some(&mut gradient),
-                input: false,
-            };
-            self.network.backward(
-                tape,
-                weights,
-                patterns.as_ref(),
-                grad_logits,
-                wanted,
-                &mut workspace,
-            );
+            let wanted = Gradients { parameters: Some(&mut gradient), input: false };
+            self.network.backward(tape, weights, patterns.as_ref(), grad_logits, wanted, &mut workspace);
             let rate = self.config.learning_rate * schedule.factor(step);
             optimizer.step(&mut weights.parameters, &gradient, bits, rate as f32);
             if let Some(last) = losses.last_mut() {
                 *last = (last.0 + loss, last.1 + 1);
             }
             after_step(step + 1, weights);
-            if observer
-                .notice(&Event::StepDone {
-                    epoch,
-                    step: step + 1 - from,
-                    loss,
-                })
-                .is_break()
-            {
+            if observer.notice(&Event::StepDone { epoch, step: step + 1 - from, loss }).is_break() {
                 return Err(Error::Interrupted);
             }
         }
-        let epoch_loss = losses
-            .iter()
-            .map(|(sum, count)| sum / *count as f64)
-            .collect();
-        Ok(TrainSummary {
-            epoch_loss,
-            steps: to.saturating_sub(from),
-        })
+        let epoch_loss = losses.iter().map(|(sum, count)| sum / *count as f64).collect();
+        Ok(TrainSummary { epoch_loss, steps: to.saturating_sub(from) })
     }
 }
 
@@ -230,26 +196,10 @@ pub fn logits(
         let mut input = workspace.take(pixels.len());
         transpose(chunk.len(), shape.len(), &pixels, &mut input);
         let whole = network.whole();
-        let tape = network.forward(
-            whole,
-            Mode::Eval,
-            weights,
-            None,
-            input,
-            shape,
-            chunk.len(),
-            &mut workspace,
-        )?;
+        let tape = network.forward(whole, Mode::Eval, weights, None, input, shape, chunk.len(), &mut workspace)?;
         let output = tape.output();
         for image in 0..chunk.len() {
-            rows.push(
-                output
-                    .iter()
-                    .skip(image)
-                    .step_by(chunk.len())
-                    .copied()
-                    .collect(),
-            );
+            rows.push(output.iter().skip(image).step_by(chunk.len()).copied().collect());
         }
         tape.recycle(&mut workspace);
     }
@@ -260,17 +210,8 @@ pub fn logits(
 ///
 /// # Errors
 /// When images do not fit the network.
-pub fn evaluate(
-    network: &Network,
-    weights: &Weights,
-    images: &dyn Images,
-    batch: usize,
-) -> Result<Vec<bool>> {
+pub fn evaluate(network: &Network, weights: &Weights, images: &dyn Images, batch: usize) -> Result<Vec<bool>> {
     let indices: Vec<usize> = (0..images.len()).collect();
     let rows = logits(network, weights, images, &indices, batch)?;
-    Ok(rows
-        .iter()
-        .enumerate()
-        .map(|(index, row)| predicted_class(row) == images.label(index))
-        .collect())
+    Ok(rows.iter().enumerate().map(|(index, row)| predicted_class(row) == images.label(index)).collect())
 }

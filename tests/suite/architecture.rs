@@ -4,39 +4,15 @@ use std::path::{Path, PathBuf};
 
 /// Layers from left to right; a module may use modules to its right, and those beside it that are listed.
 const MAY_USE: [(&str, &[&str]); 14] = [
-    (
-        "report",
-        &["experiment", "stats", "model", "error", "seed", "progress"],
-    ),
+    ("report", &["experiment", "stats", "model", "error", "seed", "progress"]),
     (
         "experiment",
-        &[
-            "train", "explain", "prune", "model", "nn", "data", "stats", "kernels", "error",
-            "seed", "progress",
-        ],
+        &["train", "explain", "prune", "model", "nn", "data", "stats", "kernels", "error", "seed", "progress"],
     ),
-    (
-        "train",
-        &[
-            "prune", "model", "nn", "data", "kernels", "error", "seed", "progress",
-        ],
-    ),
-    (
-        "explain",
-        &[
-            "prune", "model", "nn", "data", "kernels", "stats", "error", "seed", "progress",
-        ],
-    ),
-    (
-        "prune",
-        &[
-            "model", "nn", "data", "kernels", "error", "seed", "progress",
-        ],
-    ),
-    (
-        "model",
-        &["nn", "data", "kernels", "error", "seed", "progress"],
-    ),
+    ("train", &["prune", "model", "nn", "data", "kernels", "error", "seed", "progress"]),
+    ("explain", &["prune", "model", "nn", "data", "kernels", "stats", "error", "seed", "progress"]),
+    ("prune", &["model", "nn", "data", "kernels", "error", "seed", "progress"]),
+    ("model", &["nn", "data", "kernels", "error", "seed", "progress"]),
     ("nn", &["kernels", "error", "seed", "progress"]),
     ("data", &["kernels", "error", "seed", "progress"]),
     ("kernels", &["error", "seed", "progress"]),
@@ -67,20 +43,14 @@ fn source_files() -> Vec<PathBuf> {
 /// `src/explain/cut.rs` → `explain/cut.rs`.
 fn relative(path: &Path) -> String {
     let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src"));
-    path.strip_prefix(root)
-        .unwrap()
-        .to_string_lossy()
-        .into_owned()
+    path.strip_prefix(root).unwrap().to_string_lossy().into_owned()
 }
 
 /// The code of a file: without comments and without what follows `#[cfg(test)]`.
 fn code(path: &Path) -> String {
     let text = std::fs::read_to_string(path).unwrap();
     let text = text.split("#[cfg(test)]\nmod ").next().unwrap().to_owned();
-    text.lines()
-        .map(|line| line.split("//").next().unwrap())
-        .collect::<Vec<_>>()
-        .join("\n")
+    text.lines().map(|line| line.split("//").next().unwrap()).collect::<Vec<_>>().join("\n")
 }
 
 /// Test modules in files of their own.
@@ -97,20 +67,11 @@ fn modules_use_only_what_stands_to_their_right() {
         if module == "bin" || is_test(&name) {
             continue;
         }
-        let (_, allowed) = MAY_USE
-            .iter()
-            .find(|(known, _)| *known == module)
-            .unwrap_or_else(|| panic!("{name}: unknown layer"));
+        let (_, allowed) =
+            MAY_USE.iter().find(|(known, _)| *known == module).unwrap_or_else(|| panic!("{name}: unknown layer"));
         for part in code(&path).split("crate::").skip(1) {
-            let used: String = part
-                .chars()
-                .take_while(|c| c.is_alphanumeric() || *c == '_')
-                .collect();
-            if used != module
-                && !allowed.contains(&used.as_str())
-                && !used.is_empty()
-                && module != "lib"
-            {
+            let used: String = part.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            if used != module && !allowed.contains(&used.as_str()) && !used.is_empty() && module != "lib" {
                 faults.push(format!("{name} uses {used}"));
             }
         }
@@ -134,9 +95,7 @@ fn each_kind_of_code_stays_where_it_belongs() {
         for what in ["println!", "eprintln!", "print!(", "anyhow"] {
             forbid(&name, &code, what, &within("bin/"));
         }
-        forbid(&name, &code, "candle", &|name| {
-            !name.starts_with("stats/") && !name.starts_with("report/")
-        });
+        forbid(&name, &code, "candle", &|name| !name.starts_with("stats/") && !name.starts_with("report/"));
         for what in ["std::fs", "fs::read", "fs::write", "File::"] {
             forbid(&name, &code, what, &|name| {
                 name.starts_with("data/")

@@ -21,11 +21,7 @@ fn indices(range: std::ops::Range<usize>) -> Vec<usize> {
 fn weight(cav: &Cav, values: &[f32], features: usize) -> Vec<f64> {
     (0..features)
         .map(|j| {
-            cav.samples
-                .iter()
-                .zip(&cav.alpha)
-                .map(|(&i, alpha)| alpha * f64::from(values[i * features + j]))
-                .sum()
+            cav.samples.iter().zip(&cav.alpha).map(|(&i, alpha)| alpha * f64::from(values[i * features + j])).sum()
         })
         .collect()
 }
@@ -35,11 +31,7 @@ fn shifted(images: usize, features: usize, positive: usize, shift: f32, seed: u6
     let mut stream = ticketlens::seed::stream(seed, "cav test", 0);
     (0..images * features)
         .map(|flat| {
-            let shift = if flat / features < positive {
-                shift
-            } else {
-                0.0
-            };
+            let shift = if flat / features < positive { shift } else { 0.0 };
             stream.random_range(-1.0..1.0f32) + shift
         })
         .collect()
@@ -82,38 +74,18 @@ fn logistic_cavs_equal_the_exact_reference() {
         assert_eq!(cav.state, CavState::Solved, "{}", case.name);
         let close = |what: &str, found: f64, exact: f64, scale: f64| {
             let error = (found - exact).abs() / scale;
-            assert!(
-                error < tolerance,
-                "{}, {what}: {found} != {exact}, {error}",
-                case.name
-            );
+            assert!(error < tolerance, "{}, {what}: {found} != {exact}, {error}", case.name);
         };
         close("norm", cav.weight_norm, case.weight_norm, case.weight_norm);
         // Where the intercept is small it is the rest of a cancellation; it counts on the scale of a decision value.
-        let terms: f64 = cav
-            .alpha
-            .iter()
-            .map(|alpha| alpha.abs())
-            .sum::<f64>()
-            .min(1.0);
-        close(
-            "intercept",
-            cav.intercept,
-            case.intercept,
-            case.intercept.abs().max(terms),
-        );
+        let terms: f64 = cav.alpha.iter().map(|alpha| alpha.abs()).sum::<f64>().min(1.0);
+        close("intercept", cav.intercept, case.intercept, case.intercept.abs().max(terms));
         // σ(f) near ½ fixes f to the last bit of ½ only, however small f is.
-        let decision_scale = case
-            .decision_values
-            .iter()
-            .fold(1e-4, |top: f64, f| top.max(f.abs()));
+        let decision_scale = case.decision_values.iter().fold(1e-4, |top: f64, f| top.max(f.abs()));
         for (found, exact) in cav.decision_values.iter().zip(&case.decision_values) {
             close("decision value", *found, *exact, decision_scale);
         }
-        for (found, exact) in weight(&cav, &case.activations, case.features)
-            .iter()
-            .zip(&case.weight)
-        {
+        for (found, exact) in weight(&cav, &case.activations, case.features).iter().zip(&case.weight) {
             close("weight", *found, *exact, case.weight_norm);
         }
     }
@@ -121,20 +93,13 @@ fn logistic_cavs_equal_the_exact_reference() {
 
 /// Activations of two sets, sizes 1 to 12, any scale, from overlapping to far apart, and C.
 fn problem() -> impl Strategy<Value = (Vec<f32>, usize, usize, f64)> {
-    (
-        1usize..12,
-        1usize..12,
-        1usize..20,
-        -6i32..6,
-        0.0f32..4.0,
-        -2i32..3,
-        any::<u64>(),
-    )
-        .prop_map(|(positive, negative, features, scale, shift, c, seed)| {
+    (1usize..12, 1usize..12, 1usize..20, -6i32..6, 0.0f32..4.0, -2i32..3, any::<u64>()).prop_map(
+        |(positive, negative, features, scale, shift, c, seed)| {
             let mut values = shifted(positive + negative, features, positive, shift, seed);
             values.iter_mut().for_each(|v| *v *= 10f32.powi(scale));
             (values, features, positive, 10f64.powi(c))
-        })
+        },
+    )
 }
 
 proptest! {
@@ -214,10 +179,7 @@ fn moving_or_rotating_the_activations_changes_the_intercept_alone() {
         }
         close(cav.intercept, by_turn.intercept);
         let w = weight(&cav, &values, features);
-        close(
-            cav.intercept - 64.0 * w.iter().sum::<f64>(),
-            by_move.intercept,
-        );
+        close(cav.intercept - 64.0 * w.iter().sum::<f64>(), by_move.intercept);
     }
 }
 
@@ -226,14 +188,9 @@ fn the_order_of_the_images_does_not_matter() {
     let values = shifted(20, 50, 10, 0.2, 4);
     let k = gram_of(&values, 50);
     let (upper, lower) = (indices(0..10), indices(10..20));
-    let (upper_back, lower_back): (Vec<_>, Vec<_>) = (
-        upper.iter().rev().copied().collect(),
-        lower.iter().rev().copied().collect(),
-    );
-    let (a, b) = (
-        fit(&k, &upper, &lower, LOGISTIC).unwrap(),
-        fit(&k, &upper_back, &lower_back, LOGISTIC).unwrap(),
-    );
+    let (upper_back, lower_back): (Vec<_>, Vec<_>) =
+        (upper.iter().rev().copied().collect(), lower.iter().rev().copied().collect());
+    let (a, b) = (fit(&k, &upper, &lower, LOGISTIC).unwrap(), fit(&k, &upper_back, &lower_back, LOGISTIC).unwrap());
     assert!((a.intercept - b.intercept).abs() < 1e-10);
     assert!((cosine(&k, &a, &b).unwrap() - 1.0).abs() < 1e-12);
     for (alpha, image) in a.alpha.iter().zip(&a.samples) {
@@ -268,11 +225,7 @@ fn sets_that_nothing_separates_are_degenerate() {
     let both = [five.clone(), five].concat();
     for (name, values) in [("equal", equal), ("zero", zero), ("same images", both)] {
         let k = gram_of(&values, 7);
-        for kind in [
-            LOGISTIC,
-            CavKind::Logistic { c: 1e6 },
-            CavKind::MeanDifference,
-        ] {
+        for kind in [LOGISTIC, CavKind::Logistic { c: 1e6 }, CavKind::MeanDifference] {
             let cav = fit(&k, &indices(0..6), &indices(6..12), kind).unwrap();
             assert_eq!(cav.state, CavState::Degenerate, "{name}");
             assert_eq!((cav.weight_norm, cav.intercept), (0.0, 0.0));
@@ -290,16 +243,7 @@ fn sets_that_nothing_separates_are_degenerate() {
     // A difference in the last bit of one value is rounding; in the fourth digit it is not.
     let mut near = vec![third; 12 * 7];
     near[3] = third.next_up();
-    let state = |values: &[f32]| {
-        fit(
-            &gram_of(values, 7),
-            &indices(0..6),
-            &indices(6..12),
-            LOGISTIC,
-        )
-        .unwrap()
-        .state
-    };
+    let state = |values: &[f32]| fit(&gram_of(values, 7), &indices(0..6), &indices(6..12), LOGISTIC).unwrap().state;
     assert_eq!(state(&near), CavState::Degenerate);
     near[3] = third + 1e-4;
     assert_eq!(state(&near), CavState::Solved);
@@ -326,10 +270,7 @@ fn held_out_accuracy_is_of_images_the_cav_never_saw() {
     let values = shifted(80, 300, 0, 0.0, 7);
     let k = gram_of(&values, 300);
     let (upper, lower) = (indices(0..40), indices(40..80));
-    assert_eq!(
-        fit(&k, &upper, &lower, LOGISTIC).unwrap().train_accuracy,
-        1.0
-    );
+    assert_eq!(fit(&k, &upper, &lower, LOGISTIC).unwrap().train_accuracy, 1.0);
     let null = held_out(&k, &upper, &lower, LOGISTIC, 1).unwrap();
     assert!((0.3..0.7).contains(&null.accuracy), "{null:?}");
     assert_eq!(null.total, 80);
@@ -339,10 +280,7 @@ fn held_out_accuracy_is_of_images_the_cav_never_saw() {
     let real = held_out(&k, &upper, &lower, LOGISTIC, 1).unwrap();
     assert!(real.accuracy > 0.9 && real.decodable(1e-6), "{real:?}");
     assert_eq!(real, held_out(&k, &upper, &lower, LOGISTIC, 1).unwrap());
-    assert_eq!(
-        held_out_permutation(&k, &upper, &lower, LOGISTIC, 1, 19).unwrap(),
-        0.05
-    );
+    assert_eq!(held_out_permutation(&k, &upper, &lower, LOGISTIC, 1, 19).unwrap(), 0.05);
 
     // Two images a set: two folds of one image each. Four of four right has p = 1/16.
     let far = gram_of(&[0.0, 0.1, 5.0, 5.1], 1);
@@ -357,8 +295,7 @@ fn the_permutation_test_of_held_out_accuracy_holds_its_level() {
     let rejected = (0..60)
         .filter(|&seed| {
             let k = gram_of(&shifted(24, 30, 0, 0.0, 100 + seed), 30);
-            held_out_permutation(&k, &indices(0..12), &indices(12..24), LOGISTIC, seed, 29).unwrap()
-                <= 0.1
+            held_out_permutation(&k, &indices(0..12), &indices(12..24), LOGISTIC, seed, 29).unwrap() <= 0.1
         })
         .count();
     assert!(rejected <= 13, "{rejected} of 60");
@@ -368,18 +305,9 @@ fn the_permutation_test_of_held_out_accuracy_holds_its_level() {
 fn wrong_requests_are_named() {
     let k = gram_of(&shifted(6, 3, 0, 0.0, 8), 3);
     let message = |result: Result<Cav, CavError>| result.unwrap_err().to_string();
-    assert_eq!(
-        message(fit(&k, &[], &[1], LOGISTIC)),
-        "positive set: 0 images, at least 1 needed"
-    );
-    assert_eq!(
-        message(fit(&k, &[0], &[6], LOGISTIC)),
-        "negative set: image 6 of 6 does not exist"
-    );
-    assert_eq!(
-        message(fit(&k, &[0, 2, 0], &[1], LOGISTIC)),
-        "positive set: image 0 is in the set twice"
-    );
+    assert_eq!(message(fit(&k, &[], &[1], LOGISTIC)), "positive set: 0 images, at least 1 needed");
+    assert_eq!(message(fit(&k, &[0], &[6], LOGISTIC)), "negative set: image 6 of 6 does not exist");
+    assert_eq!(message(fit(&k, &[0, 2, 0], &[1], LOGISTIC)), "positive set: image 0 is in the set twice");
     for c in [0.0, -1.0, f64::NAN, f64::INFINITY] {
         assert!(fit(&k, &[0], &[1], CavKind::Logistic { c }).is_err());
     }

@@ -3,6 +3,7 @@
 mod architecture;
 mod calibration;
 mod cav;
+mod explain;
 mod oracle;
 mod plain_candle;
 mod report;

@@ -11,14 +11,11 @@ use crate::support::{CASES, fixture, relative_error, tensor, values};
 #[test]
 fn logits_activations_gradients_and_maps_equal_pytorchs() {
     for case in CASES {
-        let expected: serde_json::Value = serde_json::from_slice(
-            &std::fs::read(fixture(&format!("oracle/{case}/expected.json"))).unwrap(),
-        )
-        .unwrap();
+        let expected: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(fixture(&format!("oracle/{case}/expected.json"))).unwrap()).unwrap();
         let stage: Stage = expected["layer"].as_str().unwrap().parse().unwrap();
         let class = expected["class"].as_u64().unwrap() as usize;
-        let checkpoint =
-            load_checkpoint(&fixture(&format!("oracle/{case}/checkpoint.safetensors"))).unwrap();
+        let checkpoint = load_checkpoint(&fixture(&format!("oracle/{case}/checkpoint.safetensors"))).unwrap();
         let images = tensor(&format!("oracle/{case}/inputs.safetensors"), "images");
         let cut = Cut::new(&checkpoint.model, Arc::new(checkpoint.weights), stage);
         let activation = cut.activation(&images).unwrap();
@@ -48,10 +45,8 @@ fn logits_activations_gradients_and_maps_equal_pytorchs() {
 fn masks_equal_torch_nn_utils_prunes_bit_for_bit() {
     let file = TensorFile::open(&fixture("oracle/prune.safetensors")).unwrap();
     let names = ["a.weight", "b.weight", "c.weight"];
-    let weights: Vec<Vec<f32>> = names
-        .iter()
-        .map(|name| values(file.get(&format!("weight/{name}")).unwrap()))
-        .collect();
+    let weights: Vec<Vec<f32>> =
+        names.iter().map(|name| values(file.get(&format!("weight/{name}")).unwrap())).collect();
     let slices: Vec<&[f32]> = weights.iter().map(Vec::as_slice).collect();
     for (scope, label) in [(Scope::Global, "global"), (Scope::Layerwise, "layerwise")] {
         let mut masks: Vec<Vec<u8>> = weights.iter().map(|layer| vec![1; layer.len()]).collect();

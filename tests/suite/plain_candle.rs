@@ -7,23 +7,13 @@ use ticketlens::nn::{Layer, Network, Weights};
 
 /// Parameters as Candle variables of a type, by name.
 pub(crate) fn variables(weights: &Weights, dtype: DType) -> BTreeMap<String, Var> {
-    let parameters: Vec<&str> = weights
-        .layout()
-        .parameters
-        .iter()
-        .map(|spec| spec.name.as_str())
-        .collect();
+    let parameters: Vec<&str> = weights.layout().parameters.iter().map(|spec| spec.name.as_str()).collect();
     weights
         .tensors()
         .unwrap()
         .into_iter()
         .filter(|(name, _)| parameters.contains(&name.as_str()))
-        .map(|(name, tensor)| {
-            (
-                name,
-                Var::from_tensor(&tensor.to_dtype(dtype).unwrap()).unwrap(),
-            )
-        })
+        .map(|(name, tensor)| (name, Var::from_tensor(&tensor.to_dtype(dtype).unwrap()).unwrap()))
         .collect()
 }
 
@@ -37,46 +27,28 @@ pub(crate) fn forward(
     let mut slots = vec![images.clone()];
     for layer in &network.layers {
         let output = match layer {
-            Layer::Convolution {
-                convolution: c,
-                norm,
-                residual,
-                relu,
-                source,
-            } => {
-                let mut value =
-                    slots[*source].conv2d(parameter(c.weight), c.padding, c.stride, 1, 1)?;
+            Layer::Convolution { convolution: c, norm, residual, relu, source } => {
+                let mut value = slots[*source].conv2d(parameter(c.weight), c.padding, c.stride, 1, 1)?;
                 if let Some(norm) = norm {
                     let mean = value.mean_keepdim((0, 2, 3))?;
                     let centred = value.broadcast_sub(&mean)?;
                     let variance = centred.sqr()?.mean_keepdim((0, 2, 3))?;
-                    let scaled = centred
-                        .broadcast_div(&(variance + f64::from(network.norm_epsilon))?.sqrt()?)?;
+                    let scaled = centred.broadcast_div(&(variance + f64::from(network.norm_epsilon))?.sqrt()?)?;
                     let column = |index: usize| parameter(index).reshape((1, c.out_channels, 1, 1));
-                    value = scaled
-                        .broadcast_mul(&column(norm.scale)?)?
-                        .broadcast_add(&column(norm.shift)?)?;
+                    value = scaled.broadcast_mul(&column(norm.scale)?)?.broadcast_add(&column(norm.shift)?)?;
                 }
                 if let Some(residual) = residual {
                     value = (value + &slots[*residual])?;
                 }
                 if *relu { value.relu()? } else { value }
             }
-            Layer::MaxPool {
-                kernel,
-                stride,
-                padding,
-                source,
-            } => max_pool(&slots[*source], *kernel, *stride, *padding)?,
+            Layer::MaxPool { kernel, stride, padding, source } => {
+                max_pool(&slots[*source], *kernel, *stride, *padding)?
+            }
             Layer::GlobalAveragePool { source } => slots[*source].mean((2, 3))?,
-            Layer::Linear {
-                weight,
-                bias,
-                source,
-                ..
-            } => slots[*source]
-                .matmul(&parameter(*weight).t()?)?
-                .broadcast_add(parameter(*bias))?,
+            Layer::Linear { weight, bias, source, .. } => {
+                slots[*source].matmul(&parameter(*weight).t()?)?.broadcast_add(parameter(*bias))?
+            }
         };
         slots.push(output);
     }
@@ -84,18 +56,11 @@ pub(crate) fn forward(
 }
 
 /// Max pooling of a non-negative map from strided slices (Candle's own has neither padding nor this backward).
-fn max_pool(
-    input: &Tensor,
-    kernel: usize,
-    stride: usize,
-    padding: usize,
-) -> candle_core::Result<Tensor> {
+fn max_pool(input: &Tensor, kernel: usize, stride: usize, padding: usize) -> candle_core::Result<Tensor> {
     let (_, _, height, width) = input.dims4()?;
     let out = |extent: usize| (extent + 2 * padding - kernel) / stride + 1;
     let room = kernel + stride;
-    let padded = input
-        .pad_with_zeros(2, padding, padding + room)?
-        .pad_with_zeros(3, padding, padding + room)?;
+    let padded = input.pad_with_zeros(2, padding, padding + room)?.pad_with_zeros(3, padding, padding + room)?;
     let mut best: Option<Tensor> = None;
     for dy in 0..kernel {
         for dx in 0..kernel {

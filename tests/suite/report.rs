@@ -1,10 +1,190 @@
-//! Reports from a made-up study: stable bytes, escaping, size, and the forms for other tools.
+//! Reports from a made-up study: stable bytes, escaping, size, the forms for other tools, and the page in a browser.
 
+mod browser;
 mod fake;
 
+use std::path::Path;
 use std::time::Instant;
 
-use ticketlens::report::html;
+use proptest::prelude::*;
+use ticketlens::experiment::records::Adjusted;
+use ticketlens::model::Stage;
+use ticketlens::report::drift::{
+    CandidateDrift, ConceptDrift, DRIFT_SCHEMA_VERSION, DriftReport, Gate, MeasuredDrift, NamedDrift,
+};
+use ticketlens::report::{Study, compare, csv, html, json, markdown, terminal};
+
+/// Four rounds of two replicates and a control: enough for every form, few enough to read.
+const SMALL: fake::Shape =
+    fake::Shape { rounds: 4, fraction: 0.4, replicates: 2, arms: &["lottery", "reinit"], images: 12, map: [7, 7] };
+
+/// Every form of a study's report.
+fn forms(study: &Study) -> [String; 5] {
+    [
+        html::render(study).unwrap(),
+        json::render(study).unwrap(),
+        csv::render(study).unwrap(),
+        markdown::render(study).unwrap(),
+        terminal::render(study, true).unwrap(),
+    ]
+}
+
+fn golden(check: impl FnOnce()) {
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path(Path::new(env!("CARGO_MANIFEST_DIR")).join("golden"));
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    settings.bind(check);
+}
+
+#[test]
+fn golden_forms() {
+    let study = fake::study(&SMALL);
+    golden(|| {
+        insta::assert_snapshot!("report_terminal", terminal::render(&study, false).unwrap());
+        insta::assert_snapshot!("report_markdown", markdown::render(&study).unwrap());
+        let json: serde_json::Value = serde_json::from_str(&json::render(&study).unwrap()).unwrap();
+        let summary = serde_json::json!({
+            "keys": json.as_object().unwrap().keys().collect::<Vec<_>>(),
+            "round": json["rounds"][1],
+            "network": json["networks"][1],
+            "tcav": json["tcav"][1],
+            "floor": json["floor"],
+        });
+        insta::assert_json_snapshot!("report_json", summary);
+        let csv = csv::render(&study).unwrap();
+        insta::assert_snapshot!("report_csv", csv.lines().take(30).collect::<Vec<_>>().join("\n"));
+    });
+}
+
+#[test]
+fn golden_comparison() {
+    let first = fake::study(&SMALL);
+    let mut second = fake::study(&fake::Shape { rounds: 6, fraction: 0.3, arms: &["lottery"], ..SMALL });
+    second.name = "gentle".into();
+    second.manifest.data = "0badc0ffee".repeat(6);
+    golden(|| insta::assert_snapshot!("compare_markdown", compare::markdown(&first, &second).unwrap()));
+    let json: serde_json::Value = serde_json::from_str(&compare::json(&first, &second).unwrap()).unwrap();
+    let rows = compare::csv(&first, &second).unwrap().lines().count();
+    assert_eq!(json["pairs"].as_array().unwrap().len() + 1, rows);
+    assert!(compare::html(&first, &second).unwrap().contains("no new initialisation (control) arm"));
+}
+
+#[test]
+fn a_study_compared_with_itself_differs_in_nothing() {
+    let study = fake::study(&SMALL);
+    let json: serde_json::Value = serde_json::from_str(&compare::json(&study, &study).unwrap()).unwrap();
+    assert_eq!(json["cautions"].as_array().unwrap().len(), 0);
+    let pairs = json["pairs"].as_array().unwrap();
+    assert_eq!(pairs.len(), 4 + 3);
+    for pair in pairs {
+        assert_eq!(pair["profile_difference"], 0.0);
+        assert_eq!(pair["opposite_signs"], 0);
+        assert_eq!(pair["test_accuracies"][0], pair["test_accuracies"][1]);
+    }
+}
+
+/// Reorders `items` by `keys`, as a seeded shuffle would.
+fn shuffle<T>(items: &mut Vec<T>, keys: &mut impl Iterator<Item = u64>) {
+    let mut keyed: Vec<(u64, T)> = items.drain(..).map(|item| (keys.next().unwrap(), item)).collect();
+    keyed.sort_by_key(|(key, _)| *key);
+    items.extend(keyed.into_iter().map(|(_, item)| item));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+    #[test]
+    fn the_order_of_records_is_irrelevant(seed in any::<u64>()) {
+        let study = fake::study(&SMALL);
+        let expected = forms(&study);
+        let mut keys = std::iter::successors(Some(seed | 1), |key| Some(key.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1)))
+            .skip(1)
+            .map(|key| key.rotate_left(29));
+        let mut mixed = study.clone();
+        for record in &mut mixed.rounds {
+            // Adjusted p-values stand in the order of the round's TCAV records: both move together.
+            let summary = mixed.study.rounds.iter_mut().find(|summary| summary.id == record.id).unwrap();
+            let mut both: Vec<_> = record.tcav.drain(..).zip(summary.adjusted.drain(..)).collect();
+            shuffle(&mut both, &mut keys);
+            let (tcav, adjusted): (Vec<_>, Vec<Adjusted>) = both.into_iter().unzip();
+            (record.tcav, summary.adjusted) = (tcav, adjusted);
+            shuffle(&mut summary.drift.flipped, &mut keys);
+        }
+        shuffle(&mut mixed.rounds, &mut keys);
+        shuffle(&mut mixed.study.rounds, &mut keys);
+        shuffle(&mut mixed.study.calls, &mut keys);
+        shuffle(&mut mixed.study.floor.pairs, &mut keys);
+        shuffle(&mut mixed.study.warnings, &mut keys);
+        prop_assert!(mixed != study || seed == 0);
+        for (form, (got, want)) in forms(&mixed).iter().zip(&expected).enumerate() {
+            prop_assert!(got == want, "form {form} differs");
+        }
+    }
+}
+
+#[test]
+fn names_from_outside_are_only_ever_text() {
+    let evil = "<script>alert(1)</script>\u{1b}[2J\"'&";
+    let mut study = fake::study(&SMALL);
+    study.name = evil.into();
+    study.manifest.classes[1] = evil.into();
+    study.manifest.network = evil.into();
+    study.manifest.device = evil.into();
+    study.manifest.cpu_features = vec![evil.into()];
+    study.manifest.cam_images[3].fine = evil.into();
+    let concept = study.manifest.concepts[2].clone();
+    study.manifest.concepts[2] = evil.into();
+    for record in study.rounds.iter_mut().flat_map(|record| &mut record.tcav).filter(|tcav| tcav.concept == concept) {
+        record.concept = evil.into();
+    }
+    study.study.hypothesis_a.reason = evil.into();
+    study.study.warnings.push(evil.into());
+    for call in &mut study.study.calls {
+        call.reason = evil.into();
+    }
+    for record in &mut study.rounds {
+        if record.id.arm == "reinit" {
+            record.id.arm = evil.into();
+        }
+    }
+    let [page, json, csv, markdown, terminal] = forms(&study);
+    let comparison = compare::html(&study, &study).unwrap();
+    assert!(page.contains("&lt;script&gt;alert(1)"));
+    for (name, text) in [("html", &page), ("compare", &comparison), ("markdown", &markdown)] {
+        assert!(!text.contains("<script>alert"), "{name}");
+    }
+    assert_eq!(page.matches("</script>").count(), 2, "one script, one data block");
+    assert!(!terminal.contains("\u{1b}[2J") && !terminal.contains("[2J\u{1b}"));
+    assert!(csv.contains("\"<script>alert(1)</script>"), "quoted as one field");
+    let read: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(read["manifest"]["classes"][1], evil);
+}
+
+#[test]
+fn maps_of_another_size_than_promised_are_an_error() {
+    let mut study = fake::study(&SMALL);
+    let id = study.rounds[0].id.clone();
+    study.maps.raw.get_mut(&(id, Stage::Layer3)).unwrap().values.pop();
+    let error = html::render(&study).unwrap_err().to_string();
+    assert!(error.contains("layer3 maps of lottery replicate 0 round 0"), "{error}");
+    let mut study = fake::study(&SMALL);
+    study.maps.pixels.pop();
+    assert!(html::render(&study).unwrap_err().to_string().contains("pixels"));
+}
+
+#[test]
+fn a_study_without_maps_or_floor_still_reports() {
+    let mut study = fake::study(&SMALL);
+    study.maps = ticketlens::report::Maps::default();
+    study.study.floor.spearman = None;
+    study.study.floor.iou = None;
+    study.study.floor.profile = None;
+    study.study.calls.clear();
+    study.study.rounds.truncate(1);
+    for form in forms(&study) {
+        assert!(!form.contains("NaN") && !form.contains("inf "), "{form}");
+    }
+}
 
 #[test]
 fn the_largest_report_is_small_and_quick() {
@@ -12,41 +192,113 @@ fn the_largest_report_is_small_and_quick() {
     let started = Instant::now();
     let page = html::render(&study).unwrap();
     let seconds = started.elapsed().as_secs_f64();
-    println!(
-        "35 rounds x 3 replicates: {} bytes in {seconds:.2} s",
-        page.len()
-    );
+    println!("35 rounds x 3 replicates: {} bytes in {seconds:.2} s", page.len());
     assert!(page.len() < 15_000_000, "{} bytes", page.len());
     assert!(seconds < 5.0, "{seconds} s");
 }
 
-/// Writes the pages that the browser test opens: `cargo test --test suite pages_for_a_browser`.
 #[test]
-fn pages_for_a_browser() {
-    let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
-    for (name, shape) in [
-        ("quick", &fake::QUICK),
-        ("controls", &fake::CONTROLS),
-        ("large", &fake::LARGE),
-    ] {
-        let page = html::render(&fake::study(shape)).unwrap();
-        std::fs::write(folder.join(format!("{name}.html")), &page).unwrap();
-        println!("{name}: {} bytes", page.len());
+fn the_page_asks_nothing_of_the_network() {
+    let page = html::render(&fake::study(&SMALL)).unwrap();
+    for (at, _) in page.match_indices("http") {
+        // The names of XML languages are no addresses that a browser opens.
+        assert!(page[at..].starts_with("http://www.w3.org/2000/svg"), "{}", &page[at..at + 60]);
     }
+    assert!(!page.contains("@import") && !page.contains("url(//"));
 }
 
 #[test]
 fn the_terminal_table_fits_eighty_columns() {
     for shape in [&fake::QUICK, &fake::CONTROLS, &fake::LARGE] {
-        let text = ticketlens::report::terminal::render(&fake::study(shape), false).unwrap();
-        println!("{text}");
+        let text = terminal::render(&fake::study(shape), false).unwrap();
         for line in text.lines() {
-            assert!(
-                line.chars().count() <= 80,
-                "{} columns: {line}",
-                line.chars().count()
-            );
+            assert!(line.chars().count() <= 80, "{} columns: {line}", line.chars().count());
         }
         assert!(!text.contains('\u{1b}'));
     }
+}
+
+fn drift_report() -> DriftReport {
+    let named = |name: &str, drift| NamedDrift { name: name.into(), drift };
+    let measure = |name: &str, raw: f64, floor: f64| MeasuredDrift {
+        measure: name.into(),
+        raw: Some(raw),
+        floor: Some(floor),
+        in_floors: Some(raw / floor),
+    };
+    let moved = CandidateDrift {
+        name: "pruned-10 %.safetensors".into(),
+        measures: vec![measure("spearman", 0.61, 0.2), measure("iou_top20", 0.7, 0.4)],
+        degenerate: 2,
+        images: vec![named("0007.png", 0.93), named("0001.png", 0.2)],
+        classes: vec![named("odd, <b>", 0.66)],
+        concepts: vec![ConceptDrift {
+            class: "odd".into(),
+            concept: "nine".into(),
+            reference: 1.2,
+            candidate: -0.4,
+            flipped: true,
+        }],
+        layers: vec![named("layer3.0.conv1.weight", 1.41)],
+        gate: Some(Gate { measure: "spearman".into(), value: Some(3.05), limit: 1.25, in_floors: true, tripped: true }),
+    };
+    let still = CandidateDrift {
+        name: "same\n::error::forged".into(),
+        measures: vec![measure("spearman", 0.0, 0.2)],
+        degenerate: 0,
+        images: Vec::new(),
+        classes: Vec::new(),
+        concepts: Vec::new(),
+        layers: Vec::new(),
+        gate: Some(Gate { measure: "spearman".into(), value: Some(0.0), limit: 1.25, in_floors: true, tripped: false }),
+    };
+    DriftReport {
+        schema_version: DRIFT_SCHEMA_VERSION,
+        reference: "dense.safetensors".into(),
+        stage: Stage::Layer3,
+        images: 64,
+        floor: vec!["seed1".into(), "seed2".into()],
+        candidates: vec![moved, still],
+    }
+}
+
+#[test]
+fn golden_drift() {
+    let report = drift_report();
+    assert!(report.tripped());
+    golden(|| {
+        insta::assert_snapshot!("drift_text", report.text());
+        insta::assert_snapshot!("drift_junit", report.junit());
+        insta::assert_snapshot!("drift_github", report.github());
+        insta::assert_snapshot!("drift_markdown", report.markdown());
+    });
+    assert_eq!(report.github().lines().count(), 2, "a name cannot forge an annotation");
+    let read: DriftReport = serde_json::from_str(&report.json().unwrap()).unwrap();
+    assert_eq!(read, report);
+}
+
+#[test]
+fn without_a_gate_nothing_trips_and_an_undefined_measure_fails_its_case() {
+    let mut report = drift_report();
+    report.candidates[0].gate = None;
+    assert!(!report.tripped() && report.text().contains("no gate") && !report.junit().contains("<failure"));
+    report.candidates[0].measures.clear();
+    report.candidates[0].gate =
+        Some(Gate { measure: "spearman".into(), value: None, limit: 0.1, in_floors: false, tripped: true });
+    let xml = report.junit();
+    assert_eq!(xml.matches("<failure").count(), 1);
+    assert!(xml.contains("tests=\"2\" failures=\"1\"") && xml.contains("spearman drift is undefined"), "{xml}");
+}
+
+#[test]
+fn photographs_are_reduced_and_fit() {
+    let mut study = fake::study(&SMALL);
+    let [channels, height, width] = [3, 200, 300];
+    study.manifest.image_shape = [channels, height, width];
+    let images = study.manifest.cam_images.len();
+    let pixel = |at: usize| ((at % width) * 255 / width) as u8;
+    study.maps.pixels = (0..images * channels * height * width).map(pixel).collect();
+    let page = html::render(&study).unwrap();
+    assert!(page.contains("data:image/jpeg") && page.contains("\"width\":100,\"height\":66"));
+    assert!(page.len() < 1_500_000, "{} bytes", page.len());
 }

@@ -32,10 +32,7 @@ fn tiny_plan(overrides: &[(&str, &str)]) -> Plan {
         ("arms", "[\"lottery\", \"random_mask\", \"reinit\"]"),
     ];
     all.extend_from_slice(overrides);
-    let all: Vec<(String, String)> = all
-        .iter()
-        .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
-        .collect();
+    let all: Vec<(String, String)> = all.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
     Plan::preset("quick", &all).unwrap()
 }
 
@@ -89,15 +86,8 @@ fn a_run_keeps_the_invariants_of_lottery_tickets() {
     let layout = setup.model.network.layout.clone();
     for replicate in 0..plan.replicates {
         let theta = store.rewind_state(replicate, &setup.model).unwrap();
-        assert_ne!(
-            theta,
-            setup.model.network.initialise(plan.seed + replicate as u64),
-            "k = 3 is not the start"
-        );
-        for id in round_ids(&plan)
-            .into_iter()
-            .filter(|id| id.replicate == replicate)
-        {
+        assert_ne!(theta, setup.model.network.initialise(plan.seed + replicate as u64), "k = 3 is not the start");
+        for id in round_ids(&plan).into_iter().filter(|id| id.replicate == replicate) {
             let record = store.round(&id).unwrap().unwrap();
             let weights = store.weights(&id, &setup.model).unwrap();
             let mask = store.mask(&id, &layout).unwrap();
@@ -108,28 +98,14 @@ fn a_run_keeps_the_invariants_of_lottery_tickets() {
                 expected -= prune_count(plan.prune.fraction, expected);
             }
             assert_eq!(record.kept, expected, "{id:?}: exact count");
-            for spec in layout
-                .parameters
-                .iter()
-                .filter(|spec| !spec.kind.prunable())
-            {
-                assert!(
-                    mask.bits()[spec.range.clone()].iter().all(|&bit| bit == 1),
-                    "{} is prunable",
-                    spec.name
-                );
+            for spec in layout.parameters.iter().filter(|spec| !spec.kind.prunable()) {
+                assert!(mask.bits()[spec.range.clone()].iter().all(|&bit| bit == 1), "{} is prunable", spec.name);
             }
             if id.arm == "lottery" && id.round > 0 {
                 let mut before = id.clone();
                 before.round -= 1;
                 let before = store.mask(&before, &layout).unwrap();
-                assert!(
-                    mask.bits()
-                        .iter()
-                        .zip(before.bits())
-                        .all(|(now, then)| now <= then),
-                    "{id:?}: nested"
-                );
+                assert!(mask.bits().iter().zip(before.bits()).all(|(now, then)| now <= then), "{id:?}: nested");
             }
             if id.arm == "random_mask" {
                 let mut ticket = id.clone();
@@ -143,18 +119,11 @@ fn a_run_keeps_the_invariants_of_lottery_tickets() {
     assert_eq!(study.floor.pairs.len(), 1);
     assert_eq!(study.rounds.len(), 2 * (3 + 2 + 2));
     for summary in study.rounds.iter().filter(|summary| summary.id.round == 0) {
-        assert_eq!(
-            summary.drift.spearman,
-            Some(0.0),
-            "a network does not drift from itself"
-        );
+        assert_eq!(summary.drift.spearman, Some(0.0), "a network does not drift from itself");
         assert_eq!(summary.drift.profile, Some(0.0));
         for measure in Measure::ALL {
             let drift = summary.drift.measures[&measure];
-            assert!(
-                drift.all.is_some_and(|drift| drift.abs() < 1e-12),
-                "{measure:?}: {drift:?}"
-            );
+            assert!(drift.all.is_some_and(|drift| drift.abs() < 1e-12), "{measure:?}: {drift:?}");
         }
     }
 }
@@ -164,31 +133,18 @@ fn one_thread_or_two_an_interrupted_run_or_a_whole_one_give_the_same_bits() {
     let plan = tiny_plan(&[("arms", "[\"lottery\"]")]);
     let with_threads = |threads: usize| {
         let folder = tempfile::tempdir().unwrap();
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build()
-            .unwrap();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| run(&plan, folder.path(), &Silent)).unwrap();
         contents(folder.path())
     };
     let (one, two) = (with_threads(1), with_threads(2));
-    assert_eq!(
-        one.keys().collect::<Vec<_>>(),
-        two.keys().collect::<Vec<_>>()
-    );
+    assert_eq!(one.keys().collect::<Vec<_>>(), two.keys().collect::<Vec<_>>());
     for (path, bytes) in &one {
-        assert!(
-            bytes == &two[path],
-            "{} differs between 1 and 2 threads",
-            path.display()
-        );
+        assert!(bytes == &two[path], "{} differs between 1 and 2 threads", path.display());
     }
     let folder = tempfile::tempdir().unwrap();
     for event in [2, 5, 12, 17, 30] {
-        let observer = BreakAt {
-            event,
-            seen: AtomicUsize::new(0),
-        };
+        let observer = BreakAt { event, seen: AtomicUsize::new(0) };
         match run(&plan, folder.path(), &observer) {
             Err(Error::Interrupted) => {}
             other => panic!("event {event}: {other:?}"),
@@ -196,11 +152,7 @@ fn one_thread_or_two_an_interrupted_run_or_a_whole_one_give_the_same_bits() {
     }
     run(&plan, folder.path(), &Silent).unwrap();
     for (path, bytes) in &contents(folder.path()) {
-        assert!(
-            bytes == &one[path],
-            "{} differs after interruptions",
-            path.display()
-        );
+        assert!(bytes == &one[path], "{} differs after interruptions", path.display());
     }
 }
 
@@ -210,9 +162,7 @@ fn a_folder_of_another_plan_is_refused_and_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     Store::open(folder.path(), &plan).unwrap();
     let before = contents(folder.path());
-    let error = run(&tiny_plan(&[("seed", "9")]), folder.path(), &Silent)
-        .unwrap_err()
-        .to_string();
+    let error = run(&tiny_plan(&[("seed", "9")]), folder.path(), &Silent).unwrap_err().to_string();
     assert!(error.contains("another plan"), "{error}");
     assert_eq!(before, contents(folder.path()));
 }
@@ -245,13 +195,8 @@ fn a_plan_survives_a_round_trip_and_bad_plans_name_their_field() {
         ("data.source", "planted", "data.task"),
     ];
     for (key, value, named) in cases {
-        let error = Plan::preset("quick", &[(key.to_owned(), value.to_owned())])
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains(named) && !error.contains('\n'),
-            "{key}={value}: {error}"
-        );
+        let error = Plan::preset("quick", &[(key.to_owned(), value.to_owned())]).unwrap_err().to_string();
+        assert!(error.contains(named) && !error.contains('\n'), "{key}={value}: {error}");
     }
 }
 
@@ -259,14 +204,9 @@ fn a_plan_survives_a_round_trip_and_bad_plans_name_their_field() {
 fn a_plan_that_can_find_nothing_is_refused_with_what_it_needs() {
     // 3 rounds × 2 classes × 10 concepts: Holm gives the smallest p the weight of the whole family.
     let plan = tiny_plan(&[("statistics.adjustment", "holm")]);
-    let Err(error) = Setup::new(&plan) else {
-        panic!("20 random sets cannot reach 0.05 among 60 hypotheses")
-    };
+    let Err(error) = Setup::new(&plan) else { panic!("20 random sets cannot reach 0.05 among 60 hypotheses") };
     let error = error.to_string();
-    assert!(
-        error.contains("explain.random_sets") && error.contains("1199"),
-        "{error}"
-    );
+    assert!(error.contains("explain.random_sets") && error.contains("1199"), "{error}");
     // Step-up adjustments can find many together, so the plan runs, and says that one alone cannot be found.
     let warnings = Setup::new(&tiny_plan(&[])).unwrap().warnings;
     assert_eq!(warnings.len(), 2, "{warnings:?}");
@@ -287,29 +227,23 @@ fn a_planted_run_with_mean_difference_cavs_and_a_regular_design_knows_its_boxes(
         ("arms", "[\"lottery\"]"),
         ("data.source", "planted"),
         ("data.task", "classes"),
-        (
-            "data.planted",
-            "{ side = 16, channels = 1, used = [\"colour\"] }",
-        ),
+        ("data.planted", "{ side = 16, channels = 1, used = [\"colour\"] }"),
         ("explain.cav", "mean_difference"),
         ("explain.partners", "6"),
         ("prune.rounds", "1"),
         ("prune.rewind", "0ep"),
     ]);
-    assert_eq!(
-        plan,
-        Plan::parse("again", &plan.to_toml().unwrap(), &[]).unwrap()
-    );
+    assert_eq!(plan, Plan::parse("again", &plan.to_toml().unwrap(), &[]).unwrap());
     let folder = tempfile::tempdir().unwrap();
     let study = run(&plan, folder.path(), &Silent).unwrap();
     let manifest = Store::existing(folder.path()).unwrap().manifest().unwrap();
     assert_eq!(manifest.classes, ["bright", "dark"]);
     assert_eq!(manifest.concepts.len(), 8);
-    assert!(manifest.cam_images.iter().all(|image| {
-        image
-            .bounding_box
-            .is_some_and(|of| of.left < of.right && of.right <= 16 && of.bottom <= 16)
-    }));
+    assert!(
+        manifest.cam_images.iter().all(|image| {
+            image.bounding_box.is_some_and(|of| of.left < of.right && of.right <= 16 && of.bottom <= 16)
+        })
+    );
     for summary in &study.rounds {
         let found = summary.localisation.unwrap();
         assert_eq!(found.images + found.degenerate, 20);
@@ -320,10 +254,6 @@ fn a_planted_run_with_mean_difference_cavs_and_a_regular_design_knows_its_boxes(
     let geometry = &record.cavs[0];
     assert_eq!(geometry.cosines.len(), 8);
     // Opposite values of a factor that the network sees point away from each other.
-    let colour = geometry
-        .concepts
-        .iter()
-        .position(|name| name == "bright")
-        .unwrap();
+    let colour = geometry.concepts.iter().position(|name| name == "bright").unwrap();
     assert!(geometry.cosines[colour][colour + 1].unwrap() < 0.0);
 }

@@ -12,10 +12,7 @@ use ticketlens::stats::{
 
 fn assert_coverage(what: &str, covered: usize, trials: usize) {
     let rate = covered as f64 / trials as f64;
-    println!(
-        "{what}: {covered} of {trials} cover ({:.1} %)",
-        100.0 * rate
-    );
+    println!("{what}: {covered} of {trials} cover ({:.1} %)", 100.0 * rate);
     assert!((0.92..=0.98).contains(&rate), "{what}: {rate}");
 }
 
@@ -23,40 +20,22 @@ fn assert_coverage(what: &str, covered: usize, trials: usize) {
 fn bootstrap_covers_a_difference_of_means_and_a_score() {
     let trials = 1000;
     for method in [Method::Percentile, Method::Bca] {
-        let options = Options {
-            resamples: 799,
-            method,
-            ..Options::default()
-        };
+        let options = Options { resamples: 799, method, ..Options::default() };
         let (mut difference, mut score) = (0, 0);
         for trial in 0..trials {
             let mut draws = stream(11, "coverage/means", trial);
             // Skewed concept values, more numerous random ones.
             let concept: Vec<f64> = (0..40).map(|_| Exp1.sample(&mut draws)).collect();
-            let random: Vec<f64> = (0..120)
-                .map(|_| StandardNormal.sample(&mut draws))
-                .collect();
+            let random: Vec<f64> = (0..120).map(|_| StandardNormal.sample(&mut draws)).collect();
             let of = |a: &[f64], b: &[f64]| Some(mean(a).ok()? - mean(b).ok()?);
-            let b =
-                bootstrap::two_sample(&concept, &random, of, options, trial, "coverage").unwrap();
+            let b = bootstrap::two_sample(&concept, &random, of, options, trial, "coverage").unwrap();
             difference += usize::from(b.interval.contains(1.0));
-            let signs: Vec<f64> = (0..150)
-                .map(|_| f64::from(u8::from(draws.random_bool(0.7))))
-                .collect();
-            let b = bootstrap::one_sample(&signs, |v| mean(v).ok(), options, trial, "coverage")
-                .unwrap();
+            let signs: Vec<f64> = (0..150).map(|_| f64::from(u8::from(draws.random_bool(0.7)))).collect();
+            let b = bootstrap::one_sample(&signs, |v| mean(v).ok(), options, trial, "coverage").unwrap();
             score += usize::from(b.interval.contains(0.7));
         }
-        assert_coverage(
-            &format!("{method:?}, difference of means"),
-            difference,
-            trials as usize,
-        );
-        assert_coverage(
-            &format!("{method:?}, score of 150 images"),
-            score,
-            trials as usize,
-        );
+        assert_coverage(&format!("{method:?}, difference of means"), difference, trials as usize);
+        assert_coverage(&format!("{method:?}, score of 150 images"), score, trials as usize);
     }
 }
 
@@ -64,31 +43,21 @@ fn bootstrap_covers_a_difference_of_means_and_a_score() {
 fn bootstrap_covers_the_concept_effect_over_images_of_all_kinds() {
     let trials = 400u64;
     let (class, concept, random) = (40, 30, 90);
-    let options = Options {
-        resamples: 399,
-        method: Method::Percentile,
-        ..Options::default()
-    };
+    let options = Options { resamples: 399, method: Method::Percentile, ..Options::default() };
     let mut covered = 0;
     for trial in 0..trials {
         let mut draws = stream(12, "coverage/effect", trial);
-        let mut normal =
-            |n: usize| -> Vec<f64> { (0..n).map(|_| StandardNormal.sample(&mut draws)).collect() };
+        let mut normal = |n: usize| -> Vec<f64> { (0..n).map(|_| StandardNormal.sample(&mut draws)).collect() };
         // Two features: gradients of mean (1, 0), concept images moved by (0.5, 0.5); the true effect is 0.5.
         let (g, a) = (normal(2 * class), normal(2 * (concept + random)));
         let mut products = Vec::new();
         for k in 0..class {
             for i in 0..concept + random {
                 let moved = if i < concept { 0.5 } else { 0.0 };
-                products.push(
-                    (1.0 + g[2 * k]) * (a[2 * i] + moved) + g[2 * k + 1] * (a[2 * i + 1] + moved),
-                );
+                products.push((1.0 + g[2 * k]) * (a[2 * i] + moved) + g[2 * k + 1] * (a[2 * i + 1] + moved));
             }
         }
-        let b = bootstrap::concept_effect(
-            &products, class, concept, random, options, trial, "coverage",
-        )
-        .unwrap();
+        let b = bootstrap::concept_effect(&products, class, concept, random, options, trial, "coverage").unwrap();
         covered += usize::from(b.interval.contains(0.5));
     }
     assert_coverage("concept effect", covered, trials as usize);
@@ -102,57 +71,35 @@ type Pair = ((usize, usize), Drift);
 
 /// Candidates at twice the floor and all floor pairs: seeds move both (spread `of_seed`, log scale), every network has a
 /// deviation of its own (`own`), and some images are hard for all.
-fn drifts(
-    replicates: usize,
-    (of_seed, own): (f64, f64),
-    draws: &mut Stream,
-) -> (Vec<Drift>, Vec<Pair>) {
-    let mut normal = |spread: f64| {
-        spread * <StandardNormal as Distribution<f64>>::sample(&StandardNormal, draws)
-    };
+fn drifts(replicates: usize, (of_seed, own): (f64, f64), draws: &mut Stream) -> (Vec<Drift>, Vec<Pair>) {
+    let mut normal = |spread: f64| spread * <StandardNormal as Distribution<f64>>::sample(&StandardNormal, draws);
     let hard: Vec<f64> = (0..80).map(|_| normal(0.6)).collect();
     let seeds: Vec<f64> = (0..replicates).map(|_| normal(of_seed)).collect();
     let mut list = |level: f64, own: f64| -> Drift {
         let level = level + normal(own);
-        let value =
-            |(i, h): (usize, &f64)| Some((level + h + normal(0.4)).exp()).filter(|_| i % 17 != 0);
+        let value = |(i, h): (usize, &f64)| Some((level + h + normal(0.4)).exp()).filter(|_| i % 17 != 0);
         hard.iter().enumerate().map(value).collect()
     };
     let candidates = seeds.iter().map(|s| list(s + 2f64.ln(), own)).collect();
     let pairs = (0..replicates).flat_map(|i| (i + 1..replicates).map(move |j| (i, j)));
-    let floor = pairs
-        .map(|(i, j)| ((i, j), list((seeds[i] + seeds[j]) / 2.0, 0.0)))
-        .collect();
+    let floor = pairs.map(|(i, j)| ((i, j), list((seeds[i] + seeds[j]) / 2.0, 0.0))).collect();
     (candidates, floor)
 }
 
 #[test]
 fn drift_in_floor_units_is_covered_over_images_and_replicates() {
     let trials = 600u64;
-    for (replicates, spreads) in [
-        (3, (0.1, 0.1)),
-        (4, (0.25, 0.15)),
-        (8, (0.25, 0.15)),
-        (5, (0.0, 0.3)),
-    ] {
+    for (replicates, spreads) in [(3, (0.1, 0.1)), (4, (0.25, 0.15)), (8, (0.25, 0.15)), (5, (0.0, 0.3))] {
         // Means of log-normals: exp(variance / 2) for candidates, exp(seed variance / 4) for pairs.
         let truth = 2.0 * (spreads.0 * spreads.0 / 4.0 + spreads.1 * spreads.1 / 2.0f64).exp();
         let mut covered = 0;
         for trial in 0..trials {
             let mut draws = stream(13, "coverage/drift", trial);
             let (candidates, floor) = drifts(replicates, spreads, &mut draws);
-            let candidates: Vec<Candidate> = candidates
-                .iter()
-                .enumerate()
-                .map(|(replicate, drift)| Candidate { replicate, drift })
-                .collect();
-            let floor: Vec<FloorPair> = floor
-                .iter()
-                .map(|(replicates, drift)| FloorPair {
-                    replicates: *replicates,
-                    drift,
-                })
-                .collect();
+            let candidates: Vec<Candidate> =
+                candidates.iter().enumerate().map(|(replicate, drift)| Candidate { replicate, drift }).collect();
+            let floor: Vec<FloorPair> =
+                floor.iter().map(|(replicates, drift)| FloorPair { replicates: *replicates, drift }).collect();
             let ratio = floor_ratio(&candidates, &floor, 0.95, 199, trial, "coverage").unwrap();
             covered += usize::from(ratio.interval.contains(truth));
         }
@@ -163,9 +110,7 @@ fn drift_in_floor_units_is_covered_over_images_and_replicates() {
 
 #[test]
 fn the_paired_accuracy_interval_covers() {
-    for (first_only, second_only, images) in
-        [(0.03, 0.01, 200), (0.10, 0.15, 100), (0.004, 0.004, 500)]
-    {
+    for (first_only, second_only, images) in [(0.03, 0.01, 200), (0.10, 0.15, 100), (0.004, 0.004, 500)] {
         let trials = 2000u64;
         let mut covered = 0;
         for trial in 0..trials {
@@ -176,11 +121,8 @@ fn the_paired_accuracy_interval_covers() {
                 b += usize::from(u < first_only);
                 c += usize::from(u > 1.0 - second_only);
             }
-            covered += usize::from(
-                paired_accuracy_difference(b, c, images, 0.95)
-                    .unwrap()
-                    .contains(first_only - second_only),
-            );
+            covered +=
+                usize::from(paired_accuracy_difference(b, c, images, 0.95).unwrap().contains(first_only - second_only));
         }
         assert_coverage(
             &format!("accuracy difference, {first_only} and {second_only} of {images}"),

@@ -10,12 +10,7 @@ use ticketlens::stats::{
 type Values = Result<Vec<f64>, StatsError>;
 
 fn numbers(value: &Value) -> Vec<f64> {
-    value
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|v| v.as_f64().unwrap())
-        .collect()
+    value.as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect()
 }
 
 /// `ours` against a number or a list that may hold nulls; returns how many numbers were compared.
@@ -25,18 +20,12 @@ fn assert_equal(place: &str, ours: Values, theirs: &Value) -> usize {
         single => vec![single.as_f64()],
     };
     match ours {
-        Err(_) => assert!(
-            theirs.contains(&None),
-            "{place}: undefined here, {theirs:?} there"
-        ),
+        Err(_) => assert!(theirs.contains(&None), "{place}: undefined here, {theirs:?} there"),
         Ok(ours) => {
             assert_eq!(ours.len(), theirs.len(), "{place}");
             for (o, t) in ours.iter().zip(&theirs) {
                 let t = t.unwrap_or_else(|| panic!("{place}: {ours:?} here, undefined there"));
-                assert!(
-                    (o - t).abs() <= 1e-9 * t.abs().max(1.0),
-                    "{place}: {o:e} here, {t:e} there"
-                );
+                assert!((o - t).abs() <= 1e-9 * t.abs().max(1.0), "{place}: {o:e} here, {t:e} there");
             }
         }
     }
@@ -72,9 +61,7 @@ fn check_file(name: &str) -> usize {
                     ("mcnemar", "b" | "c") | ("proportions", "k" | "n") | ("fisher", "table") => {
                         continue;
                     }
-                    ("two_sample", "welch") => {
-                        welch().map(|t| vec![t.statistic, t.p_value, t.degrees_of_freedom])
-                    }
+                    ("two_sample", "welch") => welch().map(|t| vec![t.statistic, t.p_value, t.degrees_of_freedom]),
                     ("two_sample", "welch_ci95") => ends(welch().map(|t| t.interval)),
                     ("two_sample", "student") => {
                         pair(t_tests::student_t(&list("a"), &list("b"), 0.95).map(|t| t.result()))
@@ -87,12 +74,8 @@ fn check_file(name: &str) -> usize {
                     }
                     ("paired", "spearman") => pair(correlation::spearman(&list("x"), &list("y"))),
                     ("paired", "pearson") => pair(correlation::pearson(&list("x"), &list("y"))),
-                    ("paired", "kendall_tau_b") => {
-                        pair(correlation::kendall_tau_b(&list("x"), &list("y")))
-                    }
-                    ("paired", "wilcoxon") => {
-                        pair(rank_tests::wilcoxon_signed_rank(&list("x"), &list("y")))
-                    }
+                    ("paired", "kendall_tau_b") => pair(correlation::kendall_tau_b(&list("x"), &list("y"))),
+                    ("paired", "wilcoxon") => pair(rank_tests::wilcoxon_signed_rank(&list("x"), &list("y"))),
                     ("adjusted", method) => adjust(
                         &numbers(&file["p_values"]),
                         match method {
@@ -103,16 +86,13 @@ fn check_file(name: &str) -> usize {
                             other => panic!("no adjustment {other}"),
                         },
                     ),
-                    ("mcnemar", "mcnemar_exact") => Ok(vec![
-                        contingency::mcnemar_exact(count("b"), count("c")).p_value,
-                    ]),
+                    ("mcnemar", "mcnemar_exact") => {
+                        Ok(vec![contingency::mcnemar_exact(count("b"), count("c")).p_value])
+                    }
                     ("mcnemar", "mcnemar_chi2_cc") => {
-                        contingency::mcnemar_chi_squared(count("b"), count("c"))
-                            .map(|r| vec![r.p_value])
+                        contingency::mcnemar_chi_squared(count("b"), count("c")).map(|r| vec![r.p_value])
                     }
-                    ("proportions", "wilson95") => {
-                        ends(intervals::wilson(count("k"), count("n"), 0.95))
-                    }
+                    ("proportions", "wilson95") => ends(intervals::wilson(count("k"), count("n"), 0.95)),
                     ("proportions", "clopper_pearson95") => {
                         ends(intervals::clopper_pearson(count("k"), count("n"), 0.95))
                     }
@@ -120,8 +100,7 @@ fn check_file(name: &str) -> usize {
                         contingency::binomial_test(count("k"), count("n"), 0.5).map(|p| vec![p])
                     }
                     ("fisher", "p") => {
-                        let cell =
-                            |i: usize, j: usize| case["table"][i][j].as_u64().unwrap() as usize;
+                        let cell = |i: usize, j: usize| case["table"][i][j].as_u64().unwrap() as usize;
                         let table = [[cell(0, 0), cell(0, 1)], [cell(1, 0), cell(1, 1)]];
                         Ok(vec![contingency::fisher_exact(table)])
                     }

@@ -3,9 +3,7 @@ use nalgebra::DMatrix;
 use rand::Rng;
 use ticketlens::explain::cav::{CavError, CavKind, CavState, fit};
 use ticketlens::explain::gram::{Rows, cross, gram};
-use ticketlens::explain::tcav::{
-    ClassScores, Sets, concept_effect, fit_pairs, score, score_class, sensitivities,
-};
+use ticketlens::explain::tcav::{ClassScores, Sets, concept_effect, fit_pairs, score, score_class, sensitivities};
 
 const LOGISTIC: CavKind = CavKind::Logistic { c: 1.0 };
 const FEATURES: usize = 24;
@@ -29,25 +27,18 @@ fn world() -> World {
         })
         .collect();
     let gradients = (0..CLASS_IMAGES * FEATURES)
-        .map(|flat| {
-            stream.random_range(-1.0..1.0f32) + if flat % FEATURES == 0 { 1.5 } else { 0.0 }
-        })
+        .map(|flat| stream.random_range(-1.0..1.0f32) + if flat % FEATURES == 0 { 1.5 } else { 0.0 })
         .collect();
     let set = |i: usize| (i * SIZE..(i + 1) * SIZE).collect();
     World {
         activations,
         gradients,
-        sets: Sets {
-            concepts: (0..2).map(set).collect(),
-            random: (2..6).map(set).collect(),
-        },
+        sets: Sets { concepts: (0..2).map(set).collect(), random: (2..6).map(set).collect() },
     }
 }
 
 fn all_pairs(members: usize) -> Vec<(usize, usize)> {
-    (0..members)
-        .flat_map(|a| (a + 1..members).map(move |b| (a, b)))
-        .collect()
+    (0..members).flat_map(|a| (a + 1..members).map(move |b| (a, b))).collect()
 }
 
 impl World {
@@ -76,13 +67,7 @@ fn runs_follow_the_definition_in_feature_space() {
             assert_eq!(found.runs.len(), 4);
             for (index, run) in found.runs.iter().enumerate() {
                 assert_eq!((run.random, run.state), (index, CavState::Solved));
-                let cav = fit(
-                    &k,
-                    &world.sets.concepts[concept],
-                    &world.sets.random[index],
-                    kind,
-                )
-                .unwrap();
+                let cav = fit(&k, &world.sets.concepts[concept], &world.sets.random[index], kind).unwrap();
                 let mut w = vec![0.0; FEATURES];
                 for (&image, alpha) in cav.samples.iter().zip(&cav.alpha) {
                     for (w, a) in w.iter_mut().zip(&world.activations[image * FEATURES..]) {
@@ -91,24 +76,14 @@ fn runs_follow_the_definition_in_feature_space() {
                 }
                 let norm = w.iter().map(|w| w * w).sum::<f64>().sqrt();
                 let mut positive = 0;
-                for (gradient, found) in
-                    world.gradients.chunks_exact(FEATURES).zip(&run.sensitivity)
-                {
-                    let exact = gradient
-                        .iter()
-                        .zip(&w)
-                        .map(|(g, w)| f64::from(*g) * w)
-                        .sum::<f64>()
-                        / norm;
+                for (gradient, found) in world.gradients.chunks_exact(FEATURES).zip(&run.sensitivity) {
+                    let exact = gradient.iter().zip(&w).map(|(g, w)| f64::from(*g) * w).sum::<f64>() / norm;
                     assert!((exact - found).abs() < 1e-10);
                     positive += usize::from(exact > 0.0);
                 }
                 assert_eq!(run.score, positive as f64 / CLASS_IMAGES as f64);
                 assert_eq!(run.ties, 0.0);
-                assert_eq!(
-                    (run.intercept, run.weight_norm),
-                    (cav.intercept, cav.weight_norm)
-                );
+                assert_eq!((run.intercept, run.weight_norm), (cav.intercept, cav.weight_norm));
             }
         }
     }
@@ -123,19 +98,12 @@ fn family_and_baseline_are_the_pairs_asked_for_and_swaps_are_exact() {
     for (concept, other) in scores.concepts.iter().zip(&swapped.concepts) {
         assert_eq!(concept.runs, other.runs);
         for (pair, back) in concept.family.iter().zip(&other.family) {
-            assert_eq!(
-                (pair.positive, pair.negative),
-                (back.negative, back.positive)
-            );
+            assert_eq!((pair.positive, pair.negative), (back.negative, back.positive));
             // Sixteenths: exact.
             assert_eq!(back.score, 1.0 - pair.score - pair.ties);
         }
         for run in &concept.runs {
-            let pair = concept
-                .family
-                .iter()
-                .find(|p| (p.positive, p.negative) == (0, run.random + 1))
-                .unwrap();
+            let pair = concept.family.iter().find(|p| (p.positive, p.negative) == (0, run.random + 1)).unwrap();
             assert_eq!((pair.score, pair.ties), (run.score, run.ties));
         }
     }
@@ -146,11 +114,7 @@ fn family_and_baseline_are_the_pairs_asked_for_and_swaps_are_exact() {
             .iter()
             .find(|p| (p.positive, p.negative) == (i.min((i + 1) % 4) + 1, i.max((i + 1) % 4) + 1))
             .unwrap();
-        let expected = if i < 3 {
-            pair.score
-        } else {
-            1.0 - pair.score - pair.ties
-        };
+        let expected = if i < 3 { pair.score } else { 1.0 - pair.score - pair.ties };
         assert_eq!(baseline.score, expected);
     }
 }
@@ -158,14 +122,7 @@ fn family_and_baseline_are_the_pairs_asked_for_and_swaps_are_exact() {
 #[test]
 fn a_sparse_design_fits_its_pairs_and_the_baseline_only() {
     let world = world();
-    let cavs = fit_pairs(
-        &world.gram(),
-        world.sets.clone(),
-        &[(0, 2), (3, 1), (0, 4)],
-        LOGISTIC,
-        5,
-    )
-    .unwrap();
+    let cavs = fit_pairs(&world.gram(), world.sets.clone(), &[(0, 2), (3, 1), (0, 4)], LOGISTIC, 5).unwrap();
     // Two per concept, four of the baseline, and random sets 2 and 0.
     assert_eq!(cavs.count(), 2 * 2 + 4 + 1);
     let random: Vec<usize> = cavs.of_concept(1).map(|(random, _)| random).collect();
@@ -175,11 +132,7 @@ fn a_sparse_design_fits_its_pairs_and_the_baseline_only() {
     assert_eq!(scores.concepts[1].runs[0], full.concepts[1].runs[1]);
     assert_eq!(scores.concepts[1].runs[1], full.concepts[1].runs[3]);
     assert_eq!(scores.random_baseline, full.random_baseline);
-    let members: Vec<_> = scores.concepts[0]
-        .family
-        .iter()
-        .map(|p| (p.positive, p.negative))
-        .collect();
+    let members: Vec<_> = scores.concepts[0].family.iter().map(|p| (p.positive, p.negative)).collect();
     assert_eq!(members, [(0, 2), (3, 1), (0, 4)]);
 }
 
@@ -203,10 +156,7 @@ fn scaling_the_gradients_scales_sensitivities_and_effects_and_keeps_scores() {
 fn the_thread_count_and_the_order_of_the_random_sets_do_not_matter() {
     let world = world();
     let run = |threads, sets: &Sets| {
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build()
-            .unwrap();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
             let cavs = fit_pairs(&world.gram(), sets.clone(), &all_pairs(5), LOGISTIC, 5).unwrap();
             score_class(&cavs, &world.cross()).unwrap()
@@ -237,24 +187,13 @@ fn the_effect_is_the_difference_of_pooled_means() {
     // Sums of squares 2 and 2 over 2 + 3 - 2 degrees of freedom.
     assert!((effect.effect_standardised.unwrap() - 3.0 / (4.0f64 / 3.0).sqrt()).abs() < 1e-15);
     // A concept's own image is no counterpart of the concept.
-    assert_eq!(
-        concept_effect(&p, &[0, 1], &[vec![1, 2]]).unwrap().random,
-        [1.0]
-    );
-    assert_eq!(
-        concept_effect(&p, &[0, 1], &[vec![0], vec![1]]),
-        Err(CavError::NoRandomImage(0))
-    );
+    assert_eq!(concept_effect(&p, &[0, 1], &[vec![1, 2]]).unwrap().random, [1.0]);
+    assert_eq!(concept_effect(&p, &[0, 1], &[vec![0], vec![1]]), Err(CavError::NoRandomImage(0)));
     // No variation, and none that could be seen: undefined, not infinite.
     let flat = DMatrix::from_element(3, 6, 0.1);
     let effect = concept_effect(&flat, &[0, 1], &[vec![2, 3]]).unwrap();
     assert_eq!((effect.effect, effect.effect_standardised), (0.0, None));
-    assert_eq!(
-        concept_effect(&p, &[0], &[vec![1]])
-            .unwrap()
-            .effect_standardised,
-        None
-    );
+    assert_eq!(concept_effect(&p, &[0], &[vec![1]]).unwrap().effect_standardised, None);
 }
 
 #[test]
@@ -285,17 +224,9 @@ fn a_concept_in_channels_without_gradient_scores_ties_not_noise() {
         let scores = world.scores(&all_pairs(5), kind);
         for concept in &scores.concepts {
             for run in &concept.runs {
-                assert_eq!(
-                    (run.score, run.ties, run.state),
-                    (0.0, 1.0, CavState::Solved)
-                );
+                assert_eq!((run.score, run.ties, run.state), (0.0, 1.0, CavState::Solved));
             }
-            assert!(
-                concept
-                    .family
-                    .iter()
-                    .all(|p| (p.score, p.ties) == (0.0, 1.0))
-            );
+            assert!(concept.family.iter().all(|p| (p.score, p.ties) == (0.0, 1.0)));
             assert_eq!(concept.effect.effect_standardised, None);
         }
     }
@@ -311,12 +242,7 @@ fn a_dead_network_gives_named_states_and_finite_numbers() {
     let scores = score_class(&cavs, &world.cross()).unwrap();
     let json = serde_json::to_string(&scores).unwrap();
     let concept = &scores.concepts[0];
-    assert!(
-        concept
-            .runs
-            .iter()
-            .all(|run| run.state == CavState::Degenerate && run.ties == 1.0)
-    );
+    assert!(concept.runs.iter().all(|run| run.state == CavState::Degenerate && run.ties == 1.0));
     assert_eq!(concept.effect.effect_standardised, None);
     // serde_json writes NaN as null: the one null is the standardised effect of each concept.
     assert_eq!(json.matches("null").count(), 2, "{json}");
@@ -335,14 +261,7 @@ fn zeros_do_not_count() {
 #[test]
 fn decodability_separates_a_planted_concept_from_a_meaningless_one() {
     let world = world();
-    let cavs = fit_pairs(
-        &world.gram(),
-        world.sets.clone(),
-        &all_pairs(5),
-        LOGISTIC,
-        5,
-    )
-    .unwrap();
+    let cavs = fit_pairs(&world.gram(), world.sets.clone(), &all_pairs(5), LOGISTIC, 5).unwrap();
     assert!(cavs.decodable(0, 0.05), "{}", cavs.decodability_p_value(0));
     assert!(!cavs.decodable(1, 0.05), "{}", cavs.decodability_p_value(1));
 }
@@ -362,15 +281,10 @@ fn a_meaningless_concept_is_rarely_decodable() {
                 })
                 .collect();
             let set = |i: usize| (i * 12..(i + 1) * 12).collect();
-            let sets = Sets {
-                concepts: vec![set(0)],
-                random: (1..5).map(set).collect(),
-            };
+            let sets = Sets { concepts: vec![set(0)], random: (1..5).map(set).collect() };
             let k = gram(Rows::new(&values, features).unwrap()).unwrap();
             let design = [(0, 1), (0, 2), (0, 3), (0, 4)];
-            fit_pairs(&k, sets, &design, LOGISTIC, seed)
-                .unwrap()
-                .decodable(0, 0.05)
+            fit_pairs(&k, sets, &design, LOGISTIC, seed).unwrap().decodable(0, 0.05)
         })
         .count();
     assert!(decodable <= 8, "{decodable} of 60");
@@ -380,50 +294,17 @@ fn a_meaningless_concept_is_rarely_decodable() {
 fn wrong_requests_are_named() {
     let world = world();
     let (k, p) = (world.gram(), world.cross());
-    let attempt = |sets: Sets, design: &[(usize, usize)]| {
-        fit_pairs(&k, sets, design, LOGISTIC, 5)
-            .unwrap_err()
-            .to_string()
-    };
+    let attempt =
+        |sets: Sets, design: &[(usize, usize)]| fit_pairs(&k, sets, design, LOGISTIC, 5).unwrap_err().to_string();
     let sets = || world.sets.clone();
+    assert_eq!(attempt(Sets { random: vec![vec![20, 21]], ..sets() }, &[]), "random sets: 1, at least 2 needed");
+    assert_eq!(attempt(Sets { concepts: vec![vec![0]], ..sets() }, &[]), "concept 0: 1 images, at least 2 needed");
     assert_eq!(
-        attempt(
-            Sets {
-                random: vec![vec![20, 21]],
-                ..sets()
-            },
-            &[]
-        ),
-        "random sets: 1, at least 2 needed"
-    );
-    assert_eq!(
-        attempt(
-            Sets {
-                concepts: vec![vec![0]],
-                ..sets()
-            },
-            &[]
-        ),
-        "concept 0: 1 images, at least 2 needed"
-    );
-    assert_eq!(
-        attempt(
-            Sets {
-                random: vec![vec![20, 21], vec![22, 60]],
-                ..sets()
-            },
-            &[]
-        ),
+        attempt(Sets { random: vec![vec![20, 21], vec![22, 60]], ..sets() }, &[]),
         "random set 1: image 60 of 60 does not exist"
     );
-    assert_eq!(
-        attempt(sets(), &[(0, 5)]),
-        "design: pair (0, 5) is not of two different members below 5"
-    );
-    assert_eq!(
-        attempt(sets(), &[(2, 2)]),
-        "design: pair (2, 2) is not of two different members below 5"
-    );
+    assert_eq!(attempt(sets(), &[(0, 5)]), "design: pair (0, 5) is not of two different members below 5");
+    assert_eq!(attempt(sets(), &[(2, 2)]), "design: pair (2, 2) is not of two different members below 5");
     let cavs = fit_pairs(&k, sets(), &all_pairs(5), LOGISTIC, 5).unwrap();
     let narrow = p.columns(0, 59).into_owned();
     assert_eq!(

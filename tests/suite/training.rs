@@ -37,28 +37,15 @@ fn masked_weights_stay_zero_and_live_weights_of_both_signs_move() {
     let model = ResNet::new(Architecture::resnet(18, 4, Stem::Small, 1, 2).unwrap());
     let kinds = [
         OptimizerKind::Sgd { momentum: 0.9 },
-        OptimizerKind::Adam {
-            beta1: 0.9,
-            beta2: 0.999,
-            epsilon: 1e-8,
-        },
-        OptimizerKind::AdamW {
-            beta1: 0.9,
-            beta2: 0.999,
-            epsilon: 1e-8,
-        },
+        OptimizerKind::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 },
+        OptimizerKind::AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 },
     ];
     for kind in kinds {
         let initial = model.network.initialise(1);
         let dense = Mask::dense(model.network.layout.clone());
         let mask = prune(&initial, &dense, Scope::Global, 0.8, &[]).unwrap();
         let config = config(kind);
-        let training = Training {
-            network: &model.network,
-            images: &images,
-            config: &config,
-            seed: 3,
-        };
+        let training = Training { network: &model.network, images: &images, config: &config, seed: 3 };
         let mut weights = initial.clone();
         let mut steps = 0;
         training
@@ -68,20 +55,12 @@ fn masked_weights_stay_zero_and_live_weights_of_both_signs_move() {
             })
             .unwrap();
         assert_eq!(steps, 10);
-        for spec in model
-            .network
-            .layout
-            .parameters
-            .iter()
-            .filter(|spec| spec.kind.prunable())
-        {
+        for spec in model.network.layout.parameters.iter().filter(|spec| spec.kind.prunable()) {
             for negative in [false, true] {
                 let moved = spec
                     .range
                     .clone()
-                    .filter(|&at| {
-                        mask.bits()[at] == 1 && (initial.parameters[at] < 0.0) == negative
-                    })
+                    .filter(|&at| mask.bits()[at] == 1 && (initial.parameters[at] < 0.0) == negative)
                     .all(|at| initial.parameters[at] != weights.parameters[at]);
                 assert!(moved, "{} negative {negative}", spec.name);
             }
@@ -96,47 +75,21 @@ fn a_gradient_of_the_whole_network_equals_finite_differences() {
         let model = ResNet::new(Architecture::resnet(depth, 2, stem, 1, 3).unwrap());
         let weights = Arc::new(model.network.initialise(5));
         let count = 6 * size * size;
-        let pixels: Vec<f32> = (0..count)
-            .map(|i| ((i * 7919 % 1013) as f32 / 506.0) - 1.0)
-            .collect();
+        let pixels: Vec<f32> = (0..count).map(|i| ((i * 7919 % 1013) as f32 / 506.0) - 1.0).collect();
         let images = Tensor::from_vec(pixels, (6, 1, size, size), &Device::Cpu).unwrap();
         let weighting: Vec<f32> = (0..18).map(|i| (i as f32 * 0.7).sin()).collect();
         let weighting = Tensor::from_vec(weighting, (6, 3), &Device::Cpu).unwrap();
         let value = |parameters: &Tensor| {
             let whole = model.network.whole();
-            let logits = section(
-                &model.network,
-                whole,
-                Mode::Train,
-                &weights,
-                &images,
-                Some(parameters),
-            )
-            .unwrap();
+            let logits = section(&model.network, whole, Mode::Train, &weights, &images, Some(parameters)).unwrap();
             (logits * &weighting).unwrap().sum_all().unwrap()
         };
-        let theta =
-            Var::from_slice(&weights.parameters, weights.parameters.len(), &Device::Cpu).unwrap();
-        let gradient = values(
-            value(theta.as_tensor())
-                .backward()
-                .unwrap()
-                .get(theta.as_tensor())
-                .unwrap(),
-        );
+        let theta = Var::from_slice(&weights.parameters, weights.parameters.len(), &Device::Cpu).unwrap();
+        let gradient = values(value(theta.as_tensor()).backward().unwrap().get(theta.as_tensor()).unwrap());
         // Along random directions inside each tensor; ReLU kinks make single coordinates unreliable in f32.
         for spec in &model.network.layout.parameters {
-            let direction: Vec<f64> = spec
-                .range
-                .clone()
-                .map(|i| ((i * 31 % 17) as f64 - 8.0) / 8.0)
-                .collect();
-            let norm = direction
-                .iter()
-                .map(|d| d * d)
-                .sum::<f64>()
-                .sqrt()
-                .max(1e-9);
+            let direction: Vec<f64> = spec.range.clone().map(|i| ((i * 31 % 17) as f64 - 8.0) / 8.0).collect();
+            let norm = direction.iter().map(|d| d * d).sum::<f64>().sqrt().max(1e-9);
             let step = 1e-3;
             let at = |sign: f64| {
                 let mut moved = weights.parameters.clone();
@@ -147,16 +100,9 @@ fn a_gradient_of_the_whole_network_equals_finite_differences() {
                 f64::from(value(&moved).to_scalar::<f32>().unwrap())
             };
             let numeric = (at(1.0) - at(-1.0)) / (2.0 * step);
-            let exact: f64 = gradient[spec.range.clone()]
-                .iter()
-                .zip(&direction)
-                .map(|(&g, d)| f64::from(g) * d / norm)
-                .sum();
-            let scale = gradient[spec.range.clone()]
-                .iter()
-                .map(|&g| f64::from(g).powi(2))
-                .sum::<f64>()
-                .sqrt();
+            let exact: f64 =
+                gradient[spec.range.clone()].iter().zip(&direction).map(|(&g, d)| f64::from(g) * d / norm).sum();
+            let scale = gradient[spec.range.clone()].iter().map(|&g| f64::from(g).powi(2)).sum::<f64>().sqrt();
             assert!(
                 (numeric - exact).abs() < 0.05 * scale + 0.02,
                 "ResNet-{depth} {}: {numeric} against {exact} (norm {scale})",
@@ -174,20 +120,11 @@ fn gradients_equal_those_of_candles_own_operations() {
         (Block::Bottleneck, [1, 1, 1, 1], Stem::Small, 20),
     ];
     for (block, blocks, stem, size) in cases {
-        let model = ResNet::new(Architecture {
-            block,
-            blocks,
-            width: 4,
-            stem,
-            channels: 3,
-            classes: 3,
-        });
+        let model = ResNet::new(Architecture { block, blocks, width: 4, stem, channels: 3, classes: 3 });
         let label = format!("{block:?} {blocks:?} {stem:?}");
         let weights = Arc::new(model.network.initialise(5));
         let mut noise = seed::stream(1, "test/pixels", 0);
-        let pixels: Vec<f32> = (0..10 * 3 * size * size)
-            .map(|_| noise.random_range(-1.0..1.0))
-            .collect();
+        let pixels: Vec<f32> = (0..10 * 3 * size * size).map(|_| noise.random_range(-1.0..1.0)).collect();
         let images = Tensor::from_vec(pixels, (10, 3, size, size), &Device::Cpu).unwrap();
         let weighting: Vec<f32> = (0..30).map(|i| (i as f32 * 0.7).sin()).collect();
         let weighting = Tensor::from_vec(weighting, (10, 3), &Device::Cpu).unwrap();
@@ -197,10 +134,7 @@ fn gradients_equal_those_of_candles_own_operations() {
             let variables = plain_candle::variables(&weights, dtype);
             let images = images.to_dtype(dtype).unwrap();
             let logits = plain_candle::forward(&model.network, &variables, &images).unwrap();
-            let sum = (logits * weighting.to_dtype(dtype).unwrap())
-                .unwrap()
-                .sum_all()
-                .unwrap();
+            let sum = (logits * weighting.to_dtype(dtype).unwrap()).unwrap().sum_all().unwrap();
             let gradients = sum.backward().unwrap();
             let named = model.network.layout.parameters.iter();
             named
@@ -211,44 +145,18 @@ fn gradients_equal_those_of_candles_own_operations() {
                 .collect::<Vec<_>>()
         };
         let (exact, rounded) = (plain(DType::F64), plain(DType::F32));
-        let theta =
-            Var::from_slice(&weights.parameters, weights.parameters.len(), &Device::Cpu).unwrap();
+        let theta = Var::from_slice(&weights.parameters, weights.parameters.len(), &Device::Cpu).unwrap();
         let whole = model.network.whole();
-        let ours = section(
-            &model.network,
-            whole,
-            Mode::Train,
-            &weights,
-            &images,
-            Some(theta.as_tensor()),
-        )
-        .unwrap();
-        let ours = (ours * &weighting)
-            .unwrap()
-            .sum_all()
-            .unwrap()
-            .backward()
-            .unwrap();
+        let ours = section(&model.network, whole, Mode::Train, &weights, &images, Some(theta.as_tensor())).unwrap();
+        let ours = (ours * &weighting).unwrap().sum_all().unwrap().backward().unwrap();
         let ours = values(ours.get(theta.as_tensor()).unwrap());
-        let allowed = exact
-            .iter()
-            .zip(&rounded)
-            .map(|(e, r)| relative_error(r, e))
-            .fold(1e-3, f64::max)
-            * 2.0;
+        let allowed = exact.iter().zip(&rounded).map(|(e, r)| relative_error(r, e)).fold(1e-3, f64::max) * 2.0;
         for (spec, exact) in model.network.layout.parameters.iter().zip(&exact) {
             let error = relative_error(&ours[spec.range.clone()], exact);
-            assert!(
-                error < allowed,
-                "{label} {}: {error:e}, allowed {allowed:e}",
-                spec.name
-            );
+            assert!(error < allowed, "{label} {}: {error:e}, allowed {allowed:e}", spec.name);
         }
         println!("{label}: allowed {allowed:.1e}");
-        assert!(
-            allowed < 0.05,
-            "{label}: the case is too ill-conditioned to say anything"
-        );
+        assert!(allowed < 0.05, "{label}: the case is too ill-conditioned to say anything");
     }
 }
 
@@ -259,36 +167,15 @@ fn a_narrow_network_learns_and_thread_count_changes_no_bit() {
     let held_out: Vec<usize> = (1000..1400).collect();
     let images = Subset::new(&data, &indices);
     let model = ResNet::new(Architecture::resnet(18, 4, Stem::Small, 1, 2).unwrap());
-    let config = TrainConfig {
-        epochs: 3,
-        ..config(OptimizerKind::Sgd { momentum: 0.9 })
-    };
+    let config = TrainConfig { epochs: 3, ..config(OptimizerKind::Sgd { momentum: 0.9 }) };
     let run = |threads: usize| {
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build()
-            .unwrap();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
             let mut weights = model.network.initialise(1);
             let mask = Mask::dense(model.network.layout.clone());
-            let training = Training {
-                network: &model.network,
-                images: &images,
-                config: &config,
-                seed: 3,
-            };
-            training
-                .run(
-                    &mut weights,
-                    &mask,
-                    0,
-                    config.total_steps(800),
-                    &Silent,
-                    |_, _| {},
-                )
-                .unwrap();
-            let correct =
-                evaluate(&model.network, &weights, &Subset::new(&data, &held_out), 64).unwrap();
+            let training = Training { network: &model.network, images: &images, config: &config, seed: 3 };
+            training.run(&mut weights, &mask, 0, config.total_steps(800), &Silent, |_, _| {}).unwrap();
+            let correct = evaluate(&model.network, &weights, &Subset::new(&data, &held_out), 64).unwrap();
             (weights, correct)
         })
     };

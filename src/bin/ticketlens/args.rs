@@ -28,10 +28,7 @@ impl Common {
             terminal::be_quiet();
         }
         if let Some(threads) = self.threads {
-            rayon::ThreadPoolBuilder::new()
-                .num_threads(threads.into())
-                .build_global()
-                .context("--threads")?;
+            rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global().context("--threads")?;
         }
         Ok(())
     }
@@ -53,22 +50,10 @@ pub(crate) struct ImageArguments {
     #[arg(long, value_name = "PIXELS")]
     size: Option<usize>,
     /// Mean of each channel, pixels counted from 0 to 1
-    #[arg(
-        long,
-        value_name = "M,…",
-        value_delimiter = ',',
-        requires = "std",
-        allow_negative_numbers = true
-    )]
+    #[arg(long, value_name = "M,…", value_delimiter = ',', requires = "std", allow_negative_numbers = true)]
     mean: Option<Vec<f32>>,
     /// Standard deviation of each channel
-    #[arg(
-        long,
-        value_name = "S,…",
-        value_delimiter = ',',
-        requires = "mean",
-        allow_negative_numbers = true
-    )]
+    #[arg(long, value_name = "S,…", value_delimiter = ',', requires = "mean", allow_negative_numbers = true)]
     std: Option<Vec<f32>>,
     /// Preparation of pictures [default: imagenet for a network of three channels, mnist for one]
     #[arg(long, value_enum, conflicts_with_all = ["mean", "std"])]
@@ -110,11 +95,7 @@ impl ImageArguments {
     }
 
     /// Opens an IMAGES argument for `checkpoint`.
-    pub(crate) fn open(
-        &self,
-        argument: &str,
-        checkpoint: &Checkpoint,
-    ) -> anyhow::Result<ImageSource> {
+    pub(crate) fn open(&self, argument: &str, checkpoint: &Checkpoint) -> anyhow::Result<ImageSource> {
         let preprocess = self.preprocess(checkpoint.model.architecture.channels)?;
         Ok(ImageSource::open(argument, &preprocess)?)
     }
@@ -126,11 +107,7 @@ pub(crate) fn open_checkpoint(path: &Path, class: Option<usize>) -> anyhow::Resu
     let classes = checkpoint.model.architecture.classes;
     match class {
         Some(class) if class >= classes => {
-            bail!(
-                "--class: {class} does not exist, {} has classes 0 to {}",
-                path.display(),
-                classes - 1
-            )
+            bail!("--class: {class} does not exist, {} has classes 0 to {}", path.display(), classes - 1)
         }
         _ => Ok(checkpoint),
     }
@@ -155,10 +132,9 @@ impl FromStr for Named {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text.split_once('=') {
-            Some((name, images)) if !name.is_empty() && !images.is_empty() => Ok(Self {
-                name: name.into(),
-                images: images.into(),
-            }),
+            Some((name, images)) if !name.is_empty() && !images.is_empty() => {
+                Ok(Self { name: name.into(), images: images.into() })
+            }
             _ => Err("expected NAME=IMAGES".into()),
         }
     }
@@ -167,10 +143,7 @@ impl FromStr for Named {
 /// Refuses an output that would overwrite an input.
 pub(crate) fn check_distinct(flag: &str, output: &Path, inputs: &[&Path]) -> anyhow::Result<()> {
     let real = |path: &Path| -> Option<PathBuf> { std::fs::canonicalize(path).ok() };
-    match inputs
-        .iter()
-        .find(|input| real(output).is_some() && real(output) == real(input))
-    {
+    match inputs.iter().find(|input| real(output).is_some() && real(output) == real(input)) {
         Some(input) => bail!("{flag}: {} is an input of this command", input.display()),
         None => Ok(()),
     }

@@ -7,9 +7,7 @@ use anyhow::{Context, bail};
 use candle_core::{DType, Device, Tensor};
 use clap::Args;
 use ticketlens::data::read_label_argument;
-use ticketlens::explain::{
-    Targets, activation_shape, explain_in_batches, grad_cam, normalise, upsample,
-};
+use ticketlens::explain::{Targets, activation_shape, explain_in_batches, grad_cam, normalise, upsample};
 use ticketlens::model::Stage;
 use ticketlens::nn::predicted_class;
 
@@ -68,10 +66,7 @@ impl FromStr for Target {
         match text {
             "predicted" => Ok(Target::Predicted),
             "true" => Ok(Target::True),
-            _ => text
-                .parse()
-                .map(Target::Class)
-                .map_err(|_| "expected a class number, `true` or `predicted`".into()),
+            _ => text.parse().map(Target::Class).map_err(|_| "expected a class number, `true` or `predicted`".into()),
         }
     }
 }
@@ -101,36 +96,18 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let (count, (_, height, width)) = (source.len(), source.shape());
     let stage = activation_shape(&checkpoint, &source, arguments.stage)?;
     let tensors = [
-        (
-            "cam_raw",
-            DType::F32,
-            vec![count, stage.height, stage.width],
-        ),
+        ("cam_raw", DType::F32, vec![count, stage.height, stage.width]),
         ("cam_upsampled", DType::F32, vec![count, height, width]),
         ("cam_normalised", DType::F32, vec![count, height, width]),
         ("class", DType::I64, vec![count]),
         ("degenerate", DType::U8, vec![count]),
     ]
     .map(|(name, dtype, shape)| (name.to_owned(), dtype, shape));
-    let batches = explain_in_batches(
-        &checkpoint,
-        &source,
-        arguments.stage,
-        targets,
-        arguments.preparation.batch,
-    )?;
+    let batches = explain_in_batches(&checkpoint, &source, arguments.stage, targets, arguments.preparation.batch)?;
     let mut writer = TensorWriter::new(AtomicFile::create(&arguments.out)?, &tensors)?;
-    let folder = arguments
-        .png
-        .as_deref()
-        .map(AtomicFolder::create)
-        .transpose()?;
+    let folder = arguments.png.as_deref().map(AtomicFolder::create).transpose()?;
     let preprocess = arguments.preparation.preprocess(architecture.channels)?;
-    let painter = Painter::new(
-        &source,
-        arguments.preparation.said_normalisation(),
-        &preprocess.normalisation,
-    );
+    let painter = Painter::new(&source, arguments.preparation.said_normalisation(), &preprocess.normalisation);
 
     let bar = terminal::bar("explaining", count);
     let mut degenerate = 0;
@@ -141,16 +118,10 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         let normalised = normalise(&upsampled)?;
         let classes: Vec<i64> = match targets {
             Targets::Class(class) => vec![class as i64; explained.images.len()],
-            Targets::PerImage(labels) => labels[explained.images.clone()]
-                .iter()
-                .map(|&label| label as i64)
-                .collect(),
-            Targets::Predicted => explained
-                .logits
-                .to_vec2::<f32>()?
-                .iter()
-                .map(|row| predicted_class(row) as i64)
-                .collect(),
+            Targets::PerImage(labels) => labels[explained.images.clone()].iter().map(|&label| label as i64).collect(),
+            Targets::Predicted => {
+                explained.logits.to_vec2::<f32>()?.iter().map(|row| predicted_class(row) as i64).collect()
+            }
         };
         let flags: Vec<u8> = maps.degenerate.iter().map(|&flag| u8::from(flag)).collect();
         degenerate += flags.iter().filter(|&&flag| flag == 1).count();
@@ -173,11 +144,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     writer.finish()?;
 
     let into = arguments.out.display();
-    terminal::say(&format!(
-        "{} maps at {} into {into}",
-        terminal::thousands(count),
-        arguments.stage
-    ));
+    terminal::say(&format!("{} maps at {} into {into}", terminal::thousands(count), arguments.stage));
     if degenerate > 0 {
         terminal::warn(&format!(
             "{degenerate} of {count} maps are zero everywhere: they say nothing about the network"

@@ -5,6 +5,9 @@
 
 mod args;
 mod cam;
+mod compare;
+mod data;
+mod drift;
 mod output;
 mod overlay;
 mod predict;
@@ -29,12 +32,7 @@ const BAD_INPUT: u8 = 2;
 
 /// Does a lottery ticket keep its explanations? Iterative magnitude pruning, tested TCAV and Grad-CAM.
 #[derive(Parser)]
-#[command(
-    name = "ticketlens",
-    version,
-    arg_required_else_help = true,
-    subcommand_required = true
-)]
+#[command(name = "ticketlens", version, arg_required_else_help = true, subcommand_required = true)]
 struct Cli {
     #[command(flatten)]
     common: Common,
@@ -46,6 +44,16 @@ struct Cli {
 enum Command {
     Run(run::Arguments),
     Report(report::Arguments),
+    Compare(compare::Arguments),
+    Data(data::Arguments),
+    /// Shell completions, to be sourced by the shell
+    ///
+    /// Example: ticketlens completions bash > ~/.local/share/bash-completion/completions/ticketlens
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    Drift(Box<drift::Arguments>),
     Predict(predict::Arguments),
     Cam(cam::Arguments),
     Tcav(tcav::Arguments),
@@ -69,8 +77,19 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     cli.common.start()?;
     match cli.command {
-        Command::Run(arguments) => run::run(&arguments)?,
+        Command::Run(arguments) => return run::run(&arguments),
         Command::Report(arguments) => report::run(&arguments)?,
+        Command::Compare(arguments) => compare::run(&arguments)?,
+        Command::Data(arguments) => data::run(&arguments)?,
+        Command::Completions { shell } => {
+            clap_complete::generate(
+                shell,
+                &mut <Cli as clap::CommandFactory>::command(),
+                "ticketlens",
+                &mut std::io::stdout(),
+            );
+        }
+        Command::Drift(arguments) => return drift::run(&arguments),
         Command::Predict(arguments) => predict::run(&arguments)?,
         Command::Cam(arguments) => cam::run(&arguments)?,
         Command::Tcav(arguments) => tcav::run(&arguments)?,

@@ -16,17 +16,11 @@ static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 const INTERRUPTED: i32 = 130;
 
 fn unfinished() -> std::sync::MutexGuard<'static, Vec<PathBuf>> {
-    UNFINISHED
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner())
+    UNFINISHED.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 fn remove(path: &Path) {
-    let _ = if path.is_dir() {
-        fs::remove_dir_all(path)
-    } else {
-        fs::remove_file(path)
-    };
+    let _ = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
 }
 
 fn register(path: &Path) {
@@ -47,14 +41,8 @@ fn forget(path: &Path) {
 
 /// A temporary name beside `target`, hidden, of this process.
 fn temporary_beside(target: &Path) -> anyhow::Result<PathBuf> {
-    let name = target
-        .file_name()
-        .with_context(|| format!("{}: is not a file name", target.display()))?;
-    Ok(target.with_file_name(format!(
-        ".{}.{}.part",
-        name.to_string_lossy(),
-        std::process::id()
-    )))
+    let name = target.file_name().with_context(|| format!("{}: is not a file name", target.display()))?;
+    Ok(target.with_file_name(format!(".{}.{}.part", name.to_string_lossy(), std::process::id())))
 }
 
 /// A file that takes its name when it is finished; dropped before that, it leaves nothing.
@@ -73,19 +61,9 @@ impl AtomicFile {
         if target.is_dir() {
             bail!("{}: is a folder", named());
         }
-        let real = if target.exists() {
-            fs::canonicalize(target).with_context(named)?
-        } else {
-            target.to_path_buf()
-        };
+        let real = if target.exists() { fs::canonicalize(target).with_context(named)? } else { target.to_path_buf() };
         let copy = real.exists() && !real.is_file();
-        if !copy
-            && real.exists()
-            && fs::metadata(&real)
-                .with_context(named)?
-                .permissions()
-                .readonly()
-        {
+        if !copy && real.exists() && fs::metadata(&real).with_context(named)?.permissions().readonly() {
             bail!("{}: is read-only", named());
         }
         let temporary = match copy {
@@ -100,12 +78,7 @@ impl AtomicFile {
             .open(&temporary)
             .with_context(|| format!("{}: cannot be written", named()))?;
         register(&temporary);
-        Ok(Self {
-            target: real,
-            temporary,
-            file,
-            copy,
-        })
+        Ok(Self { target: real, temporary, file, copy })
     }
 
     fn named<T>(&self, result: std::io::Result<T>) -> anyhow::Result<T> {
@@ -114,10 +87,7 @@ impl AtomicFile {
 
     /// Writes `bytes` at `offset`.
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> anyhow::Result<()> {
-        let written = self
-            .file
-            .seek(SeekFrom::Start(offset))
-            .and_then(|_| self.file.write_all(bytes));
+        let written = self.file.seek(SeekFrom::Start(offset)).and_then(|_| self.file.write_all(bytes));
         self.named(written)
     }
 
@@ -125,21 +95,12 @@ impl AtomicFile {
     pub(crate) fn finish(mut self) -> anyhow::Result<()> {
         if self.copy {
             let mut bytes = Vec::new();
-            let read = self
-                .file
-                .seek(SeekFrom::Start(0))
-                .and_then(|_| self.file.read_to_end(&mut bytes));
+            let read = self.file.seek(SeekFrom::Start(0)).and_then(|_| self.file.read_to_end(&mut bytes));
             self.named(read)?;
-            let written = File::options()
-                .write(true)
-                .open(&self.target)
-                .and_then(|mut file| file.write_all(&bytes));
+            let written = File::options().write(true).open(&self.target).and_then(|mut file| file.write_all(&bytes));
             return self.named(written);
         }
-        let placed = self
-            .file
-            .sync_all()
-            .and_then(|()| fs::rename(&self.temporary, &self.target));
+        let placed = self.file.sync_all().and_then(|()| fs::rename(&self.temporary, &self.target));
         self.named(placed)
     }
 }
@@ -174,10 +135,7 @@ struct Slot {
 
 impl TensorWriter {
     /// Writes the header: name, type and shape of every tensor.
-    pub(crate) fn new(
-        mut file: AtomicFile,
-        tensors: &[(String, DType, Vec<usize>)],
-    ) -> anyhow::Result<Self> {
+    pub(crate) fn new(mut file: AtomicFile, tensors: &[(String, DType, Vec<usize>)]) -> anyhow::Result<Self> {
         let mut order: Vec<_> = tensors.iter().collect();
         // Large elements first, so that every tensor is aligned.
         order.sort_by_key(|(_, dtype, _)| std::cmp::Reverse(dtype.size_in_bytes()));
@@ -195,12 +153,7 @@ impl TensorWriter {
                 name.clone(),
                 json!({ "dtype": tag, "shape": shape, "data_offsets": [offset, offset + bytes] }),
             );
-            slots.push(Slot {
-                name: name.clone(),
-                dtype: *dtype,
-                next: offset,
-                end: offset + bytes,
-            });
+            slots.push(Slot { name: name.clone(), dtype: *dtype, next: offset, end: offset + bytes });
             offset += bytes;
         }
         let mut text = serde_json::Value::Object(header).to_string();
@@ -221,22 +174,11 @@ impl TensorWriter {
     pub(crate) fn append(&mut self, name: &str, part: &Tensor) -> anyhow::Result<()> {
         let part = part.flatten_all()?;
         let bytes = match part.dtype() {
-            DType::F32 => part
-                .to_vec1::<f32>()?
-                .iter()
-                .flat_map(|value| value.to_le_bytes())
-                .collect(),
-            DType::I64 => part
-                .to_vec1::<i64>()?
-                .iter()
-                .flat_map(|value| value.to_le_bytes())
-                .collect(),
+            DType::F32 => part.to_vec1::<f32>()?.iter().flat_map(|value| value.to_le_bytes()).collect(),
+            DType::I64 => part.to_vec1::<i64>()?.iter().flat_map(|value| value.to_le_bytes()).collect(),
             _ => part.to_vec1::<u8>()?,
         };
-        let slot = self
-            .slots
-            .iter_mut()
-            .find(|slot| slot.name == name && slot.dtype == part.dtype());
+        let slot = self.slots.iter_mut().find(|slot| slot.name == name && slot.dtype == part.dtype());
         match slot {
             Some(slot) if slot.next + bytes.len() as u64 <= slot.end => {
                 self.file.write_at(slot.next, &bytes)?;
@@ -268,14 +210,9 @@ impl AtomicFolder {
         if target.exists() && !target.is_dir() {
             bail!("{}: is not a folder", target.display());
         }
-        let target = if target.exists() {
-            fs::canonicalize(target)?
-        } else {
-            target.to_path_buf()
-        };
+        let target = if target.exists() { fs::canonicalize(target)? } else { target.to_path_buf() };
         let temporary = temporary_beside(&target)?;
-        fs::create_dir(&temporary)
-            .with_context(|| format!("{}: cannot be written", target.display()))?;
+        fs::create_dir(&temporary).with_context(|| format!("{}: cannot be written", target.display()))?;
         register(&temporary);
         Ok(Self { target, temporary })
     }
@@ -323,32 +260,19 @@ mod tests {
         let part = |values: &[f32]| Tensor::from_slice(values, (1, 2), &Device::Cpu).unwrap();
         let mut writer = TensorWriter::new(AtomicFile::create(&path).unwrap(), &announced).unwrap();
         writer.append("a", &part(&[1.0, 2.0])).unwrap();
-        assert!(
-            writer
-                .finish()
-                .unwrap_err()
-                .to_string()
-                .contains("not written")
-        );
+        assert!(writer.finish().unwrap_err().to_string().contains("not written"));
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
 
         let mut writer = TensorWriter::new(AtomicFile::create(&path).unwrap(), &announced).unwrap();
         writer.append("a", &part(&[1.0, 2.0])).unwrap();
-        writer
-            .append("m", &Tensor::new(&[1u8, 0, 1], &Device::Cpu).unwrap())
-            .unwrap();
-        writer
-            .append("t", &Tensor::new(&[-5i64], &Device::Cpu).unwrap())
-            .unwrap();
+        writer.append("m", &Tensor::new(&[1u8, 0, 1], &Device::Cpu).unwrap()).unwrap();
+        writer.append("t", &Tensor::new(&[-5i64], &Device::Cpu).unwrap()).unwrap();
         writer.append("a", &part(&[3.0, 4.0])).unwrap();
         assert!(writer.append("a", &part(&[3.0, 4.0])).is_err());
         assert!(!path.exists());
         writer.finish().unwrap();
         let read = candle_core::safetensors::load(&path, &Device::Cpu).unwrap();
-        assert_eq!(
-            read["a"].to_vec2::<f32>().unwrap(),
-            [[1.0, 2.0], [3.0, 4.0]]
-        );
+        assert_eq!(read["a"].to_vec2::<f32>().unwrap(), [[1.0, 2.0], [3.0, 4.0]]);
         assert_eq!(read["m"].to_vec1::<u8>().unwrap(), [1, 0, 1]);
         assert_eq!(read["t"].to_vec1::<i64>().unwrap(), [-5]);
         fs::remove_dir_all(&folder).unwrap();

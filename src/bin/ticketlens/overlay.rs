@@ -26,20 +26,14 @@ impl Painter {
     /// Pictures were normalised here; of an array it is known only if the user `said` so.
     pub(crate) fn new(source: &ImageSource, said: bool, normalisation: &Normalisation) -> Self {
         let known = (said || !source.is_array()) && normalisation.channels() == source.shape().0;
-        Self {
-            normalisation: known.then(|| normalisation.clone()),
-        }
+        Self { normalisation: known.then(|| normalisation.clone()) }
     }
 
     /// The image `(C, H, W)` with its map `(H, W)` of values from 0 to 1: original at the left, overlay at the right.
     fn paint(&self, pixels: &[f32], map: &[f32], height: usize, width: usize) -> RgbImage {
         let plane = height * width;
         let channels = pixels.len() / plane;
-        let (low, high) = pixels
-            .iter()
-            .fold((f32::INFINITY, f32::NEG_INFINITY), |(l, h), &v| {
-                (l.min(v), h.max(v))
-            });
+        let (low, high) = pixels.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(l, h), &v| (l.min(v), h.max(v)));
         let shown = |channel: usize, at: usize| {
             // Of two channels, or more than three, the first stands for all.
             let channel = if channels == 3 { channel } else { 0 };
@@ -61,14 +55,9 @@ impl Painter {
                 let byte = |value: f32| (value.clamp(0.0, 1.0) * 255.0).round() as u8;
                 let original = [0, 1, 2].map(|channel| shown(channel, at));
                 let share = OPACITY * heat.sqrt();
-                let mixed = [0, 1, 2]
-                    .map(|c| original[c].clamp(0.0, 1.0) * (1.0 - share) + colour[c] * share);
+                let mixed = [0, 1, 2].map(|c| original[c].clamp(0.0, 1.0) * (1.0 - share) + colour[c] * share);
                 panel.put_pixel(x as u32, y as u32, Rgb(original.map(byte)));
-                panel.put_pixel(
-                    (width * scale + GAP + x) as u32,
-                    y as u32,
-                    Rgb(mixed.map(byte)),
-                );
+                panel.put_pixel((width * scale + GAP + x) as u32, y as u32, Rgb(mixed.map(byte)));
             }
         }
         panel
@@ -90,17 +79,10 @@ pub(crate) fn write(
         .images
         .clone()
         .into_par_iter()
-        .zip(
-            pixels
-                .par_chunks_exact(size)
-                .zip(maps.par_chunks_exact(height * width)),
-        )
+        .zip(pixels.par_chunks_exact(size).zip(maps.par_chunks_exact(height * width)))
         .map(|(image, (pixels, map))| {
             let path = path(image);
-            painter
-                .paint(pixels, map, height, width)
-                .save(&path)
-                .with_context(|| path.display().to_string())
+            painter.paint(pixels, map, height, width).save(&path).with_context(|| path.display().to_string())
         })
         .collect();
     written.into_iter().collect()
@@ -124,18 +106,12 @@ fn inferno(at: f32) -> [f32; 3] {
         [0.000_218_940_37, 0.001_651_004_6, -0.019_480_899],
         [0.106_513_42, 0.563_956_4, 3.932_712_4],
         [11.602_493, -3.972_854, -15.942_394],
-        [-41.703_997, 17.436_399, 44.354_145],
+        [-41.704, 17.4364, 44.354_15],
         [77.162_94, -33.402_36, -81.807_31],
         [-71.319_43, 32.626_064, 73.209_52],
         [25.131_126, -12.242_669, -23.070_325],
     ];
-    [0, 1, 2].map(|channel| {
-        TERMS
-            .iter()
-            .rev()
-            .fold(0.0, |sum, term| sum * at + term[channel])
-            .clamp(0.0, 1.0)
-    })
+    [0, 1, 2].map(|channel| TERMS.iter().rev().fold(0.0, |sum, term| sum * at + term[channel]).clamp(0.0, 1.0))
 }
 
 #[cfg(test)]
@@ -145,15 +121,10 @@ mod tests {
     #[test]
     fn the_colour_map_grows_lighter_and_equals_matplotlibs_where_it_is_known() {
         let lightness = |[r, g, b]: [f32; 3]| 0.2126 * r + 0.7152 * g + 0.0722 * b;
-        let steps: Vec<f32> = (0..=50)
-            .map(|i| lightness(inferno(i as f32 / 50.0)))
-            .collect();
+        let steps: Vec<f32> = (0..=50).map(|i| lightness(inferno(i as f32 / 50.0))).collect();
         assert!(steps.is_sorted(), "{steps:?}");
         // matplotlib.colormaps["inferno"](0.5) and (0.75).
-        for (at, known) in [
-            (0.5, [0.735_683, 0.215_906, 0.330_245]),
-            (0.75, [0.978_422, 0.557_937, 0.034_931]),
-        ] {
+        for (at, known) in [(0.5, [0.735_683, 0.215_906, 0.330_245]), (0.75, [0.978_422, 0.557_937, 0.034_931])] {
             for (ours, theirs) in inferno(at).iter().zip(known) {
                 assert!((ours - theirs).abs() < 0.02, "{at}: {:?}", inferno(at));
             }
@@ -163,17 +134,12 @@ mod tests {
     #[test]
     fn names_count_images_and_keep_theirs() {
         assert_eq!(file_name("photos/a.b.jpg", 7, 20), "0007-a.b.png");
-        assert_eq!(
-            file_name("x.safetensors:images[7]", 7, 123_456),
-            "000007.png"
-        );
+        assert_eq!(file_name("x.safetensors:images[7]", 7, 123_456), "000007.png");
     }
 
     #[test]
     fn a_zero_map_leaves_the_image_as_it_is() {
-        let painter = Painter {
-            normalisation: None,
-        };
+        let painter = Painter { normalisation: None };
         let panel = painter.paint(&[0.0, 1.0, 2.0, 4.0], &[0.0, 0.0, 0.0, 1.0], 2, 2);
         assert_eq!((panel.width(), panel.height()), (2 * 224 + 8, 224));
         assert_eq!(panel.get_pixel(0, 0).0, [0; 3]);

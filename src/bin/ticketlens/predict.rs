@@ -48,11 +48,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let mut tensors = vec![("logits".to_owned(), DType::F32, vec![count, classes])];
     if arguments.stage.is_some() {
         for name in ["activation", "gradient"] {
-            tensors.push((
-                name.into(),
-                DType::F32,
-                vec![count, shape.channels, shape.height, shape.width],
-            ));
+            tensors.push((name.into(), DType::F32, vec![count, shape.channels, shape.height, shape.width]));
         }
     }
     let mut writer = TensorWriter::new(AtomicFile::create(&arguments.out)?, &tensors)?;
@@ -70,9 +66,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let batch = arguments.preparation.batch;
     match (arguments.stage, arguments.class) {
         (Some(stage), Some(class)) => {
-            for explained in
-                explain_in_batches(&checkpoint, &source, stage, Targets::Class(class), batch)?
-            {
+            for explained in explain_in_batches(&checkpoint, &source, stage, Targets::Class(class), batch)? {
                 let explained = explained?;
                 logits_done(&mut writer, &explained.logits)?;
                 writer.append("activation", &explained.activation)?;
@@ -94,15 +88,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         checkpoint.model.architecture.name(),
         arguments.out.display()
     ));
-    for (class, images) in predicted
-        .iter()
-        .enumerate()
-        .filter(|(_, images)| **images > 0)
-    {
-        terminal::say(&format!(
-            "class {class:>3}  {:>8} images",
-            terminal::thousands(*images)
-        ));
+    for (class, images) in predicted.iter().enumerate().filter(|(_, images)| **images > 0) {
+        terminal::say(&format!("class {class:>3}  {:>8} images", terminal::thousands(*images)));
     }
     Ok(())
 }

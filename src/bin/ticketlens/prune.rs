@@ -59,12 +59,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     check_distinct("--out", &arguments.out, &[&arguments.weights])?;
     let file = TensorFile::open(&arguments.weights)?;
     let tensors = prunable_tensors(&file, &arguments.exclude)?;
-    let levels = prune_levels(
-        &tensors,
-        arguments.scope,
-        arguments.fraction,
-        arguments.levels.into(),
-    )?;
+    let levels = prune_levels(&tensors, arguments.scope, arguments.fraction, arguments.levels.into())?;
     let name = |level: usize, name: &str| format!("mask/{}/{name}", level + 1);
     let announced: Vec<_> = (0..levels.len())
         .flat_map(|level| tensors.iter().map(move |tensor| (level, tensor)))
@@ -79,40 +74,18 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     writer.finish()?;
 
-    let longest = tensors
-        .iter()
-        .map(|tensor| tensor.name.len())
-        .max()
-        .unwrap_or(0);
+    let longest = tensors.iter().map(|tensor| tensor.name.len()).max().unwrap_or(0);
     for (level, masks) in levels.iter().enumerate() {
         let layers = densities(&tensors, masks);
         let kept: usize = layers.iter().map(|layer| layer.kept).sum();
         let total: usize = layers.iter().map(|layer| layer.total).sum();
         let line = |name: &str, kept: usize, total: usize| {
             let density = kept as f64 / total.max(1) as f64;
-            terminal::say(&format!(
-                "{name}  {density:>8.5}  {:>12} of {:>12}",
-                thousands(kept),
-                thousands(total)
-            ));
+            terminal::say(&format!("{name}  {density:>8.5}  {:>12} of {:>12}", thousands(kept), thousands(total)));
         };
-        line(
-            &format!(
-                "{:<width$}",
-                format!("level {}", level + 1),
-                width = longest + 2
-            ),
-            kept,
-            total,
-        );
+        line(&format!("{:<width$}", format!("level {}", level + 1), width = longest + 2), kept, total);
         if arguments.sparsity_report {
-            layers.iter().for_each(|layer| {
-                line(
-                    &format!("  {:<longest$}", layer.name),
-                    layer.kept,
-                    layer.total,
-                )
-            });
+            layers.iter().for_each(|layer| line(&format!("  {:<longest$}", layer.name), layer.kept, layer.total));
         }
     }
     Ok(())

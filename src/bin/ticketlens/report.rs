@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use ticketlens::experiment::{Store, round_ids, write_atomically};
-use ticketlens::report::{Maps, RawMaps, Study, html as html_report, terminal as terminal_report};
+use ticketlens::report::{self, Maps, RawMaps, Study};
 
 use crate::terminal;
 
@@ -28,16 +28,29 @@ pub(crate) struct Arguments {
 enum Format {
     /// One self-contained page
     Html,
+    /// Tables for a pull request or a notebook
+    Markdown,
+    /// Everything, versioned (docs/report-schema.md)
+    Json,
+    /// One row for each network, class and concept
+    Csv,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let study = load(&arguments.run)?;
     let text = match arguments.format {
         Format::Html => html(&study)?,
+        Format::Markdown => report::markdown::render(&study)?,
+        Format::Json => report::json::render(&study)?,
+        Format::Csv => report::csv::render(&study)?,
     };
     let out = match (&arguments.out, arguments.format) {
         (Some(out), _) => out.clone(),
         (None, Format::Html) => arguments.run.join("report.html"),
+        (None, _) => {
+            terminal::say(text.trim_end());
+            return Ok(());
+        }
     };
     write_atomically(&out, text.as_bytes())?;
     terminal::say(&out.display().to_string());
@@ -49,10 +62,7 @@ pub(crate) fn load(folder: &Path) -> anyhow::Result<Study> {
     let store = Store::existing(folder)?;
     let plan = store.plan()?;
     let study = store.study()?;
-    let mut maps = Maps {
-        pixels: store.images()?.flatten_all()?.to_vec1()?,
-        ..Maps::default()
-    };
+    let mut maps = Maps { pixels: store.images()?.flatten_all()?.to_vec1()?, ..Maps::default() };
     let mut rounds = Vec::new();
     for id in round_ids(&plan) {
         let Some(record) = store.round(&id)? else {
@@ -62,33 +72,20 @@ pub(crate) fn load(folder: &Path) -> anyhow::Result<Study> {
         for cam in &record.grad_cam {
             if let Some(tensor) = raw.remove(cam.stage.name()) {
                 let values = tensor.flatten_all()?.to_vec1()?;
-                maps.raw.insert(
-                    (id.clone(), cam.stage),
-                    RawMaps {
-                        size: cam.size,
-                        values,
-                    },
-                );
+                maps.raw.insert((id.clone(), cam.stage), RawMaps { size: cam.size, values });
             }
         }
         rounds.push(record);
     }
-    Ok(Study {
-        name: plan.name.clone(),
-        plan_toml: plan.to_toml()?,
-        manifest: store.manifest()?,
-        rounds,
-        study,
-        maps,
-    })
+    Ok(Study { name: plan.name.clone(), plan_toml: plan.to_toml()?, manifest: store.manifest()?, rounds, study, maps })
 }
 
 /// The table at the end of a run.
 pub(crate) fn table(study: &Study) -> anyhow::Result<String> {
-    Ok(terminal_report::render(study, terminal::colours())?)
+    Ok(report::terminal::render(study, terminal::colours())?)
 }
 
 /// The page.
 pub(crate) fn html(study: &Study) -> anyhow::Result<String> {
-    Ok(html_report::render(study)?)
+    Ok(report::html::render(study)?)
 }

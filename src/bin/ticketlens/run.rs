@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -44,12 +45,9 @@ fn parse_setting(text: &str) -> Result<(String, String), String> {
     }
 }
 
-pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if arguments.device != "cpu" {
-        bail!(
-            "--device {}: this program was built for the CPU alone",
-            arguments.device
-        );
+        bail!("--device {}: this program was built for the CPU alone", arguments.device);
     }
     let plan = load(&arguments.plan, &arguments.settings)?;
     let out = match &arguments.out {
@@ -63,9 +61,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Ok(_) => progress.finish(),
         Err(Error::Interrupted) => {
             progress.finish();
-            bail!(
-                "interrupted; `ticketlens run` with the same plan and --out goes on from the last finished round"
-            );
+            terminal::error("interrupted; the same command goes on from the last finished round");
+            return Ok(ExitCode::from(INTERRUPTED_CODE));
         }
         Err(error) => return Err(error.into()),
     }
@@ -79,21 +76,20 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         indicatif::HumanDuration(started.elapsed()),
         html.display()
     ));
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 fn load(name: &str, settings: &[(String, String)]) -> anyhow::Result<Plan> {
     let path = Path::new(name);
-    if path
-        .extension()
-        .is_some_and(|extension| extension == "toml")
-        || path.is_file()
-    {
+    if path.extension().is_some_and(|extension| extension == "toml") || path.is_file() {
         let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
         return Ok(Plan::parse(name, &text, settings)?);
     }
     Ok(Plan::preset(name, settings)?)
 }
+
+/// Exit code of a run that Ctrl-C ended, as shells count it.
+const INTERRUPTED_CODE: u8 = 130;
 
 /// Set by the first Ctrl-C; the observer then breaks at the next step.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
@@ -102,7 +98,7 @@ fn interrupt_once() -> anyhow::Result<()> {
     ctrlc::set_handler(|| {
         // Every file is written whole or not at all, so a second Ctrl-C may end the program at once.
         if INTERRUPTED.swap(true, Ordering::SeqCst) {
-            std::process::exit(130);
+            std::process::exit(INTERRUPTED_CODE.into());
         }
     })
     .context("Ctrl-C cannot be handled")
@@ -112,6 +108,7 @@ fn interrupt_once() -> anyhow::Result<()> {
 struct Progress {
     rounds: ProgressBar,
     steps: ProgressBar,
+    folder: String,
     state: Mutex<State>,
 }
 
@@ -130,24 +127,14 @@ impl Progress {
         } else {
             ProgressDrawTarget::stderr_with_hz(4)
         });
-        let style = |template: &str| {
-            ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
-        };
+        let style =
+            |template: &str| ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
         let rounds = all.add(ProgressBar::new(1));
-        rounds.set_style(style(
-            "rounds {wide_bar} {pos}/{len}  {elapsed} gone, {eta} left",
-        ));
+        rounds.set_style(style("rounds {wide_bar} {pos}/{len}  {elapsed} gone, {eta} left"));
         let steps = all.add(ProgressBar::new(1));
         steps.set_style(style("{msg:60!} {wide_bar} {pos}/{len}"));
         rounds.enable_steady_tick(Duration::from_secs(1));
-        if !terminal::is_interactive() {
-            terminal::note(&format!("run folder {}", out.display()));
-        }
-        Self {
-            rounds,
-            steps,
-            state: Mutex::default(),
-        }
+        Self { rounds, steps, folder: out.display().to_string(), state: Mutex::default() }
     }
 
     fn finish(&self) {
@@ -158,24 +145,15 @@ impl Progress {
 
 impl Observer for Progress {
     fn notice(&self, event: &Event) -> ControlFlow<()> {
-        let mut state = self
-            .state
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         match event {
-            Event::RunStarted { rounds, .. } => self.rounds.set_length(*rounds as u64),
-            Event::RoundStarted {
-                arm,
-                replicate,
-                round,
-                density,
-                steps,
-            } => {
+            Event::RunStarted { rounds, finished } => {
+                self.rounds.set_length(*rounds as u64);
+                terminal::note(&format!("run folder {}: {rounds} networks, {finished} finished", self.folder));
+            }
+            Event::RoundStarted { arm, replicate, round, density, steps } => {
                 *state = State {
-                    title: format!(
-                        "replicate {replicate} {arm} round {round}, density {:.1} %",
-                        100.0 * density
-                    ),
+                    title: format!("replicate {replicate} {arm} round {round}, density {:.1} %", 100.0 * density),
                     steps: *steps,
                     since: Some(Instant::now()),
                     loss: 0.0,
@@ -185,30 +163,17 @@ impl Observer for Progress {
                 self.steps.set_message(state.title.clone());
             }
             Event::StepDone { step, loss, epoch } => {
-                state.loss = if *step == 1 {
-                    *loss
-                } else {
-                    0.95 * state.loss + 0.05 * loss
-                };
+                state.loss = if *step == 1 { *loss } else { 0.95 * state.loss + 0.05 * loss };
                 self.steps.set_position(*step);
                 if step % 8 == 0 {
-                    self.steps.set_message(format!(
-                        "{} epoch {} loss {:.3}",
-                        state.title,
-                        epoch + 1,
-                        state.loss
-                    ));
+                    self.steps.set_message(format!("{} epoch {} loss {:.3}", state.title, epoch + 1, state.loss));
                 }
             }
             Event::Phase(phase) => {
                 self.steps.set_position(state.steps);
                 self.steps.set_message(format!("{} {phase}", state.title));
             }
-            Event::RoundDone {
-                round,
-                test_accuracy,
-                resumed,
-            } => {
+            Event::RoundDone { round, test_accuracy, resumed } => {
                 self.rounds.inc(1);
                 if !terminal::is_interactive() {
                     let how = match (resumed, state.since) {
@@ -217,19 +182,12 @@ impl Observer for Progress {
                         }
                         _ => format!("round {round} was finished before"),
                     };
-                    terminal::note(&format!(
-                        "{how}, test accuracy {:.2} %",
-                        100.0 * test_accuracy
-                    ));
+                    terminal::note(&format!("{how}, test accuracy {:.2} %", 100.0 * test_accuracy));
                 }
             }
             Event::Warning(text) => terminal::warn(text),
             _ => {}
         }
-        if INTERRUPTED.load(Ordering::SeqCst) {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
-        }
+        if INTERRUPTED.load(Ordering::SeqCst) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 }

@@ -55,12 +55,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_enum, default_value_t = Cav::Logistic)]
     cav: Cav,
     /// Weight of the loss in the logistic regression (scikit-learn's C)
-    #[arg(
-        long,
-        value_name = "C",
-        default_value_t = 1.0,
-        allow_negative_numbers = true
-    )]
+    #[arg(long, value_name = "C", default_value_t = 1.0, allow_negative_numbers = true)]
     loss_weight: f64,
     /// Label permutations of the effect's test
     #[arg(long, value_name = "B", default_value_t = 9_999, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
@@ -118,15 +113,10 @@ impl Arguments {
             "--loss-weight: {} is not a positive number",
             self.loss_weight
         );
-        ensure!(
-            self.resamples == 0 || self.resamples >= 20,
-            "--resamples: fewer than 20 give no interval"
-        );
+        ensure!(self.resamples == 0 || self.resamples >= 20, "--resamples: fewer than 20 give no interval");
         Ok(TestConfig {
             cav: match self.cav {
-                Cav::Logistic => CavKind::Logistic {
-                    c: self.loss_weight,
-                },
+                Cav::Logistic => CavKind::Logistic { c: self.loss_weight },
                 Cav::MeanDifference => CavKind::MeanDifference,
             },
             permutations: self.permutations as usize,
@@ -147,18 +137,10 @@ impl Arguments {
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let config = arguments.config()?;
     let mut names = BTreeSet::new();
-    if let Some(twice) = arguments
-        .concept
-        .iter()
-        .find(|concept| !names.insert(&concept.name))
-    {
+    if let Some(twice) = arguments.concept.iter().find(|concept| !names.insert(&concept.name)) {
         bail!("--concept: `{}` is given twice", twice.name);
     }
-    ensure!(
-        arguments.random.len() >= 2,
-        "--random: {} set given, at least 2 are needed",
-        arguments.random.len()
-    );
+    ensure!(arguments.random.len() >= 2, "--random: {} set given, at least 2 are needed", arguments.random.len());
     if let Some(json) = &arguments.json {
         check_distinct("--json", json, &[&arguments.checkpoint])?;
     }
@@ -170,24 +152,10 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         .iter()
         .map(|concept| Ok((concept.name.clone(), open(&concept.images)?)))
         .collect::<anyhow::Result<Vec<_>>>()?;
-    let random = arguments
-        .random
-        .iter()
-        .map(|images| open(images))
-        .collect::<anyhow::Result<Vec<_>>>()?;
-    let output = arguments
-        .json
-        .as_deref()
-        .map(AtomicFile::create)
-        .transpose()?;
+    let random = arguments.random.iter().map(|images| open(images)).collect::<anyhow::Result<Vec<_>>>()?;
+    let output = arguments.json.as_deref().map(AtomicFile::create).transpose()?;
 
-    let total = concepts
-        .iter()
-        .map(|(_, source)| source)
-        .chain(&random)
-        .chain([&images])
-        .map(|s| s.len())
-        .sum();
+    let total = concepts.iter().map(|(_, source)| source).chain(&random).chain([&images]).map(|s| s.len()).sum();
     let bar = terminal::bar("reading", total);
     let question = Question {
         checkpoint: &checkpoint,
@@ -208,11 +176,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 /// The JSON of DESIGN section 3, with more keys.
-fn record(
-    question: &Question<'_>,
-    arguments: &Arguments,
-    tests: &ConceptTests,
-) -> anyhow::Result<String> {
+fn record(question: &Question<'_>, arguments: &Arguments, tests: &ConceptTests) -> anyhow::Result<String> {
     let mut concepts = serde_json::Map::new();
     for ((name, source), test) in question.concepts.iter().zip(&tests.concepts) {
         let mut value = serde_json::to_value(test)?;
@@ -239,8 +203,7 @@ fn record(
 fn warn(question: &Question<'_>, arguments: &Arguments, config: &TestConfig, tests: &ConceptTests) {
     let (sets, alpha) = (question.random.len(), config.alpha);
     if tests.smallest_p > alpha {
-        let needed =
-            sets_needed(alpha, 1, config.adjustment).map_or(0, |needed| needed.for_one_finding);
+        let needed = sets_needed(alpha, 1, config.adjustment).map_or(0, |needed| needed.for_one_finding);
         terminal::warn(&format!(
             "{sets} random sets cannot reach the level {alpha}: the smallest p-value of the score's test is {:.4}; {needed} sets are needed",
             tests.smallest_p
@@ -248,17 +211,10 @@ fn warn(question: &Question<'_>, arguments: &Arguments, config: &TestConfig, tes
     }
     let mut seen = BTreeSet::new();
     if let Some(twice) = arguments.random.iter().find(|images| !seen.insert(*images)) {
-        terminal::warn(&format!(
-            "--random: {twice} is given twice, but the tests take the sets as independent"
-        ));
+        terminal::warn(&format!("--random: {twice} is given twice, but the tests take the sets as independent"));
     }
-    let sizes: BTreeSet<usize> = question
-        .concepts
-        .iter()
-        .map(|(_, source)| source)
-        .chain(question.random)
-        .map(|s| s.len())
-        .collect();
+    let sizes: BTreeSet<usize> =
+        question.concepts.iter().map(|(_, source)| source).chain(question.random).map(|s| s.len()).collect();
     if let (Some(least), Some(most)) = (sizes.first(), sizes.last())
         && least != most
     {
@@ -269,13 +225,7 @@ fn warn(question: &Question<'_>, arguments: &Arguments, config: &TestConfig, tes
 }
 
 fn table(question: &Question<'_>, tests: &ConceptTests) {
-    let longest = question
-        .concepts
-        .iter()
-        .map(|(name, _)| name.chars().count())
-        .max()
-        .unwrap_or(0)
-        .max(7);
+    let longest = question.concepts.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0).max(7);
     let p = |value: f64| format!("{value:.4}");
     terminal::say(&format!(
         "class {} at {}: {} images, {} random sets, {} CAVs",
@@ -293,8 +243,7 @@ fn table(question: &Question<'_>, tests: &ConceptTests) {
         terminal::say(&format!(
             "{name:<longest$}  {:>10.4} {:>7} {:>7} {:>7}  {:>6.3} {:>7} {:>7} {:>7}  {:>8.3}{}",
             test.effect,
-            test.effect_standardised
-                .map_or("–".into(), |value| format!("{value:.3}")),
+            test.effect_standardised.map_or("–".into(), |value| format!("{value:.3}")),
             p(test.effect_p_value),
             p(test.effect_p_adjusted),
             test.mean,

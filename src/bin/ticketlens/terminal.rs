@@ -66,9 +66,7 @@ pub(crate) fn bar(what: &'static str, images: usize) -> ProgressBar {
     }
     let style = ProgressStyle::with_template("{msg:12} {wide_bar} {pos}/{len} images")
         .unwrap_or_else(|_| ProgressStyle::default_bar());
-    let bar = ProgressBar::new(images as u64)
-        .with_style(style)
-        .with_message(what);
+    let bar = ProgressBar::new(images as u64).with_style(style).with_message(what);
     bar.set_draw_target(indicatif::ProgressDrawTarget::stderr_with_hz(5));
     bar.enable_steady_tick(Duration::from_secs(1));
     bar
@@ -93,10 +91,7 @@ mod tests {
 
     #[test]
     fn numbers_are_grouped_and_messages_flattened() {
-        assert_eq!(
-            [0, 999, 1000, 1_234_567].map(thousands),
-            ["0", "999", "1,000", "1,234,567"]
-        );
+        assert_eq!([0, 999, 1000, 1_234_567].map(thousands), ["0", "999", "1,000", "1,234,567"]);
         assert_eq!(one_line("a\n  --b <B>\n"), "a --b <B>");
     }
 }

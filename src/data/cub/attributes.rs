@@ -38,10 +38,7 @@ pub(super) struct Attributes {
 impl Attributes {
     pub(super) fn keep_images(&mut self, rows: &[usize]) {
         if let Some(images) = &mut self.images {
-            *images = rows
-                .iter()
-                .map(|&row| std::mem::take(&mut images[row]))
-                .collect();
+            *images = rows.iter().map(|&row| std::mem::take(&mut images[row])).collect();
         }
     }
 }
@@ -57,10 +54,7 @@ pub enum ConceptLevel {
 
 /// The concepts of eleven species as the paper chose them (`fixtures/paper/cub_concepts.toml`), by species.
 pub fn paper_concepts() -> BTreeMap<String, Vec<String>> {
-    let text = include_str!(concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/fixtures/paper/cub_concepts.toml"
-    ));
+    let text = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/paper/cub_concepts.toml"));
     toml::from_str(text).expect("a built-in file that a test reads")
 }
 
@@ -73,28 +67,15 @@ pub(super) fn read(
     let classes = class_matrix(root, names.as_ref().map(Vec::len), faults);
     let (names, classes) = (names?, classes?);
     let images = match paths {
-        Some(paths) if root.join(IMAGE_LABELS).exists() => {
-            image_labels(root, paths, names.len(), faults)
-        }
+        Some(paths) if root.join(IMAGE_LABELS).exists() => image_labels(root, paths, names.len(), faults),
         _ => None,
     };
-    Some(Attributes {
-        names,
-        classes,
-        images,
-    })
+    Some(Attributes { names, classes, images })
 }
 
 fn names(root: &Path, faults: &mut Faults) -> Option<Vec<String>> {
-    let places = [
-        "attributes.txt",
-        "attributes/attributes.txt",
-        "../attributes.txt",
-    ];
-    let place = places
-        .into_iter()
-        .find(|place| root.join(place).is_file())
-        .unwrap_or(places[0]);
+    let places = ["attributes.txt", "attributes/attributes.txt", "../attributes.txt"];
+    let place = places.into_iter().find(|place| root.join(place).is_file()).unwrap_or(places[0]);
     let table = by_id(root, place, faults, |rest| match clean_name(rest) {
         name if name.is_empty() => Err("has no name".to_string()),
         name => Ok(name),
@@ -103,12 +84,8 @@ fn names(root: &Path, faults: &mut Faults) -> Option<Vec<String>> {
     let mut seen = std::collections::BTreeSet::new();
     for (expected, (id, (line, name))) in (1..).zip(&table) {
         if *id != expected {
-            faults.add(
-                Some(*line),
-                format!(
-                    "id {id}, expected {expected}: attributes are numbered from 1 without gaps"
-                ),
-            );
+            faults
+                .add(Some(*line), format!("id {id}, expected {expected}: attributes are numbered from 1 without gaps"));
             return None;
         }
         if !seen.insert(name) {
@@ -120,10 +97,7 @@ fn names(root: &Path, faults: &mut Faults) -> Option<Vec<String>> {
 
 /// `has_size::small_(5_-_9_in)` becomes `has_size_small_5__9_in`, as in the study.
 fn clean_name(name: &str) -> String {
-    name.replace("::", "_")
-        .chars()
-        .filter(|c| c.is_ascii_alphanumeric() || *c == '_')
-        .collect()
+    name.replace("::", "_").chars().filter(|c| c.is_ascii_alphanumeric() || *c == '_').collect()
 }
 
 fn class_matrix(root: &Path, columns: Option<usize>, all: &mut Faults) -> Option<Vec<Vec<f32>>> {
@@ -135,17 +109,10 @@ fn class_matrix(root: &Path, columns: Option<usize>, all: &mut Faults) -> Option
             value if (0.0..=100.0).contains(&value) => Ok(value),
             value => Err(format!("{value} is not a percentage")),
         };
-        match line
-            .split_whitespace()
-            .map(percent)
-            .collect::<Parsed<Vec<f32>>>()
-        {
+        match line.split_whitespace().map(percent).collect::<Parsed<Vec<f32>>>() {
             Ok(row) => {
                 if let Some(columns) = columns.filter(|&c| c != row.len()) {
-                    faults.add(
-                        Some(number),
-                        format!("{} values for {columns} attributes", row.len()),
-                    );
+                    faults.add(Some(number), format!("{} values for {columns} attributes", row.len()));
                 }
                 rows.push(row);
             }
@@ -156,13 +123,7 @@ fn class_matrix(root: &Path, columns: Option<usize>, all: &mut Faults) -> Option
         }
     }
     if rows.len() != CLASSES {
-        faults.add(
-            None,
-            format!(
-                "{} rows, expected {CLASSES}: one for each of CUB's species",
-                rows.len()
-            ),
-        );
+        faults.add(None, format!("{} rows, expected {CLASSES}: one for each of CUB's species", rows.len()));
     }
     Some(rows)
 }
@@ -178,19 +139,11 @@ fn image_labels(
 ) -> Option<Vec<Vec<Option<AttributeLabel>>>> {
     let mut faults = all.table(IMAGE_LABELS);
     let text = text(root, &mut faults)?;
-    let rows: BTreeMap<u32, usize> = paths
-        .keys()
-        .enumerate()
-        .map(|(row, &id)| (id, row))
-        .collect();
+    let rows: BTreeMap<u32, usize> = paths.keys().enumerate().map(|(row, &id)| (id, row)).collect();
     let mut labels = vec![vec![None; columns]; paths.len()];
     for (number, line) in lines(&text) {
         let mut fields = line.split_whitespace();
-        let mut next = || {
-            fields
-                .next()
-                .ok_or_else(|| format!("`{line}` has fewer than 5 fields"))
-        };
+        let mut next = || fields.next().ok_or_else(|| format!("`{line}` has fewer than 5 fields"));
         let mut record = || -> Parsed<(u32, usize, AttributeLabel)> {
             let image = field(next()?, "an image id")?;
             let attribute: usize = field(next()?, "an attribute id")?;
@@ -227,12 +180,7 @@ impl Cub {
     /// The attributes that survive denoising: above 50 % for at least 10 of all 200 species. There are 108 of them in CUB.
     pub fn denoised(&self) -> Vec<usize> {
         let kept = |attribute: &usize| {
-            self.attributes
-                .classes
-                .iter()
-                .filter(|row| row[*attribute] > CLASS_PERCENT)
-                .count()
-                >= CLASSES_WITH
+            self.attributes.classes.iter().filter(|row| row[*attribute] > CLASS_PERCENT).count() >= CLASSES_WITH
         };
         (0..self.attributes.names.len()).filter(kept).collect()
     }
@@ -246,28 +194,20 @@ impl Cub {
             (ConceptLevel::Class, _) => None,
             (ConceptLevel::Image, Some(labels)) => Some(labels),
             (ConceptLevel::Image, None) => {
-                return Err(Error::config(
-                    "concepts.level",
-                    format!("this folder has no {IMAGE_LABELS}"),
-                ));
+                return Err(Error::config("concepts.level", format!("this folder has no {IMAGE_LABELS}")));
             }
         };
         let shows = |(row, image): (usize, &CubImage), attribute: usize| -> Option<bool> {
             match labels {
                 None => Some(self.class_attribute(image.class, attribute) > CLASS_PERCENT),
-                Some(labels) => labels[row][attribute]
-                    .filter(|l| l.certainty >= CERTAINTY)
-                    .map(|l| l.present),
+                Some(labels) => labels[row][attribute].filter(|l| l.certainty >= CERTAINTY).map(|l| l.present),
             }
         };
         let (mut names, mut members, mut others) = (vec![], vec![], vec![]);
         for attribute in self.denoised() {
             let having = |wanted: bool| {
                 let images = self.images().iter().enumerate();
-                images
-                    .filter(|&i| shows(i, attribute) == Some(wanted))
-                    .map(|(row, _)| row)
-                    .collect()
+                images.filter(|&i| shows(i, attribute) == Some(wanted)).map(|(row, _)| row).collect()
             };
             names.push(self.attributes.names[attribute].clone());
             members.push(having(true));

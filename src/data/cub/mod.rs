@@ -57,9 +57,7 @@ pub fn read_cub(root: &Path) -> Result<Cub> {
     let mut faults = Faults::default();
     let classes = by_id(root, "classes.txt", &mut faults, class_name);
     let paths = by_id(root, "images.txt", &mut faults, picture_path);
-    let labels = by_id(root, "image_class_labels.txt", &mut faults, |rest| {
-        field::<u32>(rest, "a class id")
-    });
+    let labels = by_id(root, "image_class_labels.txt", &mut faults, |rest| field::<u32>(rest, "a class id"));
     let split = by_id(root, "train_test_split.txt", &mut faults, flag);
     let boxes = by_id(root, "bounding_boxes.txt", &mut faults, bounding_box);
     let part_names = by_id(root, "parts/parts.txt", &mut faults, class_name);
@@ -70,61 +68,25 @@ pub fn read_cub(root: &Path) -> Result<Cub> {
     };
     if let (Some(classes), Some(labels)) = (&classes, &labels) {
         let mut table = faults.table("image_class_labels.txt");
-        for (line, class) in labels
-            .values()
-            .filter(|(_, class)| !classes.contains_key(class))
-        {
+        for (line, class) in labels.values().filter(|(_, class)| !classes.contains_key(class)) {
             table.add(Some(*line), format!("class {class} is not in classes.txt"));
         }
     }
     if let Some(classes) = &classes {
         let mut table = faults.table("classes.txt");
-        let outside = classes
-            .iter()
-            .filter(|&(&id, _)| !(1..=attributes::CLASSES as u32).contains(&id));
+        let outside = classes.iter().filter(|&(&id, _)| !(1..=attributes::CLASSES as u32).contains(&id));
         for (id, (line, _)) in outside {
-            table.add(
-                Some(*line),
-                format!("class id {id} is not in 1..={}", attributes::CLASSES),
-            );
+            table.add(Some(*line), format!("class id {id} is not in 1..={}", attributes::CLASSES));
         }
     }
     if let Some(paths) = &paths {
-        match_images(
-            "image_class_labels.txt",
-            "class label",
-            labels.as_ref(),
-            paths,
-            &mut faults,
-        );
-        match_images(
-            "train_test_split.txt",
-            "split",
-            split.as_ref(),
-            paths,
-            &mut faults,
-        );
-        match_images(
-            "bounding_boxes.txt",
-            "box",
-            boxes.as_ref(),
-            paths,
-            &mut faults,
-        );
+        match_images("image_class_labels.txt", "class label", labels.as_ref(), paths, &mut faults);
+        match_images("train_test_split.txt", "split", split.as_ref(), paths, &mut faults);
+        match_images("bounding_boxes.txt", "box", boxes.as_ref(), paths, &mut faults);
     }
-    let fail = |faults: Vec<String>| Error::Faults {
-        subject: root.display().to_string(),
-        faults,
-    };
-    let (
-        Some(classes),
-        Some(paths),
-        Some(labels),
-        Some(split),
-        Some(boxes),
-        Some(part_names),
-        Some(attributes),
-    ) = (classes, paths, labels, split, boxes, part_names, attributes)
+    let fail = |faults: Vec<String>| Error::Faults { subject: root.display().to_string(), faults };
+    let (Some(classes), Some(paths), Some(labels), Some(split), Some(boxes), Some(part_names), Some(attributes)) =
+        (classes, paths, labels, split, boxes, part_names, attributes)
     else {
         return Err(fail(faults.0));
     };
@@ -140,17 +102,10 @@ pub fn read_cub(root: &Path) -> Result<Cub> {
             class: class_ids.binary_search(&labels.get(&id)?.1).ok()?,
             train: split.get(&id)?.1,
             bounding_box: boxes.get(&id)?.1,
-            parts: part_names
-                .keys()
-                .map(|&part| parts.get(&(id, part)).copied().flatten())
-                .collect(),
+            parts: part_names.keys().map(|&part| parts.get(&(id, part)).copied().flatten()).collect(),
         })
     };
-    let images = paths
-        .iter()
-        .map(image)
-        .collect::<Option<Vec<_>>>()
-        .ok_or_else(missing)?;
+    let images = paths.iter().map(image).collect::<Option<Vec<_>>>().ok_or_else(missing)?;
     let name = |(_, name): (usize, String)| name;
     Ok(Cub {
         class_names: classes.into_values().map(name).collect(),
@@ -168,11 +123,7 @@ fn ids<T>(table: &BTreeMap<u32, T>) -> BTreeSet<u32> {
 /// A name, without the `NNN.` that CUB puts before species.
 fn class_name(rest: &str) -> Parsed<String> {
     let name = match rest.split_once('.') {
-        Some((number, name))
-            if !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()) =>
-        {
-            name
-        }
+        Some((number, name)) if !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()) => name,
         _ => rest,
     };
     match name.is_empty() {
@@ -184,10 +135,7 @@ fn class_name(rest: &str) -> Parsed<String> {
 /// A path below `images/`: no root, no `..`.
 fn picture_path(rest: &str) -> Parsed<PathBuf> {
     let path = Path::new(rest);
-    let inside = path
-        .components()
-        .all(|part| matches!(part, Component::Normal(_)))
-        && !rest.contains(['\\', '\0']);
+    let inside = path.components().all(|part| matches!(part, Component::Normal(_))) && !rest.contains(['\\', '\0']);
     match inside && path.components().next().is_some() {
         true => Ok(path.to_path_buf()),
         false => Err(format!("the path `{rest}` leaves the folder")),
@@ -197,15 +145,8 @@ fn picture_path(rest: &str) -> Parsed<PathBuf> {
 fn bounding_box(rest: &str) -> Parsed<BoundingBox> {
     let [left, top, width, height] = numbers(rest)?;
     match width > 0.0 && height > 0.0 && left >= 0.0 && top >= 0.0 {
-        true => Ok(BoundingBox {
-            left,
-            top,
-            right: left + width,
-            bottom: top + height,
-        }),
-        false => Err(format!(
-            "the box `{rest}` is empty or begins outside the image"
-        )),
+        true => Ok(BoundingBox { left, top, right: left + width, bottom: top + height }),
+        false => Err(format!("the box `{rest}` is empty or begins outside the image")),
     }
 }
 
@@ -220,10 +161,7 @@ fn match_images<T>(
     let Some(records) = records else { return };
     let mut table = faults.table(name);
     for (id, (line, _)) in paths.iter().filter(|(id, _)| !records.contains_key(id)) {
-        table.add(
-            None,
-            format!("image {id} (images.txt:{line}) has no {what}"),
-        );
+        table.add(None, format!("image {id} (images.txt:{line}) has no {what}"));
     }
     for (id, (line, _)) in records.iter().filter(|(id, _)| !paths.contains_key(id)) {
         table.add(Some(*line), format!("image {id} is not in images.txt"));
@@ -259,11 +197,7 @@ fn part_places(
 
 fn part_place(line: &str, images: &BTreeSet<u32>, parts: &BTreeSet<u32>) -> Parsed<PartPlace> {
     let mut fields = line.splitn(3, char::is_whitespace);
-    let mut next = || {
-        fields
-            .next()
-            .ok_or_else(|| format!("`{line}` has fewer than 5 fields"))
-    };
+    let mut next = || fields.next().ok_or_else(|| format!("`{line}` has fewer than 5 fields"));
     let image = field::<u32>(next()?, "an image id")?;
     let part = field::<u32>(next()?, "a part id")?;
     let [x, y, visible] = numbers(next()?)?;
@@ -308,33 +242,20 @@ impl Cub {
     /// Names the species that does not exist, or says that fewer than two are left.
     pub fn select(mut self, names: &[String]) -> Result<Self> {
         if let Some(missing) = names.iter().find(|name| !self.class_names.contains(name)) {
-            return Err(Error::config(
-                "data.classes",
-                format!("no species `{missing}` in this folder"),
-            ));
+            return Err(Error::config("data.classes", format!("no species `{missing}` in this folder")));
         }
-        let kept: Vec<usize> = (0..self.class_names.len())
-            .filter(|&i| names.contains(&self.class_names[i]))
-            .collect();
+        let kept: Vec<usize> = (0..self.class_names.len()).filter(|&i| names.contains(&self.class_names[i])).collect();
         if kept.len() < 2 {
-            return Err(Error::config(
-                "data.classes",
-                format!("{} species: at least 2 are needed", kept.len()),
-            ));
+            return Err(Error::config("data.classes", format!("{} species: at least 2 are needed", kept.len())));
         }
-        let rows: Vec<usize> = (0..self.images.len())
-            .filter(|&i| kept.contains(&self.images[i].class))
-            .collect();
+        let rows: Vec<usize> = (0..self.images.len()).filter(|&i| kept.contains(&self.images[i].class)).collect();
         self.attributes.keep_images(&rows);
         self.images = rows
             .into_iter()
             .filter_map(|row| {
                 let image = &self.images[row];
                 let class = kept.binary_search(&image.class).ok()?;
-                Some(CubImage {
-                    class,
-                    ..image.clone()
-                })
+                Some(CubImage { class, ..image.clone() })
             })
             .collect();
         self.class_ids = kept.iter().map(|&i| self.class_ids[i]).collect();
@@ -349,17 +270,7 @@ impl Cub {
     pub fn dataset(&self, preprocess: &Preprocess, cache_bytes: usize) -> Result<Dataset> {
         let paths = self.images.iter().map(|image| image.path.clone()).collect();
         let values = self.images.iter().map(|image| image.class as u32).collect();
-        let origins = self
-            .images
-            .iter()
-            .map(|image| {
-                if image.train {
-                    Origin::Train
-                } else {
-                    Origin::Test
-                }
-            })
-            .collect();
+        let origins = self.images.iter().map(|image| if image.train { Origin::Train } else { Origin::Test }).collect();
         let fine = Labels::new(values, self.class_names.clone())?;
         Dataset::from_pictures("cub", paths, preprocess.clone(), cache_bytes, fine, origins)
     }
@@ -373,12 +284,7 @@ impl Cub {
             let (width, height) = picture::dimensions(&image.path)?;
             Ok(preprocess.placement(width, height))
         };
-        self.images
-            .par_iter()
-            .map(one)
-            .collect::<Vec<_>>()
-            .into_iter()
-            .collect()
+        self.images.par_iter().map(one).collect::<Vec<_>>().into_iter().collect()
     }
 
     /// Decodes every photograph: finds files that are missing, empty or corrupt, and boxes that do not lie in their photograph.
@@ -386,11 +292,7 @@ impl Cub {
         let check = |image: &CubImage| -> Result<bool> {
             let (width, height) = Picture::read(&image.path, 3)?.size();
             let (bird, width, height) = (&image.bounding_box, width as f64, height as f64);
-            let inside = BoundingBox {
-                right: bird.right.min(width),
-                bottom: bird.bottom.min(height),
-                ..*bird
-            };
+            let inside = BoundingBox { right: bird.right.min(width), bottom: bird.bottom.min(height), ..*bird };
             if inside.area() < bird.area() / 2.0 {
                 let what = format!(
                     "the box of image {} ends at ({:.1}, {:.1}), the photograph at ({width}, {height})",

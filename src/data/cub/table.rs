@@ -25,11 +25,7 @@ pub(super) struct TableFaults<'a> {
 
 impl Faults {
     pub(super) fn table(&mut self, name: &str) -> TableFaults<'_> {
-        TableFaults {
-            all: self,
-            name: name.to_string(),
-            count: 0,
-        }
+        TableFaults { all: self, name: name.to_string(), count: 0 }
     }
 }
 
@@ -37,9 +33,7 @@ impl TableFaults<'_> {
     pub(super) fn add(&mut self, line: Option<usize>, what: impl std::fmt::Display) {
         self.count += 1;
         if self.count <= LIMIT_FAULTS {
-            let place = line
-                .map(|l| format!("{}:{l}", self.name))
-                .unwrap_or_else(|| self.name.clone());
+            let place = line.map(|l| format!("{}:{l}", self.name)).unwrap_or_else(|| self.name.clone());
             self.all.0.push(format!("{place}: {what}"));
         }
     }
@@ -48,11 +42,7 @@ impl TableFaults<'_> {
 impl Drop for TableFaults<'_> {
     fn drop(&mut self) {
         if self.count > LIMIT_FAULTS {
-            self.all.0.push(format!(
-                "{}: {} more faults",
-                self.name,
-                self.count - LIMIT_FAULTS
-            ));
+            self.all.0.push(format!("{}: {} more faults", self.name, self.count - LIMIT_FAULTS));
         }
     }
 }
@@ -62,9 +52,9 @@ pub(super) fn text(folder: &Path, faults: &mut TableFaults<'_>) -> Option<String
     let path = folder.join(&faults.name);
     let read = std::fs::metadata(&path).and_then(|metadata| match metadata.len() {
         0 => Err(std::io::Error::other("is empty")),
-        length if length > LIMIT_BYTES => Err(std::io::Error::other(format!(
-            "has {length} bytes, more than {LIMIT_BYTES}"
-        ))),
+        length if length > LIMIT_BYTES => {
+            Err(std::io::Error::other(format!("has {length} bytes, more than {LIMIT_BYTES}")))
+        }
         _ => std::fs::read_to_string(&path),
     });
     match read {
@@ -82,10 +72,7 @@ pub(super) fn text(folder: &Path, faults: &mut TableFaults<'_>) -> Option<String
 
 /// Lines that are not blank, numbered from 1.
 pub(super) fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
-    text.lines()
-        .enumerate()
-        .map(|(i, line)| (i + 1, line.trim()))
-        .filter(|(_, line)| !line.is_empty())
+    text.lines().enumerate().map(|(i, line)| (i + 1, line.trim())).filter(|(_, line)| !line.is_empty())
 }
 
 /// A table of `ID REST` lines: for each id its line number and what `parse` makes of the rest. `None` if the file cannot be read.
@@ -102,9 +89,7 @@ pub(super) fn by_id<T>(
         let (id, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
         let record = field::<u32>(id, "an id").and_then(|id| Ok((id, parse(rest.trim())?)));
         match record {
-            Ok((id, _)) if records.contains_key(&id) => {
-                faults.add(Some(number), format!("id {id} is given twice"))
-            }
+            Ok((id, _)) if records.contains_key(&id) => faults.add(Some(number), format!("id {id} is given twice")),
             Ok((id, value)) => drop(records.insert(id, (number, value))),
             Err(what) => faults.add(Some(number), what),
         }
@@ -122,9 +107,7 @@ pub(super) fn numbers<const N: usize>(text: &str) -> Result<[f64; N], String> {
     let mut numbers = [0.0; N];
     let mut fields = text.split_whitespace();
     for number in &mut numbers {
-        let text = fields
-            .next()
-            .ok_or_else(|| format!("`{text}` has fewer than {N} numbers"))?;
+        let text = fields.next().ok_or_else(|| format!("`{text}` has fewer than {N} numbers"))?;
         *number = field::<f64>(text, "a number")?;
         if !number.is_finite() {
             return Err(format!("`{text}` is not finite"));

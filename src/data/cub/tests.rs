@@ -3,38 +3,20 @@ use std::fmt::Write;
 use proptest::prelude::*;
 
 use super::*;
-use crate::data::{
-    ConceptPlan, Normalisation, Pool, RandomKind, RandomSet, SplitSizes, concept_sets, split,
-};
+use crate::data::{ConceptPlan, Normalisation, Pool, RandomKind, RandomSet, SplitSizes, concept_sets, split};
 
 /// Three species (ids 1, 2, 5) with 8 photographs each, 4 attributes, 2 parts, image-level labels. Species 1 and 2 have attribute
 /// 1; attribute 2 belongs to species 5; attribute 3 is too rare among the 200; attribute 4 is at 50 % exactly, which is not above it.
 fn tiny() -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("CUB_200_2011");
-    for sub in [
-        "images/001.Ant_bird",
-        "images/002.Bee_bird",
-        "images/005.Cat_bird",
-        "parts",
-        "attributes",
-    ] {
+    for sub in ["images/001.Ant_bird", "images/002.Bee_bird", "images/005.Cat_bird", "parts", "attributes"] {
         std::fs::create_dir_all(root.join(sub)).unwrap();
     }
-    let [
-        mut images,
-        mut labels,
-        mut split,
-        mut boxes,
-        mut parts,
-        mut attributes,
-    ] = [const { String::new() }; 6];
+    let [mut images, mut labels, mut split, mut boxes, mut parts, mut attributes] = [const { String::new() }; 6];
     for i in 0..24u32 {
-        let (id, class, name) = (
-            i + 1,
-            [1, 2, 5][i as usize / 8],
-            ["001.Ant_bird", "002.Bee_bird", "005.Cat_bird"][i as usize / 8],
-        );
+        let (id, class, name) =
+            (i + 1, [1, 2, 5][i as usize / 8], ["001.Ant_bird", "002.Bee_bird", "005.Cat_bird"][i as usize / 8]);
         writeln!(images, "{id} {name}/{i:02}.jpg").unwrap();
         writeln!(labels, "{id} {class}").unwrap();
         writeln!(split, "{id} {}", u32::from(i % 4 != 0)).unwrap();
@@ -44,19 +26,11 @@ fn tiny() -> (tempfile::TempDir, PathBuf) {
             let present = u32::from((attribute == 1) == (i < 16));
             // One line has more fields, as two photographs of the original do.
             let more = if i == 3 { " 0 1.5" } else { "" };
-            writeln!(
-                attributes,
-                "{id} {attribute} {present} {} 3.1{more}",
-                1 + i % 4
-            )
-            .unwrap();
+            writeln!(attributes, "{id} {attribute} {present} {} 3.1{more}", 1 + i % 4).unwrap();
         }
-        let picture = image::RgbImage::from_fn(32, 24, |x, y| {
-            image::Rgb([(x * 7) as u8, (y * 9) as u8, (i * 10) as u8])
-        });
-        picture
-            .save(root.join("images").join(name).join(format!("{i:02}.jpg")))
-            .unwrap();
+        let picture =
+            image::RgbImage::from_fn(32, 24, |x, y| image::Rgb([(x * 7) as u8, (y * 9) as u8, (i * 10) as u8]));
+        picture.save(root.join("images").join(name).join(format!("{i:02}.jpg"))).unwrap();
     }
     let mut matrix = String::new();
     for class in 1..=200 {
@@ -65,10 +39,7 @@ fn tiny() -> (tempfile::TempDir, PathBuf) {
         writeln!(matrix, "{} {} {} 50.0", row[0], row[1], row[2]).unwrap();
     }
     let write = |name: &str, text: &str| std::fs::write(root.join(name), text).unwrap();
-    write(
-        "classes.txt",
-        "1 001.Ant_bird\n2 002.Bee_bird\n5 005.Cat_bird\n",
-    );
+    write("classes.txt", "1 001.Ant_bird\n2 002.Bee_bird\n5 005.Cat_bird\n");
     write("images.txt", &images);
     write("image_class_labels.txt", &labels);
     write("train_test_split.txt", &split);
@@ -98,41 +69,18 @@ fn a_folder_is_read_whole() {
     assert_eq!(cub.images().iter().filter(|i| i.train).count(), 18);
     let image = &cub.images()[9];
     assert_eq!((image.id, image.class, image.train), (10, 1, true));
-    assert_eq!(
-        image.bounding_box,
-        BoundingBox {
-            left: 4.5,
-            top: 3.0,
-            right: 24.5,
-            bottom: 15.0
-        }
-    );
+    assert_eq!(image.bounding_box, BoundingBox { left: 4.5, top: 3.0, right: 24.5, bottom: 15.0 });
     assert_eq!(image.parts, [Some((10.0, 8.0)), None]);
     assert_eq!(cub.check_pictures(), PictureCheck::default());
     // 32×24 to 16×12, centre 12×12.
     let place = cub.placements(&preprocess()).unwrap()[9];
-    assert_eq!(
-        image.bounding_box.placed(&place),
-        BoundingBox {
-            left: 0.25,
-            top: 1.5,
-            right: 10.25,
-            bottom: 7.5
-        }
-    );
+    assert_eq!(image.bounding_box.placed(&place), BoundingBox { left: 0.25, top: 1.5, right: 10.25, bottom: 7.5 });
     let data = cub.dataset(&preprocess(), 1 << 20).unwrap();
     assert_eq!((data.len(), data.shape()), (24, (3, 12, 12)));
     assert_eq!(data.fine().values()[16..], [2; 8]);
     // attributes.txt is also found inside.
-    std::fs::rename(
-        root.join("../attributes.txt"),
-        root.join("attributes/attributes.txt"),
-    )
-    .unwrap();
-    assert_eq!(
-        read_cub(&root).unwrap().attribute_names()[0],
-        "has_bill_shape_allpurpose"
-    );
+    std::fs::rename(root.join("../attributes.txt"), root.join("attributes/attributes.txt")).unwrap();
+    assert_eq!(read_cub(&root).unwrap().attribute_names()[0], "has_bill_shape_allpurpose");
 }
 
 #[test]
@@ -141,10 +89,7 @@ fn concepts_are_denoised_and_certain() {
     let cub = read_cub(&root).unwrap();
     assert_eq!(cub.denoised(), [0, 1]);
     let classes = cub.concepts(ConceptLevel::Class).unwrap();
-    assert_eq!(
-        classes.names(),
-        ["has_bill_shape_allpurpose", "has_size_small_5__9_in"]
-    );
+    assert_eq!(classes.names(), ["has_bill_shape_allpurpose", "has_size_small_5__9_in"]);
     assert_eq!(classes.members(0), (0..16).collect::<Vec<_>>());
     assert_eq!(classes.others(0), (16..24).collect::<Vec<_>>());
     assert_eq!(classes.members(1), (16..24).collect::<Vec<_>>());
@@ -154,12 +99,7 @@ fn concepts_are_denoised_and_certain() {
     assert_eq!(images.others(0), [18, 19, 22, 23]);
     std::fs::remove_file(root.join("attributes/image_attribute_labels.txt")).unwrap();
     let cub = read_cub(&root).unwrap();
-    assert!(
-        cub.concepts(ConceptLevel::Image)
-            .unwrap_err()
-            .to_string()
-            .contains("image_attribute_labels.txt")
-    );
+    assert!(cub.concepts(ConceptLevel::Image).unwrap_err().to_string().contains("image_attribute_labels.txt"));
 }
 
 #[test]
@@ -167,38 +107,13 @@ fn concept_sets_leave_out_the_class_under_test() {
     let (_folder, root) = tiny();
     let cub = read_cub(&root).unwrap();
     let data = cub.dataset(&preprocess(), 0).unwrap();
-    let splits = split(
-        &data,
-        SplitSizes {
-            train: None,
-            validation: 3,
-            test: None,
-        },
-        0,
-    )
-    .unwrap();
-    let plan = ConceptPlan {
-        pool: Pool::Train,
-        random: RandomKind::SamePool,
-        images_per_set: 3,
-        random_sets: 2,
-    };
-    let table = cub
-        .concepts(ConceptLevel::Class)
-        .unwrap()
-        .select(&["has_bill_shape_allpurpose".into()])
-        .unwrap();
+    let splits = split(&data, SplitSizes { train: None, validation: 3, test: None }, 0).unwrap();
+    let plan = ConceptPlan { pool: Pool::Train, random: RandomKind::SamePool, images_per_set: 3, random_sets: 2 };
+    let table = cub.concepts(ConceptLevel::Class).unwrap().select(&["has_bill_shape_allpurpose".into()]).unwrap();
     let sets = concept_sets(&data, &table, &splits, &plan, &[], Some(0), 0).unwrap();
-    assert!(
-        sets.concepts[0]
-            .images
-            .iter()
-            .all(|&i| cub.images()[i].class == 1)
-    );
+    assert!(sets.concepts[0].images.iter().all(|&i| cub.images()[i].class == 1));
     for set in &sets.random {
-        let RandomSet::Images(images) = set else {
-            panic!()
-        };
+        let RandomSet::Images(images) = set else { panic!() };
         assert!(images.iter().all(|&i| cub.images()[i].class != 0));
     }
 }
@@ -206,31 +121,15 @@ fn concept_sets_leave_out_the_class_under_test() {
 #[test]
 fn some_species_are_selected_with_all_that_is_theirs() {
     let (_folder, root) = tiny();
-    let cub = read_cub(&root)
-        .unwrap()
-        .select(&["Cat_bird".into(), "Bee_bird".into()])
-        .unwrap();
+    let cub = read_cub(&root).unwrap().select(&["Cat_bird".into(), "Bee_bird".into()]).unwrap();
     assert_eq!(cub.class_names(), ["Bee_bird", "Cat_bird"]);
-    assert_eq!(
-        cub.images()
-            .iter()
-            .map(|i| (i.id, i.class))
-            .collect::<Vec<_>>()[7..9],
-        [(16, 0), (17, 1)]
-    );
+    assert_eq!(cub.images().iter().map(|i| (i.id, i.class)).collect::<Vec<_>>()[7..9], [(16, 0), (17, 1)]);
     assert_eq!(cub.class_attribute(1, 0), 3.0);
     assert_eq!(cub.denoised(), [0, 1]);
-    assert_eq!(
-        cub.concepts(ConceptLevel::Image).unwrap().members(0),
-        [2, 3, 6, 7]
-    );
+    assert_eq!(cub.concepts(ConceptLevel::Image).unwrap().members(0), [2, 3, 6, 7]);
     let error = |names: &[&str]| {
         let names: Vec<String> = names.iter().map(|n| n.to_string()).collect();
-        read_cub(&root)
-            .unwrap()
-            .select(&names)
-            .unwrap_err()
-            .to_string()
+        read_cub(&root).unwrap().select(&names).unwrap_err().to_string()
     };
     assert!(error(&["Dodo"]).contains("no species `Dodo`"));
     assert!(error(&["Bee_bird"]).contains("at least 2"));
@@ -250,56 +149,18 @@ fn every_fault_is_found_in_one_pass_by_file_and_line() {
     edit("image_class_labels.txt", "6 1\n", "6 x\n");
     edit("train_test_split.txt", "7 1\n", "7 2\n");
     edit("bounding_boxes.txt", "8 4.5 3.0 20.0 12.0\n", "");
-    edit(
-        "bounding_boxes.txt",
-        "9 4.5 3.0 20.0 12.0\n",
-        "9 4.5 3.0 0.0 12.0\n",
-    );
-    edit(
-        "bounding_boxes.txt",
-        "10 4.5 3.0 20.0 12.0\n",
-        "10 4.5 NaN 20.0\n",
-    );
-    edit(
-        "bounding_boxes.txt",
-        "11 4.5 3.0 20.0 12.0\n",
-        "12 4.5 3.0 20.0 12.0\n",
-    );
-    edit(
-        "classes.txt",
-        "5 005.Cat_bird\n",
-        "5 005.Cat_bird\n300 300.Nobird\n",
-    );
+    edit("bounding_boxes.txt", "9 4.5 3.0 20.0 12.0\n", "9 4.5 3.0 0.0 12.0\n");
+    edit("bounding_boxes.txt", "10 4.5 3.0 20.0 12.0\n", "10 4.5 NaN 20.0\n");
+    edit("bounding_boxes.txt", "11 4.5 3.0 20.0 12.0\n", "12 4.5 3.0 20.0 12.0\n");
+    edit("classes.txt", "5 005.Cat_bird\n", "5 005.Cat_bird\n300 300.Nobird\n");
     edit("parts/part_locs.txt", "13 1 10.0 8.0 1", "13 9 10.0 8.0 1");
     edit("parts/part_locs.txt", "14 1 10.0 8.0 1", "99 1 10.0 8.0 1");
-    edit(
-        "attributes/class_attribute_labels_continuous.txt",
-        "80.5 3.0 80.5 50.0\n",
-        "",
-    );
-    edit(
-        "attributes/class_attribute_labels_continuous.txt",
-        "80.5 3.0 80.5 50.0\n",
-        "80.5 3.0 80.5\n",
-    );
-    edit(
-        "attributes/class_attribute_labels_continuous.txt",
-        "80.5 3.0 80.5 50.0\n",
-        "80.5 3.0 180.5 50.0\n",
-    );
-    edit(
-        "attributes/image_attribute_labels.txt",
-        "15 1 1 3 3.1\n",
-        "15 1 1 5 3.1\n",
-    );
-    edit(
-        "attributes/image_attribute_labels.txt",
-        "15 2 0 3 3.1\n",
-        "15 2 0 3\n",
-    );
-    let Error::Faults { faults, .. } = read_cub(&root).unwrap_err() else {
-        panic!()
-    };
+    edit("attributes/class_attribute_labels_continuous.txt", "80.5 3.0 80.5 50.0\n", "");
+    edit("attributes/class_attribute_labels_continuous.txt", "80.5 3.0 80.5 50.0\n", "80.5 3.0 80.5\n");
+    edit("attributes/class_attribute_labels_continuous.txt", "80.5 3.0 80.5 50.0\n", "80.5 3.0 180.5 50.0\n");
+    edit("attributes/image_attribute_labels.txt", "15 1 1 3 3.1\n", "15 1 1 5 3.1\n");
+    edit("attributes/image_attribute_labels.txt", "15 2 0 3 3.1\n", "15 2 0 3\n");
+    let Error::Faults { faults, .. } = read_cub(&root).unwrap_err() else { panic!() };
     let expected = [
         "images.txt:3: the path `../../etc/passwd` leaves the folder",
         "images.txt:4: the path `/etc/passwd` leaves the folder",
@@ -320,29 +181,20 @@ fn every_fault_is_found_in_one_pass_by_file_and_line() {
         "image_attribute_labels.txt:58: `15 2 0 3` has fewer than 5 fields",
     ];
     for expected in expected {
-        assert!(
-            faults.iter().any(|fault| fault.contains(expected)),
-            "{expected}\nis not among\n{}",
-            faults.join("\n")
-        );
+        assert!(faults.iter().any(|fault| fault.contains(expected)), "{expected}\nis not among\n{}", faults.join("\n"));
     }
 }
 
 #[test]
 fn missing_files_are_all_named() {
     let (_folder, root) = tiny();
-    for name in [
-        "classes.txt",
-        "parts/parts.txt",
-        "attributes/class_attribute_labels_continuous.txt",
-        "../attributes.txt",
-    ] {
+    for name in
+        ["classes.txt", "parts/parts.txt", "attributes/class_attribute_labels_continuous.txt", "../attributes.txt"]
+    {
         std::fs::remove_file(root.join(name)).unwrap();
     }
     std::fs::write(root.join("bounding_boxes.txt"), "").unwrap();
-    let Error::Faults { faults, .. } = read_cub(&root).unwrap_err() else {
-        panic!()
-    };
+    let Error::Faults { faults, .. } = read_cub(&root).unwrap_err() else { panic!() };
     let expected = [
         "classes.txt: not found",
         "bounding_boxes.txt: is empty",
@@ -351,25 +203,11 @@ fn missing_files_are_all_named() {
         "attributes/class_attribute_labels_continuous.txt: not found",
     ];
     assert_eq!(faults, expected);
-    assert!(
-        read_cub(&root.join("nowhere"))
-            .unwrap_err()
-            .to_string()
-            .contains("is not a folder")
-    );
+    assert!(read_cub(&root.join("nowhere")).unwrap_err().to_string().contains("is not a folder"));
     // A table of nonsense does not drown the rest.
     std::fs::write(root.join("images.txt"), "nonsense\n".repeat(1000)).unwrap();
-    let Error::Faults { faults, .. } = read_cub(&root).unwrap_err() else {
-        panic!()
-    };
-    assert!(
-        faults
-            .iter()
-            .filter(|f| f.starts_with("images.txt"))
-            .count()
-            == 21
-            && faults.len() < 150
-    );
+    let Error::Faults { faults, .. } = read_cub(&root).unwrap_err() else { panic!() };
+    assert!(faults.iter().filter(|f| f.starts_with("images.txt")).count() == 21 && faults.len() < 150);
     assert!(faults.contains(&"images.txt: 980 more faults".to_string()));
 }
 
@@ -381,33 +219,18 @@ fn broken_photographs_are_all_named() {
     std::fs::write(images.join("001.Ant_bird/00.jpg"), b"").unwrap();
     std::fs::write(images.join("001.Ant_bird/01.jpg"), &jpeg[..jpeg.len() / 2]).unwrap();
     std::fs::remove_file(images.join("002.Bee_bird/08.jpg")).unwrap();
-    image::RgbImage::new(12, 16)
-        .save(images.join("005.Cat_bird/23.jpg"))
-        .unwrap();
-    image::RgbImage::new(22, 24)
-        .save(images.join("005.Cat_bird/22.jpg"))
-        .unwrap();
+    image::RgbImage::new(12, 16).save(images.join("005.Cat_bird/23.jpg")).unwrap();
+    image::RgbImage::new(22, 24).save(images.join("005.Cat_bird/22.jpg")).unwrap();
     let PictureCheck { faults, cut_boxes } = read_cub(&root).unwrap().check_pictures();
     assert_eq!(cut_boxes, [23]);
-    let expected = [
-        "00.jpg: is empty",
-        "01.jpg: is a truncated JPEG",
-        "08.jpg: No such file",
-        "23.jpg: the box of image 24 ends",
-    ];
+    let expected =
+        ["00.jpg: is empty", "01.jpg: is a truncated JPEG", "08.jpg: No such file", "23.jpg: the box of image 24 ends"];
     assert_eq!(faults.len(), expected.len(), "{faults:?}");
     for (fault, expected) in faults.iter().zip(expected) {
         assert!(fault.contains(expected), "{fault}");
     }
-    let error = read_cub(&root)
-        .unwrap()
-        .dataset(&preprocess(), 0)
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains("00.jpg: is empty") && error.contains("08.jpg"),
-        "{error}"
-    );
+    let error = read_cub(&root).unwrap().dataset(&preprocess(), 0).unwrap_err().to_string();
+    assert!(error.contains("00.jpg: is empty") && error.contains("08.jpg"), "{error}");
 }
 
 #[test]
@@ -419,10 +242,7 @@ fn the_papers_concepts_are_built_in() {
 
 #[test]
 fn real_folder() {
-    let root = Path::new(concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../shared/data/cub50/CUB_200_2011"
-    ));
+    let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data/cub50/CUB_200_2011"));
     if !root.is_dir() {
         eprintln!("skipped: {} is absent", root.display());
         return;
@@ -430,10 +250,7 @@ fn real_folder() {
     let cub = read_cub(root).unwrap();
     assert_eq!((cub.images().len(), cub.class_names().len()), (2_889, 50));
     assert_eq!(cub.images().iter().filter(|i| i.train).count(), 1_500);
-    assert_eq!(
-        (cub.attribute_names().len(), cub.denoised().len()),
-        (312, 108)
-    );
+    assert_eq!((cub.attribute_names().len(), cub.denoised().len()), (312, 108));
     let check = cub.check_pictures();
     assert_eq!(check.faults, [""; 0]);
     // Four boxes of the original leave their photographs by a few pixels.
@@ -445,33 +262,13 @@ fn real_folder() {
     }
     let names = ["Rusty_Blackbird", "Crested_Auklet"].map(String::from);
     let small = cub.select(&names).unwrap();
-    let data = small
-        .dataset(
-            &Preprocess::new(Some(64), Normalisation::imagenet()),
-            1 << 30,
-        )
-        .unwrap();
-    let splits = split(
-        &data,
-        SplitSizes {
-            train: None,
-            validation: 10,
-            test: None,
-        },
-        0,
-    )
-    .unwrap();
+    let data = small.dataset(&Preprocess::new(Some(64), Normalisation::imagenet()), 1 << 30).unwrap();
+    let splits = split(&data, SplitSizes { train: None, validation: 10, test: None }, 0).unwrap();
     assert_eq!(splits.train.len() + 10, 60);
     data.batch(&splits.test, &candle_core::Device::Cpu).unwrap();
-    let places = small
-        .placements(&Preprocess::new(Some(64), Normalisation::imagenet()))
-        .unwrap();
+    let places = small.placements(&Preprocess::new(Some(64), Normalisation::imagenet())).unwrap();
     for (image, place) in small.images().iter().zip(&places) {
-        assert!(
-            image.bounding_box.placed(place).area() > 0.0,
-            "{}",
-            image.id
-        );
+        assert!(image.bounding_box.placed(place).area() > 0.0, "{}", image.id);
     }
 }
 

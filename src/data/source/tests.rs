@@ -17,29 +17,16 @@ fn write(folder: &Path, name: &str, bytes: &[u8]) -> String {
 }
 
 fn safetensors(header: &str, data: &[u8]) -> Vec<u8> {
-    [
-        &(header.len() as u64).to_le_bytes(),
-        header.as_bytes(),
-        data,
-    ]
-    .concat()
+    [&(header.len() as u64).to_le_bytes(), header.as_bytes(), data].concat()
 }
 
 fn npy(descr: &str, shape: &str, data: &[u8]) -> Vec<u8> {
     let header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}\n");
-    [
-        b"\x93NUMPY\x01\x00",
-        &(header.len() as u16).to_le_bytes()[..],
-        header.as_bytes(),
-        data,
-    ]
-    .concat()
+    [b"\x93NUMPY\x01\x00", &(header.len() as u16).to_le_bytes()[..], header.as_bytes(), data].concat()
 }
 
 fn message(argument: &str) -> String {
-    ImageSource::open(argument, &Preprocess::mnist())
-        .unwrap_err()
-        .to_string()
+    ImageSource::open(argument, &Preprocess::mnist()).unwrap_err().to_string()
 }
 
 #[test]
@@ -49,35 +36,19 @@ fn safetensors_are_read_range_by_range_as_candle_reads_them_whole() {
     let values: Vec<f32> = (0..5 * 2 * 3 * 4).map(|i| (i as f32).sin()).collect();
     let images = Tensor::from_vec(values, (5, 2, 3, 4), &Device::Cpu).unwrap();
     let other = Tensor::ones(3, candle_core::DType::U8, &Device::Cpu).unwrap();
-    let tensors =
-        [("images", &images), ("labels", &other)].map(|(n, t)| (n.to_string(), t.clone()));
+    let tensors = [("images", &images), ("labels", &other)].map(|(n, t)| (n.to_string(), t.clone()));
     safetensors::serialize_to_file(tensors, None, &path).unwrap();
-    let source =
-        ImageSource::open(&format!("{}:images", path.display()), &Preprocess::mnist()).unwrap();
+    let source = ImageSource::open(&format!("{}:images", path.display()), &Preprocess::mnist()).unwrap();
     assert_eq!((source.len(), source.shape()), (5, (2, 3, 4)));
     let ranges: Vec<_> = source.ranges(2).collect();
     assert_eq!(ranges, [0..2, 2..4, 4..5]);
-    let batches: Vec<Tensor> = ranges
-        .into_iter()
-        .map(|r| source.batch(r, &Device::Cpu).unwrap())
-        .collect();
-    let joined = Tensor::cat(&batches, 0)
-        .unwrap()
-        .flatten_all()
-        .unwrap()
-        .to_vec1::<f32>()
-        .unwrap();
-    assert_eq!(
-        joined,
-        images.flatten_all().unwrap().to_vec1::<f32>().unwrap()
-    );
+    let batches: Vec<Tensor> = ranges.into_iter().map(|r| source.batch(r, &Device::Cpu).unwrap()).collect();
+    let joined = Tensor::cat(&batches, 0).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    assert_eq!(joined, images.flatten_all().unwrap().to_vec1::<f32>().unwrap());
     assert!(source.batch(4..6, &Device::Cpu).is_err());
     let labels = read_label_argument(&format!("{}:labels", path.display()), 2).unwrap();
     assert_eq!(labels, [1, 1, 1]);
-    assert!(
-        message(&format!("{}:pictures", path.display()))
-            .contains("no tensor `pictures`; it holds images, labels")
-    );
+    assert!(message(&format!("{}:pictures", path.display())).contains("no tensor `pictures`; it holds images, labels"));
     assert!(message(&format!("{}:labels", path.display())).contains("(N, C, H, W)"));
     assert!(message(path.to_str().unwrap()).contains("say which tensor"));
 }
@@ -92,59 +63,23 @@ fn broken_safetensors_are_refused_before_anything_is_allocated() {
         (vec![], "is empty"),
         (vec![1, 2, 3], "is truncated"),
         (u64::MAX.to_le_bytes().to_vec(), "claims a header of"),
-        (
-            [&99_000_000u64.to_le_bytes()[..], b"{}"].concat(),
-            "claims a header of 99000000 bytes, but has 10",
-        ),
+        ([&99_000_000u64.to_le_bytes()[..], b"{}"].concat(), "claims a header of 99000000 bytes, but has 10"),
         (safetensors("not json", &[]), "header is broken"),
         (safetensors(r#"{"x":3}"#, &[]), "tensor `x`"),
-        (
-            safetensors(&entry("F32", "[1,1,1,2]", "[0,8]"), &[0; 4]),
-            "need 8 bytes of data, but it has 4",
-        ),
-        (
-            safetensors(&entry("F32", "[1,1,1,2]", "[0,8]"), &[0; 12]),
-            "need 8 bytes of data, but it has 12",
-        ),
-        (
-            safetensors(&entry("F32", "[1,1,1,2]", "[4,12]"), &[0; 12]),
-            "expected at 0",
-        ),
-        (
-            safetensors(&entry("F32", "[1,1,1,3]", "[0,8]"), &[0; 8]),
-            "does not fit its offsets",
-        ),
-        (
-            safetensors(
-                &entry("F32", "[4294967296,4294967296,1,1]", "[0,8]"),
-                &[0; 8],
-            ),
-            "does not fit its offsets",
-        ),
-        (
-            safetensors(&entry("F32", "[1,1,2]", "[0,8]"), &[0; 8]),
-            "must be (N, C, H, W), its shape is [1, 1, 2]",
-        ),
-        (
-            safetensors(&entry("F32", "[0,1,2,2]", "[0,0]"), &[]),
-            "holds no images",
-        ),
-        (
-            safetensors(&entry("F16", "[1,1,2,2]", "[0,8]"), &[0; 8]),
-            "is F16",
-        ),
-        (
-            safetensors(&entry("U8", "[1,1,2,2]", "[0,4]"), &[0; 4]),
-            "must be f32",
-        ),
+        (safetensors(&entry("F32", "[1,1,1,2]", "[0,8]"), &[0; 4]), "need 8 bytes of data, but it has 4"),
+        (safetensors(&entry("F32", "[1,1,1,2]", "[0,8]"), &[0; 12]), "need 8 bytes of data, but it has 12"),
+        (safetensors(&entry("F32", "[1,1,1,2]", "[4,12]"), &[0; 12]), "expected at 0"),
+        (safetensors(&entry("F32", "[1,1,1,3]", "[0,8]"), &[0; 8]), "does not fit its offsets"),
+        (safetensors(&entry("F32", "[4294967296,4294967296,1,1]", "[0,8]"), &[0; 8]), "does not fit its offsets"),
+        (safetensors(&entry("F32", "[1,1,2]", "[0,8]"), &[0; 8]), "must be (N, C, H, W), its shape is [1, 1, 2]"),
+        (safetensors(&entry("F32", "[0,1,2,2]", "[0,0]"), &[]), "holds no images"),
+        (safetensors(&entry("F16", "[1,1,2,2]", "[0,8]"), &[0; 8]), "is F16"),
+        (safetensors(&entry("U8", "[1,1,2,2]", "[0,4]"), &[0; 4]), "must be f32"),
     ];
     for (bytes, expected) in cases {
         let path = write(folder.path(), "x.safetensors", &bytes);
         let message = message(&format!("{path}:x"));
-        assert!(
-            message.contains(expected) && message.contains("x.safetensors"),
-            "{message} lacks {expected}"
-        );
+        assert!(message.contains(expected) && message.contains("x.safetensors"), "{message} lacks {expected}");
     }
     assert!(message("nowhere.safetensors:x").contains("nowhere.safetensors: No such file"));
 }
@@ -160,10 +95,7 @@ fn values_that_are_not_finite_name_file_key_and_image() {
         let source = ImageSource::open(&format!("{path}:x"), &Preprocess::mnist()).unwrap();
         assert_eq!(source.values(0..2).unwrap(), [0.0, 1.0, 2.0, 3.0]);
         let message = source.values(1..3).unwrap_err().to_string();
-        assert!(
-            message.contains("x.safetensors:x: image 2 holds") && message.ends_with("value 1"),
-            "{message}"
-        );
+        assert!(message.contains("x.safetensors:x: image 2 holds") && message.ends_with("value 1"), "{message}");
     }
 }
 
@@ -177,65 +109,32 @@ fn numpy_files_are_read_and_checked() {
     assert_eq!(source.values(1..3).unwrap(), [2.0, 3.0, 4.0, 5.0]);
     let floats: Vec<u8> = (0..4).flat_map(|v| (v as f32).to_le_bytes()).collect();
     let path = write(folder.path(), "x.npy", &npy("<f4", "(1,1,2,2)", &floats));
-    assert_eq!(
-        ImageSource::open(&path, &Preprocess::mnist())
-            .unwrap()
-            .values(0..1)
-            .unwrap(),
-        [0.0, 1.0, 2.0, 3.0]
-    );
+    assert_eq!(ImageSource::open(&path, &Preprocess::mnist()).unwrap().values(0..1).unwrap(), [0.0, 1.0, 2.0, 3.0]);
     let cases = [
         (b"\x93NUMPX\x01\x00\x00\x00".to_vec(), "bad magic"),
-        (
-            b"\x93NUMPY\x01\x00\xff\xff".to_vec(),
-            "claims a header of 65535",
-        ),
-        (
-            b"\x93NUMPY\x02\x00\xff\xff\xff\xff".to_vec(),
-            "claims a header of 4294967295",
-        ),
-        (
-            npy("<f4", "(1, 1, 2, 3)", &floats),
-            "does not fit the 16 bytes",
-        ),
+        (b"\x93NUMPY\x01\x00\xff\xff".to_vec(), "claims a header of 65535"),
+        (b"\x93NUMPY\x02\x00\xff\xff\xff\xff".to_vec(), "claims a header of 4294967295"),
+        (npy("<f4", "(1, 1, 2, 3)", &floats), "does not fit the 16 bytes"),
         (npy(">f4", "(1, 1, 2, 2)", &floats), "element type >f4"),
         (npy("<f4", "(2, 2)", &floats), "must be (N, C, H, W)"),
-        (
-            npy("<f4", "(18446744073709551615, 9, 9, 9)", &floats),
-            "does not fit",
-        ),
+        (npy("<f4", "(18446744073709551615, 9, 9, 9)", &floats), "does not fit"),
         (npy("<f4", "(a)", &floats), "no readable `shape`"),
         (b"\x93NU".to_vec(), "is truncated"),
     ];
     for (bytes, expected) in cases {
         let message = message(&write(folder.path(), "x.npy", &bytes));
-        assert!(
-            message.contains(expected) && message.contains("x.npy"),
-            "{message} lacks {expected}"
-        );
+        assert!(message.contains(expected) && message.contains("x.npy"), "{message} lacks {expected}");
     }
     let labels: Vec<u8> = [3i64, 1].iter().flat_map(|v| v.to_le_bytes()).collect();
     let path = write(folder.path(), "l.npy", &npy("<i8", "(2,)", &labels));
     assert_eq!(read_label_argument(&path, 4).unwrap(), [3, 1]);
-    assert!(
-        read_label_argument(&path, 3)
-            .unwrap_err()
-            .to_string()
-            .contains("label 3 of image 0")
-    );
+    assert!(read_label_argument(&path, 3).unwrap_err().to_string().contains("label 3 of image 0"));
     let path = write(folder.path(), "l.txt", b"0\n2\nx\n");
-    assert!(
-        read_label_argument(&path, 3)
-            .unwrap_err()
-            .to_string()
-            .contains("line 3: `x` is not a label")
-    );
+    assert!(read_label_argument(&path, 3).unwrap_err().to_string().contains("line 3: `x` is not a label"));
 }
 
 fn gradient(width: u32, height: u32) -> image::RgbImage {
-    image::RgbImage::from_fn(width, height, |x, y| {
-        image::Rgb([(x * 7) as u8, (y * 5) as u8, (x + y) as u8])
-    })
+    image::RgbImage::from_fn(width, height, |x, y| image::Rgb([(x * 7) as u8, (y * 5) as u8, (x + y) as u8]))
 }
 
 #[test]
@@ -245,11 +144,7 @@ fn folders_are_read_by_name_resized_and_cropped() {
     gradient(20, 40).save(folder.path().join("a.jpg")).unwrap();
     write(folder.path(), "notes.txt", b"not a picture");
     write(folder.path(), "._b.png", b"not a picture either");
-    let preprocess = Preprocess {
-        resize: Some(10),
-        crop: Some(8),
-        normalisation: Normalisation::imagenet(),
-    };
+    let preprocess = Preprocess { resize: Some(10), crop: Some(8), normalisation: Normalisation::imagenet() };
     let source = ImageSource::open(folder.path().to_str().unwrap(), &preprocess).unwrap();
     assert_eq!((source.len(), source.shape()), (2, (3, 8, 8)));
     assert!(source.image_name(0).ends_with("a.jpg"));
@@ -257,37 +152,20 @@ fn folders_are_read_by_name_resized_and_cropped() {
     assert_eq!(both[3 * 64..], source.values(1..2).unwrap());
     // b.png: 30×20 to 15×10, cut at left 4 (3.5 to even), top 1; its red channel rises with x.
     let place = preprocess.placement(30, 20);
-    assert_eq!(
-        (place.resized, place.left, place.top, place.size),
-        ((15, 10), 4, 1, (8, 8))
-    );
+    assert_eq!((place.resized, place.left, place.top, place.size), ((15, 10), 4, 1, (8, 8)));
     let red = |x: usize| (both[3 * 64 + x] * 0.229 + 0.485) * 255.0;
     for x in 0..8 {
         let expected = 7.0 * ((x + 4) as f32 * 2.0 + 0.5);
-        assert!(
-            (red(x) - expected).abs() <= 1.0,
-            "column {x}: {} against {expected}",
-            red(x)
-        );
+        assert!((red(x) - expected).abs() <= 1.0, "column {x}: {} against {expected}", red(x));
     }
     // Without a size, shapes differ; grey takes one channel.
     let message = message(folder.path().to_str().unwrap());
-    assert!(
-        message.contains("b.png: makes (30, 20) pixels") && message.contains("--size"),
-        "{message}"
-    );
+    assert!(message.contains("b.png: makes (30, 20) pixels") && message.contains("--size"), "{message}");
     std::fs::remove_file(folder.path().join("a.jpg")).unwrap();
-    let grey = ImageSource::open(
-        folder.path().to_str().unwrap(),
-        &Preprocess::new(None, plain()),
-    )
-    .unwrap();
+    let grey = ImageSource::open(folder.path().to_str().unwrap(), &Preprocess::new(None, plain())).unwrap();
     assert_eq!(grey.shape(), (1, 20, 30));
     let value = grey.values(0..1).unwrap()[3 * 30 + 2] * 255.0;
-    assert_eq!(
-        value.round(),
-        (0.299 * 14.0 + 0.587 * 15.0 + 0.114 * 5.0f32).round()
-    );
+    assert_eq!(value.round(), (0.299 * 14.0 + 0.587 * 15.0 + 0.114 * 5.0f32).round());
 }
 
 #[test]
@@ -297,9 +175,7 @@ fn broken_pictures_are_named() {
     gradient(40, 40).save(&path).unwrap();
     let whole = std::fs::read(&path).unwrap();
     let mut png = std::io::Cursor::new(Vec::new());
-    gradient(40, 40)
-        .write_to(&mut png, image::ImageFormat::Png)
-        .unwrap();
+    gradient(40, 40).write_to(&mut png, image::ImageFormat::Png).unwrap();
     let png = png.into_inner();
     let mut flipped = png.clone();
     flipped[png.len() / 2] ^= 0x55;
@@ -315,34 +191,19 @@ fn broken_pictures_are_named() {
         std::fs::write(&path, bytes).unwrap();
         let source = ImageSource::open(folder.path().to_str().unwrap(), &preprocess).unwrap();
         let message = source.values(0..1).unwrap_err().to_string();
-        assert!(
-            message.contains("a.jpg") && message.contains(expected),
-            "{message} lacks {expected}"
-        );
+        assert!(message.contains("a.jpg") && message.contains(expected), "{message} lacks {expected}");
     }
     let empty = tempfile::tempdir().unwrap();
     assert!(message(empty.path().to_str().unwrap()).contains("holds no PNG or JPEG"));
     for (resize, crop) in [(Some(0), None), (Some(8), Some(9)), (Some(30_000), None)] {
-        let bad = Preprocess {
-            resize,
-            crop,
-            normalisation: plain(),
-        };
-        assert!(
-            ImageSource::open(folder.path().to_str().unwrap(), &bad)
-                .unwrap_err()
-                .to_string()
-                .contains("--size")
-        );
+        let bad = Preprocess { resize, crop, normalisation: plain() };
+        assert!(ImageSource::open(folder.path().to_str().unwrap(), &bad).unwrap_err().to_string().contains("--size"));
     }
 }
 
 #[test]
 fn idx_files_are_images_too() {
-    let folder = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/fixtures/mnist/t10k-images-idx3-ubyte.gz"
-    );
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/mnist/t10k-images-idx3-ubyte.gz");
     let source = ImageSource::open(folder, &Preprocess::mnist()).unwrap();
     assert_eq!((source.len(), source.shape()), (2000, (1, 28, 28)));
     let data = crate::data::builtin_mnist().unwrap();
@@ -350,22 +211,9 @@ fn idx_files_are_images_too() {
     data.write_nchw(&[12_005, 12_006], &mut expected).unwrap();
     assert_eq!(source.values(5..7).unwrap(), expected);
     let large = Preprocess::new(Some(56), Normalisation::imagenet());
-    assert_eq!(
-        ImageSource::open(folder, &large)
-            .unwrap()
-            .batch(0..3, &Device::Cpu)
-            .unwrap()
-            .dims(),
-        [3, 3, 56, 56]
-    );
-    let labels = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/fixtures/mnist/t10k-labels-idx1-ubyte.gz"
-    );
-    assert_eq!(
-        read_label_argument(labels, 10).unwrap(),
-        data.fine().values()[12_000..]
-    );
+    assert_eq!(ImageSource::open(folder, &large).unwrap().batch(0..3, &Device::Cpu).unwrap().dims(), [3, 3, 56, 56]);
+    let labels = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/mnist/t10k-labels-idx1-ubyte.gz");
+    assert_eq!(read_label_argument(labels, 10).unwrap(), data.fine().values()[12_000..]);
     assert!(message(labels).contains("bad magic"));
 }
 
@@ -373,20 +221,11 @@ fn idx_files_are_images_too() {
 fn thread_count_does_not_change_pictures() {
     let folder = tempfile::tempdir().unwrap();
     for i in 0..12 {
-        gradient(30 + i, 40)
-            .save(folder.path().join(format!("{i:02}.png")))
-            .unwrap();
+        gradient(30 + i, 40).save(folder.path().join(format!("{i:02}.png"))).unwrap();
     }
-    let source = ImageSource::open(
-        folder.path().to_str().unwrap(),
-        &Preprocess::new(Some(17), plain()),
-    )
-    .unwrap();
+    let source = ImageSource::open(folder.path().to_str().unwrap(), &Preprocess::new(Some(17), plain())).unwrap();
     let with = |threads: usize| {
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build()
-            .unwrap();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| source.values(0..12).unwrap())
     };
     assert_eq!(with(1), with(3));
@@ -394,20 +233,14 @@ fn thread_count_does_not_change_pictures() {
 
 #[test]
 fn oracle_inputs_open() {
-    let file = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../shared/oracle/resnet18_mnist/inputs.safetensors"
-    );
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/oracle/resnet18_mnist/inputs.safetensors");
     if !Path::new(file).is_file() {
         eprintln!("skipped: {file} is absent");
         return;
     }
     let source = ImageSource::open(&format!("{file}:images"), &Preprocess::mnist()).unwrap();
     assert_eq!(source.shape(), (1, 28, 28));
-    assert_eq!(
-        source.values(0..source.len()).unwrap().len(),
-        source.len() * 784
-    );
+    assert_eq!(source.values(0..source.len()).unwrap().len(), source.len() * 784);
 }
 
 proptest! {

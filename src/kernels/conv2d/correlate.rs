@@ -53,31 +53,17 @@ fn for_each_item(
     let batch_blocks = tiling.batch_blocks(problem);
     let panels = batch_blocks * tiling.row_blocks.len();
     let splits = ITEMS.div_ceil(panels).min(parts);
-    (0..panels * splits)
-        .into_par_iter()
-        .with_max_len(1)
-        .for_each(|item| {
-            let (panel, split) = (item / splits, item % splits);
-            let (rows, batch_block) = (
-                &tiling.row_blocks[panel % tiling.row_blocks.len()],
-                panel / tiling.row_blocks.len(),
-            );
-            let range = (parts * split / splits, parts * (split + 1) / splits);
-            let channels = problem.source_channels;
-            scratch::with(panel_len(rows, channels), |panel| {
-                pack(
-                    kernels,
-                    problem,
-                    tiling,
-                    rows,
-                    batch_block,
-                    (0, channels),
-                    source,
-                    panel,
-                );
-                body(rows, batch_block, range, panel);
-            });
+    (0..panels * splits).into_par_iter().with_max_len(1).for_each(|item| {
+        let (panel, split) = (item / splits, item % splits);
+        let (rows, batch_block) =
+            (&tiling.row_blocks[panel % tiling.row_blocks.len()], panel / tiling.row_blocks.len());
+        let range = (parts * split / splits, parts * (split + 1) / splits);
+        let channels = problem.source_channels;
+        scratch::with(panel_len(rows, channels), |panel| {
+            pack(kernels, problem, tiling, rows, batch_block, (0, channels), source, panel);
+            body(rows, batch_block, range, panel);
         });
+    });
 }
 
 /// `destination (+)= weight ⋆ source` with all weights.
@@ -92,77 +78,61 @@ pub(super) fn dense(
     let tiling = Tiling::new(problem, wish(problem, false));
     let (channels, outputs) = (problem.source_channels, problem.destination_channels);
     let (mr, taps) = (kernels.mr, problem.kernel * problem.kernel);
-    let used: Vec<usize> = (0..taps)
-        .filter(|&group| tiling.group_used[group])
-        .collect();
-    let group_rank: Vec<usize> = (0..taps)
-        .map(|group| used.partition_point(|&used| used < group))
-        .collect();
+    let used: Vec<usize> = (0..taps).filter(|&group| tiling.group_used[group]).collect();
+    let group_rank: Vec<usize> = (0..taps).map(|group| used.partition_point(|&used| used < group)).collect();
     let tiles = outputs.div_ceil(mr);
     let tile_len = used.len() * channels * mr;
     let plane = problem.destination_height * problem.destination_width * problem.batch;
     let target = Shared::new(destination);
     scratch::with(tiles * tile_len, |packed| {
         if tile_len > 0 {
-            packed
-                .par_chunks_mut(tile_len)
-                .enumerate()
-                .for_each(|(tile, packed)| {
-                    for row in 0..mr {
-                        let output = tile * mr + row;
-                        for (rank, &group) in used.iter().enumerate() {
-                            let to = &mut packed[rank * channels * mr..(rank + 1) * channels * mr];
-                            for (channel, to) in to.chunks_exact_mut(mr).enumerate() {
-                                to[row] = if output < outputs {
-                                    weight[weight_at(problem, output, channel)
-                                        + tiling.group_tap[group]]
-                                } else {
-                                    0.0
-                                };
-                            }
+            packed.par_chunks_mut(tile_len).enumerate().for_each(|(tile, packed)| {
+                for row in 0..mr {
+                    let output = tile * mr + row;
+                    for (rank, &group) in used.iter().enumerate() {
+                        let to = &mut packed[rank * channels * mr..(rank + 1) * channels * mr];
+                        for (channel, to) in to.chunks_exact_mut(mr).enumerate() {
+                            to[row] = if output < outputs {
+                                weight[weight_at(problem, output, channel) + tiling.group_tap[group]]
+                            } else {
+                                0.0
+                            };
                         }
                     }
-                });
+                }
+            });
         }
         let packed = &*packed;
-        for_each_item(
-            kernels,
-            problem,
-            &tiling,
-            source,
-            tiles,
-            |rows, batch_block, range, panel| {
-                let stores = tiling.stores(problem, batch_block);
-                let widest = kernels.dense.len();
-                for tile in range.0..range.1 {
-                    for segment in &rows.segments {
-                        let ranges = &rows.ranges[segment.ranges.0..segment.ranges.1];
-                        let start =
-                            tile * mr * plane + segment.destination + batch_block * tiling.block;
-                        for_tiles(tiling.vectors, widest, |first, count| {
-                            // SAFETY: the tiling keeps panel reads inside `panel` (with its slack) and stores inside this
-                            // item's own part of the destination: no two items share a (channel tile, row, batch value).
-                            unsafe {
-                                (kernels.dense[count - 1])(&DenseTile {
-                                    weight: packed.as_ptr().add(tile * tile_len),
-                                    panel: panel.as_ptr().offset(segment.panel).add(first * LANES),
-                                    ranges,
-                                    group_offset: &tiling.group_offset,
-                                    group_rank: &group_rank,
-                                    channels,
-                                    channel_stride: rows.channel_stride,
-                                    destination: target.pointer().wrapping_add(start),
-                                    plane,
-                                    rows: mr.min(outputs - tile * mr),
-                                    stores: &stores[first..first + count],
-                                    accumulate,
-                                });
-                            }
-                        });
-                    }
+        for_each_item(kernels, problem, &tiling, source, tiles, |rows, batch_block, range, panel| {
+            let stores = tiling.stores(problem, batch_block);
+            let widest = kernels.dense.len();
+            for tile in range.0..range.1 {
+                for segment in &rows.segments {
+                    let ranges = &rows.ranges[segment.ranges.0..segment.ranges.1];
+                    let start = tile * mr * plane + segment.destination + batch_block * tiling.block;
+                    for_tiles(tiling.vectors, widest, |first, count| {
+                        // SAFETY: the tiling keeps panel reads inside `panel` (with its slack) and stores inside this
+                        // item's own part of the destination: no two items share a (channel tile, row, batch value).
+                        unsafe {
+                            (kernels.dense[count - 1])(&DenseTile {
+                                weight: packed.as_ptr().add(tile * tile_len),
+                                panel: panel.as_ptr().offset(segment.panel).add(first * LANES),
+                                ranges,
+                                group_offset: &tiling.group_offset,
+                                group_rank: &group_rank,
+                                channels,
+                                channel_stride: rows.channel_stride,
+                                destination: target.pointer().wrapping_add(start),
+                                plane,
+                                rows: mr.min(outputs - tile * mr),
+                                stores: &stores[first..first + count],
+                                accumulate,
+                            });
+                        }
+                    });
                 }
-            },
-        );
+            }
+        });
     });
 }
 
@@ -197,11 +167,7 @@ pub(super) fn sparse(
     let target = Shared::new(destination);
     let total = starts[outputs * groups] as usize;
     // The channel stride differs between row blocks only if their heights do: entries are gathered per distinct stride.
-    let mut strides: Vec<usize> = tiling
-        .row_blocks
-        .iter()
-        .map(|rows| rows.channel_stride)
-        .collect();
+    let mut strides: Vec<usize> = tiling.row_blocks.iter().map(|rows| rows.channel_stride).collect();
     strides.sort_unstable();
     strides.dedup();
     scratch::with(2 * total * strides.len(), |entries| {
@@ -210,38 +176,31 @@ pub(super) fn sparse(
             gather(index, &tiling, &starts, groups, weight, *stride, entries);
         }
         let entries = &*entries;
-        for_each_item(
-            kernels,
-            problem,
-            &tiling,
-            source,
-            outputs,
-            |rows, batch_block, range, panel| {
-                let stores = tiling.stores(problem, batch_block);
-                let nth = strides.partition_point(|&stride| stride < rows.channel_stride);
-                for segment in &rows.segments {
-                    for_tiles(tiling.vectors, kernels.sparse.len(), |first, count| {
-                        // SAFETY: as in `dense`.
-                        unsafe {
-                            (kernels.sparse[count - 1])(&SparseTile {
-                                panel: panel.as_ptr().offset(segment.panel).add(first * LANES),
-                                ranges: &rows.ranges[segment.ranges.0..segment.ranges.1],
-                                starts: &starts,
-                                groups,
-                                entries: &entries[nth * total..(nth + 1) * total],
-                                channel_range: range,
-                                destination: target
-                                    .pointer()
-                                    .wrapping_add(segment.destination + batch_block * tiling.block),
-                                plane,
-                                stores: &stores[first..first + count],
-                                accumulate,
-                            });
-                        }
-                    });
-                }
-            },
-        );
+        for_each_item(kernels, problem, &tiling, source, outputs, |rows, batch_block, range, panel| {
+            let stores = tiling.stores(problem, batch_block);
+            let nth = strides.partition_point(|&stride| stride < rows.channel_stride);
+            for segment in &rows.segments {
+                for_tiles(tiling.vectors, kernels.sparse.len(), |first, count| {
+                    // SAFETY: as in `dense`.
+                    unsafe {
+                        (kernels.sparse[count - 1])(&SparseTile {
+                            panel: panel.as_ptr().offset(segment.panel).add(first * LANES),
+                            ranges: &rows.ranges[segment.ranges.0..segment.ranges.1],
+                            starts: &starts,
+                            groups,
+                            entries: &entries[nth * total..(nth + 1) * total],
+                            channel_range: range,
+                            destination: target
+                                .pointer()
+                                .wrapping_add(segment.destination + batch_block * tiling.block),
+                            plane,
+                            stores: &stores[first..first + count],
+                            accumulate,
+                        });
+                    }
+                });
+            }
+        });
     });
 }
 
@@ -280,29 +239,20 @@ fn gather(
     let rows = (starts.len() - 1) / groups;
     let target = Shared::new(entries);
     let length = entries.len();
-    (0..rows)
-        .into_par_iter()
-        .with_min_len((4096 * rows).div_ceil(length.max(1)))
-        .for_each(|row| {
-            for group in 0..groups {
-                let (start, end) = (
-                    starts[row * groups + group] as usize,
-                    starts[row * groups + group + 1] as usize,
-                );
-                assert!(end <= length && start <= end);
-                let from = index.starts[row * groups + tiling.group_tap[group]] as usize;
-                let offset = tiling.group_offset[group];
-                for step in 0..end - start {
-                    let distance =
-                        offset + index.channel[from + step] as isize * channel_stride as isize;
-                    // SAFETY: `start + step < end ≤ length`, and each row writes its own range.
-                    unsafe {
-                        *target.pointer().add(start + step) = Entry {
-                            weight: weight[index.position[from + step] as usize],
-                            offset: distance as i32,
-                        }
-                    };
-                }
+    (0..rows).into_par_iter().with_min_len((4096 * rows).div_ceil(length.max(1))).for_each(|row| {
+        for group in 0..groups {
+            let (start, end) = (starts[row * groups + group] as usize, starts[row * groups + group + 1] as usize);
+            assert!(end <= length && start <= end);
+            let from = index.starts[row * groups + tiling.group_tap[group]] as usize;
+            let offset = tiling.group_offset[group];
+            for step in 0..end - start {
+                let distance = offset + index.channel[from + step] as isize * channel_stride as isize;
+                // SAFETY: `start + step < end ≤ length`, and each row writes its own range.
+                unsafe {
+                    *target.pointer().add(start + step) =
+                        Entry { weight: weight[index.position[from + step] as usize], offset: distance as i32 }
+                };
             }
-        });
+        }
+    });
 }

@@ -108,16 +108,11 @@ impl Axis {
         let inside = |coordinate: isize| coordinate >= 0 && (coordinate as usize) < length;
         let mut coordinates: Vec<isize> = destinations
             .clone()
-            .flat_map(|destination| {
-                taps.iter()
-                    .filter_map(move |&tap| problem.source(destination, tap))
-            })
+            .flat_map(|destination| taps.iter().filter_map(move |&tap| problem.source(destination, tap)))
             .filter(|&coordinate| halo || inside(coordinate))
             .collect();
         let phase = |coordinate: isize| match problem.direction {
-            Direction::Forward if runs => {
-                (coordinate + problem.padding as isize).rem_euclid(stride as isize)
-            }
+            Direction::Forward if runs => (coordinate + problem.padding as isize).rem_euclid(stride as isize),
             _ => 0,
         };
         coordinates.sort_by_key(|&coordinate| (phase(coordinate), coordinate));
@@ -150,25 +145,43 @@ impl Axis {
             let start = (0..kernel).find(|&position| line(position).is_some());
             let end = (0..kernel).rfind(|&position| line(position).is_some());
             let (start, end) = (start.unwrap_or(0), end.map_or(0, |end| end + 1));
-            base.push(if start < end {
-                line(start).unwrap_or(0)
-            } else {
-                0
-            });
+            base.push(if start < end { line(start).unwrap_or(0) } else { 0 });
             valid.push((start, end));
         }
-        let lines = coordinates
-            .into_iter()
-            .map(|coordinate| inside(coordinate).then_some(coordinate as usize))
-            .collect();
-        Self {
-            lines,
-            base,
-            valid,
-            taps,
-            relative,
-        }
+        let lines =
+            coordinates.into_iter().map(|coordinate| inside(coordinate).then_some(coordinate as usize)).collect();
+        Self { lines, base, valid, taps, relative }
     }
+}
+
+/// Neighbouring panel columns that are copied together.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ColumnRun {
+    /// first panel column
+    pub line: usize,
+    /// number of columns
+    pub count: usize,
+    /// first source column; `None` is zeros
+    pub column: Option<usize>,
+    /// source columns between two panel columns
+    pub step: usize,
+}
+
+fn column_runs(lines: &[Option<usize>]) -> Vec<ColumnRun> {
+    let mut runs = Vec::new();
+    let mut line = 0;
+    while line < lines.len() {
+        let column = lines[line];
+        let step = match (column, lines.get(line + 1)) {
+            (Some(column), Some(Some(next))) if *next > column => next - column,
+            _ => 1,
+        };
+        let expected = |count: usize| column.map(|column| column + count * step);
+        let count = (1..).take_while(|&count| lines.get(line + count) == Some(&expected(count))).count() + 1;
+        runs.push(ColumnRun { line, count, column, step });
+        line += count;
+    }
+    runs
 }
 
 /// A run of destination values that share their valid taps.
@@ -207,6 +220,7 @@ pub(super) struct Tiling {
     /// vectors in a segment
     pub vectors: usize,
     pub columns: Axis,
+    pub column_runs: Vec<ColumnRun>,
     pub row_blocks: Vec<RowBlock>,
     /// per tap group: kernel tap `row·k + column`
     pub group_tap: Vec<usize>,
@@ -237,26 +251,14 @@ pub(super) struct Wish {
 
 impl Tiling {
     pub(super) fn new(problem: &Problem, wish: Wish) -> Self {
-        let (batch, width, height) = (
-            problem.batch,
-            problem.destination_width,
-            problem.destination_height,
-        );
+        let (batch, width, height) = (problem.batch, problem.destination_width, problem.destination_height);
         let flat_possible = problem.direction == Direction::Forward || problem.stride == 1;
         let flat = flat_possible && width > 1 && (width > wish.position_width || batch < 2 * LANES);
         // Small odd batches run together along the row; others are padded to whole vectors.
         let contiguous = flat && !batch.is_multiple_of(LANES) && batch < 2 * LANES;
         let columns = Axis::new(problem, 0..width, problem.source_width, flat, flat);
         let rows_for = |rows: usize| {
-            Axis::new(
-                problem,
-                0..rows.min(height),
-                problem.source_height,
-                wish.row_halo,
-                false,
-            )
-            .lines
-            .len()
+            Axis::new(problem, 0..rows.min(height), problem.source_height, wish.row_halo, false).lines.len()
         };
         let line = columns.lines.len() * wish.channels;
         let whole = batch.next_multiple_of(LANES);
@@ -268,16 +270,11 @@ impl Tiling {
             let most = (wish.vectors_max / columns_in_segment).max(1) * LANES;
             let fitting = wish.budget / (line * rows_for(height)).max(1) / LANES * LANES;
             let block = fitting.clamp(least, most.max(least)).min(whole);
-            let block = whole
-                .div_ceil(whole.div_ceil(block))
-                .next_multiple_of(LANES);
+            let block = whole.div_ceil(whole.div_ceil(block)).next_multiple_of(LANES);
             (block.min(batch), block)
         };
         let mut rows = height;
-        while rows > 1
-            && (rows_for(rows) * line * pitch > wish.budget
-                || (rows - 1) * width * pitch >= wish.values)
-        {
+        while rows > 1 && (rows_for(rows) * line * pitch > wish.budget || (rows - 1) * width * pitch >= wish.values) {
             rows -= 1;
         }
         let rows = height.div_ceil(height.div_ceil(rows));
@@ -286,28 +283,16 @@ impl Tiling {
         let row_blocks: Vec<RowBlock> = (0..height)
             .step_by(rows)
             .map(|first| {
-                let axis = Axis::new(
-                    problem,
-                    first..(first + rows).min(height),
-                    problem.source_height,
-                    wish.row_halo,
-                    false,
-                );
+                let axis =
+                    Axis::new(problem, first..(first + rows).min(height), problem.source_height, wish.row_halo, false);
                 Self::row_block(axis, first, &columns, problem, flat, pitch, vectors)
             })
             .collect();
         let rows = &row_blocks[0].rows;
-        let groups = || {
-            (0..problem.kernel).flat_map(|row| (0..problem.kernel).map(move |column| (row, column)))
-        };
-        let group_tap = groups()
-            .map(|(row, column)| rows.taps[row] * problem.kernel + columns.taps[column])
-            .collect();
+        let groups = || (0..problem.kernel).flat_map(|row| (0..problem.kernel).map(move |column| (row, column)));
+        let group_tap = groups().map(|(row, column)| rows.taps[row] * problem.kernel + columns.taps[column]).collect();
         let group_offset = groups()
-            .map(|(row, column)| {
-                rows.relative[row] * line_stride as isize
-                    + columns.relative[column] * pitch as isize
-            })
+            .map(|(row, column)| rows.relative[row] * line_stride as isize + columns.relative[column] * pitch as isize)
             .collect();
         let mut group_used = vec![false; problem.kernel * problem.kernel];
         for &(start, end) in row_blocks.iter().flat_map(|block| &block.ranges) {
@@ -318,6 +303,7 @@ impl Tiling {
             block,
             pitch,
             vectors,
+            column_runs: column_runs(&columns.lines),
             columns,
             row_blocks,
             group_tap,
@@ -351,10 +337,8 @@ impl Tiling {
                     }
                 }
                 segments.push(Segment {
-                    panel: rows.base[row] * line_stride as isize
-                        + columns.base[column] * pitch as isize,
-                    destination: ((first + row) * problem.destination_width + column)
-                        * problem.batch,
+                    panel: rows.base[row] * line_stride as isize + columns.base[column] * pitch as isize,
+                    destination: ((first + row) * problem.destination_width + column) * problem.batch,
                     ranges: (start, ranges.len()),
                 });
             }
@@ -363,19 +347,8 @@ impl Tiling {
         let lines = (rows.lines.len() * line_stride).div_ceil(LANES);
         let channel_stride = (lines | 1) * LANES;
         // The last vector of a contiguous row may read past it.
-        let slack = vectors * LANES
-            - if flat {
-                problem.destination_width * pitch
-            } else {
-                pitch
-            };
-        RowBlock {
-            rows,
-            segments,
-            ranges,
-            channel_stride,
-            panel_len: channel_stride + slack.next_multiple_of(LANES),
-        }
+        let slack = vectors * LANES - if flat { problem.destination_width * pitch } else { pitch };
+        RowBlock { rows, segments, ranges, channel_stride, panel_len: channel_stride + slack.next_multiple_of(LANES) }
     }
 
     /// First batch index of every batch block.
@@ -386,21 +359,14 @@ impl Tiling {
     /// Where a segment's vectors go in the destination, relative to the segment and the block's first batch value: offset
     /// and number of lanes.
     pub(super) fn stores(&self, problem: &Problem, block: usize) -> Vec<(usize, usize)> {
-        let width = if self.flat {
-            problem.destination_width
-        } else {
-            1
-        };
+        let width = if self.flat { problem.destination_width } else { 1 };
         let size = self.block.min(problem.batch - block * self.block);
         (0..self.vectors)
             .map(|vector| {
                 let at = vector * LANES;
                 if self.pitch.is_multiple_of(LANES) {
                     let within = at % self.pitch;
-                    (
-                        at / self.pitch * problem.batch + within,
-                        size.saturating_sub(within).min(LANES),
-                    )
+                    (at / self.pitch * problem.batch + within, size.saturating_sub(within).min(LANES))
                 } else {
                     (at, (width * self.pitch - at).min(LANES))
                 }

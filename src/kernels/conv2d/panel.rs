@@ -5,10 +5,7 @@ use super::tiles::Kernels;
 use crate::kernels::simd::LANES;
 
 /// Packs channels `first..first + count` of one (row block, batch block) of `source` into `panel`.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "what to pack, from where, in which order, to where"
-)]
+#[expect(clippy::too_many_arguments, reason = "what to pack, from where, in which order, to where")]
 pub(super) fn pack(
     kernels: &Kernels,
     problem: &Problem,
@@ -23,10 +20,7 @@ pub(super) fn pack(
     let length = tiling.block.min(problem.batch - batch_start);
     let (pitch, columns) = (tiling.pitch, &tiling.columns.lines);
     let line = columns.len() * pitch;
-    assert!(
-        panel.len() >= panel_len(rows, count),
-        "conv2d: panel length"
-    );
+    assert!(panel.len() >= panel_len(rows, count), "conv2d: panel length");
     for channel in 0..count {
         let packed = &mut panel[channel * rows.channel_stride..(channel + 1) * rows.channel_stride];
         for (row, to) in rows.rows.lines.iter().zip(packed.chunks_exact_mut(line)) {
@@ -35,30 +29,22 @@ pub(super) fn pack(
                 continue;
             };
             let plane = ((first + channel) * problem.source_height + row) * problem.source_width;
-            let mut at = 0;
-            while at < columns.len() {
-                let Some(column) = columns[at] else {
-                    to[at * pitch..(at + 1) * pitch].fill(0.0);
-                    at += 1;
+            for run in &tiling.column_runs {
+                let to = &mut to[run.line * pitch..(run.line + run.count) * pitch];
+                let Some(column) = run.column else {
+                    to.fill(0.0);
                     continue;
                 };
-                let mut run = 1;
-                let step = match columns.get(at + 1) {
-                    Some(Some(next)) if *next > column => next - column,
-                    _ => 1,
-                };
-                while at + run < columns.len() && columns[at + run] == Some(column + run * step) {
-                    run += 1;
-                }
                 let from = (plane + column) * problem.batch + batch_start;
-                let last = from + (run - 1) * step * problem.batch + length;
-                assert!(last <= source.len() && (at + run) * pitch <= to.len());
-                let (from, to) = (source[from..].as_ptr(), to[at * pitch..].as_mut_ptr());
-                // SAFETY: the assertion covers the last block, and blocks of `to` are `pitch` apart with `length ≤ pitch`.
-                unsafe {
-                    (kernels.copy)(from, step * problem.batch, to, pitch, length, pitch, run)
-                };
-                at += run;
+                let step = run.step * problem.batch;
+                assert!(from + (run.count - 1) * step + length <= source.len());
+                let (from, to) = (source[from..].as_ptr(), to.as_mut_ptr());
+                // Blocks that touch on both sides are one long block.
+                let together = length == pitch && step == pitch;
+                let (blocks, length) = if together { (1, run.count * pitch) } else { (run.count, length) };
+                let padded = if together { length } else { pitch };
+                // SAFETY: the assertion covers the last block read; blocks of `to` are `pitch ≥ length` apart.
+                unsafe { (kernels.copy)(from, step, to, pitch, length, padded, blocks) };
             }
         }
         packed[rows.rows.lines.len() * line..].fill(0.0);

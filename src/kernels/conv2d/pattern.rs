@@ -27,22 +27,11 @@ impl Pattern {
     /// Indexes the non-zero bytes of `mask`, `(O, I, k, k)`.
     #[must_use]
     pub fn new(mask: &[u8], out_channels: usize, in_channels: usize, kernel: usize) -> Self {
-        assert_eq!(
-            mask.len(),
-            out_channels * in_channels * kernel * kernel,
-            "pattern: mask length"
-        );
-        assert!(
-            mask.len() <= u32::MAX as usize,
-            "pattern: more weights than the index can number"
-        );
+        assert_eq!(mask.len(), out_channels * in_channels * kernel * kernel, "pattern: mask length");
+        assert!(mask.len() <= u32::MAX as usize, "pattern: more weights than the index can number");
         let taps = kernel * kernel;
         let index = |rows: usize, others: usize, position: &dyn Fn(usize, usize) -> usize| {
-            let mut index = Index {
-                starts: vec![0],
-                channel: Vec::new(),
-                position: Vec::new(),
-            };
+            let mut index = Index { starts: vec![0], channel: Vec::new(), position: Vec::new() };
             for row in 0..rows {
                 for tap in 0..taps {
                     for other in 0..others {
@@ -61,12 +50,8 @@ impl Pattern {
             out_channels,
             in_channels,
             kernel,
-            by_output: index(out_channels, in_channels, &|output, input| {
-                output * in_channels + input
-            }),
-            by_input: index(in_channels, out_channels, &|input, output| {
-                output * in_channels + input
-            }),
+            by_output: index(out_channels, in_channels, &|output, input| output * in_channels + input),
+            by_input: index(in_channels, out_channels, &|input, output| output * in_channels + input),
         }
     }
 
@@ -74,11 +59,7 @@ impl Pattern {
     #[must_use]
     pub fn density(&self) -> f64 {
         let all = self.out_channels * self.in_channels * self.kernel * self.kernel;
-        if all == 0 {
-            0.0
-        } else {
-            self.kept() as f64 / all as f64
-        }
+        if all == 0 { 0.0 } else { self.kept() as f64 / all as f64 }
     }
 
     /// Number of positions kept.

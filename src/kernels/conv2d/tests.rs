@@ -17,10 +17,7 @@ fn values(length: usize, seed: u64) -> Vec<f32> {
 }
 
 fn mask(length: usize, density: f64, seed: u64) -> Vec<u8> {
-    values(length, seed)
-        .iter()
-        .map(|&value| u8::from(f64::from(value) < 2.0 * density - 1.0))
-        .collect()
+    values(length, seed).iter().map(|&value| u8::from(f64::from(value) < 2.0 * density - 1.0)).collect()
 }
 
 /// Error relative to what rounding may do to a sum of `terms` values of size one.
@@ -28,10 +25,7 @@ fn assert_close(left: &[f32], right: &[f32], terms: usize, what: &str) {
     assert_eq!(left.len(), right.len());
     let bound = 1e-5 * (terms as f32).sqrt().max(1.0);
     for (index, (left, right)) in left.iter().zip(right).enumerate() {
-        assert!(
-            (left - right).abs() <= bound,
-            "{what}[{index}]: {left} against {right}"
-        );
+        assert!((left - right).abs() <= bound, "{what}[{index}]: {left} against {right}");
     }
 }
 
@@ -53,79 +47,23 @@ fn check(shape: &Conv2dShape, density: f64, seed: u64) {
         reference::grad_weight(shape, kept, &input, &gradient, &mut grad_weight);
         let pattern = kept.map(|_| &pattern);
         for path in Path::available() {
-            let name = format!(
-                "{path:?} {} {shape:?}",
-                if kept.is_some() { "sparse" } else { "dense" }
-            );
+            let name = format!("{path:?} {} {shape:?}", if kept.is_some() { "sparse" } else { "dense" });
             let mut got = vec![f32::NAN; shape.output_len()];
-            correlate(
-                path,
-                shape,
-                Direction::Forward,
-                &weight,
-                pattern,
-                &input,
-                &mut got,
-                false,
-            );
-            assert_close(
-                &got,
-                &output,
-                shape.in_channels * taps,
-                &format!("forward {name}"),
-            );
+            correlate(path, shape, Direction::Forward, &weight, pattern, &input, &mut got, false);
+            assert_close(&got, &output, shape.in_channels * taps, &format!("forward {name}"));
             let mut got = vec![f32::NAN; shape.input_len()];
-            correlate(
-                path,
-                shape,
-                Direction::Backward,
-                &weight,
-                pattern,
-                &gradient,
-                &mut got,
-                false,
-            );
-            assert_close(
-                &got,
-                &grad_input,
-                shape.out_channels * taps,
-                &format!("grad_input {name}"),
-            );
+            correlate(path, shape, Direction::Backward, &weight, pattern, &gradient, &mut got, false);
+            assert_close(&got, &grad_input, shape.out_channels * taps, &format!("grad_input {name}"));
             let mut got = before.clone();
-            correlate(
-                path,
-                shape,
-                Direction::Backward,
-                &weight,
-                pattern,
-                &gradient,
-                &mut got,
-                true,
-            );
-            let sum: Vec<f32> = grad_input
-                .iter()
-                .zip(&before)
-                .map(|(gradient, before)| gradient + before)
-                .collect();
-            assert_close(
-                &got,
-                &sum,
-                shape.out_channels * taps,
-                &format!("grad_input accumulated {name}"),
-            );
+            correlate(path, shape, Direction::Backward, &weight, pattern, &gradient, &mut got, true);
+            let sum: Vec<f32> = grad_input.iter().zip(&before).map(|(gradient, before)| gradient + before).collect();
+            assert_close(&got, &sum, shape.out_channels * taps, &format!("grad_input accumulated {name}"));
             let mut got = vec![f32::NAN; shape.weight_len()];
             weight_gradient(path, shape, pattern, &input, &gradient, &mut got);
-            assert_close(
-                &got,
-                &grad_weight,
-                positions,
-                &format!("grad_weight {name}"),
-            );
+            assert_close(&got, &grad_weight, positions, &format!("grad_weight {name}"));
             if let Some(mask) = kept {
                 assert!(
-                    got.iter()
-                        .zip(mask)
-                        .all(|(&gradient, &bit)| bit != 0 || gradient == 0.0),
+                    got.iter().zip(mask).all(|(&gradient, &bit)| bit != 0 || gradient == 0.0),
                     "outside the pattern: {name}"
                 );
             }
@@ -144,23 +82,18 @@ fn shapes() -> impl Strategy<Value = Conv2dShape> {
         1usize..=2,
         0usize..=3,
     )
-        .prop_map(
-            |(batch, in_channels, out_channels, in_height, in_width, kernel, stride, padding)| {
-                Conv2dShape {
-                    batch,
-                    in_channels,
-                    out_channels,
-                    in_height,
-                    in_width,
-                    kernel,
-                    stride,
-                    padding: padding.min(kernel / 2),
-                }
-            },
-        )
+        .prop_map(|(batch, in_channels, out_channels, in_height, in_width, kernel, stride, padding)| Conv2dShape {
+            batch,
+            in_channels,
+            out_channels,
+            in_height,
+            in_width,
+            kernel,
+            stride,
+            padding: padding.min(kernel / 2),
+        })
         .prop_filter("kernel fits", |shape| {
-            shape.in_height.min(shape.in_width) + 2 * shape.padding >= shape.kernel
-                && shape.multiply_adds() < 8_000_000
+            shape.in_height.min(shape.in_width) + 2 * shape.padding >= shape.kernel && shape.multiply_adds() < 8_000_000
         })
 }
 
@@ -211,6 +144,8 @@ fn networks_geometries_equal_the_plain_loops() {
         (shape(8, 3, 8, 45, 7, 2), 0.5),
         (shape(8, 24, 16, 17, 3, 2), 0.2),
         (shape(37, 300, 10, 1, 1, 1), 0.2),
+        (shape(8, 270, 20, 5, 3, 1), 0.2),
+        (shape(33, 20, 390, 3, 3, 2), 0.2),
     ] {
         check(&shape, density, 5);
     }
@@ -218,12 +153,7 @@ fn networks_geometries_equal_the_plain_loops() {
 
 #[test]
 fn any_number_of_threads_gives_the_same_bits() {
-    let pool = |threads| {
-        rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build()
-            .expect("a small pool")
-    };
+    let pool = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a small pool");
     for shape in [
         shape(128, 16, 16, 14, 3, 1),
         shape(70, 5, 37, 9, 3, 2),
@@ -232,27 +162,14 @@ fn any_number_of_threads_gives_the_same_bits() {
     ] {
         let (input, weight) = (values(shape.input_len(), 1), values(shape.weight_len(), 2));
         let gradient = values(shape.output_len(), 3);
-        let pattern = Pattern::new(
-            &mask(shape.weight_len(), 0.2, 4),
-            shape.out_channels,
-            shape.in_channels,
-            shape.kernel,
-        );
+        let pattern =
+            Pattern::new(&mask(shape.weight_len(), 0.2, 4), shape.out_channels, shape.in_channels, shape.kernel);
         for path in Path::available() {
             for pattern in [None, Some(&pattern)] {
                 let all = |threads| {
                     pool(threads).install(|| {
                         let mut output = vec![0.0; shape.output_len()];
-                        correlate(
-                            path,
-                            &shape,
-                            Direction::Forward,
-                            &weight,
-                            pattern,
-                            &input,
-                            &mut output,
-                            false,
-                        );
+                        correlate(path, &shape, Direction::Forward, &weight, pattern, &input, &mut output, false);
                         let mut grad_input = vec![0.0; shape.input_len()];
                         correlate(
                             path,
@@ -298,11 +215,7 @@ fn gradients_equal_finite_differences() {
     let loss = |input: &[f32], weight: &[f32]| {
         let mut output = vec![0.0; shape.output_len()];
         forward(&shape, weight, None, input, &mut output);
-        output
-            .iter()
-            .zip(&gradient)
-            .map(|(output, gradient)| f64::from(*output) * f64::from(*gradient))
-            .sum::<f64>()
+        output.iter().zip(&gradient).map(|(output, gradient)| f64::from(*output) * f64::from(*gradient)).sum::<f64>()
     };
     let mut by_input = vec![0.0; shape.input_len()];
     grad_input(&shape, &weight, None, &gradient, &mut by_input, false);
@@ -315,10 +228,7 @@ fn gradients_equal_finite_differences() {
         input[index] = old - 0.5;
         let down = loss(&input, &weight);
         input[index] = old;
-        assert!(
-            (up - down - f64::from(*expected)).abs() < 2e-5,
-            "input {index}"
-        );
+        assert!((up - down - f64::from(*expected)).abs() < 2e-5, "input {index}");
     }
     for (index, expected) in by_weight.iter().enumerate() {
         let old = weight[index];
@@ -327,9 +237,6 @@ fn gradients_equal_finite_differences() {
         weight[index] = old - 0.5;
         let down = loss(&input, &weight);
         weight[index] = old;
-        assert!(
-            (up - down - f64::from(*expected)).abs() < 2e-5,
-            "weight {index}"
-        );
+        assert!((up - down - f64::from(*expected)).abs() < 2e-5, "weight {index}");
     }
 }

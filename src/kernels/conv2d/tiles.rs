@@ -75,23 +75,12 @@ unsafe fn put<S: Simd>(to: *mut f32, lanes: usize, value: S::Vector, accumulate:
     // SAFETY: the caller's promise; partial vectors go through a local array.
     unsafe {
         if lanes == LANES {
-            S::store(
-                to,
-                if accumulate {
-                    S::add(S::load(to), value)
-                } else {
-                    value
-                },
-            );
+            S::store(to, if accumulate { S::add(S::load(to), value) } else { value });
         } else {
             let mut local = [0.0f32; LANES];
             S::store(local.as_mut_ptr(), value);
             for (lane, value) in local.iter().enumerate().take(lanes) {
-                *to.add(lane) = if accumulate {
-                    *to.add(lane) + value
-                } else {
-                    *value
-                };
+                *to.add(lane) = if accumulate { *to.add(lane) + value } else { *value };
             }
         }
     }
@@ -107,9 +96,7 @@ unsafe fn dense<S: Simd, const MR: usize, const NR: usize>(tile: &DenseTile) {
         for &(start, end) in tile.ranges {
             for group in start..end {
                 let mut panel = tile.panel.offset(*tile.group_offset.get_unchecked(group));
-                let mut weight = tile
-                    .weight
-                    .add(*tile.group_rank.get_unchecked(group) * tile.channels * MR);
+                let mut weight = tile.weight.add(*tile.group_rank.get_unchecked(group) * tile.channels * MR);
                 for _ in 0..tile.channels {
                     let mut values = [S::zero(); NR];
                     for (column, value) in values.iter_mut().enumerate() {
@@ -130,12 +117,7 @@ unsafe fn dense<S: Simd, const MR: usize, const NR: usize>(tile: &DenseTile) {
             if row < tile.rows {
                 for (column, &sum) in sums.iter().enumerate() {
                     let (offset, lanes) = *tile.stores.get_unchecked(column);
-                    put::<S>(
-                        tile.destination.wrapping_add(row * tile.plane + offset),
-                        lanes,
-                        sum,
-                        tile.accumulate,
-                    );
+                    put::<S>(tile.destination.wrapping_add(row * tile.plane + offset), lanes, sum, tile.accumulate);
                 }
             }
         }
@@ -163,12 +145,7 @@ unsafe fn sparse<S: Simd, const NR: usize>(tile: &SparseTile) {
             }
             for (column, &sum) in sums.iter().enumerate() {
                 let (offset, lanes) = *tile.stores.get_unchecked(column);
-                put::<S>(
-                    tile.destination.wrapping_add(channel * tile.plane + offset),
-                    lanes,
-                    sum,
-                    tile.accumulate,
-                );
+                put::<S>(tile.destination.wrapping_add(channel * tile.plane + offset), lanes, sum, tile.accumulate);
             }
         }
     }
@@ -212,12 +189,7 @@ unsafe fn dot<S: Simd, const MO: usize, const MC: usize>(tile: &mut DotTile) {
 /// # Safety
 /// Every run and store lies inside `from`, `to` holds `segments·stores` vectors, and the machine has the instruction set.
 #[inline(always)]
-unsafe fn collect<S: Simd>(
-    from: *const f32,
-    segments: &[Segment],
-    stores: &[(usize, usize)],
-    mut to: *mut f32,
-) {
+unsafe fn collect<S: Simd>(from: *const f32, segments: &[Segment], stores: &[(usize, usize)], mut to: *mut f32) {
     // SAFETY: the caller's promise.
     unsafe {
         for segment in segments {
@@ -227,11 +199,7 @@ unsafe fn collect<S: Simd>(
                     S::store(to, S::load(from.add(offset)));
                 } else {
                     for lane in 0..LANES {
-                        *to.add(lane) = if lane < lanes {
-                            *from.add(offset + lane)
-                        } else {
-                            0.0
-                        };
+                        *to.add(lane) = if lane < lanes { *from.add(offset + lane) } else { 0.0 };
                     }
                 }
                 to = to.add(LANES);

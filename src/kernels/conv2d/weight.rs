@@ -33,19 +33,9 @@ impl Division {
     fn new(problem: &Problem, tiling: &Tiling, output_tiles: usize, partial: usize) -> Self {
         let channel_blocks = problem.source_channels.div_ceil(CHANNELS).max(1);
         let panels = tiling.batch_blocks(problem) * tiling.row_blocks.len();
-        let chunks = panels
-            .min(TASKS.div_ceil(channel_blocks))
-            .min((PARTIALS / partial.max(1)).max(1));
-        let output_splits = TASKS
-            .div_ceil(channel_blocks * chunks)
-            .min(output_tiles)
-            .max(1);
-        Self {
-            output_splits,
-            channel_blocks,
-            chunks,
-            panels,
-        }
+        let chunks = panels.min(TASKS.div_ceil(channel_blocks)).min((PARTIALS / partial.max(1)).max(1));
+        let output_splits = TASKS.div_ceil(channel_blocks * chunks).min(output_tiles).max(1);
+        Self { output_splits, channel_blocks, chunks, panels }
     }
 
     /// Runs `body(output range, channel range, chunk, panel range)` for every task.
@@ -55,30 +45,24 @@ impl Division {
         channels: usize,
         body: impl Fn((usize, usize), (usize, usize), usize, std::ops::Range<usize>) + Sync,
     ) {
-        let share =
-            |all: usize, parts: usize, part: usize| (all * part / parts, all * (part + 1) / parts);
-        (0..self.output_splits * self.channel_blocks * self.chunks)
-            .into_par_iter()
-            .with_max_len(1)
-            .for_each(|task| {
-                let (chunk, rest) = (task % self.chunks, task / self.chunks);
-                let (block, split) = (rest % self.channel_blocks, rest / self.channel_blocks);
-                let panels = share(self.panels, self.chunks, chunk);
-                body(
-                    share(outputs, self.output_splits, split),
-                    share(channels, self.channel_blocks, block),
-                    chunk,
-                    panels.0..panels.1,
-                );
-            });
+        let share = |all: usize, parts: usize, part: usize| (all * part / parts, all * (part + 1) / parts);
+        (0..self.output_splits * self.channel_blocks * self.chunks).into_par_iter().with_max_len(1).for_each(|task| {
+            let (chunk, rest) = (task % self.chunks, task / self.chunks);
+            let (block, split) = (rest % self.channel_blocks, rest / self.channel_blocks);
+            let panels = share(self.panels, self.chunks, chunk);
+            body(
+                share(outputs, self.output_splits, split),
+                share(channels, self.channel_blocks, block),
+                chunk,
+                panels.0..panels.1,
+            );
+        });
     }
 }
 
 fn wish(problem: &Problem, row_halo: bool, position_width: usize) -> Wish {
     Wish {
-        channels: problem
-            .source_channels
-            .div_ceil(problem.source_channels.div_ceil(CHANNELS).max(1)),
+        channels: problem.source_channels.div_ceil(problem.source_channels.div_ceil(CHANNELS).max(1)),
         budget: BUDGET,
         position_width,
         vectors: 4,
@@ -110,35 +94,12 @@ fn pack_gradient(
     batch_start: usize,
     to: &mut [f32],
 ) {
-    let furthest = stores
-        .iter()
-        .filter(|store| store.1 > 0)
-        .map(|store| store.0 + store.1)
-        .max()
-        .unwrap_or(0);
-    let last = rows
-        .segments
-        .iter()
-        .map(|segment| segment.destination)
-        .max()
-        .unwrap_or(0);
-    assert!(
-        batch_start + last + furthest <= gradient.len(),
-        "conv2d grad_weight: gradient row"
-    );
-    assert!(
-        rows.segments.len() * stores.len() * LANES <= to.len(),
-        "conv2d grad_weight: packed gradient row"
-    );
+    let furthest = stores.iter().filter(|store| store.1 > 0).map(|store| store.0 + store.1).max().unwrap_or(0);
+    let last = rows.segments.iter().map(|segment| segment.destination).max().unwrap_or(0);
+    assert!(batch_start + last + furthest <= gradient.len(), "conv2d grad_weight: gradient row");
+    assert!(rows.segments.len() * stores.len() * LANES <= to.len(), "conv2d grad_weight: packed gradient row");
     // SAFETY: the assertions bound every read and write; a store without lanes reads nothing.
-    unsafe {
-        (kernels.collect)(
-            gradient.as_ptr().add(batch_start),
-            &rows.segments,
-            stores,
-            to.as_mut_ptr(),
-        )
-    };
+    unsafe { (kernels.collect)(gradient.as_ptr().add(batch_start), &rows.segments, stores, to.as_mut_ptr()) };
 }
 
 /// All weights' gradients, overwriting `grad_weight`.
@@ -150,142 +111,94 @@ pub(super) fn dense(
     grad_weight: &mut [f32],
 ) {
     debug_assert_eq!(problem.direction, Direction::Forward);
-    let (channels, outputs, groups) = (
-        problem.source_channels,
-        problem.destination_channels,
-        problem.kernel * problem.kernel,
-    );
+    let (channels, outputs, groups) =
+        (problem.source_channels, problem.destination_channels, problem.kernel * problem.kernel);
     let (mo, widest) = (kernels.mo, kernels.dot.len());
     // With few channels, tiles mix taps, which needs every tap valid everywhere.
     let mixed = channels < widest && problem.destination_width > 1;
     let tiling = Tiling::new(problem, wish(problem, mixed, if mixed { 1 } else { 8 }));
     let mixed = mixed && tiling.flat;
-    let runs: Vec<_> = tiling
-        .row_blocks
-        .iter()
-        .map(|rows| runs(&tiling, rows, groups))
-        .collect();
+    let runs: Vec<_> = tiling.row_blocks.iter().map(|rows| runs(&tiling, rows, groups)).collect();
     let plane = problem.destination_height * problem.destination_width * problem.batch;
     let length = grad_weight.len();
     let tiles = outputs.div_ceil(mo);
     let division = Division::new(problem, &tiling, tiles, length);
     with_partials(division.chunks, grad_weight, |partials| {
         let target = Shared::new(partials);
-        division.run(
-            tiles,
-            channels,
-            |tile_range, (first_channel, end_channel), chunk, panels| {
-                let count = end_channel - first_channel;
-                let longest = tiling
-                    .row_blocks
-                    .iter()
-                    .map(|rows| panel_len(rows, count))
-                    .max()
-                    .unwrap_or(0);
-                let row_values = |rows: &RowBlock| rows.segments.len() * tiling.vectors * LANES;
-                let widest_row = tiling.row_blocks.iter().map(row_values).max().unwrap_or(0);
-                let mut columns = Vec::with_capacity(count * groups);
-                let mut sums = vec![0.0; mo * widest];
-                scratch::with(longest + mo * widest_row, |buffer| {
-                    let (panel, gradient) = buffer.split_at_mut(longest);
-                    for nth in panels {
-                        let (row_block, batch_block) =
-                            (nth % tiling.row_blocks.len(), nth / tiling.row_blocks.len());
-                        let rows = &tiling.row_blocks[row_block];
-                        let stores = tiling.stores(problem, batch_block);
-                        let stride = row_values(rows);
-                        pack(
-                            kernels,
-                            problem,
-                            &tiling,
-                            rows,
-                            batch_block,
-                            (first_channel, count),
-                            source,
-                            panel,
-                        );
-                        // (run list, columns): one list of all (channel, tap) pairs, or one list a tap.
-                        columns.clear();
-                        for group in 0..groups {
-                            for channel in 0..count {
-                                let distance = tiling.group_offset[group]
-                                    + (channel * rows.channel_stride) as isize;
-                                columns.push((
-                                    distance,
-                                    (first_channel + channel) * groups + tiling.group_tap[group],
-                                ));
+        division.run(tiles, channels, |tile_range, (first_channel, end_channel), chunk, panels| {
+            let count = end_channel - first_channel;
+            let longest = tiling.row_blocks.iter().map(|rows| panel_len(rows, count)).max().unwrap_or(0);
+            let row_values = |rows: &RowBlock| rows.segments.len() * tiling.vectors * LANES;
+            let widest_row = tiling.row_blocks.iter().map(row_values).max().unwrap_or(0);
+            let mut columns = Vec::with_capacity(count * groups);
+            let mut sums = vec![0.0; mo * widest];
+            scratch::with(longest + mo * widest_row, |buffer| {
+                let (panel, gradient) = buffer.split_at_mut(longest);
+                for nth in panels {
+                    let (row_block, batch_block) = (nth % tiling.row_blocks.len(), nth / tiling.row_blocks.len());
+                    let rows = &tiling.row_blocks[row_block];
+                    let stores = tiling.stores(problem, batch_block);
+                    let stride = row_values(rows);
+                    pack(kernels, problem, &tiling, rows, batch_block, (first_channel, count), source, panel);
+                    // (run list, columns): one list of all (channel, tap) pairs, or one list a tap.
+                    columns.clear();
+                    for group in 0..groups {
+                        for channel in 0..count {
+                            let distance = tiling.group_offset[group] + (channel * rows.channel_stride) as isize;
+                            columns.push((distance, (first_channel + channel) * groups + tiling.group_tap[group]));
+                        }
+                    }
+                    let distances: Vec<isize> = columns.iter().map(|column| column.0).collect();
+                    let part = if mixed { count * groups } else { count };
+                    for tile in tile_range.0..tile_range.1 {
+                        for row in 0..mo {
+                            let gradient = &mut gradient[row * stride..(row + 1) * stride];
+                            match tile * mo + row {
+                                output if output < outputs => {
+                                    let from = &grad_output[output * plane..(output + 1) * plane];
+                                    pack_gradient(kernels, rows, &stores, from, batch_block * tiling.block, gradient);
+                                }
+                                _ => gradient.fill(0.0),
                             }
                         }
-                        let distances: Vec<isize> = columns.iter().map(|column| column.0).collect();
-                        let part = if mixed { count * groups } else { count };
-                        for tile in tile_range.0..tile_range.1 {
-                            for row in 0..mo {
-                                let gradient = &mut gradient[row * stride..(row + 1) * stride];
-                                match tile * mo + row {
-                                    output if output < outputs => {
-                                        let from =
-                                            &grad_output[output * plane..(output + 1) * plane];
-                                        pack_gradient(
-                                            kernels,
-                                            rows,
-                                            &stores,
-                                            from,
-                                            batch_block * tiling.block,
-                                            gradient,
-                                        );
-                                    }
-                                    _ => gradient.fill(0.0),
-                                }
+                        for (group, (columns, distances)) in
+                            columns.chunks(part).zip(distances.chunks(part)).enumerate()
+                        {
+                            let runs = &runs[row_block][group];
+                            if runs.is_empty() {
+                                continue;
                             }
-                            for (group, (columns, distances)) in
-                                columns.chunks(part).zip(distances.chunks(part)).enumerate()
-                            {
-                                let runs = &runs[row_block][group];
-                                if runs.is_empty() {
-                                    continue;
+                            let parts = columns.len().div_ceil(widest);
+                            for nth in 0..parts {
+                                let (from, to) = (columns.len() * nth / parts, columns.len() * (nth + 1) / parts);
+                                let width = to - from;
+                                sums[..mo * width].fill(0.0);
+                                // SAFETY: runs and columns stay inside the panel and the packed gradient by construction.
+                                unsafe {
+                                    (kernels.dot[width - 1])(&mut DotTile {
+                                        gradient: gradient.as_ptr(),
+                                        gradient_stride: stride,
+                                        panel: panel.as_ptr(),
+                                        columns: &distances[from..to],
+                                        runs,
+                                        vectors: tiling.vectors,
+                                        sums: &mut sums[..mo * width],
+                                    });
                                 }
-                                let parts = columns.len().div_ceil(widest);
-                                for nth in 0..parts {
-                                    let (from, to) = (
-                                        columns.len() * nth / parts,
-                                        columns.len() * (nth + 1) / parts,
-                                    );
-                                    let width = to - from;
-                                    sums[..mo * width].fill(0.0);
-                                    // SAFETY: runs and columns stay inside the panel and the packed gradient by construction.
-                                    unsafe {
-                                        (kernels.dot[width - 1])(&mut DotTile {
-                                            gradient: gradient.as_ptr(),
-                                            gradient_stride: stride,
-                                            panel: panel.as_ptr(),
-                                            columns: &distances[from..to],
-                                            runs,
-                                            vectors: tiling.vectors,
-                                            sums: &mut sums[..mo * width],
-                                        });
-                                    }
-                                    for row in 0..mo.min(outputs - tile * mo) {
-                                        for (column, &(_, place)) in
-                                            columns[from..to].iter().enumerate()
-                                        {
-                                            let at = chunk * length
-                                                + (tile * mo + row) * channels * groups
-                                                + place;
-                                            assert!(at < (chunk + 1) * length);
-                                            // SAFETY: in bounds as asserted; tasks differ in chunk, output or channel.
-                                            unsafe {
-                                                *target.pointer().add(at) +=
-                                                    sums[row * width + column]
-                                            };
-                                        }
+                                for row in 0..mo.min(outputs - tile * mo) {
+                                    for (column, &(_, place)) in columns[from..to].iter().enumerate() {
+                                        let at = chunk * length + (tile * mo + row) * channels * groups + place;
+                                        assert!(at < (chunk + 1) * length);
+                                        // SAFETY: in bounds as asserted; tasks differ in chunk, output or channel.
+                                        unsafe { *target.pointer().add(at) += sums[row * width + column] };
                                     }
                                 }
                             }
                         }
                     }
-                });
-            },
-        );
+                }
+            });
+        });
     });
 }
 
@@ -293,32 +206,22 @@ pub(super) fn dense(
 fn with_partials(chunks: usize, total: &mut [f32], body: impl FnOnce(&mut [f32])) {
     const PIECE: usize = 1 << 14;
     if chunks == 1 {
-        total
-            .par_chunks_mut(PIECE)
-            .for_each(|total| total.fill(0.0));
+        total.par_chunks_mut(PIECE).for_each(|total| total.fill(0.0));
         return body(total);
     }
     let length = total.len();
     scratch::with(chunks * length, |partials| {
-        partials
-            .par_chunks_mut(PIECE)
-            .for_each(|partial| partial.fill(0.0));
+        partials.par_chunks_mut(PIECE).for_each(|partial| partial.fill(0.0));
         body(partials);
         let partials = &*partials;
-        total
-            .par_chunks_mut(PIECE)
-            .enumerate()
-            .for_each(|(piece, total)| {
-                let start = piece * PIECE;
-                total.copy_from_slice(&partials[start..start + total.len()]);
-                for chunk in 1..chunks {
-                    let partial = &partials[chunk * length + start..][..total.len()];
-                    total
-                        .iter_mut()
-                        .zip(partial)
-                        .for_each(|(total, partial)| *total += partial);
-                }
-            });
+        total.par_chunks_mut(PIECE).enumerate().for_each(|(piece, total)| {
+            let start = piece * PIECE;
+            total.copy_from_slice(&partials[start..start + total.len()]);
+            for chunk in 1..chunks {
+                let partial = &partials[chunk * length + start..][..total.len()];
+                total.iter_mut().zip(partial).for_each(|(total, partial)| *total += partial);
+            }
+        });
     });
 }
 
@@ -331,14 +234,9 @@ pub(super) fn sparse(
     grad_output: &[f32],
     grad_weight: &mut [f32],
 ) {
-    let (channels, outputs, groups) = (
-        problem.source_channels,
-        problem.destination_channels,
-        problem.kernel * problem.kernel,
-    );
-    grad_weight
-        .par_chunks_mut(1 << 14)
-        .for_each(|gradient| gradient.fill(0.0));
+    let (channels, outputs, groups) =
+        (problem.source_channels, problem.destination_channels, problem.kernel * problem.kernel);
+    grad_weight.par_chunks_mut(1 << 14).for_each(|gradient| gradient.fill(0.0));
     let kept = pattern.kept();
     if kept == 0 {
         return;
@@ -348,129 +246,90 @@ pub(super) fn sparse(
     let mixed = problem.destination_width > 2 && kept < 4 * outputs * groups;
     let tiling = Tiling::new(problem, wish(problem, mixed, if mixed { 2 } else { 8 }));
     let mixed = mixed && tiling.flat;
-    let runs: Vec<_> = tiling
-        .row_blocks
-        .iter()
-        .map(|rows| runs(&tiling, rows, groups))
-        .collect();
+    let runs: Vec<_> = tiling.row_blocks.iter().map(|rows| runs(&tiling, rows, groups)).collect();
     let plane = problem.destination_height * problem.destination_width * problem.batch;
     let division = Division::new(problem, &tiling, outputs, kept);
     let index = &pattern.by_output;
     scratch::with(kept, |totals| {
         with_partials(division.chunks, totals, |partials| {
             let target = Shared::new(partials);
-            division.run(
-                outputs,
-                channels,
-                |output_range, (first_channel, end_channel), chunk, panels| {
-                    let count = end_channel - first_channel;
-                    let longest = tiling
-                        .row_blocks
-                        .iter()
-                        .map(|rows| panel_len(rows, count))
-                        .max()
-                        .unwrap_or(0);
-                    let row_values = |rows: &RowBlock| rows.segments.len() * tiling.vectors * LANES;
-                    let widest_row = tiling.row_blocks.iter().map(row_values).max().unwrap_or(0);
-                    let mut sums = vec![0.0; widest];
-                    let (mut distances, mut places, mut parts) =
-                        (Vec::new(), Vec::new(), Vec::new());
-                    scratch::with(longest + widest_row, |buffer| {
-                        let (panel, gradient) = buffer.split_at_mut(longest);
-                        for nth in panels {
-                            let (row_block, batch_block) =
-                                (nth % tiling.row_blocks.len(), nth / tiling.row_blocks.len());
-                            let rows = &tiling.row_blocks[row_block];
-                            let stores = tiling.stores(problem, batch_block);
-                            pack(
-                                kernels,
-                                problem,
-                                &tiling,
-                                rows,
-                                batch_block,
-                                (first_channel, count),
-                                source,
-                                panel,
-                            );
-                            for output in output_range.0..output_range.1 {
-                                distances.clear();
-                                places.clear();
-                                parts.clear();
-                                for group in 0..groups {
-                                    let runs = &runs[row_block][group];
-                                    let cell = output * groups + tiling.group_tap[group];
-                                    let (start, end) = (
-                                        index.starts[cell] as usize,
-                                        index.starts[cell + 1] as usize,
-                                    );
-                                    let start = start
-                                        + index.channel[start..end].partition_point(|&channel| {
-                                            (channel as usize) < first_channel
-                                        });
-                                    if !runs.is_empty() {
-                                        for place in start..end {
-                                            let channel = index.channel[place] as usize;
-                                            if channel >= end_channel {
-                                                break;
-                                            }
-                                            let distance = ((channel - first_channel)
-                                                * rows.channel_stride)
-                                                as isize;
-                                            distances.push(tiling.group_offset[group] + distance);
-                                            places.push(place);
+            division.run(outputs, channels, |output_range, (first_channel, end_channel), chunk, panels| {
+                let count = end_channel - first_channel;
+                let longest = tiling.row_blocks.iter().map(|rows| panel_len(rows, count)).max().unwrap_or(0);
+                let row_values = |rows: &RowBlock| rows.segments.len() * tiling.vectors * LANES;
+                let widest_row = tiling.row_blocks.iter().map(row_values).max().unwrap_or(0);
+                let mut sums = vec![0.0; widest];
+                let (mut distances, mut places, mut parts) = (Vec::new(), Vec::new(), Vec::new());
+                scratch::with(longest + widest_row, |buffer| {
+                    let (panel, gradient) = buffer.split_at_mut(longest);
+                    for nth in panels {
+                        let (row_block, batch_block) = (nth % tiling.row_blocks.len(), nth / tiling.row_blocks.len());
+                        let rows = &tiling.row_blocks[row_block];
+                        let stores = tiling.stores(problem, batch_block);
+                        pack(kernels, problem, &tiling, rows, batch_block, (first_channel, count), source, panel);
+                        for output in output_range.0..output_range.1 {
+                            distances.clear();
+                            places.clear();
+                            parts.clear();
+                            for group in 0..groups {
+                                let runs = &runs[row_block][group];
+                                let cell = output * groups + tiling.group_tap[group];
+                                let (start, end) = (index.starts[cell] as usize, index.starts[cell + 1] as usize);
+                                let start = start
+                                    + index.channel[start..end]
+                                        .partition_point(|&channel| (channel as usize) < first_channel);
+                                if !runs.is_empty() {
+                                    for place in start..end {
+                                        let channel = index.channel[place] as usize;
+                                        if channel >= end_channel {
+                                            break;
                                         }
-                                    }
-                                    if !mixed || group + 1 == groups {
-                                        parts.push((group, distances.len()));
+                                        let distance = ((channel - first_channel) * rows.channel_stride) as isize;
+                                        distances.push(tiling.group_offset[group] + distance);
+                                        places.push(place);
                                     }
                                 }
-                                if distances.is_empty() {
-                                    continue;
-                                }
-                                let from = &grad_output[output * plane..(output + 1) * plane];
-                                pack_gradient(
-                                    kernels,
-                                    rows,
-                                    &stores,
-                                    from,
-                                    batch_block * tiling.block,
-                                    gradient,
-                                );
-                                let mut start = 0;
-                                for &(group, end) in &parts {
-                                    let tiles = (end - start).div_ceil(widest);
-                                    for tile in 0..tiles {
-                                        let from = start + (end - start) * tile / tiles;
-                                        let to = start + (end - start) * (tile + 1) / tiles;
-                                        let sums = &mut sums[..to - from];
-                                        sums.fill(0.0);
-                                        // SAFETY: as in `dense`.
-                                        unsafe {
-                                            (kernels.dot_one[to - from - 1])(&mut DotTile {
-                                                gradient: gradient.as_ptr(),
-                                                gradient_stride: 0,
-                                                panel: panel.as_ptr(),
-                                                columns: &distances[from..to],
-                                                runs: &runs[row_block][group],
-                                                vectors: tiling.vectors,
-                                                sums,
-                                            });
-                                        }
-                                        for (&place, sum) in places[from..to].iter().zip(&*sums) {
-                                            assert!(place < kept);
-                                            // SAFETY: in bounds; tasks differ in chunk, output or channel, so in place.
-                                            unsafe {
-                                                *target.pointer().add(chunk * kept + place) += sum
-                                            };
-                                        }
-                                    }
-                                    start = end;
+                                if !mixed || group + 1 == groups {
+                                    parts.push((group, distances.len()));
                                 }
                             }
+                            if distances.is_empty() {
+                                continue;
+                            }
+                            let from = &grad_output[output * plane..(output + 1) * plane];
+                            pack_gradient(kernels, rows, &stores, from, batch_block * tiling.block, gradient);
+                            let mut start = 0;
+                            for &(group, end) in &parts {
+                                let tiles = (end - start).div_ceil(widest);
+                                for tile in 0..tiles {
+                                    let from = start + (end - start) * tile / tiles;
+                                    let to = start + (end - start) * (tile + 1) / tiles;
+                                    let sums = &mut sums[..to - from];
+                                    sums.fill(0.0);
+                                    // SAFETY: as in `dense`.
+                                    unsafe {
+                                        (kernels.dot_one[to - from - 1])(&mut DotTile {
+                                            gradient: gradient.as_ptr(),
+                                            gradient_stride: 0,
+                                            panel: panel.as_ptr(),
+                                            columns: &distances[from..to],
+                                            runs: &runs[row_block][group],
+                                            vectors: tiling.vectors,
+                                            sums,
+                                        });
+                                    }
+                                    for (&place, sum) in places[from..to].iter().zip(&*sums) {
+                                        assert!(place < kept);
+                                        // SAFETY: in bounds; tasks differ in chunk, output or channel, so in place.
+                                        unsafe { *target.pointer().add(chunk * kept + place) += sum };
+                                    }
+                                }
+                                start = end;
+                            }
                         }
-                    });
-                },
-            );
+                    }
+                });
+            });
         });
         for (&position, total) in index.position.iter().zip(&*totals) {
             grad_weight[position as usize] = *total;

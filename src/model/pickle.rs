@@ -1,0 +1,397 @@
+//! The small part of Python's pickle protocol that files of tensors use: values are built, nothing is ever called.
+//!
+//! Opcodes as in CPython's `Lib/pickletools.py`. Values live in one list and refer to each other by index, so shared and deeply
+//! nested values cost what they take in the file, whatever it claims.
+
+use std::collections::BTreeMap;
+
+/// A value, its parts by [`Id`].
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Value {
+    /// Delimits what a later opcode collects.
+    Mark,
+    /// `True`, `False`, `None`, floats, bytes, sets: never part of a tensor's description.
+    Other(&'static str),
+    Integer(i64),
+    Text(String),
+    /// A class or function, by module and name.
+    Global(String, String),
+    Tuple(Vec<Id>),
+    List(Vec<Id>),
+    Dictionary(Vec<(Id, Id)>),
+    /// What calling the first with the tuple of the second would have made.
+    Call(Id, Id),
+    /// A reference to something outside the pickle: for PyTorch, a storage.
+    Persistent(Id),
+}
+
+/// Place of a value in [`Pickle::values`].
+pub(super) type Id = usize;
+
+/// One unpickled object.
+#[derive(Debug)]
+pub(super) struct Pickle {
+    values: Vec<Value>,
+    root: Id,
+}
+
+/// Why a pickle cannot be read.
+pub(super) type Fault = String;
+
+impl Pickle {
+    /// Reads one pickle from the front of `bytes`, which then starts behind it.
+    pub(super) fn read(bytes: &mut &[u8]) -> Result<Self, Fault> {
+        let mut machine = Machine { values: Vec::new(), stack: Vec::new(), memo: BTreeMap::new() };
+        while machine.step(bytes)? {}
+        let root = machine.pop()?;
+        Ok(Self { values: machine.values, root })
+    }
+
+    /// The object itself.
+    pub(super) fn root(&self) -> &Value {
+        &self.values[self.root]
+    }
+
+    /// A part of a value.
+    pub(super) fn get(&self, id: Id) -> &Value {
+        &self.values[id]
+    }
+
+    /// What kind of thing a value is, for messages.
+    pub(super) fn describe(&self, value: &Value) -> String {
+        match value {
+            Value::Mark => "a mark".into(),
+            Value::Other(what) => (*what).into(),
+            Value::Integer(_) => "an integer".into(),
+            Value::Text(_) => "a string".into(),
+            Value::Global(module, name) => format!("`{module}.{name}`"),
+            Value::Tuple(_) => "a tuple".into(),
+            Value::List(_) => "a list".into(),
+            Value::Dictionary(_) => "a dictionary".into(),
+            Value::Call(callable, _) => match self.get(*callable) {
+                Value::Global(module, name) => format!("an object made by `{module}.{name}`"),
+                _ => "an object".into(),
+            },
+            Value::Persistent(_) => "a storage".into(),
+        }
+    }
+}
+
+struct Machine {
+    values: Vec<Value>,
+    stack: Vec<Id>,
+    memo: BTreeMap<u32, Id>,
+}
+
+fn take<'a>(bytes: &mut &'a [u8], count: usize) -> Result<&'a [u8], Fault> {
+    let (front, rest) = bytes.split_at_checked(count).ok_or("its pickle is truncated")?;
+    *bytes = rest;
+    Ok(front)
+}
+
+fn array<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], Fault> {
+    let mut array = [0; N];
+    array.copy_from_slice(take(bytes, N)?);
+    Ok(array)
+}
+
+fn line(bytes: &mut &[u8]) -> Result<String, Fault> {
+    let end = bytes.iter().position(|&byte| byte == b'\n').ok_or("its pickle is truncated")?;
+    let text = String::from_utf8_lossy(take(bytes, end)?).trim_end_matches('\r').to_owned();
+    take(bytes, 1)?;
+    Ok(text)
+}
+
+/// A length of `N` bytes, and that many bytes.
+fn counted<'a, const N: usize>(bytes: &mut &'a [u8]) -> Result<&'a [u8], Fault> {
+    let mut length = [0; 8];
+    length[..N].copy_from_slice(&array::<N>(bytes)?);
+    let length = usize::try_from(u64::from_le_bytes(length)).map_err(|_| "its pickle is truncated")?;
+    take(bytes, length)
+}
+
+fn text(bytes: &[u8]) -> Value {
+    Value::Text(String::from_utf8_lossy(bytes).into_owned())
+}
+
+impl Machine {
+    fn push(&mut self, value: Value) {
+        self.values.push(value);
+        self.stack.push(self.values.len() - 1);
+    }
+
+    fn pop(&mut self) -> Result<Id, Fault> {
+        self.stack.pop().ok_or_else(|| "its pickle takes more than it holds".into())
+    }
+
+    fn top(&mut self) -> Result<&mut Value, Fault> {
+        let id = *self.stack.last().ok_or("its pickle takes more than it holds")?;
+        Ok(&mut self.values[id])
+    }
+
+    /// Everything above the last mark, which goes too.
+    fn pop_to_mark(&mut self) -> Result<Vec<Id>, Fault> {
+        let mark =
+            self.stack.iter().rposition(|&id| self.values[id] == Value::Mark).ok_or("its pickle lacks a mark")?;
+        let above = self.stack.split_off(mark + 1);
+        self.stack.pop();
+        Ok(above)
+    }
+
+    fn tuple(&mut self, count: usize) -> Result<(), Fault> {
+        let start = self.stack.len().checked_sub(count).ok_or("its pickle takes more than it holds")?;
+        let parts = self.stack.split_off(start);
+        self.push(Value::Tuple(parts));
+        Ok(())
+    }
+
+    fn append(&mut self, items: Vec<Id>) -> Result<(), Fault> {
+        // Items of another kind of object cannot be a tensor.
+        if let Value::List(list) = self.top()? {
+            list.extend(items);
+        }
+        Ok(())
+    }
+
+    fn set(&mut self, items: &[Id]) -> Result<(), Fault> {
+        let (pairs, odd) = items.as_chunks::<2>();
+        if !odd.is_empty() {
+            return Err("its pickle has a key without a value".into());
+        }
+        if let Value::Dictionary(dictionary) = self.top()? {
+            dictionary.extend(pairs.iter().map(|&[key, value]| (key, value)));
+        }
+        Ok(())
+    }
+
+    fn remember(&mut self, key: u32) -> Result<(), Fault> {
+        let id = *self.stack.last().ok_or("its pickle remembers nothing")?;
+        self.memo.insert(key, id);
+        Ok(())
+    }
+
+    fn recall(&mut self, key: u32) -> Result<(), Fault> {
+        let id = *self.memo.get(&key).ok_or("its pickle recalls what it never saw")?;
+        self.stack.push(id);
+        Ok(())
+    }
+
+    /// What a call would make: only ordered dictionaries are made, empty.
+    fn call(&mut self) -> Result<(), Fault> {
+        let (arguments, callable) = (self.pop()?, self.pop()?);
+        let dictionary = matches!(&self.values[callable],
+            Value::Global(module, name) if module == "collections" && (name == "OrderedDict" || name == "defaultdict"));
+        self.push(if dictionary { Value::Dictionary(Vec::new()) } else { Value::Call(callable, arguments) });
+        Ok(())
+    }
+
+    /// Executes one opcode; false when the pickle is at its end.
+    fn step(&mut self, bytes: &mut &[u8]) -> Result<bool, Fault> {
+        let [opcode] = array(bytes)?;
+        match opcode {
+            0x80 => drop(take(bytes, 1)?),
+            0x95 => drop(take(bytes, 8)?),
+            b'.' => return Ok(false),
+            b'(' => self.push(Value::Mark),
+            b'0' => drop(self.pop()?),
+            b'1' => drop(self.pop_to_mark()?),
+            b'N' => self.push(Value::Other("nothing")),
+            0x88 | 0x89 => self.push(Value::Other("a truth value")),
+            b'G' => {
+                take(bytes, 8)?;
+                self.push(Value::Other("a number"));
+            }
+            b'J' => {
+                let integer = i32::from_le_bytes(array(bytes)?);
+                self.push(Value::Integer(integer.into()));
+            }
+            b'K' => {
+                let [integer] = array(bytes)?;
+                self.push(Value::Integer(integer.into()));
+            }
+            b'M' => {
+                let integer = u16::from_le_bytes(array(bytes)?);
+                self.push(Value::Integer(integer.into()));
+            }
+            0x8a => {
+                let digits = counted::<1>(bytes)?;
+                // Two's complement, little-endian; what does not fit is no size.
+                self.push(match digits.len() {
+                    0 => Value::Integer(0),
+                    length @ 1..=8 => {
+                        let mut wide = [if digits[length - 1] & 0x80 == 0 { 0 } else { 0xff }; 8];
+                        wide[..length].copy_from_slice(digits);
+                        Value::Integer(i64::from_le_bytes(wide))
+                    }
+                    _ => Value::Other("a long integer"),
+                });
+            }
+            b'X' | b'T' => {
+                let value = text(counted::<4>(bytes)?);
+                self.push(value);
+            }
+            0x8c | b'U' => {
+                let value = text(counted::<1>(bytes)?);
+                self.push(value);
+            }
+            0x8d => {
+                let value = text(counted::<8>(bytes)?);
+                self.push(value);
+            }
+            b'B' => {
+                counted::<4>(bytes)?;
+                self.push(Value::Other("bytes"));
+            }
+            b'C' => {
+                counted::<1>(bytes)?;
+                self.push(Value::Other("bytes"));
+            }
+            0x8e => {
+                counted::<8>(bytes)?;
+                self.push(Value::Other("bytes"));
+            }
+            b'c' => {
+                let (module, name) = (line(bytes)?, line(bytes)?);
+                self.push(Value::Global(module, name));
+            }
+            0x93 => {
+                let (name, module) = (self.pop()?, self.pop()?);
+                match (&self.values[module], &self.values[name]) {
+                    (Value::Text(module), Value::Text(name)) => {
+                        let global = Value::Global(module.clone(), name.clone());
+                        self.push(global);
+                    }
+                    _ => {
+                        return Err("its pickle names a class by something that is not text".into());
+                    }
+                }
+            }
+            b')' => self.push(Value::Tuple(Vec::new())),
+            0x85 => self.tuple(1)?,
+            0x86 => self.tuple(2)?,
+            0x87 => self.tuple(3)?,
+            b't' => {
+                let parts = self.pop_to_mark()?;
+                self.push(Value::Tuple(parts));
+            }
+            b']' => self.push(Value::List(Vec::new())),
+            b'l' => {
+                let parts = self.pop_to_mark()?;
+                self.push(Value::List(parts));
+            }
+            b'a' => {
+                let item = self.pop()?;
+                self.append(vec![item])?;
+            }
+            b'e' => {
+                let items = self.pop_to_mark()?;
+                self.append(items)?;
+            }
+            b'}' => self.push(Value::Dictionary(Vec::new())),
+            b'd' => {
+                let items = self.pop_to_mark()?;
+                self.push(Value::Dictionary(Vec::new()));
+                self.set(&items)?;
+            }
+            b's' => {
+                let (value, key) = (self.pop()?, self.pop()?);
+                self.set(&[key, value])?;
+            }
+            b'u' => {
+                let items = self.pop_to_mark()?;
+                self.set(&items)?;
+            }
+            0x8f => self.push(Value::Other("a set")),
+            0x90 => drop(self.pop_to_mark()?),
+            // Attributes of an object: those of a dictionary of tensors (`_metadata`) say nothing about the tensors.
+            b'b' => drop(self.pop()?),
+            b'R' | 0x81 => self.call()?,
+            b'Q' => {
+                let id = self.pop()?;
+                self.push(Value::Persistent(id));
+            }
+            b'q' => {
+                let [key] = array(bytes)?;
+                self.remember(key.into())?;
+            }
+            b'r' => {
+                let key = u32::from_le_bytes(array(bytes)?);
+                self.remember(key)?;
+            }
+            0x94 => {
+                let key = u32::try_from(self.memo.len()).map_err(|_| "its pickle remembers too much")?;
+                self.remember(key)?;
+            }
+            b'h' => {
+                let [key] = array(bytes)?;
+                self.recall(key.into())?;
+            }
+            b'j' => {
+                let key = u32::from_le_bytes(array(bytes)?);
+                self.recall(key)?;
+            }
+            other => {
+                return Err(format!("its pickle has the opcode {other:#04x}, which files of tensors do not use"));
+            }
+        }
+        Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read(mut bytes: &[u8]) -> Result<Pickle, Fault> {
+        Pickle::read(&mut bytes)
+    }
+
+    #[test]
+    fn dictionaries_keep_their_order_and_shared_values_are_shared() {
+        // {"a": (1, -2), "b": <the same tuple>}, as protocol 2 writes it.
+        let pickle = read(b"\x80\x02}q\x00(X\x01\0\0\0aK\x01J\xfe\xff\xff\xff\x86q\x01X\x01\0\0\0bh\x01u.").unwrap();
+        let Value::Dictionary(pairs) = pickle.root() else { panic!("{pickle:?}") };
+        let keys: Vec<&Value> = pairs.iter().map(|(key, _)| pickle.get(*key)).collect();
+        assert_eq!(keys, [&Value::Text("a".into()), &Value::Text("b".into())]);
+        assert_eq!(pairs[0].1, pairs[1].1);
+        let Value::Tuple(parts) = pickle.get(pairs[0].1) else { panic!("{pickle:?}") };
+        assert_eq!(
+            parts.iter().map(|&id| pickle.get(id)).collect::<Vec<_>>(),
+            [&Value::Integer(1), &Value::Integer(-2)]
+        );
+    }
+
+    #[test]
+    fn a_call_is_described_and_never_made() {
+        let pickle = read(b"cposix\nsystem\nX\x04\0\0\0true\x85R.").unwrap();
+        assert_eq!(pickle.describe(pickle.root()), "an object made by `posix.system`");
+    }
+
+    #[test]
+    fn nesting_and_sharing_cost_no_more_than_the_file() {
+        // A million nested tuples, and a tuple of itself twice, doubled sixty times: both end at once.
+        let deep = [b")".as_slice(), &[0x85; 1_000_000], b"."].concat();
+        assert!(read(&deep).is_ok());
+        let doubled = [b")q\x00".as_slice(), &b"h\x00h\x00\x86q\x00".repeat(60), b"."].concat();
+        assert!(read(&doubled).is_ok());
+        // Claims of four billion characters.
+        assert!(read(b"X\xff\xff\xff\xffabc").unwrap_err().contains("truncated"));
+        assert!(read(b"\x8d\xff\xff\xff\xff\xff\xff\xff\xffabc").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = read(&bytes);
+        }
+
+        #[test]
+        fn any_opcodes_are_read_or_refused(
+            codes in prop::collection::vec(prop::sample::select(b"(.0\x85\x86\x87t]}suaeqhRbQNK)\x81\x93\x94\x01".to_vec()), 0..60)
+        ) {
+            let _ = read(&codes);
+        }
+    }
+}

@@ -1,0 +1,323 @@
+//! Files that `torch.save` writes: the zip archive since PyTorch 1.6, and the stream before it. Only descriptions of tensors are
+//! taken from the pickle; nothing in it is executed.
+
+use std::collections::BTreeMap;
+use std::io::{Cursor, Read};
+use std::path::Path;
+
+use candle_core::{DType, Device, Tensor};
+
+use crate::error::Error;
+
+use super::pickle::{Fault, Id, Pickle, Value};
+
+/// How the archive begins.
+const ZIP: &[u8] = b"PK";
+/// How the stream begins: protocol 2, and PyTorch's magic number as a long integer.
+const STREAM: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19";
+/// Keys under which training scripts keep the dictionary of tensors.
+const NESTED: [&str; 3] = ["state_dict", "model_state_dict", "model"];
+
+/// Names and values.
+type Tensors = Vec<(String, Tensor)>;
+
+/// Whether a file that begins with these bytes comes from `torch.save`.
+pub(super) fn is_pytorch(bytes: &[u8]) -> bool {
+    bytes.starts_with(ZIP) || bytes.starts_with(STREAM)
+}
+
+/// Names and tensors in the order of the dictionary.
+///
+/// # Errors
+/// The file is named, and the entry where one is at fault.
+pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<Tensors, Error> {
+    let result = if bytes.starts_with(ZIP) { read_archive(bytes) } else { read_stream(bytes) };
+    result.map_err(|fault| Error::format(path, fault))
+}
+
+fn read_archive(bytes: &[u8]) -> Result<Tensors, Fault> {
+    let broken = |error: zip::result::ZipError| format!("is not a PyTorch archive: {error}");
+    let mut archive = zip::ZipArchive::new(Cursor::new(bytes)).map_err(broken)?;
+    let mut names = Vec::new();
+    for index in 0..archive.len() {
+        names.push(archive.by_index_raw(index).map_err(broken)?.name().map_err(broken)?.into_owned());
+    }
+    let folder = names
+        .iter()
+        .find_map(|name| name.strip_suffix("data.pkl").filter(|folder| folder.matches('/').count() <= 1))
+        .ok_or("is not a PyTorch archive: it has no data.pkl")?;
+    let mut entry = |name: String| -> Result<Vec<u8>, Fault> {
+        let fault = |error: &dyn std::fmt::Display| format!("its entry {name}: {error}");
+        let mut entry = archive.by_name(&name).map_err(|error| fault(&error))?;
+        // Stored as it is, an entry is no longer than the file; a compressed one could claim anything.
+        if entry.compression() != zip::CompressionMethod::Stored || entry.size() > bytes.len() as u64 {
+            return Err(fault(&"is compressed, which torch.save never does"));
+        }
+        let mut content = Vec::with_capacity(entry.size() as usize);
+        entry.read_to_end(&mut content).map_err(|error| fault(&error))?;
+        Ok(content)
+    };
+    if names.contains(&format!("{folder}byteorder")) && entry(format!("{folder}byteorder"))? != b"little" {
+        return Err("is big-endian".into());
+    }
+    let content = entry(format!("{folder}data.pkl"))?;
+    let described = describe(&Pickle::read(&mut content.as_slice())?)?;
+    let mut storages: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+    for tensor in &described {
+        let key = &tensor.storage.key;
+        if !storages.contains_key(key) {
+            storages.insert(key.clone(), entry(format!("{folder}data/{key}"))?);
+        }
+    }
+    described
+        .into_iter()
+        .map(|tensor| {
+            let content = &storages[&tensor.storage.key];
+            tensor.build(content)
+        })
+        .collect()
+}
+
+fn read_stream(bytes: &[u8]) -> Result<Tensors, Fault> {
+    let mut rest = bytes;
+    for _ in ["magic number", "protocol", "system"] {
+        Pickle::read(&mut rest)?;
+    }
+    let described = describe(&Pickle::read(&mut rest)?)?;
+    let widths: BTreeMap<&str, usize> =
+        described.iter().map(|tensor| (tensor.storage.key.as_str(), tensor.storage.element.width())).collect();
+    let keys = Pickle::read(&mut rest)?;
+    let Value::List(listed) = keys.root() else {
+        return Err("its list of storages is missing".into());
+    };
+    let mut storages = BTreeMap::new();
+    for &id in listed {
+        let Value::Text(key) = keys.get(id) else {
+            return Err("a storage's key is not text".into());
+        };
+        // Of a storage that no tensor here uses (an optimiser's), the width is unknown, and so is where the next begins.
+        let Some(width) = widths.get(key.as_str()) else {
+            return Err(format!("its storage {key} belongs to no tensor: save model.state_dict() alone"));
+        };
+        let (length, after) = rest.split_first_chunk::<8>().ok_or("is truncated")?;
+        let length = usize::try_from(u64::from_le_bytes(*length)).ok().and_then(|count| count.checked_mul(*width));
+        let (content, after) = length.and_then(|length| after.split_at_checked(length)).ok_or("is truncated")?;
+        storages.insert(key.clone(), content);
+        rest = after;
+    }
+    described
+        .into_iter()
+        .map(|tensor| {
+            let content = storages.get(&tensor.storage.key).ok_or("a storage is missing")?;
+            tensor.build(content)
+        })
+        .collect()
+}
+
+/// Element type of a storage.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Element {
+    Float(DType),
+    Integer(usize),
+}
+
+impl Element {
+    fn of_storage(class: &str) -> Option<Self> {
+        Some(match class {
+            "FloatStorage" => Element::Float(DType::F32),
+            "DoubleStorage" => Element::Float(DType::F64),
+            "HalfStorage" => Element::Float(DType::F16),
+            "BFloat16Storage" => Element::Float(DType::BF16),
+            "ByteStorage" | "CharStorage" | "BoolStorage" => Element::Integer(1),
+            "ShortStorage" => Element::Integer(2),
+            "IntStorage" => Element::Integer(4),
+            "LongStorage" => Element::Integer(8),
+            _ => return None,
+        })
+    }
+
+    fn width(self) -> usize {
+        match self {
+            Element::Float(dtype) => dtype.size_in_bytes(),
+            Element::Integer(width) => width,
+        }
+    }
+}
+
+struct Storage {
+    key: String,
+    element: Element,
+}
+
+/// A tensor before its values are read.
+struct Described {
+    name: String,
+    storage: Storage,
+    /// In elements, as are the strides.
+    offset: usize,
+    shape: Vec<usize>,
+    strides: Vec<usize>,
+}
+
+impl Described {
+    /// The tensor, from the bytes of its storage. Integers of every width but one byte become i64.
+    fn build(self, storage: &[u8]) -> Result<(String, Tensor), Fault> {
+        let Self { name, offset, shape, strides, .. } = self;
+        let width = self.storage.element.width();
+        let held = storage.len() / width;
+        let count = shape.iter().try_fold(1usize, |product, &extent| product.checked_mul(extent));
+        let last = shape
+            .iter()
+            .zip(&strides)
+            .try_fold(offset, |sum, (&extent, &stride)| sum.checked_add(extent.saturating_sub(1).checked_mul(stride)?));
+        let count = match (count, last) {
+            // An expanded tensor may repeat elements; more of them than are stored would be a claim, not a weight.
+            (Some(count), Some(last)) if count == 0 || (count <= held && last < held) => count,
+            _ => {
+                return Err(format!("tensor `{name}` of shape {shape:?} is larger than its storage"));
+            }
+        };
+        let mut bytes = Vec::with_capacity(count * width);
+        let mut index = vec![0; shape.len()];
+        let mut contiguous = 1;
+        let dense = shape.iter().zip(&strides).rev().all(|(&extent, &stride)| {
+            let fits = extent == 1 || stride == contiguous;
+            contiguous *= extent;
+            fits
+        });
+        if dense && count > 0 {
+            bytes.extend_from_slice(&storage[offset * width..(offset + count) * width]);
+        } else {
+            for _ in 0..count {
+                let at = offset + index.iter().zip(&strides).map(|(i, stride)| i * stride).sum::<usize>();
+                bytes.extend_from_slice(&storage[at * width..(at + 1) * width]);
+                for (place, &extent) in index.iter_mut().zip(&shape).rev() {
+                    *place += 1;
+                    if *place < extent {
+                        break;
+                    }
+                    *place = 0;
+                }
+            }
+        }
+        let tensor = match self.storage.element {
+            Element::Float(dtype) => Tensor::from_raw_buffer(&bytes, dtype, &shape, &Device::Cpu),
+            Element::Integer(1) => Tensor::from_vec(bytes, shape, &Device::Cpu),
+            Element::Integer(width) => {
+                let wide = |digits: &[u8]| {
+                    let mut wide = [if digits[width - 1] & 0x80 == 0 { 0 } else { 0xff }; 8];
+                    wide[..width].copy_from_slice(digits);
+                    i64::from_le_bytes(wide)
+                };
+                let values: Vec<i64> = bytes.chunks_exact(width).map(wide).collect();
+                Tensor::from_vec(values, shape, &Device::Cpu)
+            }
+        };
+        let tensor = tensor.map_err(|error| format!("tensor `{name}`: {error}"))?;
+        Ok((name, tensor))
+    }
+}
+
+/// The dictionary of tensors: the object itself, or what it keeps under one of [`NESTED`].
+fn describe(pickle: &Pickle) -> Result<Vec<Described>, Fault> {
+    let dictionary = |value: &Value| match value {
+        Value::Dictionary(pairs) => Some(pairs.clone()),
+        _ => None,
+    };
+    let Some(outer) = dictionary(pickle.root()) else {
+        let what = pickle.describe(pickle.root());
+        return Err(format!("holds {what}, not a dictionary of tensors: save model.state_dict()"));
+    };
+    let nested = NESTED.iter().find_map(|&key| {
+        outer
+            .iter()
+            .find(|(name, _)| *pickle.get(*name) == Value::Text(key.into()))
+            .and_then(|(_, value)| dictionary(pickle.get(*value)))
+    });
+    let pairs = nested.unwrap_or(outer);
+    if pairs.is_empty() {
+        return Err("holds no tensors".into());
+    }
+    pairs
+        .into_iter()
+        .map(|(key, value)| {
+            let name = match pickle.get(key) {
+                Value::Text(name) => name.clone(),
+                other => return Err(format!("has {} for a name", pickle.describe(other))),
+            };
+            describe_tensor(pickle, name, value)
+        })
+        .collect()
+}
+
+/// `torch._utils._rebuild_tensor_v2(storage, offset, size, stride, …)`, or a parameter made of one.
+fn describe_tensor(pickle: &Pickle, name: String, value: Id) -> Result<Described, Fault> {
+    let not_a_tensor = || format!("entry `{name}` is {}, not a tensor", pickle.describe(pickle.get(value)));
+    let mut call = call_of(pickle, value).ok_or_else(not_a_tensor)?;
+    if let ("torch._tensor", "_rebuild_from_type_v2") = (call.module, call.name) {
+        let [function, _, arguments, ..] = call.arguments else {
+            return Err(not_a_tensor());
+        };
+        call = function_call(pickle, *function, *arguments).ok_or_else(not_a_tensor)?;
+    }
+    if let ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state") = (call.module, call.name) {
+        let [inner, ..] = call.arguments else {
+            return Err(not_a_tensor());
+        };
+        call = call_of(pickle, *inner).ok_or_else(not_a_tensor)?;
+    }
+    if (call.module, call.name) != ("torch._utils", "_rebuild_tensor_v2") {
+        return Err(not_a_tensor());
+    }
+    let [storage, offset, size, stride, ..] = call.arguments else {
+        return Err(not_a_tensor());
+    };
+    let number = |id: Id| match pickle.get(id) {
+        Value::Integer(number) => usize::try_from(*number).ok(),
+        _ => None,
+    };
+    let numbers = |id: Id| match pickle.get(id) {
+        Value::Tuple(parts) => parts.iter().map(|&part| number(part)).collect::<Option<Vec<usize>>>(),
+        _ => None,
+    };
+    let malformed = || format!("tensor `{name}` is described in a way that is not known");
+    let (offset, shape, strides) = match (number(*offset), numbers(*size), numbers(*stride)) {
+        (Some(offset), Some(shape), Some(strides)) if shape.len() == strides.len() => (offset, shape, strides),
+        _ => return Err(malformed()),
+    };
+    let Value::Persistent(id) = pickle.get(*storage) else {
+        return Err(malformed());
+    };
+    let Value::Tuple(parts) = pickle.get(*id) else {
+        return Err(malformed());
+    };
+    let [_, class, key, ..] = parts[..] else {
+        return Err(malformed());
+    };
+    let (Value::Global(_, class), Value::Text(key)) = (pickle.get(class), pickle.get(key)) else {
+        return Err(malformed());
+    };
+    let element = Element::of_storage(class)
+        .ok_or_else(|| format!("tensor `{name}` has elements of {class}, which is not read"))?;
+    Ok(Described { storage: Storage { key: key.clone(), element }, name, offset, shape, strides })
+}
+
+struct Call<'a> {
+    module: &'a str,
+    name: &'a str,
+    arguments: &'a [Id],
+}
+
+fn call_of(pickle: &Pickle, value: Id) -> Option<Call<'_>> {
+    match pickle.get(value) {
+        Value::Call(function, arguments) => function_call(pickle, *function, *arguments),
+        _ => None,
+    }
+}
+
+fn function_call(pickle: &Pickle, function: Id, arguments: Id) -> Option<Call<'_>> {
+    match (pickle.get(function), pickle.get(arguments)) {
+        (Value::Global(module, name), Value::Tuple(arguments)) => Some(Call { module, name, arguments }),
+        _ => None,
+    }
+}

@@ -1,0 +1,294 @@
+//! Sections of the page below the verdict: maps, concepts, what the numbers rest on, facts.
+
+use maud::{Markup, PreEscaped, html};
+
+use super::figures::{self, Figure};
+use super::format;
+use super::html::{figure, sorted, table_card};
+use super::maps::Gallery;
+use super::profile;
+use super::table::{Cell, Table};
+use super::view::{Spread, View};
+use crate::error::Result;
+use crate::experiment::config::Arm;
+use crate::experiment::records::{Drift, RoundRecord, RoundSummary};
+
+/// Grad-CAM: the grid over the rounds and the explorer.
+pub(crate) fn maps(view: &View, gallery: Option<&Gallery>) -> Result<Markup> {
+    let Some(gallery) = gallery else { return Ok(html! {}) };
+    let mut grids = Vec::new();
+    for &stage in &view.plan.explain.stages {
+        if let Some(body) = gallery.grids(stage)? {
+            grids.push(Figure {
+                id: format!("maps-{stage}"),
+                title: format!("Where it looks, round by round ({stage})"),
+                caption: html! {
+                    "Grad-CAM of the true class over the digit or photograph, first replicate, one image of each kind. Each map is scaled to its own "
+                    "maximum (yellow); crossed out where a map is zero everywhere. Colours: viridis."
+                },
+                body,
+                table: degenerate_table(view),
+            });
+        }
+    }
+    Ok(html! {
+        section #maps {
+            h2 { "Where the network looks" }
+            @for grid in &grids { (figure(grid)) }
+            figure.card #explorer {
+                div.head { h3 { "Look for yourself" }
+                    div.tools { button type="button" data-download="svg" aria-label="Download the shown maps as SVG" { "SVG" }
+                        button type="button" data-download="csv" aria-label="Download the shown predictions as CSV" { "CSV" } } }
+                noscript { p { "The explorer needs JavaScript; the grid above does not." } }
+                div.controls {
+                    label { "Network " select #line {} }
+                    fieldset #views { legend { "View" }
+                        label { input type="radio" name="view" value="overlay" checked; " overlay" }
+                        label { input type="radio" name="view" value="raw"; " raw map" }
+                        label { input type="radio" name="view" value="top"; " top 20 %" }
+                    }
+                    label { input #beside type="checkbox"; " dense beside" }
+                    label.slider { span { "Round" } input #round type="range" min="0" max="0" value="0" step="1"; }
+                    button #play type="button" { "Play" }
+                }
+                p #state role="status" {}
+                div #tiles.tiles {}
+                figcaption {
+                    "Every map is scaled to its own maximum. " em { "Top 20 %" } " lights the fifth of positions with the highest values, what the overlap drift compares. "
+                    "A tile with a thick frame is misclassified; a crossed-out tile has a map that is zero everywhere."
+                    @if gallery.left_out() > 0 { " " (gallery.left_out()) " further images enter the numbers and are not shown." }
+                }
+                details { summary { "Numbers behind it" }
+                    div.scroll tabindex="0" role="region" aria-label="Shown images" {
+                        table.sortable #shown { caption { "Shown images in the chosen round" }
+                            thead { tr { th scope="col" { "image" } th scope="col" { "class" } th scope="col" { "predicted" } th scope="col" { "map" } } }
+                            tbody {}
+                        }
+                    }
+                }
+            }
+            script #maps-data type="application/json" { (PreEscaped(gallery.json()?)) }
+        }
+    })
+}
+
+fn degenerate_table(view: &View) -> Table {
+    let mut table = Table::new(
+        "Maps that are zero everywhere, and images that both networks classify correctly",
+        &[
+            "arm",
+            "replicate",
+            "round",
+            "weights kept",
+            "stage",
+            "zero maps",
+            "images compared",
+            "map rank drift",
+            "same, all images",
+            "top-20 % drift",
+        ],
+    );
+    for network in &view.networks {
+        for cam in &network.record.grad_cam {
+            let summary = network.summary.filter(|_| Some(cam.stage) == view.first_stage());
+            let measure =
+                |value: fn(&Drift) -> Option<f64>| Cell::maybe(summary.and_then(|summary| value(&summary.drift)));
+            table.rows.push(vec![
+                Cell::text(format::arm_name(&network.id.arm)),
+                Cell::count(network.id.replicate),
+                Cell::count(network.id.round),
+                Cell::shown(network.record.density, format::density(network.record.density)),
+                Cell::text(cam.stage.name()),
+                Cell::count(cam.degenerate.iter().filter(|&&flag| flag).count()),
+                summary.map_or_else(Cell::absent, |summary| Cell::count(summary.drift.images)),
+                measure(|drift| drift.spearman),
+                measure(|drift| drift.spearman_all),
+                measure(|drift| drift.iou),
+            ]);
+        }
+    }
+    table
+}
+
+/// TCAV by stage and class.
+pub(crate) fn concepts(view: &View) -> Markup {
+    let manifest = &view.study.manifest;
+    html! {
+        @for (index, &stage) in view.stages().iter().enumerate() {
+            @let inner = html! {
+                @for class in 0..manifest.classes.len() {
+                    @if let Some(tcav) = profile::tcav(view, stage, class, &manifest.concepts) { (figure(&tcav)) }
+                }
+                @for profile in profile::profile(view, stage) { (figure(&profile)) }
+            };
+            section id=(format!("concepts-{stage}")) {
+                h2 { "What the network uses (" (stage.name()) ")" }
+                @if index == 0 { (inner) } @else { details.stage { summary { "Show " (stage.name()) } (inner) } }
+                @if index == 0 { @if let Some(paper) = profile::papers_profile(view) { (figure(&paper)) } }
+            }
+        }
+    }
+}
+
+/// The floor and the tests side by side.
+pub(crate) fn trust(view: &View) -> Markup {
+    let mut floor = Table::new(
+        "Drift between dense networks that differ by seed alone",
+        &[
+            "replicates",
+            "map rank drift",
+            "same, all images",
+            "top-20 % drift",
+            "concept-profile drift",
+            "score-profile drift",
+            "images",
+            "zero maps",
+        ],
+    );
+    for pair in &view.floor_pairs {
+        let drift = &pair.drift;
+        floor.rows.push(vec![
+            Cell::text(format!("{} and {}", pair.first, pair.second)),
+            Cell::maybe(drift.spearman),
+            Cell::maybe(drift.spearman_all),
+            Cell::maybe(drift.iou),
+            Cell::maybe(drift.profile),
+            Cell::maybe(drift.score_profile),
+            Cell::count(drift.images),
+            Cell::count(drift.degenerate),
+        ]);
+    }
+    let alpha = view.plan.statistics.alpha;
+    let tests = tests_table(view, alpha);
+    let flips = flips(view);
+    html! {
+        section #trust {
+            h2 { "What the numbers rest on" }
+            (table_card("floor", "The noise floor", &html! {
+                "Drift is divided by the mean of these pairs. Two replicates give one pair and a rough floor; five give ten."
+            }, &floor))
+            (table_card("tests", "Three tests side by side", &html! {
+                "Level " (alpha) ". The effect’s label permutation and the score’s exchangeability test hold their level and are adjusted over the whole family; the customary "
+                "Welch test shares one concept set among its scores and rejects meaningless concepts in 30–70 % of cases: it stands here for comparison with published work only."
+            }, &tests))
+            @if !flips.rows.is_empty() {
+                (table_card("flips", "Concepts that gained, lost or flipped significance against dense", &html! {
+                    "Per replicate, at the first stage, as class/concept."
+                }, &flips))
+            }
+        }
+    }
+}
+
+/// How many concepts each test calls significant, round by round.
+fn tests_table(view: &View, alpha: f64) -> Table {
+    let mut table = Table::new(
+        "Concepts that each test calls significant (lottery arm, all stages and classes; lowest to highest replicate)",
+        &["round", "weights kept", "effect, adjusted", "score, adjusted", "legacy Welch, as published"],
+    );
+    for point in view.arm(Arm::Lottery.name()) {
+        let networks =
+            view.networks.iter().filter(|network| network.id.arm == point.arm && network.id.round == point.round);
+        let networks: Vec<_> =
+            networks.filter_map(|network| Some((network.id.replicate, network.record, network.summary?))).collect();
+        let Some(tested) = networks.iter().map(|(_, record, _)| record.tcav.len()).max() else { continue };
+        let cell = |count: &dyn Fn(&RoundRecord, &RoundSummary) -> usize| {
+            let spread = Spread::of(
+                networks.iter().map(|&(replicate, record, summary)| (replicate, count(record, summary) as f64)),
+            );
+            spread.map_or_else(Cell::absent, |spread| Cell::shown(spread.mean, figures::of(&spread, tested)))
+        };
+        table.rows.push(vec![
+            Cell::count(point.round),
+            Cell::shown(point.density, format::density(point.density)),
+            cell(&|_, summary| summary.adjusted.iter().filter(|adjusted| adjusted.effect_p <= alpha).count()),
+            cell(&|_, summary| summary.adjusted.iter().filter(|adjusted| adjusted.score_p <= alpha).count()),
+            cell(&|record, _| {
+                record.tcav.iter().filter(|tcav| tcav.legacy_welch_p.is_some_and(|p| p <= alpha)).count()
+            }),
+        ]);
+    }
+    table
+}
+
+fn flips(view: &View) -> Table {
+    let mut table = Table::new("Changes of significance or sign", &["arm", "replicate", "round", "how many", "which"]);
+    for network in &view.networks {
+        let Some(summary) = network.summary.filter(|summary| !summary.drift.flipped.is_empty()) else { continue };
+        let flipped = sorted(&summary.drift.flipped);
+        table.rows.push(vec![
+            Cell::text(format::arm_name(&network.id.arm)),
+            Cell::count(network.id.replicate),
+            Cell::count(network.id.round),
+            Cell::count(flipped.len()),
+            Cell::text(flipped.into_iter().cloned().collect::<Vec<_>>().join(", ")),
+        ]);
+    }
+    table
+}
+
+/// Plan, versions, hashes and times.
+pub(crate) fn facts(view: &View) -> Markup {
+    let manifest = &view.study.manifest;
+    let (train, explain) = view.seconds();
+    let [channels, height, width] = manifest.image_shape;
+    let mut networks = Table::new(
+        "Every network",
+        &[
+            "arm",
+            "replicate",
+            "round",
+            "weights kept",
+            "kept",
+            "of",
+            "test accuracy",
+            "validation accuracy",
+            "last loss (nats)",
+            "training (s)",
+            "explaining (s)",
+            "digest of the weights",
+        ],
+    );
+    for network in &view.networks {
+        let record = network.record;
+        networks.rows.push(vec![
+            Cell::text(format::arm_name(&network.id.arm)),
+            Cell::count(network.id.replicate),
+            Cell::count(network.id.round),
+            Cell::shown(record.density, format::density(record.density)),
+            Cell::count(record.kept),
+            Cell::count(record.total),
+            Cell::percent(record.test_accuracy, 2),
+            Cell::percent(record.validation_accuracy, 2),
+            Cell::maybe(record.epoch_loss.last().copied()),
+            Cell::number(record.seconds.train),
+            Cell::number(record.seconds.explain),
+            Cell::text(record.weights.chars().take(12).collect::<String>()),
+        ]);
+    }
+    let facts: [(&str, String); 9] = [
+        ("ticketlens", manifest.version.clone()),
+        ("Network", manifest.network.clone()),
+        (
+            "Images",
+            format!(
+                "{channels}×{height}×{width}; {} training, {} validation, {} test",
+                manifest.images[0], manifest.images[1], manifest.images[2]
+            ),
+        ),
+        ("Device", format!("{}, {} threads", manifest.device, manifest.threads)),
+        ("CPU features", manifest.cpu_features.join(", ")),
+        ("Plan digest", manifest.plan.clone()),
+        ("Data digest", manifest.data.clone()),
+        ("Training time", format::duration(train)),
+        ("Explaining time", format::duration(explain)),
+    ];
+    html! {
+        section #facts {
+            h2 { "Plan, versions, hashes and times" }
+            div.card { dl.facts { @for (name, value) in &facts { dt { (name) } dd { (value) } } } }
+            div.card { details { summary { "The plan (plan.toml)" } pre tabindex="0" { (view.study.plan_toml) } } }
+            (table_card("networks", "Every network", &html! { "Times are wall-clock seconds on this device." }, &networks))
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! The program as its users call it: arguments in, files, exit codes and one-line errors out.
+
+mod bad_input;
+mod checkpoints;
+mod drift;
+mod images;
+mod interface;
+mod oracle;
+mod run;
+mod support;

@@ -1,0 +1,167 @@
+//! Every number of `fixtures/oracle`, through the program (its README states the tolerances).
+
+use std::collections::BTreeMap;
+
+use candle_core::{DType, Tensor};
+use serde_json::Value;
+
+use crate::support::{
+    CASES, Place, fixture, json, relative_error, save, succeeds, tensor_error, tensors, values, words,
+};
+
+struct Case {
+    checkpoint: String,
+    inputs: String,
+    expected: Value,
+    tensors: BTreeMap<String, Tensor>,
+    stage: String,
+    class: u64,
+}
+
+fn case(name: &str) -> Case {
+    let path = |file: &str| fixture(&format!("oracle/{name}/{file}"));
+    let expected = json(path("expected.json"));
+    Case {
+        checkpoint: path("checkpoint.safetensors"),
+        inputs: path("inputs.safetensors"),
+        tensors: tensors(path("expected.safetensors")),
+        stage: expected["layer"].as_str().unwrap().into(),
+        class: expected["class"].as_u64().unwrap(),
+        expected,
+    }
+}
+
+#[test]
+fn predictions_and_maps_equal_pytorchs_and_captums() {
+    for name in CASES {
+        let Case { checkpoint, inputs, tensors: expected, stage, class, .. } = case(name);
+        let place = Place::new();
+        let common = format!("--checkpoint {checkpoint} --images {inputs}:images --stage {stage} --class {class}");
+        // A batch that does not divide the images.
+        let (predicted, maps) = (place.arg("predict.safetensors"), place.arg("cam.safetensors"));
+        succeeds(&words(&format!("predict {common} --batch 5 --out {predicted}")));
+        succeeds(&words(&format!("cam {common} --batch 5 --out {maps}")));
+        let mut got = tensors(&predicted);
+        assert_eq!(got.keys().collect::<Vec<_>>(), ["activation", "gradient", "logits"]);
+        got.extend(tensors(&maps));
+        for (tensor, expected) in &expected {
+            let error = tensor_error(&got[tensor], expected);
+            println!("{name} {tensor}: {error:.1e}");
+            assert!(error < 1e-4, "{name} {tensor}: {error:e}");
+        }
+        let plain = place.arg("logits.safetensors");
+        succeeds(&words(&format!("predict --checkpoint {checkpoint} --images {inputs}:images --out {plain}")));
+        let plain = tensors(&plain);
+        assert_eq!(plain.keys().collect::<Vec<_>>(), ["logits"]);
+        assert!(tensor_error(&plain["logits"], &expected["logits"]) < 1e-4);
+    }
+}
+
+fn numbers(value: &Value) -> Vec<f64> {
+    value.as_array().unwrap().iter().map(|number| number.as_f64().unwrap()).collect()
+}
+
+/// Statistics hold to 1e-9 of equal scores; effects and vectors come from f32 activations.
+const OF_ACTIVATIONS: f64 = 1e-3;
+
+fn close(place: &str, got: &Value, expected: &Value, tolerance: f64) {
+    match (got.as_f64(), expected.as_f64()) {
+        (Some(a), Some(b)) => assert!((a - b).abs() <= tolerance * b.abs().max(1e-6), "{place}: {a} against {b}"),
+        (None, None) => assert!(got.is_null() && expected.is_null(), "{place}"),
+        _ => panic!("{place}: {got} against {expected}"),
+    }
+}
+
+#[test]
+fn concept_tests_equal_scikit_learns_and_scipys() {
+    for name in CASES {
+        let Case { checkpoint, inputs, expected, stage, class, .. } = case(name);
+        let place = Place::new();
+        let sets = expected["random_baseline"].as_array().unwrap().len();
+        let random: Vec<String> = (0..sets).map(|set| format!("--random {inputs}:random_{set:02}")).collect();
+        let out = place.arg("tcav.json");
+        let line = format!(
+            "tcav --checkpoint {checkpoint} --images {inputs}:images --stage {stage} --class {class} --concept \
+             concept_striped={inputs}:concept_striped --concept concept_null={inputs}:concept_null {} --json {out}",
+            random.join(" ")
+        );
+        succeeds(&words(&line));
+        let got = json(&out);
+        assert_eq!((got["stage"].as_str(), got["class"].as_u64()), (Some(stage.as_str()), Some(class)));
+        assert_eq!(got["concepts"].as_object().unwrap().len(), 2);
+        let mut worst = 0.0_f64;
+        let mut certain = true;
+        for (concept, runs) in expected["concepts"].as_object().unwrap() {
+            let found = &got["concepts"][concept];
+            assert_eq!(found["runs"].as_array().unwrap().len(), runs.as_array().unwrap().len());
+            for (index, expected) in runs.as_array().unwrap().iter().enumerate() {
+                let (run, at) = (&found["runs"][index], format!("{name} {concept} {index}"));
+                assert_eq!(run["random"], expected["random"]);
+                let sensitivity = numbers(&expected["sensitivity"]);
+                worst = worst.max(relative_error(&numbers(&run["sensitivity"]), &sensitivity));
+                let largest = sensitivity.iter().fold(0.0_f64, |top, s| top.max(s.abs()));
+                // A sensitivity this close to zero may have either sign.
+                let sure = sensitivity.iter().all(|s| s.abs() >= 1e-3 * largest);
+                certain &= sure;
+                if sure {
+                    close(&at, &run["score"], &expected["score"], 1e-12);
+                }
+                for key in ["weight_norm", "intercept"] {
+                    close(&format!("{at} {key}"), &run[key], &expected[key], OF_ACTIVATIONS);
+                }
+                close(&at, &run["train_accuracy"], &expected["train_accuracy"], 1e-12);
+                let accuracy = run["heldout_accuracy"].as_f64().unwrap();
+                assert!((0.0..=1.0).contains(&accuracy), "{at}");
+            }
+            let effects = &expected["effects"][concept];
+            close(name, &found["effect"], &effects["effect"], OF_ACTIVATIONS);
+            close(name, &found["effect_standardised"], &effects["standardised"], OF_ACTIVATIONS);
+            if certain {
+                let tests = &expected[format!("tests_{concept}")];
+                close(name, &found["mean"], &tests["mean"], 1e-12);
+                close(name, &found["legacy_welch_p"], &tests["welch_p"], 1e-9);
+            }
+            for key in ["p_value", "p_adjusted", "effect_p_value", "effect_p_adjusted"] {
+                let p = found[key].as_f64().unwrap();
+                assert!(p > 0.0 && p <= 1.0, "{name} {key}: {p}");
+            }
+            assert!(found["decodable"].is_boolean());
+        }
+        let baseline: Vec<f64> = expected["random_baseline"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|pair| pair["score"].as_f64().unwrap())
+            .collect();
+        assert_eq!(numbers(&got["random_baseline"]), baseline, "{name}");
+        println!("{name}: sensitivities differ by {worst:.1e}, all scores compared: {certain}");
+        assert!(worst < 1e-3, "{name}: {worst:e}");
+    }
+}
+
+#[test]
+fn masks_equal_torch_nn_utils_prunes_bit_for_bit() {
+    let place = Place::new();
+    let oracle = tensors(fixture("oracle/prune.safetensors"));
+    let names = ["a.weight", "b.weight", "c.weight"];
+    let bare: Vec<(&str, Tensor)> =
+        names.iter().map(|name| (*name, oracle[&format!("weight/{name}")].clone())).collect();
+    // A bias among the weights is no weight.
+    let bias = ("a.bias", Tensor::new(&[1e-9f32, 2e-9], &candle_core::Device::Cpu).unwrap());
+    save(&place.path("weights.safetensors"), &[bare, vec![bias]].concat());
+    let (weights, out) = (place.arg("weights.safetensors"), place.arg("masks.safetensors"));
+    for scope in ["global", "layerwise"] {
+        let line = format!("prune --weights {weights} --scope {scope} --fraction 0.2 --levels 2 --out {out}");
+        succeeds(&words(&line));
+        let masks = tensors(&out);
+        assert_eq!(masks.len(), 6);
+        for level in 1..=2 {
+            for name in names {
+                let expected = &oracle[&format!("{scope}/level{level}/{name}")];
+                let mask = &masks[&format!("mask/{level}/{name}")];
+                assert_eq!((mask.dtype(), mask.dims()), (DType::U8, expected.dims()));
+                assert_eq!(values(&mask.to_dtype(DType::F32).unwrap()), values(expected), "{scope} {level} {name}");
+            }
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! `run` and `report` as a user meets them: small studies, Ctrl-C, and plans that are wrong.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::support::{Place, fails, program, succeeds, words};
+
+/// A study of seconds.
+const SMALL: &str = "--set data.train=320 --set data.validation=300 --set data.test=300 --set model.width=4 \
+     --set prune.rounds=2 --set prune.fraction=0.5 --set train.epochs=1 --set replicates=2 --set explain.cam_images=20 \
+     --set explain.class_images=12 --set explain.images_per_set=6 --set explain.random_sets=20 \
+     --set statistics.permutations=199 --set statistics.bootstrap=99";
+
+fn small(place: &Place, out: &str) -> Vec<String> {
+    let mut arguments = words(&format!("run {SMALL} --out"));
+    arguments.push(place.arg(out));
+    arguments
+}
+
+/// Weights, masks and maps of a run folder.
+fn tensors(root: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "safetensors") {
+                let name = path.strip_prefix(root).unwrap().display().to_string();
+                files.insert(name, std::fs::read(path).unwrap());
+            }
+        }
+    }
+    files
+}
+
+#[test]
+fn a_run_prints_its_table_and_the_report_comes_in_every_form() {
+    let place = Place::new();
+    let table = succeeds(&small(&place, "run"));
+    for word in ["round", "density", "accuracy", "drift", "100.0 %", "25.0 %", "Hypothesis A", "Hypothesis B"] {
+        assert!(table.contains(word), "{word} is missing in\n{table}");
+    }
+    let page = std::fs::read_to_string(place.path("run/report.html")).unwrap();
+    assert!(page.starts_with("<!DOCTYPE html>") && page.contains("Hypothesis A"));
+    let run = place.arg("run");
+    for (format, expected) in [("markdown", "|"), ("csv", "density"), ("json", "{")] {
+        let text = succeeds(&["report".into(), run.clone(), "--format".into(), format.into()]);
+        assert!(text.contains(expected), "{format}: {text}");
+    }
+    let same = succeeds(&["compare".into(), run.clone(), run]);
+    assert!(same.contains('|'), "{same}");
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_loses_nothing_that_was_finished_and_the_result_is_the_same_bit_for_bit() {
+    let place = Place::new();
+    succeeds(&small(&place, "whole"));
+    let binary = program(&[]).get_program().to_owned();
+    let child = std::process::Command::new(binary)
+        .args(small(&place, "broken"))
+        .args(["--threads", "2"])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let started = Instant::now();
+    while !place.path("broken/replicate-0/round-00/round.json").exists() {
+        assert!(started.elapsed() < Duration::from_secs(120), "the first round never ended");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let pid = child.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(130), "{error}");
+    assert!(error.lines().last().unwrap().contains("goes on from the last finished round"), "{error}");
+    assert!(!place.path("broken/metrics.json").exists());
+    succeeds(&small(&place, "broken"));
+    let (whole, broken) = (tensors(&place.path("whole")), tensors(&place.path("broken")));
+    assert_eq!(whole.keys().collect::<Vec<_>>(), broken.keys().collect::<Vec<_>>());
+    assert!(whole == broken);
+    let metrics = |run: &str| std::fs::read(place.path(run).join("metrics.json")).unwrap();
+    assert!(metrics("whole") == metrics("broken"));
+}
+
+#[test]
+fn a_wrong_plan_is_one_line_that_names_its_fault() {
+    let place = Place::new();
+    let plan = place.write("plan.toml", b"name = \"x\"\ncolour = 3\n");
+    let empty = place.arg("mnist");
+    std::fs::create_dir(place.path("mnist")).unwrap();
+    let cases = [
+        (vec![plan], "colour"),
+        (words("no-such-preset"), "no-such-preset"),
+        (words("quick --set prune.fraction=0"), "prune.fraction"),
+        (words("quick --set prune.fraction=1"), "prune.fraction"),
+        (words("quick --set explain.stages=[\"layer7\"]"), "layer7"),
+        (words("quick --set prune.colour=1"), "colour"),
+        (words("quick --device cuda"), "--device"),
+        (vec!["mnist".into(), "--set".into(), format!("data.path={empty}")], "train-images"),
+    ];
+    for (arguments, named) in cases {
+        let mut all = vec!["run".to_owned()];
+        all.extend(arguments);
+        all.extend(["--out".into(), place.arg("out")]);
+        let error = fails(&all);
+        assert!(error.contains(named), "{all:?}: {error}");
+        assert!(!place.path("out").exists(), "{all:?} left something");
+    }
+    let error = fails(&["report".into(), place.arg("nothing")]);
+    assert!(error.contains("nothing"), "{error}");
+}
