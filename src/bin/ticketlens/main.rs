@@ -90,12 +90,18 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             );
         }
         Command::Drift(arguments) => return drift::run(&arguments),
-        Command::Predict(arguments) => predict::run(&arguments)?,
-        Command::Cam(arguments) => cam::run(&arguments)?,
-        Command::Tcav(arguments) => tcav::run(&arguments)?,
-        Command::Prune(arguments) => prune::run(&arguments)?,
+        Command::Predict(arguments) => in_pool(|| predict::run(&arguments))?,
+        Command::Cam(arguments) => in_pool(|| cam::run(&arguments))?,
+        Command::Tcav(arguments) => in_pool(|| tcav::run(&arguments))?,
+        Command::Prune(arguments) => in_pool(|| prune::run(&arguments))?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Runs a command on a worker thread. From any other thread each parallel loop, and a network is thousands of them, would be
+/// handed over and waited for, which takes longer than the loop where the network is small.
+fn in_pool(command: impl FnOnce() -> anyhow::Result<()> + Send) -> anyhow::Result<()> {
+    rayon::scope(|_| command())
 }
 
 /// Help and version as clap prints them; a usage error as one line.

@@ -38,8 +38,10 @@ pub(crate) fn error(text: &str) {
     let _ = writeln!(std::io::stderr(), "error: {}", one_line(text));
 }
 
+/// One line, without the backtrace that Candle's errors append where `RUST_BACKTRACE` is set.
 fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+    let said = text.lines().take_while(|line| !line.trim_start().starts_with("0: "));
+    said.flat_map(str::split_whitespace).collect::<Vec<_>>().join(" ")
 }
 
 /// Whether bars can be drawn on stderr.
@@ -93,5 +95,6 @@ mod tests {
     fn numbers_are_grouped_and_messages_flattened() {
         assert_eq!([0, 999, 1000, 1_234_567].map(thousands), ["0", "999", "1,000", "1,234,567"]);
         assert_eq!(one_line("a\n  --b <B>\n"), "a --b <B>");
+        assert_eq!(one_line("shape mismatch\n   0: candle_core::error\n   1: main"), "shape mismatch");
     }
 }
