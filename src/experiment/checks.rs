@@ -11,6 +11,7 @@ use crate::explain::sanity::{Randomisation, randomise_layers};
 use crate::model::Stage;
 use crate::nn::Weights;
 use crate::stats::floor::{Candidate, FloorPair, floor_ratio};
+use crate::stats::verdict::{Answer, within_limit};
 
 use super::config::Plan;
 use super::drift::mean;
@@ -119,6 +120,10 @@ pub(super) fn sanity_summary(plan: &Plan, record: &SanityRecord, pairs: &[Pair])
         replicate: record.replicate,
         drift_in_floors: ratio.map(|ratio| ratio.ratio),
         interval: ratio.map(|ratio| Range { low: ratio.interval.low, high: ratio.interval.high }),
-        destroyed: ratio.map(|ratio| ratio.interval.low > 1.0),
+        destroyed: ratio.and_then(|ratio| match within_limit(ratio.interval, 1.0) {
+            Ok(Answer::No) => Some(true),
+            Ok(Answer::Yes) => Some(false),
+            Ok(Answer::Straddles) | Err(_) => None,
+        }),
     }
 }

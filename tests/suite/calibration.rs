@@ -43,27 +43,17 @@ struct Bench {
 
 impl Bench {
     fn new(overrides: &[(&str, &str)]) -> Self {
-        let owned: Vec<(String, String)> = overrides
-            .iter()
-            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
-            .collect();
+        let owned: Vec<(String, String)> = overrides.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         let plan = Plan::preset("quick", &owned).unwrap();
         let setup = Setup::new(&plan).unwrap();
         let network = setup.model.network.clone();
         let images = Subset::new(&setup.data, &setup.splits.train);
         let config = plan.train_config();
-        let training = Training {
-            network: &network,
-            images: &images,
-            config: &config,
-            seed: plan.seed,
-        };
+        let training = Training { network: &network, images: &images, config: &config, seed: plan.seed };
         let mut weights = network.initialise(plan.seed);
         let mask = Mask::dense(network.layout.clone());
         let steps = config.total_steps(images.len());
-        training
-            .run(&mut weights, &mask, 0, steps, &Silent, |_, _| {})
-            .unwrap();
+        training.run(&mut weights, &mask, 0, steps, &Silent, |_, _| {}).unwrap();
         let test = Subset::new(&setup.data, &setup.splits.test);
         let right = evaluate(&network, &weights, &test, 128).unwrap();
         let accuracy = right.iter().filter(|&&right| right).count() as f64 / right.len() as f64;
@@ -75,11 +65,7 @@ impl Bench {
                 let activation = cut.activation(&setup.data.tensor(batch).unwrap()).unwrap();
                 let of = match class {
                     None => activation,
-                    Some(class) => {
-                        cut.gradient(&activation, Targets::Class(class))
-                            .unwrap()
-                            .gradient
-                    }
+                    Some(class) => cut.gradient(&activation, Targets::Class(class)).unwrap().gradient,
                 };
                 values.extend(of.flatten_all().unwrap().to_vec1::<f32>().unwrap());
             }
@@ -112,24 +98,13 @@ impl Bench {
     /// A concept set of those rows of the pool that `shows` (all, if there is no concept), and random sets from the rest of the pool.
     fn draw(&self, name: &str, index: u64, shows: &dyn Fn(usize) -> bool) -> Sets {
         let mut random = stream(11, name, index);
-        let candidates: Vec<usize> = (0..self.pool.len())
-            .filter(|&row| shows(self.pool[row]))
-            .collect();
-        let concept: Vec<usize> = candidates
-            .choose_multiple(&mut random, SET)
-            .copied()
-            .collect();
-        let mut rest: Vec<usize> = (0..self.pool.len())
-            .filter(|row| !concept.contains(row))
-            .collect();
+        let candidates: Vec<usize> = (0..self.pool.len()).filter(|&row| shows(self.pool[row])).collect();
+        let concept: Vec<usize> = candidates.choose_multiple(&mut random, SET).copied().collect();
+        let mut rest: Vec<usize> = (0..self.pool.len()).filter(|row| !concept.contains(row)).collect();
         rest.shuffle(&mut random);
         Sets {
             concepts: vec![concept],
-            random: rest
-                .chunks_exact(SET)
-                .take(RANDOM_SETS)
-                .map(<[usize]>::to_vec)
-                .collect(),
+            random: rest.chunks_exact(SET).take(RANDOM_SETS).map(<[usize]>::to_vec).collect(),
         }
     }
 
@@ -149,21 +124,11 @@ impl Bench {
     fn test(&self, cavs: &PairCavs, class: usize) -> ScoreTests {
         let scores = score_class(cavs, &self.cross[class]).unwrap();
         let of = &scores.concepts[0];
-        let pairs: Vec<PairScore> = of
-            .family
-            .iter()
-            .map(|pair| PairScore {
-                score: pair.score,
-                ties: pair.ties,
-            })
-            .collect();
+        let pairs: Vec<PairScore> =
+            of.family.iter().map(|pair| PairScore { score: pair.score, ties: pair.ties }).collect();
         let test = exchangeability_test(&self.design, &pairs).unwrap();
         let runs: Vec<f64> = of.runs.iter().map(|run| run.score).collect();
-        let baseline: Vec<f64> = scores
-            .random_baseline
-            .iter()
-            .map(|pair| pair.score)
-            .collect();
+        let baseline: Vec<f64> = scores.random_baseline.iter().map(|pair| pair.score).collect();
         ScoreTests {
             score: test.mean_score,
             score_p: test.p_value,
@@ -180,9 +145,7 @@ struct ScoreTests {
 }
 
 fn effect_p(effect: &Effect, index: u64) -> f64 {
-    label_permutation(&effect.concept, &effect.random, 999, index, "calibration")
-        .unwrap()
-        .p_value
+    label_permutation(&effect.concept, &effect.random, 999, index, "calibration").unwrap().p_value
 }
 
 fn digits() -> &'static Bench {
@@ -227,9 +190,7 @@ fn hold_levels(name: &str, bench: &Bench) {
         100.0 * bench.accuracy
     );
     let draw = |index: usize| bench.draw(&format!("null/{name}"), index as u64, &|_| true);
-    let effects = (0..NULL_EFFECTS)
-        .filter(|&index| bench.effect(&draw(index), 0, index as u64).1 <= ALPHA)
-        .count();
+    let effects = (0..NULL_EFFECTS).filter(|&index| bench.effect(&draw(index), 0, index as u64).1 <= ALPHA).count();
     let (mut scores, mut legacy) = (0, 0);
     for index in 0..NULL_SCORES {
         let found = bench.test(&bench.fit(&draw(index)), 0);
@@ -251,10 +212,7 @@ fn hold_levels(name: &str, bench: &Bench) {
     show("score, legacy Welch t", legacy, NULL_SCORES);
     assert!(effect.contains(ALPHA), "effect: {effect:?}");
     assert!(score.contains(ALPHA), "score: {score:?}");
-    assert!(
-        legacy * 4 >= NULL_SCORES,
-        "the legacy test is no longer off: {legacy} of {NULL_SCORES}"
-    );
+    assert!(legacy * 4 >= NULL_SCORES, "the legacy test is no longer off: {legacy} of {NULL_SCORES}");
 }
 
 #[test]
@@ -278,13 +236,7 @@ struct Power {
     score: f64,
 }
 
-fn power(
-    bench: &Bench,
-    name: &str,
-    shows: &dyn Fn(usize) -> bool,
-    draws: usize,
-    score_draws: usize,
-) -> Power {
+fn power(bench: &Bench, name: &str, shows: &dyn Fn(usize) -> bool, draws: usize, score_draws: usize) -> Power {
     let mut power = Power {
         draws,
         found: 0,
@@ -332,16 +284,8 @@ impl Power {
 
     /// Found in at least 95 % of the draws, with the right sign.
     fn assert_found(&self, name: &str, positive: bool) {
-        let right = if positive {
-            self.positive
-        } else {
-            self.found - self.positive
-        };
-        assert!(
-            right * 100 >= self.draws * 95,
-            "{name}: {right} of {}",
-            self.draws
-        );
+        let right = if positive { self.positive } else { self.found - self.positive };
+        assert!(right * 100 >= self.draws * 95, "{name}: {right} of {}", self.draws);
     }
 }
 
@@ -372,20 +316,12 @@ fn all_ten_digits_are_found_with_the_right_sign() {
 
 /// The table of all planted concepts on a network whose class is the factor `used`.
 fn planted_powers(bench: &Bench, used: Factor) -> Vec<(String, bool, Power)> {
-    println!(
-        "planted, class by {used:?}, logit of its first value, dense accuracy {:.1} %",
-        100.0 * bench.accuracy
-    );
+    println!("planted, class by {used:?}, logit of its first value, dense accuracy {:.1} %", 100.0 * bench.accuracy);
     Power::header();
     let size = bench.setup.data.origins().iter();
     let train = size.filter(|&&origin| origin == Origin::Train).count();
     let truth = planted(
-        &PlantedPlan {
-            train,
-            test: bench.setup.data.len() - train,
-            used: vec![used],
-            ..Default::default()
-        },
+        &PlantedPlan { train, test: bench.setup.data.len() - train, used: vec![used], ..Default::default() },
         0,
     )
     .unwrap();
@@ -401,28 +337,21 @@ fn planted_powers(bench: &Bench, used: Factor) -> Vec<(String, bool, Power)> {
             power.assert_found(&name, place % 2 == 0);
         }
         // Whether the class uses it or not, it can be told from the activations: half of the pool shows it.
-        let (with, without): (Vec<usize>, Vec<usize>) =
-            (0..400).partition(|&row| shows(bench.pool[row]));
+        let (with, without): (Vec<usize>, Vec<usize>) = (0..400).partition(|&row| shows(bench.pool[row]));
         let kind = CavKind::Logistic { c: 1.0 };
         let decoded = held_out(&bench.gram, &with, &without, kind, 1).unwrap();
         println!("           held-out accuracy {:.2}", decoded.accuracy);
         decodable_unused += usize::from(!truth.used[place] && decoded.p_value < 1e-4);
         powers.push((name, truth.used[place], power));
     }
-    assert!(
-        decodable_unused >= 4,
-        "unused concepts that can be decoded: {decodable_unused}"
-    );
+    assert!(decodable_unused >= 4, "unused concepts that can be decoded: {decodable_unused}");
     let sizes = |wanted: bool| -> Vec<f64> {
         let of = powers.iter().filter(move |(_, used, _)| *used == wanted);
         of.map(|(_, _, power)| power.standardised.abs()).collect()
     };
     let lowest = sizes(true).into_iter().fold(f64::INFINITY, f64::min);
     let highest = sizes(false).into_iter().fold(0.0, f64::max);
-    assert!(
-        lowest > 4.0 * highest,
-        "used concepts from {lowest:.2}, unused ones up to {highest:.2}"
-    );
+    assert!(lowest > 4.0 * highest, "used concepts from {lowest:.2}, unused ones up to {highest:.2}");
     powers
 }
 
@@ -449,23 +378,12 @@ fn grad_cam_of_the_dense_planted_network_points_at_the_object() {
     let boxes = bench.setup.boxes.as_ref().unwrap();
     let (mut hits, mut counted, mut degenerate) = (0.0, 0usize, 0usize);
     for indices in bench.setup.cam_images.chunks(100) {
-        let labels: Vec<usize> = indices
-            .iter()
-            .map(|&index| bench.setup.data.label(index))
-            .collect();
-        let activation = cut
-            .activation(&bench.setup.data.tensor(indices).unwrap())
-            .unwrap();
-        let gradient = cut
-            .gradient(&activation, Targets::PerImage(&labels))
-            .unwrap()
-            .gradient;
+        let labels: Vec<usize> = indices.iter().map(|&index| bench.setup.data.label(index)).collect();
+        let activation = cut.activation(&bench.setup.data.tensor(indices).unwrap()).unwrap();
+        let gradient = cut.gradient(&activation, Targets::PerImage(&labels)).unwrap().gradient;
         let maps = grad_cam(&activation, &gradient).unwrap().raw;
         let (_, height, width) = maps.dims3().unwrap();
-        for (&index, map) in indices
-            .iter()
-            .zip(maps.flatten_from(1).unwrap().to_vec2::<f32>().unwrap())
-        {
+        for (&index, map) in indices.iter().zip(maps.flatten_from(1).unwrap().to_vec2::<f32>().unwrap()) {
             let map: Vec<f64> = map.into_iter().map(f64::from).collect();
             let map = upsample_map(&map, (height, width), (32, 32));
             let of = &boxes[index];
@@ -486,8 +404,5 @@ fn grad_cam_of_the_dense_planted_network_points_at_the_object() {
     }
     let rate = hits / counted as f64;
     println!("planted: pointing game {rate:.3} of {counted} maps, {degenerate} degenerate");
-    assert!(
-        rate >= 0.9 && degenerate * 10 <= counted,
-        "{rate} of {counted}"
-    );
+    assert!(rate >= 0.9 && degenerate * 10 <= counted, "{rate} of {counted}");
 }
