@@ -202,25 +202,53 @@ fn products(
     let features = activation_shape(question.checkpoint, question.images, question.stage)?.len();
     let weights = Arc::new(question.checkpoint.weights.clone());
     let cut = Cut::new(&question.checkpoint.model, weights, question.stage);
-    let split = |source: &ImageSource| source.ranges(config.batch).collect::<Vec<Range<usize>>>();
-    let mut blocks: Vec<(&ImageSource, Range<usize>)> =
-        pool.iter().flat_map(|source| split(source).into_iter().map(move |range| (*source, range))).collect();
+    let mut blocks = batches(pool, config.batch);
     let gradients_from = blocks.len();
-    blocks.extend(split(question.images).into_iter().map(|range| (question.images, range)));
     // Gradients are rows of the same product, so that one pass in bounded memory gives everything.
-    let sizes: Vec<usize> = blocks.iter().map(|(_, range)| range.len()).collect();
+    blocks.extend(batches(&[question.images], config.batch));
+    let count = |parts: &Vec<Part<'_>>| parts.iter().map(|(_, images)| images.len()).sum::<usize>();
+    let sizes: Vec<usize> = blocks.iter().map(count).collect();
     let Products { gram, .. } = products_in_blocks(&sizes, features, config.resident_bytes, &[], |block| {
-        let (source, range) = &blocks[block];
-        let rows = match block < gradients_from {
-            true => activation_batch(&cut, source, range.clone())?,
-            false => explain_batch(&cut, source, range.clone(), Targets::Class(question.class))?.gradient,
+        let rows = match &blocks[block][..] {
+            [(source, images)] if block >= gradients_from => {
+                let targets = Targets::Class(question.class);
+                explain_batch(&cut, source, images.clone(), targets)?.gradient
+            }
+            parts => activation_batch(&cut, parts)?,
         };
-        read(range.len());
+        read(sizes[block]);
         Ok::<_, Error>(rows.flatten_all()?.to_vec1::<f32>()?)
     })?;
     let images: usize = pool.iter().map(|source| source.len()).sum();
     let cross = gram.view((images, 0), (question.images.len(), images)).into_owned();
     Ok((gram.view((0, 0), (images, images)).into_owned(), cross))
+}
+
+/// Some images of one source.
+type Part<'a> = (&'a ImageSource, Range<usize>);
+
+/// The images of all sources in order, in batches of `size`; small sets of one image size share a batch.
+fn batches<'a>(sources: &[&'a ImageSource], size: usize) -> Vec<Vec<Part<'a>>> {
+    let mut batches: Vec<Vec<Part<'a>>> = Vec::new();
+    let (mut room, mut shape) = (0, None);
+    for source in sources {
+        // Images of another size can give the same activation, but fill no batch together.
+        if shape.replace(source.shape()) != Some(source.shape()) {
+            room = 0;
+        }
+        let mut start = 0;
+        while start < source.len() {
+            if room == 0 {
+                batches.push(Vec::new());
+                room = size;
+            }
+            let end = source.len().min(start + room);
+            batches.last_mut().expect("one was pushed when there was no room").push((source, start..end));
+            room -= end - start;
+            start = end;
+        }
+    }
+    batches
 }
 
 /// Everything about the concept number `place` but what needs the products or the other concepts: p-values are not yet adjusted.

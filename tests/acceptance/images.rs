@@ -209,3 +209,24 @@ fn overlays_stand_beside_their_images() {
     }
     assert!(change(hottest) > 60);
 }
+
+/// Sets of another image size whose activations are of one shape can be compared, though no batch holds both.
+#[test]
+fn images_of_another_size_with_the_same_activation_shape_are_accepted() {
+    let place = Place::new();
+    let inputs = fixture(INPUTS);
+    let narrow = tensors(&inputs)["concept_striped"].narrow(3, 0, 27).unwrap().contiguous().unwrap();
+    save(&place.path("narrow.safetensors"), &[("images", narrow)]);
+    let out = place.arg("tcav.json");
+    let line = format!(
+        "tcav --checkpoint {} --images {inputs}:images --class 0 --concept narrow={}:images whole={inputs}:concept_striped \
+         --random {inputs}:random_00 {inputs}:random_01 --json {out}",
+        fixture(CHECKPOINT),
+        place.arg("narrow.safetensors")
+    );
+    succeeds(&words(&line));
+    let concepts = &json(&out)["concepts"];
+    let effect = |name: &str| concepts[name]["effect"].as_f64().unwrap();
+    let (narrow, whole) = (effect("narrow"), effect("whole"));
+    assert!(narrow != whole && (narrow - whole).abs() < whole.abs(), "{narrow} {whole}");
+}

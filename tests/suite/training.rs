@@ -163,18 +163,25 @@ fn gradients_equal_those_of_candles_own_operations() {
 #[test]
 fn a_narrow_network_learns_and_thread_count_changes_no_bit() {
     let data = builtin_mnist().unwrap().with_task(Task::EvenOdd);
-    let indices: Vec<usize> = (0..800).collect();
-    let held_out: Vec<usize> = (1000..1400).collect();
+    let indices: Vec<usize> = (0..2000).collect();
+    let held_out: Vec<usize> = (3000..3400).collect();
     let images = Subset::new(&data, &indices);
-    let model = ResNet::new(Architecture::resnet(18, 4, Stem::Small, 1, 2).unwrap());
-    let config = TrainConfig { epochs: 3, ..config(OptimizerKind::Sgd { momentum: 0.9 }) };
+    let model = ResNet::new(Architecture::resnet(18, 8, Stem::Small, 1, 2).unwrap());
+    let config = TrainConfig {
+        epochs: 3,
+        learning_rate: 0.05,
+        weight_decay: 1e-4,
+        schedule: ScheduleKind::Cosine,
+        batch_size: 32,
+        ..config(OptimizerKind::Sgd { momentum: 0.9 })
+    };
     let run = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
             let mut weights = model.network.initialise(1);
             let mask = Mask::dense(model.network.layout.clone());
             let training = Training { network: &model.network, images: &images, config: &config, seed: 3 };
-            training.run(&mut weights, &mask, 0, config.total_steps(800), &Silent, |_, _| {}).unwrap();
+            training.run(&mut weights, &mask, 0, config.total_steps(2000), &Silent, |_, _| {}).unwrap();
             let correct = evaluate(&model.network, &weights, &Subset::new(&data, &held_out), 64).unwrap();
             (weights, correct)
         })
@@ -183,7 +190,7 @@ fn a_narrow_network_learns_and_thread_count_changes_no_bit() {
     let (two, _) = run(2);
     assert!(one == two);
     let accuracy = correct.iter().filter(|&&c| c).count() as f64 / correct.len() as f64;
-    println!("accuracy after three epochs of 800 digits: {accuracy:.3}");
-    assert!(accuracy > 0.8, "{accuracy}");
+    println!("accuracy after three epochs of 2,000 digits: {accuracy:.3}");
+    assert!(accuracy > 0.85, "{accuracy}");
     assert_eq!(relative_error(&one.parameters, &two.parameters), 0.0);
 }
