@@ -11,6 +11,7 @@ use crate::explain::sanity::{Randomisation, randomise_layers};
 use crate::model::Stage;
 use crate::nn::Weights;
 use crate::stats::floor::{Candidate, FloorPair, floor_ratio};
+use crate::stats::verdict::{Answer, within_limit};
 
 use super::config::Plan;
 use super::drift::mean;
@@ -97,14 +98,12 @@ pub(super) fn sanity(plan: &Plan, setup: &Setup, weights: &Weights, replicate: u
     })
 }
 
-/// Whether randomising destroyed the maps: drift beyond the floor, by an interval over images and dense replicates.
+/// Whether randomising destroyed the maps: drift beyond the floor, by an interval over images. The question is about this network beside these
+/// dense ones, so they are taken as given: all pairs count as of the same two replicates, whose variation does not enter.
 pub(super) fn sanity_summary(plan: &Plan, record: &SanityRecord, pairs: &[Pair]) -> SanitySummary {
     let floor: Vec<FloorPair<'_>> = pairs
         .iter()
-        .map(|pair| FloorPair {
-            replicates: (pair.record.first, pair.record.second),
-            drift: &pair.per_image[..record.images.min(pair.per_image.len())],
-        })
+        .map(|pair| FloorPair { replicates: (0, 1), drift: &pair.per_image[..record.images.min(pair.per_image.len())] })
         .collect();
     let ratio = floor_ratio(
         &[Candidate { replicate: record.replicate, drift: &record.random_drift }],
@@ -119,6 +118,10 @@ pub(super) fn sanity_summary(plan: &Plan, record: &SanityRecord, pairs: &[Pair])
         replicate: record.replicate,
         drift_in_floors: ratio.map(|ratio| ratio.ratio),
         interval: ratio.map(|ratio| Range { low: ratio.interval.low, high: ratio.interval.high }),
-        destroyed: ratio.map(|ratio| ratio.interval.low > 1.0),
+        destroyed: ratio.and_then(|ratio| match within_limit(ratio.interval, 1.0) {
+            Ok(Answer::No) => Some(true),
+            Ok(Answer::Yes) => Some(false),
+            Ok(Answer::Straddles) | Err(_) => None,
+        }),
     }
 }

@@ -204,7 +204,8 @@ pub struct SanitySummary {
     pub drift_in_floors: Option<f64>,
     /// Interval of that.
     pub interval: Option<Range>,
-    /// Whether randomising destroys the maps: they end further away than another trained network's. Absent where undefined.
+    /// Whether randomising destroys the maps: they end further away than another trained network's. Absent where the
+    /// interval leaves it open or is undefined.
     pub destroyed: Option<bool>,
 }
 

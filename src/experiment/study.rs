@@ -110,10 +110,10 @@ pub fn derive(plan: &Plan, store: &Store) -> Result<StudyRecord> {
     warnings.extend(
         sanity
             .iter()
-            .filter(|check| check.destroyed == Some(false))
+            .filter(|check| check.destroyed != Some(true))
             .map(|check| {
                 format!(
-                    "sanity check, replicate {}: with random weights in every layer the maps do not move beyond the noise floor, so they \
+                    "sanity check, replicate {}: with random weights in every layer the maps are not shown to move beyond the noise floor, so they may \
                      say little about what the network has learned (Adebayo et al. 2018)",
                     check.replicate
                 )

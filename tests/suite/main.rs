@@ -5,6 +5,7 @@ mod calibration;
 mod cav;
 mod explain;
 mod oracle;
+mod order;
 mod plain_candle;
 mod report;
 mod run;

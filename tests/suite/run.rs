@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ticketlens::error::Error;
 use ticketlens::experiment::{Plan, Setup, Store, round_ids, run};
+use ticketlens::nn::Weights;
 use ticketlens::progress::{Event, Observer, Silent};
 use ticketlens::prune::prune_count;
 use ticketlens::stats::similarity::Measure;
@@ -114,7 +115,29 @@ fn a_run_keeps_the_invariants_of_lottery_tickets() {
                 assert_eq!(ticket.layer_densities(&[]), mask.layer_densities(&[]));
                 assert_ne!(ticket, mask);
             }
+            if id.arm == "reinit" {
+                let mut ticket = id.clone();
+                ticket.arm = "lottery".into();
+                assert_eq!(store.mask(&ticket, &layout).unwrap(), mask);
+                // The ticket's own start is not the control's: with one epoch of training most weights are still near it.
+                let own = store.weights(&ticket, &setup.model).unwrap();
+                let apart = |start: &Weights, trained: &Weights| -> f64 {
+                    start
+                        .parameters
+                        .iter()
+                        .zip(&trained.parameters)
+                        .zip(mask.bits())
+                        .filter(|(_, bit)| **bit == 1)
+                        .map(|((a, b), _)| f64::from(a - b).powi(2))
+                        .sum()
+                };
+                assert!(apart(&theta, &own) * 2.0 < apart(&theta, &weights), "{id:?}: starts from weights of its own");
+            }
         }
+    }
+    for arm in ["random_mask", "reinit"] {
+        let of = study.calls.iter().filter(|call| call.arm == arm);
+        assert_eq!(of.count(), 2, "{arm}: a call for each round");
     }
     assert_eq!(study.floor.pairs.len(), 1);
     assert_eq!(study.rounds.len(), 2 * (3 + 2 + 2));
