@@ -302,3 +302,24 @@ fn photographs_are_reduced_and_fit() {
     assert!(page.contains("data:image/jpeg") && page.contains("\"width\":100,\"height\":66"));
     assert!(page.len() < 1_500_000, "{} bytes", page.len());
 }
+
+/// A round whose drift is undecided has no call, yet its accuracy may surely match; the page once counted calls.
+#[test]
+fn a_round_without_a_call_still_counts_for_the_question_it_answers() {
+    use ticketlens::experiment::records::{Call, Range};
+    let mut study = fake::study(&SMALL);
+    for call in study.study.calls.iter_mut().filter(|call| call.arm == "lottery" && call.round > 0) {
+        call.accuracy_interval = Some(Range { low: -0.001, high: 0.004 });
+        call.drift_interval = Some(Range { low: 0.4, high: 9.0 });
+        call.call = Call::Inconclusive;
+    }
+    let page = html::render(&study).unwrap();
+    let after = |label: &str| {
+        let place = page.find(label).unwrap_or_else(|| panic!("{label} is missing"));
+        let rest = &page[place..];
+        let value = &rest[rest.find("\"value\">").unwrap() + 8..];
+        value[..value.find('<').unwrap()].to_owned()
+    };
+    assert_eq!(after("Rounds that surely match dense"), "3 of 3");
+    assert_eq!(after("Rounds that surely keep explanations"), "0 of 3");
+}

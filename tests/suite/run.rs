@@ -5,12 +5,14 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use ticketlens::data::{Images, Subset};
 use ticketlens::error::Error;
 use ticketlens::experiment::{Plan, Setup, Store, round_ids, run};
 use ticketlens::nn::Weights;
 use ticketlens::progress::{Event, Observer, Silent};
-use ticketlens::prune::prune_count;
+use ticketlens::prune::{Mask, prune_count};
 use ticketlens::stats::similarity::Measure;
+use ticketlens::train::Training;
 
 fn tiny_plan(overrides: &[(&str, &str)]) -> Plan {
     let mut all = vec![
@@ -147,6 +149,50 @@ fn a_run_keeps_the_invariants_of_lottery_tickets() {
         for measure in Measure::ALL {
             let drift = summary.drift.measures[&measure];
             assert!(drift.all.is_some_and(|drift| drift.abs() < 1e-12), "{measure:?}: {drift:?}");
+        }
+    }
+}
+
+/// Every round is trained again from the state it must start from; equal final weights and buffers, bit for bit, show that it did.
+/// A parameter or a batch-norm buffer that was not rewound, a stale optimiser, or a shifted data order would change them.
+#[test]
+fn every_round_starts_from_theta_k_buffers_and_all() {
+    let plan = tiny_plan(&[("replicates", "2")]);
+    let folder = tempfile::tempdir().unwrap();
+    run(&plan, folder.path(), &Silent).unwrap();
+    let store = Store::existing(folder.path()).unwrap();
+    let setup = Setup::new(&plan).unwrap();
+    let network = &setup.model.network;
+    let images = Subset::new(&setup.data, &setup.splits.train);
+    let config = plan.train_config();
+    let total = config.total_steps(images.len());
+    let k = 3;
+    for replicate in 0..plan.replicates {
+        let seed = plan.seed + replicate as u64;
+        let training = Training { network, images: &images, config: &config, seed };
+        let train = |start: &Weights, mask: &Mask, from, to| {
+            let mut weights = start.clone();
+            training.run(&mut weights, mask, from, to, &Silent, |_, _| {}).unwrap();
+            weights
+        };
+        let initial = network.initialise(seed);
+        let theta_k = train(&initial, &Mask::dense(network.layout.clone()), 0, k);
+        assert!(
+            theta_k == store.rewind_state(replicate, &setup.model).unwrap(),
+            "theta_k is the state after {k} steps"
+        );
+        assert_ne!(theta_k.buffers, initial.buffers, "the buffers have moved by step {k}, so rewinding them shows");
+        for id in round_ids(&plan).into_iter().filter(|id| id.replicate == replicate) {
+            let mask = store.mask(&id, &network.layout).unwrap();
+            let again = match (id.arm.as_str(), id.round) {
+                (_, 0) => train(&initial, &mask, 0, total),
+                ("reinit", _) => {
+                    let own = network.initialise(Setup::derived_seed(&plan, replicate, "reinit"));
+                    train(&own, &mask, 0, total)
+                }
+                _ => train(&theta_k, &mask, k, total),
+            };
+            assert!(again == store.weights(&id, &setup.model).unwrap(), "{id:?}");
         }
     }
 }

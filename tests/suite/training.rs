@@ -55,16 +55,20 @@ fn masked_weights_stay_zero_and_live_weights_of_both_signs_move() {
             })
             .unwrap();
         assert_eq!(steps, 10);
+        let mut checked = [0, 0];
         for spec in model.network.layout.parameters.iter().filter(|spec| spec.kind.prunable()) {
             for negative in [false, true] {
-                let moved = spec
+                let live: Vec<usize> = spec
                     .range
                     .clone()
                     .filter(|&at| mask.bits()[at] == 1 && (initial.parameters[at] < 0.0) == negative)
-                    .all(|at| initial.parameters[at] != weights.parameters[at]);
+                    .collect();
+                checked[usize::from(negative)] += live.len();
+                let moved = live.iter().all(|&at| initial.parameters[at] != weights.parameters[at]);
                 assert!(moved, "{} negative {negative}", spec.name);
             }
         }
+        assert!(checked.iter().all(|&count| count > 1000), "{checked:?}: both signs are there to be seen");
         assert_ne!(initial.buffers, weights.buffers);
     }
 }
@@ -191,6 +195,6 @@ fn a_narrow_network_learns_and_thread_count_changes_no_bit() {
     assert!(one == two);
     let accuracy = correct.iter().filter(|&&c| c).count() as f64 / correct.len() as f64;
     println!("accuracy after three epochs of 2,000 digits: {accuracy:.3}");
-    assert!(accuracy > 0.85, "{accuracy}");
+    assert!(accuracy > 0.9, "{accuracy}");
     assert_eq!(relative_error(&one.parameters, &two.parameters), 0.0);
 }

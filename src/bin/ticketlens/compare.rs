@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use ticketlens::experiment::write_atomically;
 use ticketlens::report::compare;
 
-use crate::report::load;
+use crate::report::{Format, load};
 use crate::terminal;
 
 /// Compare two finished runs, matched by density
@@ -26,18 +26,6 @@ pub(crate) struct Arguments {
     /// Where to write it [default: the terminal]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// One self-contained page
-    Html,
-    /// Tables
-    Markdown,
-    /// Everything, versioned
-    Json,
-    /// One row for each pair of networks
-    Csv,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {

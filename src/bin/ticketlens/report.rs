@@ -24,15 +24,16 @@ pub(crate) struct Arguments {
     out: Option<PathBuf>,
 }
 
+/// What a report or a comparison is written as.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
+pub(crate) enum Format {
     /// One self-contained page
     Html,
     /// Tables for a pull request or a notebook
     Markdown,
-    /// Everything, versioned (docs/report-schema.md)
+    /// Everything, versioned
     Json,
-    /// One row for each network, class and concept
+    /// One row for each network
     Csv,
 }
 

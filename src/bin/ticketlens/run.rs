@@ -132,8 +132,9 @@ impl Progress {
         let rounds = all.add(ProgressBar::new(1));
         rounds.set_style(style("rounds {wide_bar} {pos}/{len}  {elapsed} gone, {eta} left"));
         let steps = all.add(ProgressBar::new(1));
-        steps.set_style(style("{msg:60!} {wide_bar} {pos}/{len}"));
+        steps.set_style(style("{msg:68!} {wide_bar} {pos}/{len}"));
         rounds.enable_steady_tick(Duration::from_secs(1));
+        steps.enable_steady_tick(Duration::from_secs(1));
         Self { rounds, steps, folder: out.display().to_string(), state: Mutex::default() }
     }
 
@@ -149,7 +150,13 @@ impl Observer for Progress {
         match event {
             Event::RunStarted { rounds, finished } => {
                 self.rounds.set_length(*rounds as u64);
-                terminal::note(&format!("run folder {}: {rounds} networks, {finished} finished", self.folder));
+                let line = format!("run folder {}: {rounds} networks, {finished} finished", self.folder);
+                if terminal::is_interactive() {
+                    // Above the bars, so that they are not torn.
+                    self.rounds.println(line);
+                } else {
+                    terminal::note(&line);
+                }
             }
             Event::RoundStarted { arm, replicate, round, density, steps } => {
                 *state = State {
@@ -185,7 +192,7 @@ impl Observer for Progress {
                     terminal::note(&format!("{how}, test accuracy {:.2} %", 100.0 * test_accuracy));
                 }
             }
-            Event::Warning(text) => terminal::warn(text),
+            Event::Warning(text) => self.rounds.suspend(|| terminal::warn(text)),
             _ => {}
         }
         if INTERRUPTED.load(Ordering::SeqCst) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
