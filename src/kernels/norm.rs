@@ -29,6 +29,12 @@ fn block_sum(length: usize, mut term: impl FnMut(usize) -> f32) -> f64 {
     for index in whole..length {
         sums[index - whole] += term(index);
     }
+    fold(sums)
+}
+
+/// The partial sums added up, as a tree.
+#[inline(always)]
+fn fold(mut sums: [f32; SUMS]) -> f64 {
     let mut width = SUMS / 2;
     while width > 0 {
         for lane in 0..width {
@@ -83,14 +89,31 @@ versions! {
     fn masked_sums(z: &[f32], centre: f32, out: &[f32], relu: bool, grad_out: &mut [f32]) -> (f64, f64) {
         let (mut sum, mut product) = (0.0, 0.0);
         for (nth, (z, grad)) in z.chunks(BLOCK).zip(grad_out.chunks_mut(BLOCK)).enumerate() {
-            if relu {
-                for (grad, out) in grad.iter_mut().zip(&out[nth * BLOCK..]) {
-                    *grad = if *out <= 0.0 { 0.0 } else { *grad };
+            let (mut sums, mut products) = ([0.0f32; SUMS], [0.0f32; SUMS]);
+            let out = if relu { &out[nth * BLOCK..][..grad.len()] } else { &[] };
+            let whole = grad.len() / SUMS * SUMS;
+            for start in (0..whole).step_by(SUMS) {
+                let (z, grad) = (&z[start..start + SUMS], &mut grad[start..start + SUMS]);
+                if relu {
+                    let out = &out[start..start + SUMS];
+                    for lane in 0..SUMS {
+                        grad[lane] = if out[lane] <= 0.0 { 0.0 } else { grad[lane] };
+                    }
+                }
+                for lane in 0..SUMS {
+                    sums[lane] += grad[lane];
+                    products[lane] += grad[lane] * (z[lane] - centre);
                 }
             }
-            let z = &z[..grad.len()];
-            sum += block_sum(grad.len(), |index| grad[index]);
-            product += block_sum(grad.len(), |index| grad[index] * (z[index] - centre));
+            for index in whole..grad.len() {
+                if relu && out[index] <= 0.0 {
+                    grad[index] = 0.0;
+                }
+                sums[index - whole] += grad[index];
+                products[index - whole] += grad[index] * (z[index] - centre);
+            }
+            sum += fold(sums);
+            product += fold(products);
         }
         (sum, product)
     }

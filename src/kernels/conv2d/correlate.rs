@@ -10,6 +10,11 @@ use rayon::prelude::*;
 
 /// Floats of a panel that leave room for weights in a 1 MiB second-level cache.
 const BUDGET: usize = 112 * 1024;
+/// Density up to which sparse products read the source in place, from a measured crossover.
+const DIRECT_DENSITY: f64 = 0.15;
+/// Vectors of a position that make reading in place worth while on a wide map, and the most that are read together.
+const DIRECT_LEAST: usize = 4;
+const DIRECT_MOST: usize = 8;
 /// Work items a call should have, so that a few threads stay busy to the end.
 const ITEMS: usize = 8;
 
@@ -41,7 +46,7 @@ fn weight_at(problem: &Problem, destination: usize, source: usize) -> usize {
     }
 }
 
-/// Visits (row block, batch block, range of `parts`) in parallel, with the panel packed.
+/// Visits (row block, batch block, range of `parts`) in parallel, with the panel packed, or the source in its place.
 fn for_each_item(
     kernels: &Kernels,
     problem: &Problem,
@@ -59,6 +64,9 @@ fn for_each_item(
             (&tiling.row_blocks[panel % tiling.row_blocks.len()], panel / tiling.row_blocks.len());
         let range = (parts * split / splits, parts * (split + 1) / splits);
         let channels = problem.source_channels;
+        if tiling.direct {
+            return body(rows, batch_block, range, &source[batch_block * tiling.block..]);
+        }
         scratch::with(panel_len(rows, channels), |panel| {
             pack(kernels, problem, tiling, rows, batch_block, (0, channels), source, panel);
             body(rows, batch_block, range, panel);
@@ -116,7 +124,7 @@ pub(super) fn dense(
                         unsafe {
                             (kernels.dense[count - 1])(&DenseTile {
                                 weight: packed.as_ptr().add(tile * tile_len),
-                                panel: panel.as_ptr().offset(segment.panel).add(first * LANES),
+                                panel: panel.as_ptr().wrapping_offset(segment.panel).wrapping_add(first * LANES),
                                 ranges,
                                 group_offset: &tiling.group_offset,
                                 group_rank: &group_rank,
@@ -155,7 +163,7 @@ pub(super) fn sparse(
     destination: &mut [f32],
     accumulate: bool,
 ) {
-    let tiling = Tiling::new(problem, wish(problem, true));
+    let tiling = direct(problem, pattern).unwrap_or_else(|| Tiling::new(problem, wish(problem, true)));
     let index = match problem.direction {
         Direction::Forward => &pattern.by_output,
         Direction::Backward => &pattern.by_input,
@@ -184,7 +192,7 @@ pub(super) fn sparse(
                     // SAFETY: as in `dense`.
                     unsafe {
                         (kernels.sparse[count - 1])(&SparseTile {
-                            panel: panel.as_ptr().offset(segment.panel).add(first * LANES),
+                            panel: panel.as_ptr().wrapping_offset(segment.panel).wrapping_add(first * LANES),
                             ranges: &rows.ranges[segment.ranges.0..segment.ranges.1],
                             starts: &starts,
                             groups,
@@ -202,6 +210,12 @@ pub(super) fn sparse(
             }
         });
     });
+}
+
+/// Where few weights are kept, packing would cost more than the products: the source is read in place.
+fn direct(problem: &Problem, pattern: &Pattern) -> Option<Tiling> {
+    let least = if problem.destination_width <= 2 { 1 } else { DIRECT_LEAST };
+    if pattern.density() > DIRECT_DENSITY { None } else { Tiling::direct(problem, least, DIRECT_MOST) }
 }
 
 /// Scratch seen as entries.

@@ -92,13 +92,15 @@ pub(super) struct Axis {
 
 impl Axis {
     /// `halo`: lines of zeros stand for coordinates outside the source, so every tap is valid. `runs`: all destinations
-    /// are read as one run from the first one's base, so lines are grouped by stride phase.
+    /// are read as one run from the first one's base, so lines are grouped by stride phase. `whole`: line and coordinate
+    /// are the same.
     pub(super) fn new(
         problem: &Problem,
         destinations: std::ops::Range<usize>,
         length: usize,
         halo: bool,
         runs: bool,
+        whole: bool,
     ) -> Self {
         let (kernel, stride) = (problem.kernel, problem.stride);
         let mut taps: Vec<usize> = (0..kernel).collect();
@@ -110,6 +112,7 @@ impl Axis {
             .clone()
             .flat_map(|destination| taps.iter().filter_map(move |&tap| problem.source(destination, tap)))
             .filter(|&coordinate| halo || inside(coordinate))
+            .chain(0..if whole { length as isize } else { 0 })
             .collect();
         let phase = |coordinate: isize| match problem.direction {
             Direction::Forward if runs => (coordinate + problem.padding as isize).rem_euclid(stride as isize),
@@ -215,8 +218,10 @@ pub(super) struct Tiling {
     pub flat: bool,
     /// values of the batch in a block
     pub block: usize,
-    /// floats a block takes in a panel
+    /// floats between two columns of a panel
     pub pitch: usize,
+    /// the source itself is the panel: nothing is packed
+    pub direct: bool,
     /// vectors in a segment
     pub vectors: usize,
     pub columns: Axis,
@@ -249,16 +254,37 @@ pub(super) struct Wish {
     pub values: usize,
 }
 
+/// Row blocks of a source that is read in place.
+const DIRECT_ROW_BLOCKS: usize = 8;
+
 impl Tiling {
+    /// Reads the source in place, position by position, `vectors` at most at a time: what packing copies is saved, and the
+    /// borders need no zeros. `None` where a batch does not divide into such blocks of at least `least` vectors.
+    pub(super) fn direct(problem: &Problem, least: usize, most: usize) -> Option<Self> {
+        let (batch, width, height) = (problem.batch, problem.destination_width, problem.destination_height);
+        let source_len = problem.source_channels * problem.source_height * problem.source_width * batch;
+        let vectors = batch / LANES;
+        if !batch.is_multiple_of(LANES) || vectors == 0 || i32::try_from(source_len).is_err() {
+            return None;
+        }
+        let vectors = (1..=most.min(vectors)).rev().find(|&count| vectors.is_multiple_of(count))?;
+        if vectors < least {
+            return None;
+        }
+        let columns = Axis::new(problem, 0..width, problem.source_width, false, false, true);
+        let rows = height.div_ceil(DIRECT_ROW_BLOCKS).max(1);
+        Some(Self::assemble(problem, false, true, vectors * LANES, batch, vectors, rows, columns, false))
+    }
+
     pub(super) fn new(problem: &Problem, wish: Wish) -> Self {
         let (batch, width, height) = (problem.batch, problem.destination_width, problem.destination_height);
         let flat_possible = problem.direction == Direction::Forward || problem.stride == 1;
         let flat = flat_possible && width > 1 && (width > wish.position_width || batch < 2 * LANES);
         // Small odd batches run together along the row; others are padded to whole vectors.
         let contiguous = flat && !batch.is_multiple_of(LANES) && batch < 2 * LANES;
-        let columns = Axis::new(problem, 0..width, problem.source_width, flat, flat);
+        let columns = Axis::new(problem, 0..width, problem.source_width, flat, flat, false);
         let rows_for = |rows: usize| {
-            Axis::new(problem, 0..rows.min(height), problem.source_height, wish.row_halo, false).lines.len()
+            Axis::new(problem, 0..rows.min(height), problem.source_height, wish.row_halo, false, false).lines.len()
         };
         let line = columns.lines.len() * wish.channels;
         let whole = batch.next_multiple_of(LANES);
@@ -279,13 +305,33 @@ impl Tiling {
         }
         let rows = height.div_ceil(height.div_ceil(rows));
         let vectors = (if flat { width * pitch } else { pitch }).div_ceil(LANES);
+        Self::assemble(problem, flat, false, block, pitch, vectors, rows, columns, wish.row_halo)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of a tiling, private")]
+    fn assemble(
+        problem: &Problem,
+        flat: bool,
+        direct: bool,
+        block: usize,
+        pitch: usize,
+        vectors: usize,
+        rows: usize,
+        columns: Axis,
+        row_halo: bool,
+    ) -> Self {
+        let height = problem.destination_height;
         let line_stride = columns.lines.len() * pitch;
         let row_blocks: Vec<RowBlock> = (0..height)
             .step_by(rows)
             .map(|first| {
-                let axis =
-                    Axis::new(problem, first..(first + rows).min(height), problem.source_height, wish.row_halo, false);
-                Self::row_block(axis, first, &columns, problem, flat, pitch, vectors)
+                let range = first..(first + rows).min(height);
+                let axis = Axis::new(problem, range, problem.source_height, row_halo, false, direct);
+                let mut block = Self::row_block(axis, first, &columns, problem, flat, pitch, vectors);
+                if direct {
+                    block.channel_stride = problem.source_height * line_stride;
+                }
+                block
             })
             .collect();
         let rows = &row_blocks[0].rows;
@@ -300,6 +346,7 @@ impl Tiling {
         }
         Self {
             flat,
+            direct,
             block,
             pitch,
             vectors,
@@ -347,7 +394,7 @@ impl Tiling {
         let lines = (rows.lines.len() * line_stride).div_ceil(LANES);
         let channel_stride = (lines | 1) * LANES;
         // The last vector of a contiguous row may read past it.
-        let slack = vectors * LANES - if flat { problem.destination_width * pitch } else { pitch };
+        let slack = (vectors * LANES).saturating_sub(if flat { problem.destination_width * pitch } else { pitch });
         RowBlock { rows, segments, ranges, channel_stride, panel_len: channel_stride + slack.next_multiple_of(LANES) }
     }
 

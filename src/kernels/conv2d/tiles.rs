@@ -95,7 +95,7 @@ unsafe fn dense<S: Simd, const MR: usize, const NR: usize>(tile: &DenseTile) {
         let mut sums = [[S::zero(); NR]; MR];
         for &(start, end) in tile.ranges {
             for group in start..end {
-                let mut panel = tile.panel.offset(*tile.group_offset.get_unchecked(group));
+                let mut panel = tile.panel.wrapping_offset(*tile.group_offset.get_unchecked(group));
                 let mut weight = tile.weight.add(*tile.group_rank.get_unchecked(group) * tile.channels * MR);
                 for _ in 0..tile.channels {
                     let mut values = [S::zero(); NR];
@@ -136,7 +136,7 @@ unsafe fn sparse<S: Simd, const NR: usize>(tile: &SparseTile) {
                 let from = *tile.starts.get_unchecked(channel * tile.groups + start) as usize;
                 let to = *tile.starts.get_unchecked(channel * tile.groups + end) as usize;
                 for &Entry { weight, offset } in tile.entries.get_unchecked(from..to) {
-                    let panel = tile.panel.offset(offset as isize);
+                    let panel = tile.panel.wrapping_offset(offset as isize);
                     let factor = S::broadcast(weight);
                     for (column, sum) in sums.iter_mut().enumerate() {
                         *sum = S::multiply_add(factor, S::load(panel.add(column * LANES)), *sum);

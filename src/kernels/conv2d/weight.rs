@@ -14,7 +14,7 @@ use rayon::prelude::*;
 const BUDGET: usize = 128 * 1024;
 /// Input channels of a panel.
 const CHANNELS: usize = 128;
-/// Values of a gradient row per panel: four rows stay in the first-level cache.
+/// Values of a gradient row per panel: four rows stay in the first-level cache. Sparse products take one row at a time.
 const VALUES: usize = 1536;
 /// Tasks of a call, reduction chunks included.
 const TASKS: usize = 12;
@@ -60,15 +60,19 @@ impl Division {
     }
 }
 
-fn wish(problem: &Problem, row_halo: bool, position_width: usize) -> Wish {
+/// `values`: floats of a gradient row that a panel may take. A panel gets as many destination rows as the kernel has, where
+/// they fit, since its first and last source rows are packed again for its neighbours.
+fn wish(problem: &Problem, row_halo: bool, position_width: usize, values: usize) -> Wish {
+    let rows = problem.kernel.min(problem.destination_height);
+    let positions = if problem.destination_width <= position_width { problem.destination_width } else { 1 };
     Wish {
         channels: problem.source_channels.div_ceil(problem.source_channels.div_ceil(CHANNELS).max(1)),
         budget: BUDGET,
         position_width,
         vectors: 4,
-        vectors_max: VALUES / LANES,
+        vectors_max: (values / LANES / rows / positions).max(1),
         row_halo,
-        values: VALUES,
+        values,
     }
 }
 
@@ -116,7 +120,7 @@ pub(super) fn dense(
     let (mo, widest) = (kernels.mo, kernels.dot.len());
     // With few channels, tiles mix taps, which needs every tap valid everywhere.
     let mixed = channels < widest && problem.destination_width > 1;
-    let tiling = Tiling::new(problem, wish(problem, mixed, if mixed { 1 } else { 8 }));
+    let tiling = Tiling::new(problem, wish(problem, mixed, if mixed { 1 } else { 8 }, VALUES));
     let mixed = mixed && tiling.flat;
     let runs: Vec<_> = tiling.row_blocks.iter().map(|rows| runs(&tiling, rows, groups)).collect();
     let plane = problem.destination_height * problem.destination_width * problem.batch;
@@ -244,7 +248,7 @@ pub(super) fn sparse(
     let widest = kernels.dot_one.len();
     // Few kept weights a tap: tiles mix taps, which needs every tap valid everywhere.
     let mixed = problem.destination_width > 2 && kept < 4 * outputs * groups;
-    let tiling = Tiling::new(problem, wish(problem, mixed, if mixed { 2 } else { 8 }));
+    let tiling = Tiling::new(problem, wish(problem, mixed, if mixed { 2 } else { 8 }, 4 * VALUES));
     let mixed = mixed && tiling.flat;
     let runs: Vec<_> = tiling.row_blocks.iter().map(|rows| runs(&tiling, rows, groups)).collect();
     let plane = problem.destination_height * problem.destination_width * problem.batch;
