@@ -215,7 +215,8 @@ pub(super) fn sparse(
 /// Where few weights are kept, packing would cost more than the products: the source is read in place.
 fn direct(problem: &Problem, pattern: &Pattern) -> Option<Tiling> {
     let least = if problem.destination_width <= 2 { 1 } else { DIRECT_LEAST };
-    if pattern.density() > DIRECT_DENSITY { None } else { Tiling::direct(problem, least, DIRECT_MOST) }
+    let rows = problem.destination_height.div_ceil(ITEMS).max(1);
+    if pattern.density() > DIRECT_DENSITY { None } else { Tiling::direct(problem, least, DIRECT_MOST, rows) }
 }
 
 /// Scratch seen as entries.

@@ -254,14 +254,12 @@ pub(super) struct Wish {
     pub values: usize,
 }
 
-/// Row blocks of a source that is read in place.
-const DIRECT_ROW_BLOCKS: usize = 8;
-
 impl Tiling {
-    /// Reads the source in place, position by position, `vectors` at most at a time: what packing copies is saved, and the
-    /// borders need no zeros. `None` where a batch does not divide into such blocks of at least `least` vectors.
-    pub(super) fn direct(problem: &Problem, least: usize, most: usize) -> Option<Self> {
-        let (batch, width, height) = (problem.batch, problem.destination_width, problem.destination_height);
+    /// Reads the source in place, position by position, `rows` at a time: what packing copies is saved, and the
+    /// borders need no zeros. `None` where a batch does not divide into blocks of `least` to `most`
+    /// vectors.
+    pub(super) fn direct(problem: &Problem, least: usize, most: usize, rows: usize) -> Option<Self> {
+        let (batch, width) = (problem.batch, problem.destination_width);
         let source_len = problem.source_channels * problem.source_height * problem.source_width * batch;
         let vectors = batch / LANES;
         if !batch.is_multiple_of(LANES) || vectors == 0 || i32::try_from(source_len).is_err() {
@@ -272,7 +270,6 @@ impl Tiling {
             return None;
         }
         let columns = Axis::new(problem, 0..width, problem.source_width, false, false, true);
-        let rows = height.div_ceil(DIRECT_ROW_BLOCKS).max(1);
         Some(Self::assemble(problem, false, true, vectors * LANES, batch, vectors, rows, columns, false))
     }
 

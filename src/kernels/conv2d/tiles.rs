@@ -52,6 +52,17 @@ pub(super) struct SparseTile<'a> {
     pub accumulate: bool,
 }
 
+/// Vectors of a gradient row and of a panel that meet.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Run {
+    /// offset in a gradient row
+    pub gradient: usize,
+    /// offset in the panel
+    pub panel: isize,
+    /// number of vectors
+    pub vectors: usize,
+}
+
 /// Dot products of `MO` gradient rows with some panel rows, summed over runs.
 pub(super) struct DotTile<'a> {
     /// gradient rows: `MO` rows of `gradient_stride` floats, each run at its own offset
@@ -60,10 +71,8 @@ pub(super) struct DotTile<'a> {
     pub panel: *const f32,
     /// per column: distance in the panel, in floats
     pub columns: &'a [isize],
-    /// per run: offset in a gradient row, offset in the panel
-    pub runs: &'a [(usize, isize)],
-    /// vectors of a run
-    pub vectors: usize,
+    /// stretches of values that meet
+    pub runs: &'a [Run],
     /// sums out, `[MO][columns]`, added to
     pub sums: &'a mut [f32],
 }
@@ -160,16 +169,16 @@ unsafe fn dot<S: Simd, const MO: usize, const MC: usize>(tile: &mut DotTile) {
         let mut sums = [[S::zero(); MC]; MO];
         let mut columns = [0isize; MC];
         columns.copy_from_slice(tile.columns.get_unchecked(..MC));
-        for &(gradient, panel) in tile.runs {
-            let gradient = tile.gradient.add(gradient);
-            let panel = tile.panel.offset(panel);
-            for vector in 0..tile.vectors {
+        for run in tile.runs {
+            let gradient = tile.gradient.add(run.gradient);
+            let panel = tile.panel.wrapping_offset(run.panel);
+            for vector in 0..run.vectors {
                 let mut factors = [S::zero(); MO];
                 for (row, factor) in factors.iter_mut().enumerate() {
                     *factor = S::load(gradient.add(row * tile.gradient_stride + vector * LANES));
                 }
                 for column in 0..MC {
-                    let value = S::load(panel.offset(columns[column]).add(vector * LANES));
+                    let value = S::load(panel.wrapping_offset(columns[column]).wrapping_add(vector * LANES));
                     for row in 0..MO {
                         sums[row][column] = S::multiply_add(factors[row], value, sums[row][column]);
                     }

@@ -6,12 +6,15 @@
 use super::geometry::{Direction, Problem, RowBlock, Tiling, Wish};
 use super::panel::{pack, panel_len};
 use super::pattern::Pattern;
-use super::tiles::{DotTile, Kernels};
+use super::tiles::{DotTile, Kernels, Run};
 use crate::kernels::scratch::{self, Shared};
 use crate::kernels::simd::LANES;
 use rayon::prelude::*;
 
 const BUDGET: usize = 128 * 1024;
+/// Density up to which sparse products read in place, from a measured crossover, and the floats of source rows meanwhile.
+const DIRECT_DENSITY: f64 = 0.15;
+const DIRECT_BUDGET: usize = 192 * 1024;
 /// Input channels of a panel.
 const CHANNELS: usize = 128;
 /// Values of a gradient row per panel: four rows stay in the first-level cache. Sparse products take one row at a time.
@@ -76,17 +79,35 @@ fn wish(problem: &Problem, row_halo: bool, position_width: usize, values: usize)
     }
 }
 
-/// Per tap group: the segments where it is valid, as (offset in a packed gradient row, segment base in the panel).
-fn runs(tiling: &Tiling, rows: &RowBlock, groups: usize) -> Vec<Vec<(usize, isize)>> {
-    let mut runs = vec![Vec::new(); groups];
+/// Per tap group: the segments where it is valid. A packed gradient row holds segment after segment; one that is read in
+/// place has them where they are, and neighbours are one run.
+fn runs(tiling: &Tiling, rows: &RowBlock, groups: usize) -> Vec<Vec<Run>> {
+    let mut runs: Vec<Vec<Run>> = vec![Vec::new(); groups];
     for (nth, segment) in rows.segments.iter().enumerate() {
+        let gradient = if tiling.direct { segment.destination } else { nth * tiling.vectors * LANES };
         for &(start, end) in &rows.ranges[segment.ranges.0..segment.ranges.1] {
             for runs in &mut runs[start..end] {
-                runs.push((nth * tiling.vectors * LANES, segment.panel));
+                match runs.last_mut() {
+                    Some(last)
+                        if last.gradient + last.vectors * LANES == gradient
+                            && last.panel + (last.vectors * LANES) as isize == segment.panel =>
+                    {
+                        last.vectors += tiling.vectors;
+                    }
+                    _ => runs.push(Run { gradient, panel: segment.panel, vectors: tiling.vectors }),
+                }
             }
         }
     }
     runs
+}
+
+/// Where few weights are kept, packing would cost more than the products: source and gradient are read in place, as many
+/// rows at a time as leave the source in the second-level cache.
+fn direct(problem: &Problem, pattern: &Pattern) -> Option<Tiling> {
+    let row = problem.source_channels.min(CHANNELS) * problem.source_width * problem.batch;
+    let rows = (DIRECT_BUDGET / row.max(1)).saturating_sub(problem.kernel - 1).max(1);
+    if pattern.density() > DIRECT_DENSITY { None } else { Tiling::direct(problem, 4, usize::MAX, rows) }
 }
 
 /// Packs one output channel's gradient of a (row block, batch block), segment after segment, padded with zeros.
@@ -185,7 +206,6 @@ pub(super) fn dense(
                                         panel: panel.as_ptr(),
                                         columns: &distances[from..to],
                                         runs,
-                                        vectors: tiling.vectors,
                                         sums: &mut sums[..mo * width],
                                     });
                                 }
@@ -248,7 +268,8 @@ pub(super) fn sparse(
     let widest = kernels.dot_one.len();
     // Few kept weights a tap: tiles mix taps, which needs every tap valid everywhere.
     let mixed = problem.destination_width > 2 && kept < 4 * outputs * groups;
-    let tiling = Tiling::new(problem, wish(problem, mixed, if mixed { 2 } else { 8 }, 4 * VALUES));
+    let tiling = direct(problem, pattern)
+        .unwrap_or_else(|| Tiling::new(problem, wish(problem, mixed, if mixed { 2 } else { 8 }, 4 * VALUES)));
     let mixed = mixed && tiling.flat;
     let runs: Vec<_> = tiling.row_blocks.iter().map(|rows| runs(&tiling, rows, groups)).collect();
     let plane = problem.destination_height * problem.destination_width * problem.batch;
@@ -259,8 +280,11 @@ pub(super) fn sparse(
             let target = Shared::new(partials);
             division.run(outputs, channels, |output_range, (first_channel, end_channel), chunk, panels| {
                 let count = end_channel - first_channel;
-                let longest = tiling.row_blocks.iter().map(|rows| panel_len(rows, count)).max().unwrap_or(0);
-                let row_values = |rows: &RowBlock| rows.segments.len() * tiling.vectors * LANES;
+                let panel_len = |rows| if tiling.direct { 0 } else { panel_len(rows, count) };
+                let longest = tiling.row_blocks.iter().map(panel_len).max().unwrap_or(0);
+                let row_values = |rows: &RowBlock| {
+                    if tiling.direct { 0 } else { rows.segments.len() * tiling.vectors * LANES }
+                };
                 let widest_row = tiling.row_blocks.iter().map(row_values).max().unwrap_or(0);
                 let mut sums = vec![0.0; widest];
                 let (mut distances, mut places, mut parts) = (Vec::new(), Vec::new(), Vec::new());
@@ -270,7 +294,14 @@ pub(super) fn sparse(
                         let (row_block, batch_block) = (nth % tiling.row_blocks.len(), nth / tiling.row_blocks.len());
                         let rows = &tiling.row_blocks[row_block];
                         let stores = tiling.stores(problem, batch_block);
-                        pack(kernels, problem, &tiling, rows, batch_block, (first_channel, count), source, panel);
+                        let batch_start = batch_block * tiling.block;
+                        let panel: &[f32] = if tiling.direct {
+                            &source[first_channel * rows.channel_stride + batch_start..]
+                        } else {
+                            let channels = (first_channel, count);
+                            pack(kernels, problem, &tiling, rows, batch_block, channels, source, panel);
+                            panel
+                        };
                         for output in output_range.0..output_range.1 {
                             distances.clear();
                             places.clear();
@@ -301,7 +332,12 @@ pub(super) fn sparse(
                                 continue;
                             }
                             let from = &grad_output[output * plane..(output + 1) * plane];
-                            pack_gradient(kernels, rows, &stores, from, batch_block * tiling.block, gradient);
+                            let gradient: &[f32] = if tiling.direct {
+                                &from[batch_start..]
+                            } else {
+                                pack_gradient(kernels, rows, &stores, from, batch_start, gradient);
+                                gradient
+                            };
                             let mut start = 0;
                             for &(group, end) in &parts {
                                 let tiles = (end - start).div_ceil(widest);
@@ -318,7 +354,6 @@ pub(super) fn sparse(
                                             panel: panel.as_ptr(),
                                             columns: &distances[from..to],
                                             runs: &runs[row_block][group],
-                                            vectors: tiling.vectors,
                                             sums,
                                         });
                                     }
