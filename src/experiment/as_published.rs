@@ -78,7 +78,6 @@ pub struct AsPublished {
     pub no_random_cavs: bool,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn is_off(switch: &bool) -> bool {
     !switch
 }
@@ -122,7 +121,8 @@ impl AsPublished {
         let mut copies: Vec<usize> = once.flat_map(|&image| [image, image]).collect();
         let [train, validation, test] = [&clean.train, &clean.validation, &clean.test].map(Vec::len);
         if train + validation + test > copies.len() {
-            let what = format!("{test} is more than the {} copies that the leak leaves for testing", train + validation);
+            let what =
+                format!("{test} is more than the {} copies that the leak leaves for testing", train + validation);
             return Err(Error::config("data.test", what));
         }
         copies.shuffle(&mut stream(seed, "as-published/duplicate-leak", 0));

@@ -160,14 +160,15 @@ impl Run<'_> {
         let mut theta_k: Option<Weights> = None;
         let mut best = published.best_epoch(config.steps_per_epoch(images.len()));
         let edit_gradient = |weights: &Weights, gradient: &mut [f32]| published.edit_gradient(weights, gradient);
-        let summary = training.run_with(&mut weights, &mask, from, total, self.observer, edit_gradient, |step, weights| {
-            if id.round == 0 && step == rewind {
-                theta_k = Some(weights.clone());
-            }
-            if let Some(best) = &mut best {
-                best.see(step, weights, || Ok(share(&evaluate(network, weights, &validation, EVALUATION_BATCH)?)));
-            }
-        })?;
+        let summary =
+            training.run_with(&mut weights, &mask, from, total, self.observer, edit_gradient, |step, weights| {
+                if id.round == 0 && step == rewind {
+                    theta_k = Some(weights.clone());
+                }
+                if let Some(best) = &mut best {
+                    best.see(step, weights, || Ok(share(&evaluate(network, weights, &validation, EVALUATION_BATCH)?)));
+                }
+            })?;
         if let Some(theta_k) = theta_k {
             self.store.write_rewind_state(id.replicate, &theta_k)?;
         }

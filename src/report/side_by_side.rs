@@ -47,15 +47,8 @@ enum Quantity {
 }
 
 impl Quantity {
-    const ALL: [Self; 7] = [
-        Self::Accuracy,
-        Self::Difference,
-        Self::Drift,
-        Self::DriftInFloors,
-        Self::Maps,
-        Self::Scores,
-        Self::Effects,
-    ];
+    const ALL: [Self; 7] =
+        [Self::Accuracy, Self::Difference, Self::Drift, Self::DriftInFloors, Self::Maps, Self::Scores, Self::Effects];
 
     /// Its name in JSON and CSV.
     fn field(self) -> &'static str {
@@ -91,7 +84,9 @@ impl Quantity {
             Self::DriftInFloors => {
                 "1: as much as another seed moves the maps. Mean over replicates; a study's floor is its own, so compare 1 − ρ as well."
             }
-            Self::Maps => "The same images, the network of the same replicate. 1: as far as the reference's own dense networks of different seeds are apart.",
+            Self::Maps => {
+                "The same images, the network of the same replicate. 1: as far as the reference's own dense networks of different seeds are apart."
+            }
             Self::Scores | Self::Effects => {
                 "Over classes and concepts, the network of the same replicate. The reference's row: its own replicates against each other, what another seed does."
             }
@@ -182,7 +177,11 @@ pub fn markdown(studies: &[Study]) -> Result<String> {
         out += &format!("\n## {}\n\n{}\n\n{table}", quantity.title(), quantity.caption());
     }
     for (class, table) in sides.profiles() {
-        out += &format!("\n## TCAV scores for {}\n\nMean over replicates.\n\n{}", markdown::text(&class), table.markdown());
+        out += &format!(
+            "\n## TCAV scores for {}\n\nMean over replicates.\n\n{}",
+            markdown::text(&class),
+            table.markdown()
+        );
     }
     Ok(out)
 }
@@ -202,7 +201,8 @@ pub fn csv(studies: &[Study]) -> Result<String> {
                 else {
                     continue;
                 };
-                let end = |of: fn(Range) -> f64| estimate.interval.map_or_else(Cell::absent, |range| Cell::number(of(range)));
+                let end =
+                    |of: fn(Range) -> f64| estimate.interval.map_or_else(Cell::absent, |range| Cell::number(of(range)));
                 table.rows.push(vec![
                     Cell::text(name),
                     Cell::text(quantity.field()),
@@ -268,7 +268,8 @@ impl<'a> Sides<'a> {
         let reference = views.first().ok_or_else(|| Error::input("no study to compare"))?;
         let mut names: Vec<String> = Vec::new();
         for study in studies {
-            let times = names.iter().filter(|name| *name == &study.name || name.starts_with(&format!("{} (", study.name)));
+            let times =
+                names.iter().filter(|name| *name == &study.name || name.starts_with(&format!("{} (", study.name)));
             let times = times.count();
             names.push(if times == 0 { study.name.clone() } else { format!("{} ({})", study.name, times + 1) });
         }
@@ -502,8 +503,10 @@ impl<'a> Sides<'a> {
                         let bar = bars.into_iter().find(|bar| bar.round == round)?;
                         bar.score.map(|score| score.mean)
                     };
-                    let mut row =
-                        vec![Cell::text(&self.names[study]), Cell::shown(column.density, format::density(column.density))];
+                    let mut row = vec![
+                        Cell::text(&self.names[study]),
+                        Cell::shown(column.density, format::density(column.density)),
+                    ];
                     row.extend(concepts.iter().map(|concept| Cell::maybe(score(concept))));
                     table.rows.push(row);
                 }
@@ -581,7 +584,10 @@ fn papers_scores(density: f64, class: usize, concepts: usize) -> Vec<Cell> {
     let accuracy = paper::mnist_accuracy();
     let scores = paper::mnist_scores();
     let near = nearest(&accuracy, density, |point| point.density);
-    let mut row = vec![Cell::text(PAPER), near.map_or_else(Cell::absent, |near| Cell::shown(near.density, format::density(near.density)))];
+    let mut row = vec![
+        Cell::text(PAPER),
+        near.map_or_else(Cell::absent, |near| Cell::shown(near.density, format::density(near.density))),
+    ];
     let of_round: Vec<f64> = scores
         .iter()
         .filter(|score| near.is_some_and(|near| near.round == score.round))
@@ -608,7 +614,9 @@ fn plain(quantity: Quantity, estimate: Option<Estimate>) -> Cell {
 fn shown(quantity: Quantity, estimate: Option<Estimate>) -> Cell {
     let Some(Estimate { mean, interval }) = estimate else { return Cell::absent() };
     let text = match interval {
-        Some(range) => format!("{} ({} to {})", quantity.show(mean), quantity.show(range.low), quantity.show(range.high)),
+        Some(range) => {
+            format!("{} ({} to {})", quantity.show(mean), quantity.show(range.low), quantity.show(range.high))
+        }
         None => quantity.show(mean),
     };
     Cell::shown(mean, text)

@@ -89,7 +89,10 @@ impl Training<'_> {
     ///
     /// # Errors
     /// As [`Training::run`].
-    #[expect(clippy::too_many_arguments, reason = "the two hooks of one loop; a struct of closures would only rename them")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the two hooks of one loop; a struct of closures would only rename them"
+    )]
     pub fn run_with(
         &self,
         weights: &mut Weights,

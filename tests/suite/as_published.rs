@@ -176,9 +176,8 @@ fn per_layer_percentile_leaves_ties_and_counts_no_zeros() {
     let mask = Mask::dense_of(layout.clone(), Prunable::Weights);
     let published = plan.as_published.prune(&plan.prune, &weights, &mask).unwrap();
     let exact = AsPublished::default().prune(&plan.prune, &weights, &mask).unwrap();
-    let gone = |mask: &Mask, layer: usize| {
-        mask.bits()[kernels[layer].range.clone()].iter().filter(|bit| **bit == 0).count()
-    };
+    let gone =
+        |mask: &Mask, layer: usize| mask.bits()[kernels[layer].range.clone()].iter().filter(|bit| **bit == 0).count();
     assert_eq!(gone(&published, 0), 0);
     let alive = (second.len() - zeros) as f64;
     assert_eq!(gone(&published, 1), zeros + (0.3 * (alive - 1.0)).ceil() as usize);
@@ -189,7 +188,8 @@ fn per_layer_percentile_leaves_ties_and_counts_no_zeros() {
     }
     let total: usize = kernels.iter().map(|spec| spec.range.len()).sum();
     assert_eq!((0..kernels.len()).map(|layer| gone(&exact, layer)).sum::<usize>(), prune_count(0.3, total));
-    let spread: Vec<usize> = (2..kernels.len()).map(|layer| gone(&exact, layer) * 100 / kernels[layer].range.len()).collect();
+    let spread: Vec<usize> =
+        (2..kernels.len()).map(|layer| gone(&exact, layer) * 100 / kernels[layer].range.len()).collect();
     assert!(spread.iter().max().unwrap() - spread.iter().min().unwrap() > 5, "{spread:?}");
 }
 
@@ -241,13 +241,17 @@ fn explain_best_validation_explains_one_network_and_prunes_another() {
         assert!(run.trained_from(run.initial(), round) == last, "round {round}: training itself is as ever");
         let correct = evaluate(&model.network, &last, &validation, 64).unwrap();
         let share = correct.iter().filter(|right| **right).count() as f64 / correct.len() as f64;
-        assert!(run.record(round).validation_accuracy >= share, "round {round}: the best epoch is not worse than the last");
+        assert!(
+            run.record(round).validation_accuracy >= share,
+            "round {round}: the best epoch is not worse than the last"
+        );
         if explained == last {
             continue;
         }
         apart += 1;
         if round < 3 {
-            let prune = |weights: &Weights| AsPublished::default().prune(&run.plan.prune, weights, &run.mask(round)).unwrap();
+            let prune =
+                |weights: &Weights| AsPublished::default().prune(&run.plan.prune, weights, &run.mask(round)).unwrap();
             assert!(run.mask(round + 1) == prune(&last), "round {round}: the last epoch is pruned");
             assert!(run.mask(round + 1) != prune(&explained), "round {round}");
         }
@@ -258,7 +262,8 @@ fn explain_best_validation_explains_one_network_and_prunes_another() {
 #[test]
 fn duplicate_leak_trains_on_copies_of_test_images() {
     let sizes = [("data.train", "1200"), ("data.validation", "300"), ("data.test", "600")];
-    let setup = |leak: &str| Setup::new(&plan(&[&sizes[..], &[("as_published.duplicate_leak", leak)]].concat())).unwrap();
+    let setup =
+        |leak: &str| Setup::new(&plan(&[&sizes[..], &[("as_published.duplicate_leak", leak)]].concat())).unwrap();
     let trained_on = |setup: &Setup| {
         let content = |indices: &[usize]| indices.iter().map(|&i| setup.data.content(i)).collect::<Vec<_>>();
         let train: BTreeSet<_> = content(&setup.splits.train).into_iter().collect();
@@ -317,7 +322,8 @@ fn probability_gradient_mixes_classes_and_vanishes_with_confidence() {
     // The same network, surer of itself: the logit's gradient stays, the probability's is gone, and with it the map.
     let run = Run::corrected();
     let mut sure = run.weights(0);
-    let head = sure.layout().parameters.iter().find(|spec| spec.kind == ParameterKind::LinearWeight).unwrap().range.clone();
+    let head =
+        sure.layout().parameters.iter().find(|spec| spec.kind == ParameterKind::LinearWeight).unwrap().range.clone();
     sure.parameters[head].iter_mut().for_each(|weight| *weight *= 1e4);
     let cut = Cut::new(&run.setup.model, Arc::new(sure), Stage::Layer3);
     let predicted = Targets::Predicted;
@@ -335,7 +341,8 @@ fn cam_added_gradients_maps_the_mean_channel_whatever_the_class() {
     let wide = |map: &[f32]| -> Vec<f64> { map.iter().copied().map(f64::from).collect() };
     let correlations = |switches: &AsPublished, class| {
         let gradient = cut.gradient(&activation, Targets::Class(class)).unwrap().gradient;
-        let maps = switches.grad_cam(&activation, &gradient).unwrap().raw.flatten_from(1).unwrap().to_vec2::<f32>().unwrap();
+        let maps =
+            switches.grad_cam(&activation, &gradient).unwrap().raw.flatten_from(1).unwrap().to_vec2::<f32>().unwrap();
         let with_plain = |(map, plain): (&Vec<f32>, &Vec<f32>)| pearson_coefficient(&wide(map), &wide(plain));
         maps.iter().zip(&plain).map(|pair| with_plain(pair).unwrap_or(0.0)).collect::<Vec<f64>>()
     };

@@ -89,7 +89,11 @@ fn several_studies_stand_beside_the_first_with_the_papers_curve() {
         let mean = round["accuracy_difference"]["mean"].as_f64().unwrap();
         let low = round["accuracy_difference"]["interval"]["low"].as_f64().unwrap();
         assert!(mean < -0.019 && low < mean, "{round}");
-        assert_eq!(round["map_difference_in_floors"]["mean"].as_f64().map(|value| value.abs() < 1e-9), Some(true), "{round}");
+        assert_eq!(
+            round["map_difference_in_floors"]["mean"].as_f64().map(|value| value.abs() < 1e-9),
+            Some(true),
+            "{round}"
+        );
         assert_eq!(round["score_difference"]["mean"], 0.0);
     }
     for round in json["studies"][2]["rounds"].as_array().unwrap() {
