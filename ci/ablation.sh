@@ -4,7 +4,7 @@
 # Runs are resumable: the same command goes on where it stopped. TICKETLENS names the program (default: the release build), JOBS how many runs go
 # side by side, one thread each (default 2; results do not depend on it). Writes OUT/compare.md, .html, .csv and .json.
 set -euo pipefail
-out=${1:?usage: ci/ablation.sh OUT [--set KEY=VALUE]…}
+out=$(realpath -m "${1:?usage: ci/ablation.sh OUT [--set KEY=VALUE]…}")
 shift
 cd "$(dirname "$0")/.."
 program=${TICKETLENS:-${CARGO_TARGET_DIR:-target}/release/ticketlens}
@@ -17,8 +17,8 @@ all=
 for switch in $switches; do all+=" --set as_published.$switch=true"; done
 {
   echo corrected
-  for switch in $switches; do echo "$switch --set as_published.$switch=true"; done
   echo "all$all"
+  for switch in $switches; do echo "$switch --set as_published.$switch=true"; done
 } | xargs -P "${JOBS:-2}" -I{} bash -c '
   set -- $1 "${@:2}"
   name=$1; shift
