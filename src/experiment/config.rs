@@ -17,6 +17,8 @@ use crate::stats::multiplicity::Adjustment;
 use crate::stats::power::{permutations_needed, sets_needed};
 use crate::train::TrainConfig;
 
+use super::as_published::AsPublished;
+
 /// Everything that decides a run's result. Field for field what a plan file holds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -43,6 +45,9 @@ pub struct Plan {
     pub statistics: StatisticsPlan,
     /// Calls and verdicts.
     pub verdict: VerdictPlan,
+    /// Defects of the study's own code, all off unless named.
+    #[serde(default, skip_serializing_if = "AsPublished::is_off")]
+    pub as_published: AsPublished,
 }
 
 /// One line of networks of falling density (DESIGN 1.1).
@@ -326,10 +331,12 @@ pub struct VerdictPlan {
 }
 
 /// Presets by name.
-pub const PRESETS: [(&str, &str); 3] = [
+pub const PRESETS: [(&str, &str); 5] = [
     ("quick", include_str!("presets/quick.toml")),
     ("mnist", include_str!("presets/mnist.toml")),
     ("fashion", include_str!("presets/fashion.toml")),
+    ("mnist-as-published", include_str!("presets/mnist-as-published.toml")),
+    ("mnist-corrected", include_str!("presets/mnist-corrected.toml")),
 ];
 
 impl Plan {

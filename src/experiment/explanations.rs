@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::explain::geometry::{Geometry, MeanCav, geometry, mean_cav};
 use crate::explain::gram::{Rows, cross, gram};
 use crate::explain::tcav::{ClassScores, ConceptScores, PairCavs, Sets, fit_pairs, score_class};
-use crate::explain::{Cut, Targets, grad_cam};
+use crate::explain::{Cut, Targets};
 use crate::model::Stage;
 use crate::nn::{Weights, predicted_class};
 use crate::progress::{Event, Observer};
@@ -21,6 +21,7 @@ use crate::stats::exchangeability::{Design, PairScore, exchangeability_test};
 use crate::stats::permutation::label_permutation;
 use crate::stats::t_tests::welch_t;
 
+use super::as_published;
 use super::config::Plan;
 use super::records::{CamRecord, CavGeometry, FaithfulnessRecord, Range, SanityRecord, TcavRecord};
 use super::setup::{ConceptRows, Setup};
@@ -86,8 +87,8 @@ impl<'a> Explainer<'a> {
         for indices in self.setup.cam_images.chunks(BATCH) {
             let labels: Vec<usize> = indices.iter().map(|&index| self.setup.data.label(index)).collect();
             let activation = cut.activation(&self.setup.data.tensor(indices)?)?;
-            let result = cut.gradient(&activation, Targets::PerImage(&labels))?;
-            let cam = grad_cam(&activation, &result.gradient)?;
+            let result = self.plan.as_published.gradient(cut, &activation, Targets::PerImage(&labels))?;
+            let cam = self.plan.as_published.grad_cam(&activation, &result.gradient)?;
             predicted.extend(result.logits.to_vec2::<f32>()?.iter().map(|row| predicted_class(row)));
             degenerate.extend(cam.degenerate);
             maps.push(cam.raw);
@@ -106,6 +107,8 @@ impl<'a> Explainer<'a> {
         }
         let activations = rows(&values, values.len() / count)?;
         let gram = gram(activations).map_err(|error| Error::statistics("TCAV", error.to_string()))?;
+        let kind = self.plan.explain.cav_kind();
+        let against_rest = self.plan.as_published.cavs_against_rest(&gram, &self.rows.concepts, kind)?;
         // Concepts that share their random sets share the fits between those sets.
         let mut groups: BTreeMap<(usize, usize), Vec<usize>> = BTreeMap::new();
         for (index, concept) in self.setup.concepts.concepts.iter().enumerate() {
@@ -118,7 +121,6 @@ impl<'a> Explainer<'a> {
                 concepts: concepts.iter().map(|&concept| self.rows.concepts[concept].clone()).collect(),
                 random: self.rows.random[start..end].to_vec(),
             };
-            let kind = self.plan.explain.cav_kind();
             let cavs = fit_pairs(&gram, sets, self.design.pairs(), kind, self.plan.seed)
                 .map_err(|error| Error::statistics("TCAV", error.to_string()))?;
             for (place, &concept) in concepts.iter().enumerate() {
@@ -128,7 +130,7 @@ impl<'a> Explainer<'a> {
                 let mut gradients = Vec::new();
                 for indices in images.chunks(BATCH) {
                     let activation = cut.activation(&self.setup.data.tensor(indices)?)?;
-                    let result = cut.gradient(&activation, Targets::Class(class))?;
+                    let result = self.plan.as_published.gradient(cut, &activation, Targets::Class(class))?;
                     gradients.extend(result.gradient.flatten_all()?.to_vec1::<f32>()?);
                 }
                 let gradients = rows(&gradients, activations.features())?;
@@ -137,7 +139,11 @@ impl<'a> Explainer<'a> {
                 let scores =
                     score_class(&cavs, &products).map_err(|error| Error::statistics("TCAV", error.to_string()))?;
                 for (place, &concept) in concepts.iter().enumerate() {
-                    records.push(self.record(stage, class, concept, place, &cavs, &scores)?);
+                    let mut record = self.record(stage, class, concept, place, &cavs, &scores)?;
+                    if let Some(against_rest) = &against_rest {
+                        as_published::score_without_test(&mut record, &products, &against_rest[concept]);
+                    }
+                    records.push(record);
                 }
             }
         }

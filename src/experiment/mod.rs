@@ -1,5 +1,6 @@
 //! A study: plan, rounds, run folder, and what follows from the records.
 
+pub mod as_published;
 mod calls;
 mod checks;
 pub mod config;
@@ -11,6 +12,7 @@ mod setup;
 mod store;
 mod study;
 
+pub use as_published::AsPublished;
 pub use config::{Arm, Plan};
 pub use rounds::{round_ids, run};
 pub use setup::{ConceptRows, Setup};

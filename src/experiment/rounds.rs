@@ -8,7 +8,7 @@ use crate::data::{Images, Subset};
 use crate::error::{Error, Result};
 use crate::nn::Weights;
 use crate::progress::{Event, Observer};
-use crate::prune::{Mask, prune};
+use crate::prune::Mask;
 use crate::train::{Training, evaluate};
 
 use super::config::{Arm, Plan, Rewind};
@@ -102,9 +102,12 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// The sanity check of the replicate's dense network, once.
+    /// The sanity check of the replicate's dense network, once; it is of Grad-CAM, so where the maps are something else there is none.
     fn sanity(&self, replicate: usize) -> Result<()> {
         if self.store.sanity(replicate)?.is_some() {
+            return Ok(());
+        }
+        if !self.plan.as_published.maps_are_grad_cam() {
             return Ok(());
         }
         notice(self.observer, &Event::Phase("randomising layers"))?;
@@ -148,20 +151,34 @@ impl Run<'_> {
         if id.round == 0 && rewind == 0 {
             self.store.write_rewind_state(id.replicate, &weights)?;
         }
+        let published = &plan.as_published;
+        if id.round > 0 && arm != Arm::Reinit && published.rewinds_in_part() {
+            published.undo_rewind(id.round, &mut weights, &self.final_weights(&before(&id))?);
+        }
+        let test = Subset::new(&setup.data, &setup.splits.test);
+        let validation = Subset::new(&setup.data, &setup.splits.validation);
         let mut theta_k: Option<Weights> = None;
-        let summary = training.run(&mut weights, &mask, from, total, self.observer, |step, weights| {
-            if id.round == 0 && step == rewind {
-                theta_k = Some(weights.clone());
-            }
-        })?;
+        let mut best = published.best_epoch(config.steps_per_epoch(images.len()));
+        let edit_gradient = |weights: &Weights, gradient: &mut [f32]| published.edit_gradient(weights, gradient);
+        let summary =
+            training.run_with(&mut weights, &mask, from, total, self.observer, edit_gradient, |step, weights| {
+                if id.round == 0 && step == rewind {
+                    theta_k = Some(weights.clone());
+                }
+                if let Some(best) = &mut best {
+                    best.see(step, weights, || Ok(share(&evaluate(network, weights, &validation, EVALUATION_BATCH)?)));
+                }
+            })?;
         if let Some(theta_k) = theta_k {
             self.store.write_rewind_state(id.replicate, &theta_k)?;
+        }
+        if let Some(best) = best {
+            self.store.write_last_weights(&id, &weights)?;
+            weights = best.weights()?;
         }
         let train_seconds = started.elapsed().as_secs_f64();
         let started = Instant::now();
         notice(self.observer, &Event::Phase("evaluating"))?;
-        let test = Subset::new(&setup.data, &setup.splits.test);
-        let validation = Subset::new(&setup.data, &setup.splits.validation);
         let test_correct = evaluate(network, &weights, &test, EVALUATION_BATCH)?;
         let validation_correct = evaluate(network, &weights, &validation, EVALUATION_BATCH)?;
         let weights = Arc::new(weights);
@@ -189,19 +206,26 @@ impl Run<'_> {
         Ok(record)
     }
 
+    /// Weights at the end of a round's training; those of its record, but for `as_published.explain_best_validation`.
+    fn final_weights(&self, id: &RoundId) -> Result<Weights> {
+        match self.plan.as_published.explain_best_validation {
+            true => self.store.last_weights(id, &self.setup.model),
+            false => self.store.weights(id, &self.setup.model),
+        }
+    }
+
     fn mask(&self, arm: Arm, id: &RoundId, replicate_seed: u64) -> Result<Mask> {
         let layout = &self.setup.model.network.layout;
         if id.round == 0 {
-            return Ok(Mask::dense(layout.clone()));
+            return Ok(Mask::dense_of(layout.clone(), self.plan.as_published.prunable()));
         }
         let of = |round| RoundId { arm: Arm::Lottery.name().into(), replicate: id.replicate, round };
         match arm {
             Arm::Lottery => {
                 let before = of(id.round - 1);
-                let weights = self.store.weights(&before, &self.setup.model)?;
+                let weights = self.final_weights(&before)?;
                 let mask = self.store.mask(&before, layout)?;
-                let plan = &self.plan.prune;
-                prune(&weights, &mask, plan.scope, plan.fraction, &plan.exclude)
+                self.plan.as_published.prune(&self.plan.prune, &weights, &mask)
             }
             Arm::RandomMask => {
                 let ticket = self.store.mask(&of(id.round), layout)?;
@@ -210,6 +234,12 @@ impl Run<'_> {
             Arm::Reinit => self.store.mask(&of(id.round), layout),
         }
     }
+}
+
+/// The network that was trained before this one in its arm; the dense one before the first.
+fn before(id: &RoundId) -> RoundId {
+    let arm = if id.round == 1 { Arm::Lottery.name().into() } else { id.arm.clone() };
+    RoundId { arm, replicate: id.replicate, round: id.round - 1 }
 }
 
 fn share(correct: &[bool]) -> f64 {

@@ -20,7 +20,7 @@ use super::records::{FORMAT, Manifest, ShownImage};
 pub struct Setup {
     /// All images.
     pub data: Dataset,
-    /// Train, validation and test, which never overlap.
+    /// Train, validation and test, which never overlap (but for `as_published.duplicate_leak`).
     pub splits: Splits,
     /// Test images whose Grad-CAM maps are compared.
     pub cam_images: Vec<usize>,
@@ -100,13 +100,19 @@ impl Setup {
         let Loaded { data, table, boxes } = load(plan)?;
         let sizes = SplitSizes { train: plan.data.train, validation: plan.data.validation, test: plan.data.test };
         let splits = split(&data, sizes, plan.seed)?;
-        if plan.explain.cam_images > splits.test.len() {
-            let what = format!("{} is more than the {} test images", plan.explain.cam_images, splits.test.len());
+        let leaked = plan.as_published.leak(&splits, plan.seed)?;
+        // Explanations draw from sets, in which an image stands once.
+        let (splits, drawn) = match leaked {
+            None => (splits.clone(), splits),
+            Some(leaked) => (leaked.splits, leaked.distinct),
+        };
+        if plan.explain.cam_images > drawn.test.len() {
+            let what = format!("{} is more than the {} test images", plan.explain.cam_images, drawn.test.len());
             return Err(Error::config("explain.cam_images", what));
         }
         // The splits stand in a seeded, stratified order, so the first images are a stratified draw.
-        let cam_images = splits.test[..plan.explain.cam_images].to_vec();
-        let class_images = class_images(&data, &splits, Pool::Test, plan.explain.class_images, plan.seed)?;
+        let cam_images = drawn.test[..plan.explain.cam_images].to_vec();
+        let class_images = class_images(&data, &drawn, Pool::Test, plan.explain.class_images, plan.seed)?;
         let explained: Vec<usize> = class_images.iter().flatten().copied().collect();
         let concept_plan = ConceptPlan {
             pool: plan.explain.pool.into(),
@@ -114,7 +120,7 @@ impl Setup {
             images_per_set: plan.explain.images_per_set,
             random_sets: plan.explain.random_sets,
         };
-        let concepts = concept_sets(&data, &table, &splits, &concept_plan, &explained, None, plan.seed)?;
+        let concepts = concept_sets(&data, &table, &drawn, &concept_plan, &explained, None, plan.seed)?;
         let (channels, _, _) = data.shape();
         let classes = data.labels().classes();
         // As the study adjusts: over all rounds of one arm in one replicate.

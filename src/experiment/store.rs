@@ -1,7 +1,8 @@
 //! The run folder: every file name of it, and reading and writing so that a crash leaves nothing half-written.
 //!
 //! `plan.toml`, `manifest.json`, `images.safetensors`, `replicate-I/{theta_k.safetensors,sanity.json}`,
-//! `replicate-I/[ARM/]round-RR/{weights,mask}.safetensors`, `…/explain/maps.safetensors`, `…/round.json`, `metrics.json`.
+//! `replicate-I/[ARM/]round-RR/{weights,mask}.safetensors`, `…/explain/maps.safetensors`, `…/round.json`, `metrics.json`;
+//! `…/last.safetensors` where a plan explains another epoch than the last (`as_published.explain_best_validation`).
 //! `round.json` is written last: a round without it was not finished and is computed again.
 
 use std::collections::BTreeMap;
@@ -162,6 +163,22 @@ impl Store {
     /// When they cannot be read or do not fit.
     pub fn weights(&self, id: &RoundId, model: &ResNet) -> Result<Weights> {
         load_into(model, &TensorFile::open(&self.round_path(id).join("weights.safetensors"))?)
+    }
+
+    /// Stores the weights at the end of training where those that are explained are not the last.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn write_last_weights(&self, id: &RoundId, weights: &Weights) -> Result<()> {
+        write_atomically(&self.round_path(id).join("last.safetensors"), &save_weights(weights)?)
+    }
+
+    /// Reads those.
+    ///
+    /// # Errors
+    /// When they cannot be read or do not fit.
+    pub fn last_weights(&self, id: &RoundId, model: &ResNet) -> Result<Weights> {
+        load_into(model, &TensorFile::open(&self.round_path(id).join("last.safetensors"))?)
     }
 
     /// Mask of a finished round.

@@ -62,24 +62,38 @@ impl Cut {
     /// # Errors
     /// When a target is not a class, or the counts differ.
     pub fn gradient(&self, activation: &Tensor, targets: Targets<'_>) -> Result<LogitGradient> {
+        self.gradient_along(activation, |image, logits| {
+            let class = match targets {
+                Targets::Class(class) => class,
+                Targets::PerImage(labels) => *labels
+                    .get(image)
+                    .ok_or_else(|| Error::input(format!("{} target classes, too few for the images", labels.len())))?,
+                Targets::Predicted => predicted_class(logits),
+            };
+            let mut choice = vec![0.0; logits.len()];
+            *choice.get_mut(class).ok_or_else(|| no_such_class(class, logits.len()))? = 1.0;
+            Ok(choice)
+        })
+    }
+
+    /// Logits, and for image n the gradient of `direction(n, logits) · logits` with respect to `activation`, the direction held fixed. With the
+    /// gradient of any function of the logits as the direction, that is the function's own gradient.
+    ///
+    /// # Errors
+    /// Those of `direction`.
+    pub fn gradient_along(
+        &self,
+        activation: &Tensor,
+        direction: impl Fn(usize, &[f32]) -> Result<Vec<f32>>,
+    ) -> Result<LogitGradient> {
         let activation = Var::from_tensor(activation)?;
         let head = self.head.clone();
         let logits = section(&self.network, head, Mode::EvalTape, &self.weights, activation.as_tensor(), None)?;
         let (count, classes) = logits.dims2()?;
         let rows = logits.to_vec2::<f32>()?;
-        let mut choice = vec![0.0_f32; count * classes];
+        let mut choice = Vec::with_capacity(count * classes);
         for (image, row) in rows.iter().enumerate() {
-            let class = match targets {
-                Targets::Class(class) => class,
-                Targets::PerImage(labels) => *labels
-                    .get(image)
-                    .ok_or_else(|| Error::input(format!("{} target classes for {count} images", labels.len())))?,
-                Targets::Predicted => predicted_class(row),
-            };
-            if class >= classes {
-                return Err(Error::input(format!("class {class} does not exist: the network has {classes} classes")));
-            }
-            choice[image * classes + class] = 1.0;
+            choice.extend(direction(image, row)?);
         }
         let choice = Tensor::from_vec(choice, (count, classes), logits.device())?;
         // Each image's logit depends on that image alone, so one backward pass of the sum serves all of them.
@@ -89,6 +103,11 @@ impl Cut {
             .ok_or_else(|| Error::input("the logits do not depend on the activation"))?;
         Ok(LogitGradient { logits: logits.detach(), gradient: gradient.detach() })
     }
+}
+
+/// What is said of a class beyond the network's.
+fn no_such_class(class: usize, classes: usize) -> Error {
+    Error::input(format!("class {class} does not exist: the network has {classes} classes"))
 }
 
 /// Whose logit is explained.

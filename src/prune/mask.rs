@@ -10,10 +10,28 @@ use crate::error::{Error, Result};
 use crate::nn::{Layout, ParameterKind, TensorSpec, Weights};
 use crate::seed;
 
+/// Which kinds of parameters pruning may take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Prunable {
+    /// Convolution and linear weights (DESIGN 1.1).
+    #[default]
+    Weights,
+    /// Batch-norm scales too: what a plan's `as_published.prune_batch_norm` asks for.
+    WeightsAndNormScales,
+}
+
+impl Prunable {
+    /// Whether parameters of this kind may go.
+    pub fn takes(self, kind: ParameterKind) -> bool {
+        kind.prunable() || (self == Self::WeightsAndNormScales && kind == ParameterKind::NormScale)
+    }
+}
+
 /// Which weights are kept: one byte for each parameter, 1 kept, 0 pruned; always 1 where a parameter is not prunable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mask {
     layout: Arc<Layout>,
+    prunable: Prunable,
     bits: Vec<u8>,
 }
 
@@ -31,8 +49,13 @@ pub struct LayerDensity {
 impl Mask {
     /// Keeps everything.
     pub fn dense(layout: Arc<Layout>) -> Self {
+        Self::dense_of(layout, Prunable::Weights)
+    }
+
+    /// Keeps everything, of which pruning may take `prunable`.
+    pub fn dense_of(layout: Arc<Layout>, prunable: Prunable) -> Self {
         let bits = vec![1; layout.parameter_count()];
-        Self { layout, bits }
+        Self { layout, prunable, bits }
     }
 
     /// The mask as bytes, aligned with [`Weights::parameters`].
@@ -44,7 +67,7 @@ impl Mask {
     pub fn prunable<'a>(&'a self, exclude: &'a [String]) -> impl Iterator<Item = &'a TensorSpec<ParameterKind>> + 'a {
         self.layout.parameters.iter().filter(|spec| {
             let layer = spec.name.trim_end_matches(".weight");
-            spec.kind.prunable() && !exclude.iter().any(|name| *name == spec.name || name == layer)
+            self.prunable.takes(spec.kind) && !exclude.iter().any(|name| *name == spec.name || name == layer)
         })
     }
 
@@ -92,7 +115,7 @@ impl Mask {
         for spec in self.prunable(&[]) {
             bits[spec.range.clone()].shuffle(&mut seed::stream(seed, &format!("random-mask/{}", spec.name), 0));
         }
-        Self { layout: self.layout.clone(), bits }
+        Self { layout: self.layout.clone(), prunable: self.prunable, bits }
     }
 
     /// Overwrites part of the mask; `range` must lie in one prunable parameter.
@@ -105,13 +128,18 @@ impl Mask {
         self.prunable(&[]).map(|spec| (spec.name.as_str(), spec.shape.as_slice(), &self.bits[spec.range.clone()]))
     }
 
-    /// Reads a mask back from `lookup(name)`, which gives bits by tensor name.
+    /// Reads a mask back from `lookup(name)`, which gives bits by tensor name. Batch-norm scales are prunable where it has bits for them.
     ///
     /// # Errors
     /// `origin` and the tensor are named when it is missing, has another size, or holds anything but 0 and 1.
     pub fn from_lookup(layout: Arc<Layout>, origin: &str, lookup: impl Fn(&str) -> Option<Vec<u8>>) -> Result<Self> {
-        let mut mask = Self::dense(layout.clone());
-        for spec in layout.parameters.iter().filter(|spec| spec.kind.prunable()) {
+        let scales = layout.parameters.iter().filter(|spec| spec.kind == ParameterKind::NormScale);
+        let prunable = match scales.into_iter().any(|spec| lookup(&spec.name).is_some()) {
+            true => Prunable::WeightsAndNormScales,
+            false => Prunable::Weights,
+        };
+        let mut mask = Self::dense_of(layout.clone(), prunable);
+        for spec in layout.parameters.iter().filter(|spec| prunable.takes(spec.kind)) {
             let fault = |what: &str| Error::tensor(format!("{origin}:{}", spec.name), what);
             let bits = lookup(&spec.name).ok_or_else(|| fault("is missing"))?;
             if bits.len() != spec.range.len() {

@@ -6,7 +6,7 @@ mod mask;
 
 pub use cut::{Scope, cut, prune_count};
 pub use file::{PrunableTensor, densities, prunable_tensors, prune_levels};
-pub use mask::{LayerDensity, Mask};
+pub use mask::{LayerDensity, Mask, Prunable};
 
 use crate::error::{Error, Result};
 use crate::nn::Weights;
@@ -18,11 +18,24 @@ use crate::nn::Weights;
 /// # Errors
 /// When `fraction` is outside (0, 1) or a weight is not a number.
 pub fn prune(weights: &Weights, mask: &Mask, scope: Scope, fraction: f64, exclude: &[String]) -> Result<Mask> {
+    prune_with(weights, mask, exclude, |values, bits| cut(values, bits, scope, fraction))
+}
+
+/// [`prune`] with another cut: it is given the values and the mask of each prunable tensor, in parameter order, and clears what goes.
+///
+/// # Errors
+/// Those of the cut; a tensor that it names by its position gets its name.
+pub fn prune_with(
+    weights: &Weights,
+    mask: &Mask,
+    exclude: &[String],
+    cut: impl FnOnce(&[&[f32]], &mut [Vec<u8>]) -> Result<()>,
+) -> Result<Mask> {
     let specs: Vec<_> = mask.prunable(exclude).collect();
     let mut next = mask.clone();
     let values: Vec<&[f32]> = specs.iter().map(|spec| &weights.parameters[spec.range.clone()]).collect();
     let mut bits: Vec<Vec<u8>> = specs.iter().map(|spec| mask.bits()[spec.range.clone()].to_vec()).collect();
-    cut(&values, &mut bits, scope, fraction).map_err(|error| match error {
+    cut(&values, &mut bits).map_err(|error| match error {
         Error::Tensor { name, what } => match name.parse::<usize>() {
             Ok(index) => Error::tensor(specs[index].name.clone(), what),
             Err(_) => Error::tensor(name, what),

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::Study;
 use super::chart::{Axis, Chart, Layer, Mark, SMALL, Shape};
-use super::figures::Figure;
+use super::figures::{Figure, paper_curve};
 use super::format;
 use super::html::{figure, page, table_card};
 use super::markdown;
@@ -283,6 +283,13 @@ impl<'a> Comparison<'a> {
         let mut layers = Vec::new();
         let mut table = Table::new("Lottery arms of both studies", &["study", "round", "weights kept", "value"]);
         let mut all = Vec::new();
+        let mut legend = Vec::new();
+        if accuracy && [self.first, self.second].iter().all(|view| view.like_papers_mnist()) {
+            let (paper, points) = paper_curve();
+            layers.extend(paper);
+            all.extend(points);
+            legend.push(("the paper, figure 2".to_owned(), "paper".to_owned(), Shape::Diamond));
+        }
         let [one, two] = &self.names;
         let styles = [(self.first, one, "s0", Shape::Circle), (self.second, two, "s1", Shape::Square)];
         for (view, name, class, shape) in styles {
@@ -320,7 +327,10 @@ impl<'a> Comparison<'a> {
             x_label: "weights kept (log scale)",
             y_label: if accuracy { "test accuracy" } else { "drift from dense, floor = 1" },
             layers,
-            legend: styles.map(|(_, name, class, shape)| (name.clone(), class.to_owned(), shape)).to_vec(),
+            legend: {
+                legend.extend(styles.map(|(_, name, class, shape)| (name.clone(), class.to_owned(), shape)));
+                legend
+            },
         };
         Figure {
             id: if accuracy { "accuracy" } else { "drift" }.into(),

@@ -134,6 +134,21 @@ pub(crate) fn accuracy(view: &View) -> Figure {
     }
 }
 
+/// The paper's figure 2 as a dashed line with diamonds, and its points (density, accuracy).
+pub(crate) fn paper_curve() -> ([Layer; 2], Vec<(f64, f64)>) {
+    let paper = paper::mnist_accuracy();
+    let points: Vec<(f64, f64)> = paper.iter().map(|point| (point.density, point.accuracy)).collect();
+    let mark = |point: &paper::PaperAccuracy| Mark {
+        x: point.density,
+        y: point.accuracy,
+        whisker: None,
+        title: format!("paper, round {}: {}", point.round, format::percent(point.accuracy, 2)),
+    };
+    let marks = paper.iter().map(mark).collect();
+    let line = Layer::Line { class: "paper".into(), points: points.clone() };
+    ([line, Layer::Marks { class: "paper".into(), shape: Shape::Diamond, marks }], points)
+}
+
 /// Our accuracy beside the paper's figure 2, where the question is the same.
 pub(crate) fn papers_accuracy(view: &View) -> Option<Figure> {
     if !view.like_papers_mnist() {
@@ -157,17 +172,7 @@ pub(crate) fn papers_accuracy(view: &View) -> Option<Figure> {
     for point in &ours {
         row("this run (test, mean)", point.round, point.density, point.accuracy.mean);
     }
-    let line: Vec<(f64, f64)> = paper.iter().map(|point| (point.density, point.accuracy)).collect();
-    let mark = |point: &paper::PaperAccuracy| Mark {
-        x: point.density,
-        y: point.accuracy,
-        whisker: None,
-        title: format!("paper, round {}: {}", point.round, format::percent(point.accuracy, 2)),
-    };
-    let mut layers = vec![
-        Layer::Line { class: "paper".into(), points: line },
-        Layer::Marks { class: "paper".into(), shape: Shape::Diamond, marks: paper.iter().map(mark).collect() },
-    ];
+    let mut layers = Vec::from(paper_curve().0);
     let title = |point: &Point, spread: &Spread| format!("this run, round {}: {}", point.round, percent_spread(spread));
     layers.extend(arm_layers(&ours, Arm::Lottery.name(), |point| Some(point.accuracy.clone()), |_| None, title));
     let densities = paper.iter().map(|point| point.density).chain(ours.iter().map(|point| point.density));

@@ -79,6 +79,28 @@ impl Training<'_> {
         from: u64,
         to: u64,
         observer: &dyn Observer,
+        after_step: impl FnMut(u64, &Weights),
+    ) -> Result<TrainSummary> {
+        self.run_with(weights, mask, from, to, observer, |_, _| {}, after_step)
+    }
+
+    /// [`Training::run`] with `edit_gradient`, which sees the weights and may change the loss's gradient before the optimiser takes its step: where
+    /// a plan's `as_published.freeze_below_epsilon` comes in.
+    ///
+    /// # Errors
+    /// As [`Training::run`].
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the two hooks of one loop; a struct of closures would only rename them"
+    )]
+    pub fn run_with(
+        &self,
+        weights: &mut Weights,
+        mask: &Mask,
+        from: u64,
+        to: u64,
+        observer: &dyn Observer,
+        mut edit_gradient: impl FnMut(&Weights, &mut [f32]),
         mut after_step: impl FnMut(u64, &Weights),
     ) -> Result<TrainSummary> {
         let batch = self.config.batch_size;
@@ -136,6 +158,7 @@ impl Training<'_> {
             }
             let wanted = Gradients { parameters: Some(&mut gradient), input: false };
             self.network.backward(tape, weights, patterns.as_ref(), grad_logits, wanted, &mut workspace);
+            edit_gradient(weights, &mut gradient);
             let rate = self.config.learning_rate * schedule.factor(step);
             optimizer.step(&mut weights.parameters, &gradient, bits, rate as f32);
             if let Some(last) = losses.last_mut() {

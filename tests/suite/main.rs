@@ -1,6 +1,7 @@
 //! Fast tests by topic, one binary.
 
 mod architecture;
+mod as_published;
 mod calibration;
 mod cav;
 mod explain;

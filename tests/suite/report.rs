@@ -12,7 +12,7 @@ use ticketlens::model::Stage;
 use ticketlens::report::drift::{
     CandidateDrift, ConceptDrift, DRIFT_SCHEMA_VERSION, DriftReport, Gate, MeasuredDrift, NamedDrift,
 };
-use ticketlens::report::{Study, compare, csv, html, json, markdown, terminal};
+use ticketlens::report::{Study, compare, csv, html, json, markdown, side_by_side, terminal};
 
 /// Four rounds of two replicates and a control: enough for every form, few enough to read.
 const SMALL: fake::Shape =
@@ -68,6 +68,48 @@ fn golden_comparison() {
     let rows = compare::csv(&first, &second).unwrap().lines().count();
     assert_eq!(json["pairs"].as_array().unwrap().len() + 1, rows);
     assert!(compare::html(&first, &second).unwrap().contains("no new initialisation (control) arm"));
+}
+
+#[test]
+fn several_studies_stand_beside_the_first_with_the_papers_curve() {
+    let first = fake::study(&SMALL);
+    let mut second = first.clone();
+    second.plan_toml += "\n[as_published]\nkeep_buffers = true\n";
+    for (index, record) in second.rounds.iter_mut().enumerate() {
+        record.test_accuracy -= 0.02 + 0.001 * index as f64;
+    }
+    let mut other_images = first.clone();
+    other_images.manifest.cam_images[0].index += 1;
+    let studies = [first, second, other_images];
+    let json: serde_json::Value = serde_json::from_str(&side_by_side::json(&studies).unwrap()).unwrap();
+    let name = studies[0].name.clone();
+    assert_eq!(json["studies"][1]["name"], format!("{name} (2)"));
+    assert_eq!(json["studies"][1]["as_published"], serde_json::json!(["keep_buffers"]));
+    for round in json["studies"][1]["rounds"].as_array().unwrap() {
+        let mean = round["accuracy_difference"]["mean"].as_f64().unwrap();
+        let low = round["accuracy_difference"]["interval"]["low"].as_f64().unwrap();
+        assert!(mean < -0.019 && low < mean, "{round}");
+        assert_eq!(
+            round["map_difference_in_floors"]["mean"].as_f64().map(|value| value.abs() < 1e-9),
+            Some(true),
+            "{round}"
+        );
+        assert_eq!(round["score_difference"]["mean"], 0.0);
+    }
+    for round in json["studies"][2]["rounds"].as_array().unwrap() {
+        assert_eq!(round["accuracy_difference"]["mean"], 0.0);
+        assert!(round["accuracy_difference"]["interval"].is_null(), "nothing varies: {round}");
+        assert!(round["map_difference_in_floors"].is_null(), "maps of other images are not compared");
+    }
+    let text = side_by_side::markdown(&studies).unwrap();
+    for expected in ["keep\\_buffers", "the paper (best validation", "98.48 %", "hypothesis B", "TCAV scores for"] {
+        assert!(text.contains(expected), "{expected} is missing in\n{text}");
+    }
+    let page = side_by_side::html(&studies).unwrap();
+    assert!(page.contains("the paper, figure 2") && !page.contains("NaN"));
+    let csv = side_by_side::csv(&studies).unwrap();
+    assert!(csv.starts_with("study,measure,density,round,value,low,high\n") && csv.lines().count() > 40);
+    assert!(side_by_side::html(&[]).is_err());
 }
 
 #[test]

@@ -14,7 +14,7 @@ use ticketlens::prune::{Mask, prune_count};
 use ticketlens::stats::similarity::Measure;
 use ticketlens::train::Training;
 
-fn tiny_plan(overrides: &[(&str, &str)]) -> Plan {
+pub(crate) fn tiny_plan(overrides: &[(&str, &str)]) -> Plan {
     let mut all = vec![
         ("replicates", "2"),
         ("data.train", "320"),

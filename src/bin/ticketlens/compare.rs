@@ -1,15 +1,15 @@
-//! `ticketlens compare`: two runs side by side, matched by density.
+//! `ticketlens compare`: runs side by side, matched by density.
 
 use std::path::PathBuf;
 
 use clap::Args;
 use ticketlens::experiment::write_atomically;
-use ticketlens::report::compare;
+use ticketlens::report::{Study, compare, side_by_side};
 
 use crate::report::{Format, load};
 use crate::terminal;
 
-/// Compare two finished runs, matched by density
+/// Compare finished runs, matched by density; with more than two, each beside the first
 ///
 /// Example: ticketlens compare runs/quick-1a2b3c4d runs/other-5e6f7a8b --format html --out compare.html
 #[derive(Args)]
@@ -20,6 +20,9 @@ pub(crate) struct Arguments {
     /// Folder of the other
     #[arg(value_name = "RUN_B")]
     second: PathBuf,
+    /// Folders of more
+    #[arg(value_name = "RUN")]
+    more: Vec<PathBuf>,
     /// What to write
     #[arg(long, value_enum, default_value_t = Format::Markdown)]
     format: Format,
@@ -29,12 +32,17 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let (first, second) = (load(&arguments.first)?, load(&arguments.second)?);
-    let text = match arguments.format {
-        Format::Html => compare::html(&first, &second)?,
-        Format::Markdown => compare::markdown(&first, &second)?,
-        Format::Json => compare::json(&first, &second)?,
-        Format::Csv => compare::csv(&first, &second)?,
+    let folders = [&arguments.first, &arguments.second].into_iter().chain(&arguments.more);
+    let studies = folders.map(|folder| load(folder)).collect::<anyhow::Result<Vec<Study>>>()?;
+    let text = match (arguments.format, studies.as_slice()) {
+        (Format::Html, [first, second]) => compare::html(first, second)?,
+        (Format::Markdown, [first, second]) => compare::markdown(first, second)?,
+        (Format::Json, [first, second]) => compare::json(first, second)?,
+        (Format::Csv, [first, second]) => compare::csv(first, second)?,
+        (Format::Html, all) => side_by_side::html(all)?,
+        (Format::Markdown, all) => side_by_side::markdown(all)?,
+        (Format::Json, all) => side_by_side::json(all)?,
+        (Format::Csv, all) => side_by_side::csv(all)?,
     };
     match &arguments.out {
         Some(out) => write_atomically(out, text.as_bytes())?,

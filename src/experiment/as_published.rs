@@ -1,0 +1,332 @@
+//! The defects found in the code of "Explaining why Lottery Ticket Hypothesis Works or Fails" (DESIGN 1.6, last item), each a switch of the plan's table
+//! `[as_published]`, all off unless a plan names them. They let a study ask how much of the published conclusion is the code.
+//!
+//! Everything they do stands here. The rest of the program has a hook for each and knows nothing more: [`Training::run_with`] edits a gradient,
+//! [`prune_with`] takes another cut, [`Mask`] says what is prunable, [`Cut::gradient_along`] follows another function of the logits, and the rounds ask this
+//! table where to rewind and what to explain. A plan with every switch off serialises, and so hashes, as if the table did not exist.
+//!
+//! [`Training::run_with`]: crate::train::Training::run_with
+//! [`prune_with`]: crate::prune::prune_with
+
+use std::collections::BTreeSet;
+
+use candle_core::Tensor;
+use nalgebra::DMatrix;
+use rand::seq::SliceRandom;
+use serde::{Deserialize, Serialize};
+
+use crate::data::Splits;
+use crate::error::{Error, Result};
+use crate::explain::cav::{Cav, CavKind, fit};
+use crate::explain::tcav::{Score, score, sensitivities};
+use crate::explain::{Cut, GradCam, LogitGradient, Targets, grad_cam};
+use crate::nn::{ParameterKind, Weights, predicted_class};
+use crate::prune::{Mask, Prunable, prune, prune_with};
+use crate::seed::stream;
+use crate::stats::descriptive::quantile;
+
+use super::config::PrunePlan;
+use super::records::TcavRecord;
+
+/// Weights below this get no gradient under [`AsPublished::freeze_below_epsilon`].
+pub const EPSILON: f32 = 6e-7;
+
+/// The switches, in the order of the study's pipeline.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AsPublished {
+    /// Each training image stands twice in one list, which is then split at random into training, validation and test images. So copies of test
+    /// images are trained on (with a validation split a quarter of the training split's size: 40 % of them, as in the study), and
+    /// accuracy no longer says how the network does on images it has not seen.
+    #[serde(skip_serializing_if = "is_off")]
+    pub duplicate_leak: bool,
+    /// The gradient of every weight (convolution, linear, batch-norm scale) whose *value*, not magnitude, is below 6e-7 is set to zero. Meant to keep
+    /// pruned weights at zero, it also stops every negative weight from learning: the loss cannot move them, only weight decay does.
+    #[serde(skip_serializing_if = "is_off")]
+    pub freeze_below_epsilon: bool,
+    /// Batch-norm scales are pruned with the weights, because they are called `weight` too. They start at 1 and are few, so a layer-wise cut
+    /// must take its share of them, and each takes a whole channel's signal with it.
+    #[serde(skip_serializing_if = "is_off")]
+    pub prune_batch_norm: bool,
+    /// Each layer by itself loses the weights strictly below the interpolated percentile of its non-zero magnitudes. The paper speaks of the
+    /// network's weights: by layer, small layers that need theirs are cut as hard as large ones that do not; ties and rounding make the count inexact.
+    #[serde(skip_serializing_if = "is_off")]
+    pub per_layer_percentile: bool,
+    /// Batch-norm running statistics are not rewound: a ticket starts with those of the network before it, which are not part of θ_k and belong
+    /// to weights that it no longer has.
+    #[serde(skip_serializing_if = "is_off")]
+    pub keep_buffers: bool,
+    /// From the second rewind on, biases (linear biases, batch-norm shifts) are not rewound: the first rewind makes them the very memory that
+    /// keeps θ_k, so training changes both.
+    #[serde(skip_serializing_if = "is_off")]
+    pub alias_biases: bool,
+    /// The checkpoint of the best validation epoch is evaluated and explained, while the weights of the last epoch are pruned: what is explained is not
+    /// the network whose ticket comes next, and the choice by validation accuracy differs from round to round.
+    #[serde(skip_serializing_if = "is_off")]
+    pub explain_best_validation: bool,
+    /// Grad-CAM and TCAV follow the gradient of log p_k, the class's loss turned so that it points to the class, not that of the logit. It is (1 − p_k) times a
+    /// difference of logits: images that are classified with confidence hardly count, and for another class's sake the logit of this one is explained.
+    #[serde(skip_serializing_if = "is_off")]
+    pub probability_gradient: bool,
+    /// The heatmap is the mean over channels of activation *plus* pooled gradient, and keeps negative values: the plain mean of the channels and a constant,
+    /// the same map for every class. (The study then divides columns by their maxima for showing; maps are compared here before any scaling.)
+    #[serde(skip_serializing_if = "is_off")]
+    pub cam_added_gradients: bool,
+    /// A TCAV score comes from one CAV, the concept against the images of all other concepts, without random counterparts and without a test: nothing says
+    /// what score a meaningless concept would get. The score's p is recorded as 1, its interval as absent; the concept effect beside it stays as it is.
+    #[serde(skip_serializing_if = "is_off")]
+    pub no_random_cavs: bool,
+}
+
+fn is_off(switch: &bool) -> bool {
+    !switch
+}
+
+/// The splits of a leak.
+pub(super) struct Leaked {
+    /// As trained and evaluated on: an image may stand in two splits, or twice in one.
+    pub(super) splits: Splits,
+    /// The same with each image once in a split.
+    pub(super) distinct: Splits,
+}
+
+impl AsPublished {
+    /// Every switch by name, in order, with whether it is on.
+    pub fn switches(&self) -> [(&'static str, bool); 10] {
+        [
+            ("duplicate_leak", self.duplicate_leak),
+            ("freeze_below_epsilon", self.freeze_below_epsilon),
+            ("prune_batch_norm", self.prune_batch_norm),
+            ("per_layer_percentile", self.per_layer_percentile),
+            ("keep_buffers", self.keep_buffers),
+            ("alias_biases", self.alias_biases),
+            ("explain_best_validation", self.explain_best_validation),
+            ("probability_gradient", self.probability_gradient),
+            ("cam_added_gradients", self.cam_added_gradients),
+            ("no_random_cavs", self.no_random_cavs),
+        ]
+    }
+
+    /// Whether no switch is on.
+    pub fn is_off(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The splits with `duplicate_leak`, of the sizes of `clean`; nothing where it is off.
+    pub(super) fn leak(&self, clean: &Splits, seed: u64) -> Result<Option<Leaked>> {
+        if !self.duplicate_leak {
+            return Ok(None);
+        }
+        let once = clean.train.iter().chain(&clean.validation);
+        let mut copies: Vec<usize> = once.flat_map(|&image| [image, image]).collect();
+        let [train, validation, test] = [&clean.train, &clean.validation, &clean.test].map(Vec::len);
+        if train + validation + test > copies.len() {
+            let what =
+                format!("{test} is more than the {} copies that the leak leaves for testing", train + validation);
+            return Err(Error::config("data.test", what));
+        }
+        copies.shuffle(&mut stream(seed, "as-published/duplicate-leak", 0));
+        let splits = Splits {
+            train: copies[..train].to_vec(),
+            validation: copies[train..train + validation].to_vec(),
+            test: copies[train + validation..train + validation + test].to_vec(),
+            duplicates: clean.duplicates,
+        };
+        let once = |images: &[usize]| {
+            let mut seen = BTreeSet::new();
+            images.iter().copied().filter(|&image| seen.insert(image)).collect()
+        };
+        let distinct = Splits {
+            train: once(&splits.train),
+            validation: once(&splits.validation),
+            test: once(&splits.test),
+            duplicates: splits.duplicates,
+        };
+        Ok(Some(Leaked { splits, distinct }))
+    }
+
+    /// `freeze_below_epsilon`: zeroes the gradient of weights below [`EPSILON`].
+    pub fn edit_gradient(&self, weights: &Weights, gradient: &mut [f32]) {
+        if !self.freeze_below_epsilon {
+            return;
+        }
+        let named_weight = |kind| !matches!(kind, ParameterKind::LinearBias | ParameterKind::NormShift);
+        for spec in weights.layout().parameters.iter().filter(|spec| named_weight(spec.kind)) {
+            let values = &weights.parameters[spec.range.clone()];
+            for (gradient, &value) in gradient[spec.range.clone()].iter_mut().zip(values) {
+                if value < EPSILON {
+                    *gradient = 0.0;
+                }
+            }
+        }
+    }
+
+    /// `prune_batch_norm`: what pruning may take.
+    pub fn prunable(&self) -> Prunable {
+        if self.prune_batch_norm { Prunable::WeightsAndNormScales } else { Prunable::Weights }
+    }
+
+    /// `per_layer_percentile`: one round of pruning by `plan`, or as published.
+    ///
+    /// # Errors
+    /// As [`prune`].
+    pub fn prune(&self, plan: &PrunePlan, weights: &Weights, mask: &Mask) -> Result<Mask> {
+        if !self.per_layer_percentile {
+            return prune(weights, mask, plan.scope, plan.fraction, &plan.exclude);
+        }
+        prune_with(weights, mask, &plan.exclude, |values, masks| {
+            for (values, mask) in values.iter().zip(masks) {
+                percentile_cut(values, mask, plan.fraction)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Whether rewinding leaves something out.
+    pub(super) fn rewinds_in_part(&self) -> bool {
+        self.keep_buffers || self.alias_biases
+    }
+
+    /// `keep_buffers` and `alias_biases`: puts back into the rewound `weights` of round `round` ≥ 1 what the study's code did not rewind, from the network before it.
+    pub(super) fn undo_rewind(&self, round: usize, weights: &mut Weights, previous: &Weights) {
+        if self.keep_buffers {
+            weights.buffers.copy_from_slice(&previous.buffers);
+        }
+        if self.alias_biases && round > 1 {
+            let layout = weights.layout().clone();
+            let named_bias = |kind| matches!(kind, ParameterKind::LinearBias | ParameterKind::NormShift);
+            for spec in layout.parameters.iter().filter(|spec| named_bias(spec.kind)) {
+                weights.parameters[spec.range.clone()].copy_from_slice(&previous.parameters[spec.range.clone()]);
+            }
+        }
+    }
+
+    /// `explain_best_validation`: what keeps the best epoch while a network trains.
+    pub(super) fn best_epoch(&self, steps_per_epoch: u64) -> Option<BestEpoch> {
+        self.explain_best_validation.then_some(BestEpoch { steps_per_epoch, best: Ok(None) })
+    }
+
+    /// `probability_gradient`: the gradient that Grad-CAM and TCAV follow, `(N, C, H, W)`.
+    ///
+    /// # Errors
+    /// As [`Cut::gradient`].
+    pub fn gradient(&self, cut: &Cut, activation: &Tensor, targets: Targets<'_>) -> Result<LogitGradient> {
+        if !self.probability_gradient {
+            return cut.gradient(activation, targets);
+        }
+        cut.gradient_along(activation, |image, logits| {
+            let class = match targets {
+                Targets::Class(class) => Some(class),
+                Targets::PerImage(labels) => labels.get(image).copied(),
+                Targets::Predicted => Some(predicted_class(logits)),
+            };
+            let class = class.filter(|&class| class < logits.len());
+            let class = class.ok_or_else(|| Error::input(format!("image {image} has no target class")))?;
+            Ok(log_probability_gradient(logits, class))
+        })
+    }
+
+    /// `cam_added_gradients`: the heatmaps of a batch, from activation and gradient `(N, C, h, w)`.
+    ///
+    /// # Errors
+    /// When the shapes differ.
+    pub fn grad_cam(&self, activation: &Tensor, gradient: &Tensor) -> Result<GradCam> {
+        if !self.cam_added_gradients {
+            return grad_cam(activation, gradient);
+        }
+        let raw = activation.broadcast_add(&gradient.mean_keepdim((2, 3))?)?.mean(1)?;
+        let rows = raw.flatten_from(1)?.to_vec2::<f32>()?;
+        let degenerate = rows.iter().map(|map| map.iter().all(|value| *value == map[0])).collect();
+        Ok(GradCam { raw, degenerate })
+    }
+
+    /// Whether maps are Grad-CAM as defined, so that checks of Grad-CAM are checks of them.
+    pub(super) fn maps_are_grad_cam(&self) -> bool {
+        !self.probability_gradient && !self.cam_added_gradients
+    }
+
+    /// `no_random_cavs`: each concept's CAV against the images of all others; nothing where it is off.
+    pub(super) fn cavs_against_rest(
+        &self,
+        gram: &DMatrix<f64>,
+        concepts: &[Vec<usize>],
+        kind: CavKind,
+    ) -> Result<Option<Vec<Cav>>> {
+        if !self.no_random_cavs {
+            return Ok(None);
+        }
+        let against_rest = |concept: &Vec<usize>| {
+            let rest: BTreeSet<usize> =
+                concepts.iter().flatten().filter(|image| !concept.contains(image)).copied().collect();
+            let rest: Vec<usize> = rest.into_iter().collect();
+            fit(gram, concept, &rest, kind).map_err(|error| Error::statistics("TCAV", error.to_string()))
+        };
+        concepts.iter().map(against_rest).collect::<Result<_>>().map(Some)
+    }
+}
+
+/// `no_random_cavs`: replaces the score of a record by that of one CAV, which nothing tests. `cross` = `G Aᵀ` `(class images, images)`.
+pub(super) fn score_without_test(record: &mut TcavRecord, cross: &DMatrix<f64>, cav: &Cav) {
+    let Score { score, .. } = score(&sensitivities(cross, cav));
+    record.score = score;
+    record.score_interval = None;
+    record.score_p = 1.0;
+    record.legacy_welch_p = None;
+}
+
+/// Clears the mask where a weight's magnitude lies strictly below the interpolated percentile of the non-zero magnitudes. A weight
+/// that is zero goes too, as the study's code cannot tell it from a pruned one.
+fn percentile_cut(values: &[f32], mask: &mut [u8], fraction: f64) -> Result<()> {
+    let alive: Vec<f64> = values.iter().filter(|value| **value != 0.0).map(|value| f64::from(value.abs())).collect();
+    if alive.is_empty() {
+        return Ok(());
+    }
+    let percentile = quantile(&alive, fraction).map_err(|error| Error::config("prune.fraction", error.to_string()))?;
+    for (bit, value) in mask.iter_mut().zip(values) {
+        if f64::from(value.abs()) < percentile {
+            *bit = 0;
+        }
+    }
+    Ok(())
+}
+
+/// Gradient of `log softmax(logits)[class]`, in single precision like the study's: where the probability rounds to 1 its own entry is exactly 0.
+fn log_probability_gradient(logits: &[f32], class: usize) -> Vec<f32> {
+    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f32 = logits.iter().map(|logit| (logit - largest).exp()).sum();
+    let probability = |logit: f32| (logit - largest).exp() / sum;
+    logits.iter().enumerate().map(|(k, &logit)| f32::from(u8::from(k == class)) - probability(logit)).collect()
+}
+
+/// The weights after the epoch of highest validation accuracy, the first of equals.
+pub(super) struct BestEpoch {
+    steps_per_epoch: u64,
+    best: Result<Option<(f64, Weights)>>,
+}
+
+impl BestEpoch {
+    /// After `step` steps: at the end of an epoch, keeps the weights if they are better than those before.
+    pub(super) fn see(&mut self, step: u64, weights: &Weights, accuracy: impl FnOnce() -> Result<f64>) {
+        let Ok(best) = &self.best else { return };
+        if !step.is_multiple_of(self.steps_per_epoch) {
+            return;
+        }
+        match accuracy() {
+            Err(error) => self.best = Err(error),
+            Ok(accuracy) if best.as_ref().is_none_or(|(before, _)| accuracy > *before) => {
+                self.best = Ok(Some((accuracy, weights.clone())));
+            }
+            Ok(_) => {}
+        }
+    }
+
+    /// What was kept.
+    ///
+    /// # Errors
+    /// When an evaluation failed, or no epoch ended.
+    pub(super) fn weights(self) -> Result<Weights> {
+        let best = self.best?;
+        best.map(|(_, weights)| weights)
+            .ok_or_else(|| Error::config("as_published.explain_best_validation", "no epoch of training ends"))
+    }
+}
