@@ -1,5 +1,6 @@
 //! A study: plan, rounds, run folder, and what follows from the records.
 
+mod calibration;
 mod calls;
 mod checks;
 pub mod config;
