@@ -213,7 +213,7 @@ fn stability(view: &View, stage: Stage) -> Option<Figure> {
         alt: format!("Stability of every concept's direction over random sets in every round at {stage}."),
         columns: lottery.iter().map(|point| point.round.to_string()).collect(),
         axis: "round",
-        groups: vec![(String::new(), rows)],
+        groups: vec![(format::arm_name(Arm::Lottery.name()), rows)],
         ends: ["stability −1".into(), "+1".into()],
     };
     let mut table = Table::new(
