@@ -22,8 +22,9 @@ use crate::stats::permutation::label_permutation;
 use crate::stats::t_tests::welch_t;
 
 use super::as_published;
+use super::calibration::calibration;
 use super::config::Plan;
-use super::records::{CamRecord, CavGeometry, FaithfulnessRecord, Range, SanityRecord, TcavRecord};
+use super::records::{CalibrationRecord, CamRecord, CavGeometry, FaithfulnessRecord, Range, SanityRecord, TcavRecord};
 use super::setup::{ConceptRows, Setup};
 
 /// Images that pass through the network at a time.
@@ -43,6 +44,7 @@ pub(super) struct Explained {
     pub(super) tcav: Vec<TcavRecord>,
     pub(super) cavs: Vec<CavGeometry>,
     pub(super) faithfulness: Vec<FaithfulnessRecord>,
+    pub(super) calibration: Vec<CalibrationRecord>,
     /// Raw maps by stage name.
     pub(super) maps: BTreeMap<String, Tensor>,
 }
@@ -59,6 +61,7 @@ impl<'a> Explainer<'a> {
             tcav: Vec::new(),
             cavs: Vec::new(),
             faithfulness: Vec::new(),
+            calibration: Vec::new(),
             maps: BTreeMap::new(),
         };
         for &stage in &self.plan.explain.stages {
@@ -70,7 +73,8 @@ impl<'a> Explainer<'a> {
             explained.faithfulness.push(super::checks::faithfulness_of(self.plan, self.setup, weights, stage, &maps)?);
             explained.maps.insert(stage.name().into(), maps);
             super::rounds::notice(observer, &Event::Phase("TCAV"))?;
-            let (tcav, cavs) = self.concepts(&cut, stage)?;
+            let (tcav, cavs, calibration) = self.concepts(&cut, stage)?;
+            explained.calibration.extend(calibration);
             explained.tcav.extend(tcav);
             explained.cavs.push(cavs);
         }
@@ -98,7 +102,7 @@ impl<'a> Explainer<'a> {
         Ok((CamRecord { stage, size: [height, width], predicted, degenerate }, maps))
     }
 
-    fn concepts(&self, cut: &Cut, stage: Stage) -> Result<(Vec<TcavRecord>, CavGeometry)> {
+    fn concepts(&self, cut: &Cut, stage: Stage) -> Result<(Vec<TcavRecord>, CavGeometry, Vec<CalibrationRecord>)> {
         let mut values = Vec::new();
         let count = self.rows.images.dim(0)?;
         for start in (0..count).step_by(BATCH) {
@@ -115,8 +119,9 @@ impl<'a> Explainer<'a> {
             groups.entry((concept.random.start, concept.random.end)).or_default().push(index);
         }
         let mut records = Vec::new();
+        let mut calibrations = Vec::new();
         let mut means: BTreeMap<usize, MeanCav> = BTreeMap::new();
-        for (&(start, end), concepts) in &groups {
+        for (group, (&(start, end), concepts)) in groups.iter().enumerate() {
             let sets = Sets {
                 concepts: concepts.iter().map(|&concept| self.rows.concepts[concept].clone()).collect(),
                 random: self.rows.random[start..end].to_vec(),
@@ -138,6 +143,10 @@ impl<'a> Explainer<'a> {
                     cross(gradients, activations).map_err(|error| Error::statistics("TCAV", error.to_string()))?;
                 let scores =
                     score_class(&cavs, &products).map_err(|error| Error::statistics("TCAV", error.to_string()))?;
+                if group == 0 {
+                    let random = &self.rows.random[start..end];
+                    calibrations.push(calibration(self.plan, stage, class, random, &products, &scores)?);
+                }
                 for (place, &concept) in concepts.iter().enumerate() {
                     let mut record = self.record(stage, class, concept, place, &cavs, &scores)?;
                     if let Some(against_rest) = &against_rest {
@@ -155,7 +164,7 @@ impl<'a> Explainer<'a> {
             order(a).cmp(&order(b))
         });
         let means: Vec<MeanCav> = means.into_values().collect();
-        Ok((records, self.geometry(stage, &gram, &means)))
+        Ok((records, self.geometry(stage, &gram, &means), calibrations))
     }
 
     fn geometry(&self, stage: Stage, gram: &DMatrix<f64>, means: &[MeanCav]) -> CavGeometry {

@@ -1,6 +1,7 @@
 //! A study: plan, rounds, run folder, and what follows from the records.
 
 pub mod as_published;
+mod calibration;
 mod calls;
 mod checks;
 pub mod config;

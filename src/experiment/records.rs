@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::explain::sanity::Randomisation;
+pub use crate::explain::sanity::Randomisation;
 use crate::model::Stage;
 use crate::prune::LayerDensity;
 use crate::stats::localisation::PixelBox;
@@ -72,6 +72,9 @@ pub struct RoundRecord {
     /// Whether the pixels that the maps mark carry the prediction, at each stage.
     #[serde(default)]
     pub faithfulness: Vec<FaithfulnessRecord>,
+    /// How often each test rejects where there is nothing to find, at each stage and class.
+    #[serde(default)]
+    pub calibration: Vec<CalibrationRecord>,
     /// Wall-clock seconds of training and of explaining; for people, never compared.
     pub seconds: Seconds,
 }
@@ -163,6 +166,24 @@ pub struct FaithfulnessRecord {
     pub random_deletion: Option<f64>,
     /// Insertion by the control.
     pub random_insertion: Option<f64>,
+}
+
+/// Every random set once in the place of the concept, where there is nothing to find: how many each test rejects at the plan's level, before
+/// adjustment. Sets of one network share its gradients, so these are no independent draws.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CalibrationRecord {
+    /// Stage.
+    pub stage: Stage,
+    /// Class index.
+    pub class: usize,
+    /// Random sets tested: those of the first concept.
+    pub sets: usize,
+    /// Rejected by the effect's label permutation against the other random sets.
+    pub effect: usize,
+    /// Rejected by the score's exchangeability test among the random sets: by ranks, so at most the level by construction.
+    pub score: usize,
+    /// Rejected by the legacy Welch t-test of the set's scores against the baseline's.
+    pub legacy: usize,
 }
 
 /// Randomised layers of one replicate's dense network (`replicate-I/sanity.json`; [`crate::explain::sanity`]).

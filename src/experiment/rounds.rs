@@ -200,6 +200,7 @@ impl Run<'_> {
             tcav: explained.tcav,
             cavs: explained.cavs,
             faithfulness: explained.faithfulness,
+            calibration: explained.calibration,
             seconds: Seconds { train: train_seconds, explain: started.elapsed().as_secs_f64() },
         };
         self.store.finish_round(&record, &weights, &mask, &explained.maps)?;

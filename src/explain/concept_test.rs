@@ -129,12 +129,8 @@ pub fn test_concepts(question: &Question<'_>, config: &TestConfig, read: impl Fn
         Some((*next - source.len()..*next).collect::<Vec<usize>>())
     });
     let sets = Sets { concepts: rows.by_ref().take(question.concepts.len()).collect(), random: rows.collect() };
-    let members = question.random.len() + 1;
-    let design = match question.random.len() <= ALL_PAIRS {
-        true => Design::all_pairs(members),
-        false => Design::regular(members, PARTNERS, config.seed, "tcav/design"),
-    }
-    .map_err(undefined("TCAV"))?;
+    let partners = (question.random.len() > ALL_PAIRS).then_some(PARTNERS);
+    let design = family_design(&gram, &sets.random, partners, config.seed).map_err(undefined("TCAV"))?;
     let cavs = fit_pairs(&gram, sets.clone(), design.pairs(), config.cav, config.seed)
         .map_err(|error| Error::statistics("TCAV", error.to_string()))?;
     let scores = score_class(&cavs, &cross).map_err(|error| Error::statistics("TCAV", error.to_string()))?;
@@ -157,8 +153,33 @@ pub fn test_concepts(question: &Question<'_>, config: &TestConfig, read: impl Fn
         concepts,
         random_baseline: scores.random_baseline.iter().map(|pair| pair.score).collect(),
         cavs: cavs.count(),
-        smallest_p: 1.0 / members as f64,
+        smallest_p: 1.0 / design.members() as f64,
     })
+}
+
+/// The design of a concept and random sets (`random`, as rows of the Gram matrix): every pair, or so many `partners` each. Which sets meet is
+/// drawn on the sets' ranks by what they hold (the sum of their images' squared activations), so it does not depend on the order in which they
+/// are given; sets that hold the same are interchangeable.
+///
+/// # Errors
+/// As [`Design::all_pairs`] and [`Design::regular`].
+pub fn family_design(
+    gram: &DMatrix<f64>,
+    random: &[Vec<usize>],
+    partners: Option<usize>,
+    seed: u64,
+) -> crate::stats::Result<Design> {
+    let Some(partners) = partners else { return Design::all_pairs(random.len() + 1) };
+    let content = |set: &[usize]| {
+        let mut squares: Vec<f64> = set.iter().map(|&image| gram[(image, image)]).collect();
+        // Sorted, so that the order of images does not round the sum differently.
+        squares.sort_by(f64::total_cmp);
+        squares.iter().sum::<f64>()
+    };
+    let contents: Vec<f64> = random.iter().map(|set| content(set)).collect();
+    let mut order: Vec<usize> = (0..random.len()).collect();
+    order.sort_by(|&a, &b| contents[a].total_cmp(&contents[b]));
+    Design::regular(random.len() + 1, partners, seed, "tcav/design")?.on_random_sets(&order)
 }
 
 fn check(question: &Question<'_>) -> Result<()> {

@@ -141,6 +141,8 @@ pub(crate) struct Heat {
     pub(crate) alt: String,
     /// Column labels.
     pub(crate) columns: Vec<String>,
+    /// What the columns are.
+    pub(crate) axis: &'static str,
     /// A group's name and its rows.
     pub(crate) groups: Vec<(String, Vec<HeatRow>)>,
     /// What the two ends of the colours mean, with their values.
@@ -187,7 +189,8 @@ impl Heat {
             tops.push(bottom);
             bottom += group_height(rows.len()) + 8.0;
         }
-        let every = (24.0 / cell).ceil().max(1.0) as usize;
+        let label = self.columns.iter().map(|label| super::chart::text_width(label)).fold(16.0, f64::max);
+        let every = ((label + 8.0) / cell).ceil().max(1.0) as usize;
         html! {
             svg.chart.heat.(class) xmlns="http://www.w3.org/2000/svg" viewBox=(format!("0 0 {} {}", n(width), n(bottom + 26.0)))
                 role="img" aria-label=(self.alt) {
@@ -219,7 +222,7 @@ impl Heat {
                 @for (column, label) in self.columns.iter().enumerate().step_by(every) {
                     text.tick x=(n(left + cell * (column as f64 + 0.5))) y=(n(bottom + 6.0)) text-anchor="middle" { (label) }
                 }
-                text.axis-label x=(n(left + cell * self.columns.len() as f64 / 2.0)) y=(n(bottom + 22.0)) text-anchor="middle" { "round" }
+                text.axis-label x=(n(left + cell * self.columns.len() as f64 / 2.0)) y=(n(bottom + 22.0)) text-anchor="middle" { (self.axis) }
             }
         }
     }

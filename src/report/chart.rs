@@ -7,9 +7,9 @@ pub(crate) struct Chart<'a> {
     /// What a person who cannot see it should know.
     pub(crate) alt: String,
     /// Horizontal axis.
-    pub(crate) x: Axis,
+    pub(crate) x: Axis<'a>,
     /// Vertical axis.
-    pub(crate) y: Axis,
+    pub(crate) y: Axis<'a>,
     /// Below the horizontal axis.
     pub(crate) x_label: &'a str,
     /// Above the vertical axis.
@@ -22,7 +22,7 @@ pub(crate) struct Chart<'a> {
 
 /// An axis.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Axis {
+pub(crate) enum Axis<'a> {
     /// Evenly spaced, numbers as they are.
     Linear {
         /// Least value.
@@ -42,6 +42,8 @@ pub(crate) enum Axis {
         /// Least share.
         low: f64,
     },
+    /// Names at 0, 1, 2, … from left to right.
+    Names(&'a [String]),
 }
 
 /// The outline of a mark; lines differ by shape as well as by colour.
@@ -132,7 +134,7 @@ pub(crate) const NARROW: Size = Size { width: 360.0, height: 300.0, class: "narr
 /// One drawing for all, where charts stand side by side.
 pub(crate) const SMALL: Size = Size { width: 360.0, height: 300.0, class: "small" };
 
-impl Axis {
+impl Axis<'_> {
     /// Evenly spaced from `low` to `high` with some air.
     pub(crate) fn around(values: impl IntoIterator<Item = f64>, percent: bool) -> Self {
         let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
@@ -164,6 +166,7 @@ impl Axis {
                 let start = 1.03f64.ln();
                 (start - value.max(1e-9).ln()) / (start - low.ln())
             }
+            Axis::Names(names) => (value + 0.5) / names.len().max(1) as f64,
         }
     }
 
@@ -182,6 +185,10 @@ impl Axis {
                     |ticks: &[f64]| -> Vec<f64> { ticks.iter().copied().filter(|t| *t >= 100.0 * low).collect() };
                 let chosen = if inside(full).len() <= about { inside(full) } else { inside(sparse) };
                 chosen.into_iter().map(|tick| (tick / 100.0, format!("{tick} %"))).collect()
+            }
+            Axis::Names(names) => {
+                let every = names.len().div_ceil(about.max(1)).max(1);
+                (names.iter().enumerate().step_by(every)).map(|(at, name)| (at as f64, name.clone())).collect()
             }
         }
     }

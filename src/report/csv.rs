@@ -45,6 +45,27 @@ pub fn render(study: &Study) -> Result<String> {
             }
             add("significant_concepts", Some(summary.significant as f64));
         }
+        for found in &record.faithfulness {
+            let mut add = |measure: &str, value: Option<f64>| {
+                let place = [found.stage.name(), "", ""];
+                table.rows.push(row(network.id, record.density, place, measure, value, None, [None; 2]));
+            };
+            add("deletion", found.deletion);
+            add("deletion_of_shuffled_maps", found.random_deletion);
+            add("insertion", found.insertion);
+            add("insertion_of_shuffled_maps", found.random_insertion);
+        }
+        for found in &network.cavs {
+            let mut add = |concept: &str, measure: &str, value: Option<f64>| {
+                let place = [found.stage.name(), "", concept];
+                table.rows.push(row(network.id, record.density, place, measure, value, None, [None; 2]));
+            };
+            add("", "entanglement", found.entanglement);
+            add("", "entanglement_magnitude", found.entanglement_magnitude);
+            for (concept, stability) in found.concepts.iter().zip(&found.stability) {
+                add(concept, "cav_stability", *stability);
+            }
+        }
     }
     for effect in &view.effects {
         let record = effect.record;

@@ -25,7 +25,7 @@ pub(crate) struct Figure {
 }
 
 /// CSS class and mark of an arm's line.
-fn style(arm: &str) -> (String, Shape) {
+pub(crate) fn style(arm: &str) -> (String, Shape) {
     match super::view::arm_rank(arm) {
         0 => ("s0".to_owned(), Shape::Circle),
         1 => ("s1".to_owned(), Shape::Square),
@@ -34,8 +34,8 @@ fn style(arm: &str) -> (String, Shape) {
     }
 }
 
-/// Layers of one arm: band, a faint line for each replicate, mean line, marks.
-fn arm_layers(
+/// Layers of one arm over density: band, a faint line for each replicate, mean line, marks.
+pub(crate) fn arm_layers(
     points: &[&Point],
     arm: &str,
     spread: impl Fn(&Point) -> Option<Spread>,
@@ -74,7 +74,7 @@ fn arm_layers(
     layers
 }
 
-fn legend(view: &View) -> Vec<(String, String, Shape)> {
+pub(crate) fn legend(view: &View) -> Vec<(String, String, Shape)> {
     let entry = |arm: &str| {
         let (class, shape) = style(arm);
         (format::arm_name(arm), class, shape)
@@ -230,7 +230,19 @@ pub(crate) fn drift(view: &View, measure: Measure) -> Option<Figure> {
     }
     let mut table = Table::new(
         format!("{} by arm, replicate and round", measure.title()),
-        &["arm", "replicate", "round", "weights kept", "raw drift", "in floor units"],
+        match measure.of_maps() {
+            None => &["arm", "replicate", "round", "weights kept", "raw drift", "in floor units"],
+            Some(_) => &[
+                "arm",
+                "replicate",
+                "round",
+                "weights kept",
+                "raw drift",
+                "in floor units",
+                "raw drift, all images",
+                "maps without a pattern",
+            ],
+        },
     );
     let floor = measure.floor(&view.study.study.floor);
     for network in &view.networks {
@@ -240,7 +252,13 @@ pub(crate) fn drift(view: &View, measure: Measure) -> Option<Figure> {
         let (density, replicate, round) = (network.record.density, Cell::count(id.replicate), Cell::count(id.round));
         let kept = Cell::shown(density, format::density(density));
         let arm = Cell::text(format::arm_name(&id.arm));
-        table.rows.push(vec![arm, replicate, round, kept, Cell::number(raw), Cell::maybe(in_floors)]);
+        let mut row = vec![arm, replicate, round, kept, Cell::number(raw), Cell::maybe(in_floors)];
+        if measure.of_maps().is_some() {
+            let of_maps = network.summary.and_then(|summary| measure.recorded(&summary.drift));
+            row.push(Cell::maybe(of_maps.and_then(|drift| drift.all)));
+            row.push(of_maps.map_or_else(Cell::absent, |drift| Cell::count(drift.degenerate)));
+        }
+        table.rows.push(row);
     }
     let last = view.arm(Arm::Lottery.name()).last().and_then(|point| Some((point.density, spread(point)?.mean)));
     let told = last.map_or(String::new(), |(density, mean)| {
@@ -262,13 +280,25 @@ pub(crate) fn drift(view: &View, measure: Measure) -> Option<Figure> {
             .chain([("floor: another seed".to_owned(), "floor".to_owned(), Shape::None)])
             .collect(),
     };
+    let counted = match view
+        .networks
+        .iter()
+        .filter_map(|network| measure.recorded(&network.summary?.drift))
+        .collect::<Vec<_>>()
+    {
+        all if all.is_empty() => String::new(),
+        all => format!(
+            " Maps without a pattern are left out: {} of all comparisons.",
+            all.iter().map(|drift| drift.degenerate).sum::<usize>()
+        ),
+    };
     let whiskers = if measure == Measure::Spearman { " Whiskers: the interval that the call rests on." } else { "" };
     Some(Figure {
         id: measure.slug().into(),
         title: measure.title().into(),
         caption: html! {
             (measure.definition()) "; floor " (format::maybe(floor)) ". At 1, pruning moves explanations as much as a new seed does; "
-            "the shaded margin reaches " (format::short_number(1.0 + margin)) "." (whiskers)
+            "the shaded margin reaches " (format::short_number(1.0 + margin)) "." (whiskers) (counted)
         },
         body: chart.svg(SMALL),
         table,

@@ -3,8 +3,10 @@
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::Study;
+use super::checks;
 use super::figures::{self, Figure};
 use super::format;
+use super::geometry;
 use super::maps::Gallery;
 use super::sections;
 use super::table::Table;
@@ -42,7 +44,7 @@ pub fn render(study: &Study) -> Result<String> {
         section #rounds { h2 { "Accuracy and drift" }
             (figure(&figures::accuracy(&view)))
             div.trio {
-                @for measure in Measure::ALL {
+                @for measure in Measure::FIRST {
                     @if let Some(drift) = figures::drift(&view, measure) { (figure(&drift)) }
                 }
             }
@@ -50,7 +52,10 @@ pub fn render(study: &Study) -> Result<String> {
             @if let Some(paper) = figures::papers_accuracy(&view) { (figure(&paper)) }
         }
         (sections::maps(&view, gallery.as_ref())?)
+        (checks::section(&view))
+        (measures(&view))
         (sections::concepts(&view))
+        (geometry::section(&view))
         (sections::trust(&view))
         (sections::facts(&view))
         footer { p { "Made by ticketlens " (study.manifest.version) " from records alone; the same records give this same file." } }
@@ -242,6 +247,20 @@ pub(crate) fn table_card(id: &str, title: &str, caption: &Markup, table: &Table)
             }
             (table.html())
             figcaption { (caption) }
+        }
+    }
+}
+
+/// The same drift of maps by the measures that no call rests on.
+fn measures(view: &View) -> Markup {
+    let figures: Vec<Figure> =
+        Measure::FURTHER.into_iter().filter_map(|measure| figures::drift(view, measure)).collect();
+    html! {
+        @if !figures.is_empty() {
+            section #measures {
+                h2 { "The same maps by other measures" }
+                div.pairs-of-charts { @for drift in &figures { (figure(drift)) } }
+            }
         }
     }
 }

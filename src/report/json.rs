@@ -1,12 +1,20 @@
 //! The report as JSON for other programs; its schema is documented in `docs/report-schema.md`.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::Study;
+use super::calibration::{DOCUMENTED, Documented, levels};
+use super::geometry;
 use super::view::{Measure, Network, Point, Spread, View};
 use crate::error::{Error, Result};
-use crate::experiment::records::{Association, Call, Drift, FloorPair, Manifest, Range, Seconds, Verdict};
+use crate::experiment::records::{
+    Association, Call, CavGeometry, Drift, FaithfulnessRecord, FloorPair, Manifest, Range, SanityLayer, Seconds,
+    Verdict,
+};
 use crate::model::Stage;
+use crate::stats::similarity::Measure as MapMeasure;
 
 /// Version of the schema; it rises when a field changes its meaning or goes.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -32,19 +40,55 @@ struct Report<'a> {
     hypothesis_a: &'a Verdict,
     hypothesis_b: &'a Verdict,
     association: Option<&'a Association>,
-    floor: Floor,
+    floor: Floor<'a>,
     rounds: Vec<Round<'a>>,
     networks: Vec<OneNetwork<'a>>,
     tcav: Vec<Tcav<'a>>,
+    sanity: Vec<Sanity<'a>>,
+    geometry: Vec<Geometry>,
+    calibration: Calibration,
     warnings: Vec<&'a str>,
 }
 
 #[derive(Serialize)]
-struct Floor {
+struct Floor<'a> {
     spearman: Option<f64>,
     iou: Option<f64>,
     profile: Option<f64>,
+    measures: &'a BTreeMap<MapMeasure, f64>,
     pairs: Vec<FloorPair>,
+}
+
+#[derive(Serialize)]
+struct Sanity<'a> {
+    replicate: usize,
+    stage: Option<Stage>,
+    images: Option<usize>,
+    drift_in_floors: Option<f64>,
+    interval: Option<Range>,
+    destroyed: Option<bool>,
+    layers: &'a [SanityLayer],
+}
+
+#[derive(Serialize)]
+struct Geometry {
+    stage: Stage,
+    between_replicates: Option<f64>,
+}
+
+#[derive(Serialize)]
+struct Calibration {
+    alpha: f64,
+    run: Vec<RunLevel>,
+    documented: &'static [Documented],
+}
+
+#[derive(Serialize)]
+struct RunLevel {
+    test: &'static str,
+    rejected: usize,
+    sets: usize,
+    share: Over,
 }
 
 #[derive(Serialize)]
@@ -66,6 +110,10 @@ struct InFloors {
     spearman: Option<Over>,
     iou: Option<Over>,
     profile: Option<Over>,
+    pearson: Option<Over>,
+    ssim: Option<Over>,
+    iou10: Option<Over>,
+    jensen_shannon: Option<Over>,
 }
 
 #[derive(Serialize)]
@@ -96,6 +144,9 @@ struct OneNetwork<'a> {
     test_accuracy: f64,
     validation_accuracy: f64,
     drift: Option<Drift>,
+    measures_in_floors: Option<&'a BTreeMap<MapMeasure, f64>>,
+    faithfulness: &'a [FaithfulnessRecord],
+    cavs: &'a [CavGeometry],
     significant: Option<usize>,
     seconds: Seconds,
 }
@@ -157,13 +208,57 @@ fn report<'a>(view: &'a View<'a>) -> Report<'a> {
             spearman: floor.spearman,
             iou: floor.iou,
             profile: floor.profile,
+            measures: &floor.measures,
             pairs: view.floor_pairs.iter().map(ordered_pair).collect(),
         },
         rounds: view.points.iter().map(|point| round(point, tested)).collect(),
         networks: view.networks.iter().map(network).collect(),
         tcav: tcav(view),
+        sanity: sanity(view),
+        geometry: (view.plan.explain.stages.iter())
+            .map(|&stage| Geometry {
+                stage,
+                between_replicates: geometry::between_replicates(view, stage).map(|spread| spread.mean),
+            })
+            .collect(),
+        calibration: Calibration {
+            alpha: view.plan.statistics.alpha,
+            run: levels(view)
+                .into_iter()
+                .map(|level| RunLevel {
+                    test: level.test,
+                    rejected: level.rejected,
+                    sets: level.tested,
+                    share: over(&level.share),
+                })
+                .collect(),
+            documented: &DOCUMENTED,
+        },
         warnings,
     }
+}
+
+/// The checks' layers and flags, by replicate; either may be missing.
+fn sanity<'a>(view: &'a View<'a>) -> Vec<Sanity<'a>> {
+    let summaries = &view.study.study.sanity;
+    let mut replicates: Vec<usize> =
+        view.sanity.iter().map(|r| r.replicate).chain(summaries.iter().map(|s| s.replicate)).collect();
+    replicates.sort_unstable();
+    replicates.dedup();
+    let one = |replicate: usize| {
+        let record = view.sanity.iter().find(|record| record.replicate == replicate);
+        let summary = summaries.iter().find(|summary| summary.replicate == replicate);
+        Sanity {
+            replicate,
+            stage: record.map(|record| record.stage),
+            images: record.map(|record| record.images),
+            drift_in_floors: summary.and_then(|summary| summary.drift_in_floors),
+            interval: summary.and_then(|summary| summary.interval),
+            destroyed: summary.and_then(|summary| summary.destroyed),
+            layers: record.map_or(&[], |record| &record.layers),
+        }
+    };
+    replicates.into_iter().map(one).collect()
 }
 
 fn round<'a>(point: &Point<'a>, tested: usize) -> Round<'a> {
@@ -180,6 +275,10 @@ fn round<'a>(point: &Point<'a>, tested: usize) -> Round<'a> {
             spearman: drift(Measure::Spearman),
             iou: drift(Measure::Iou),
             profile: drift(Measure::Profile),
+            pearson: drift(Measure::Pearson),
+            ssim: drift(Measure::Ssim),
+            iou10: drift(Measure::Iou10),
+            jensen_shannon: drift(Measure::JensenShannon),
         },
         drift_interval: call.and_then(|call| call.drift_interval),
         significant: point.significant.as_ref().map(over),
@@ -189,7 +288,7 @@ fn round<'a>(point: &Point<'a>, tested: usize) -> Round<'a> {
     }
 }
 
-fn network<'a>(network: &Network<'a>) -> OneNetwork<'a> {
+fn network<'a>(network: &'a Network<'a>) -> OneNetwork<'a> {
     let record = network.record;
     OneNetwork {
         arm: &network.id.arm,
@@ -202,6 +301,9 @@ fn network<'a>(network: &Network<'a>) -> OneNetwork<'a> {
         test_accuracy: record.test_accuracy,
         validation_accuracy: record.validation_accuracy,
         drift: network.summary.map(|summary| ordered(&summary.drift)),
+        measures_in_floors: network.summary.map(|summary| &summary.measures_in_floors),
+        faithfulness: &record.faithfulness,
+        cavs: &network.cavs,
         significant: network.summary.map(|summary| summary.significant),
         seconds: record.seconds,
     }

@@ -1,13 +1,16 @@
 //! The report as GitHub-flavoured Markdown, for pull requests and notes.
 
 use super::Study;
+use super::calibration;
+use super::checks;
 use super::figures;
 use super::format;
+use super::geometry;
 use super::table::{Cell, Table};
-use super::view::{Measure, View};
+use super::view::{Measure, Spread, View};
 use crate::error::Result;
 use crate::experiment::config::Arm;
-use crate::experiment::records::{Call, Verdict};
+use crate::experiment::records::{Call, SanityRecord, Verdict};
 use crate::model::Stage;
 
 /// The study as Markdown: verdict, rounds of each arm, concepts, floor, facts.
@@ -39,6 +42,7 @@ pub fn render(study: &Study) -> Result<String> {
         format::maybe(floor.iou),
         format::maybe(floor.profile)
     );
+    out += &further(&view);
     out += &format!(
         "## Made from\n\nticketlens {}, {}, plan `{}`, data `{}`, {} with {} threads.\n",
         text(&manifest.version),
@@ -49,6 +53,82 @@ pub fn render(study: &Study) -> Result<String> {
         manifest.threads
     );
     Ok(out)
+}
+
+/// Drift by the further measures, checks of the maps, geometry of the concepts, calibration: each where it is recorded.
+fn further(view: &View) -> String {
+    let mut out = String::new();
+    let mut add = |title: &str, table: &Table| {
+        if !table.rows.is_empty() {
+            out += &format!("## {title}\n\n{}\n", table.markdown());
+        }
+    };
+    add("Drift by every measure of the maps, in floor units", &measures(view));
+    add("Maps of a wholly random network", &checks::flags(view));
+    add("Randomised layers", &layers(view));
+    for &stage in &view.plan.explain.stages {
+        add(&format!("Deletion and insertion at {stage}"), &ends(view, checks::faithfulness_table(view, stage)));
+        add(&format!("Cosines of concepts at {stage}"), &ends(view, geometry::entanglement_table(view, stage)));
+    }
+    add("Do the tests hold their level?", &calibration::table(view));
+    out
+}
+
+/// One row for each arm and round, one column for each measure of maps.
+fn measures(view: &View) -> Table {
+    let measures: Vec<Measure> = (Measure::ALL.into_iter())
+        .filter(|measure| {
+            measure.of_maps().is_some() && view.points.iter().any(|point| point.drift(*measure).is_some())
+        })
+        .collect();
+    let mut table = Table::new("", &["arm", "round", "weights kept"]);
+    table.columns.extend(measures.iter().map(|measure| measure.title().to_owned()));
+    table.columns.push("maps without a pattern".into());
+    for point in view.points.iter().filter(|point| point.drift(Measure::Spearman).is_some()) {
+        let mut row = vec![
+            Cell::text(format::arm_name(point.arm)),
+            Cell::count(point.round),
+            Cell::shown(point.density, format::density(point.density)),
+        ];
+        row.extend(measures.iter().map(|&measure| Cell::maybe(point.drift(measure).map(|spread| spread.mean))));
+        let here =
+            view.networks.iter().filter(|network| network.id.arm == point.arm && network.id.round == point.round);
+        row.push(Cell::count(here.filter_map(|network| Some(network.summary?.drift.degenerate)).sum()));
+        table.rows.push(row);
+    }
+    table
+}
+
+/// The cascade of randomised layers, mean over replicates.
+fn layers(view: &View) -> Table {
+    let mut table = Table::new("", &["randomisation", "layer", "rank correlation, mean over replicates"]);
+    let Some(first) = view.sanity.first() else { return table };
+    for layer in &first.layers {
+        let same = |record: &&SanityRecord| {
+            let mut all = record.layers.iter();
+            let found = all.find(|other| other.layer == layer.layer && other.randomisation == layer.randomisation);
+            Some((record.replicate, found?.similarity?))
+        };
+        table.rows.push(vec![
+            Cell::text(checks::name(layer.randomisation)),
+            Cell::text(&layer.layer),
+            Cell::maybe(Spread::of(view.sanity.iter().filter_map(same)).map(|spread| spread.mean)),
+        ]);
+    }
+    table
+}
+
+/// Of a table with a row for each network, those of the dense and the sparsest round; the columns are arm, replicate, round, ….
+fn ends(view: &View, table: Table) -> Table {
+    let last = |arm: &str| view.arm(arm).last().map(|point| point.round);
+    let names: Vec<(String, Option<usize>)> =
+        view.arms().into_iter().map(|arm| (format::arm_name(arm), last(arm))).collect();
+    let wanted = |row: &Vec<Cell>| {
+        let round = row[2].value.map(|round| round as usize);
+        round == Some(0) || names.iter().any(|(name, last)| *name == row[0].text && *last == round)
+    };
+    let rows = table.rows.iter().filter(|row| wanted(row)).cloned().collect();
+    Table { rows, ..table }
 }
 
 /// Text in which nothing is markup.

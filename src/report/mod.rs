@@ -14,10 +14,14 @@ pub mod side_by_side;
 pub mod terminal;
 
 mod bars;
+mod calibration;
 mod chart;
+mod checks;
 mod figures;
 mod format;
+mod geometry;
 mod maps;
+mod measure;
 mod paper;
 mod picture;
 mod profile;
@@ -27,7 +31,7 @@ mod view;
 
 use std::collections::BTreeMap;
 
-use crate::experiment::records::{Manifest, RoundId, RoundRecord, StudyRecord};
+use crate::experiment::records::{Manifest, RoundId, RoundRecord, SanityRecord, StudyRecord};
 use crate::model::Stage;
 
 /// Everything that a report is made of: what a run folder holds, read by the caller.
@@ -43,6 +47,8 @@ pub struct Study {
     pub rounds: Vec<RoundRecord>,
     /// What follows from them.
     pub study: StudyRecord,
+    /// The sanity check of each replicate's dense network, in any order.
+    pub sanity: Vec<SanityRecord>,
     /// The Grad-CAM maps; may be empty, then the report shows no pictures.
     pub maps: Maps,
 }

@@ -127,6 +127,7 @@ pub(crate) fn profile(view: &View, stage: Stage) -> Vec<Figure> {
     let effects = Heat {
         alt: format!("Standardised effect of every concept on every class in every round at {stage}."),
         columns: columns.clone(),
+        axis: "round",
         groups: groups(&|concept, bar| {
             let effect = bar.effect.as_ref()?.mean;
             let marked = bar.significant == bar.replicates;
@@ -138,6 +139,7 @@ pub(crate) fn profile(view: &View, stage: Stage) -> Vec<Figure> {
     let scores = Heat {
         alt: format!("TCAV score of every concept for every class in every round at {stage}."),
         columns,
+        axis: "round",
         groups: groups(&|concept, bar| {
             let score = bar.score.as_ref()?.mean;
             let title = format!("{concept}, round {}: score {}", bar.round, format::number(score));
@@ -209,6 +211,7 @@ pub(crate) fn papers_profile(view: &View) -> Option<Figure> {
     let heat = Heat {
         alt: "TCAV scores of the paper's figure 4: ten digits, even and odd, 35 rounds.".into(),
         columns: rounds.iter().map(usize::to_string).collect(),
+        axis: "round",
         groups,
         ends: ["score 0".into(), "1".into()],
     };

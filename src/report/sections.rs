@@ -2,6 +2,7 @@
 
 use maud::{Markup, PreEscaped, html};
 
+use super::calibration;
 use super::figures::{self, Figure};
 use super::format;
 use super::html::{figure, sorted, table_card};
@@ -171,6 +172,7 @@ pub(crate) fn trust(view: &View) -> Markup {
                 "Level " (alpha) ". The effect’s label permutation and the score’s exchangeability test hold their level and are adjusted over the whole family; the customary "
                 "Welch test shares one concept set among its scores and rejects meaningless concepts in 30–70 % of cases: it stands here for comparison with published work only."
             }, &tests))
+            (figure(&calibration::calibration(view)))
             @if !flips.rows.is_empty() {
                 (table_card("flips", "Concepts that gained, lost or flipped significance against dense", &html! {
                     "Per replicate, at the first stage, as class/concept."

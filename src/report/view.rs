@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use super::Study;
+pub(crate) use super::measure::Measure;
 use crate::error::Result;
 use crate::experiment::config::{Arm, Plan, Source, TaskKind};
 use crate::experiment::records::{
-    Adjusted, CamRecord, Drift, Floor, FloorPair, Range, RoundCall, RoundId, RoundRecord, RoundSummary, TcavRecord,
+    Adjusted, CamRecord, CavGeometry, FloorPair, Range, RoundCall, RoundId, RoundRecord, RoundSummary, SanityRecord,
+    TcavRecord,
 };
 use crate::model::Stage;
 
@@ -24,6 +26,8 @@ pub(crate) struct View<'a> {
     pub(crate) effects: Vec<Effect<'a>>,
     /// Pairs of dense replicates, in order.
     pub(crate) floor_pairs: Vec<&'a FloorPair>,
+    /// Sanity checks, by replicate.
+    pub(crate) sanity: Vec<&'a SanityRecord>,
 }
 
 /// One network: its record and what the study says about it.
@@ -34,6 +38,8 @@ pub(crate) struct Network<'a> {
     pub(crate) record: &'a RoundRecord,
     /// Its drift and adjusted p-values; absent while a study is unfinished.
     pub(crate) summary: Option<&'a RoundSummary>,
+    /// Geometry of its concepts, by stage, in the manifest's order of concepts.
+    pub(crate) cavs: Vec<CavGeometry>,
 }
 
 /// One arm and round over all replicates.
@@ -47,7 +53,7 @@ pub(crate) struct Point<'a> {
     /// Test accuracy, as a share.
     pub(crate) accuracy: Spread,
     /// Drift of each measure over its floor.
-    pub(crate) drift: [Option<Spread>; 3],
+    pub(crate) drift: [Option<Spread>; Measure::ALL.len()],
     /// Significant concepts.
     pub(crate) significant: Option<Spread>,
     /// The call.
@@ -59,78 +65,6 @@ impl Point<'_> {
     pub(crate) fn drift(&self, measure: Measure) -> Option<&Spread> {
         let index = Measure::ALL.iter().position(|&candidate| candidate == measure)?;
         self.drift[index].as_ref()
-    }
-}
-
-/// The drift measures that a floor exists for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Measure {
-    /// 1 − ρ of maps.
-    Spearman,
-    /// 1 − IoU of their top fifth.
-    Iou,
-    /// Root mean square difference of concept profiles.
-    Profile,
-}
-
-impl Measure {
-    /// All, in the order of [`Point::drift`].
-    pub(crate) const ALL: [Measure; 3] = [Measure::Spearman, Measure::Iou, Measure::Profile];
-
-    /// Its raw value.
-    pub(crate) fn of(self, drift: &Drift) -> Option<f64> {
-        match self {
-            Measure::Spearman => drift.spearman,
-            Measure::Iou => drift.iou,
-            Measure::Profile => drift.profile,
-        }
-    }
-
-    /// Its floor.
-    pub(crate) fn floor(self, floor: &Floor) -> Option<f64> {
-        match self {
-            Measure::Spearman => floor.spearman,
-            Measure::Iou => floor.iou,
-            Measure::Profile => floor.profile,
-        }
-    }
-
-    /// For people.
-    pub(crate) fn title(self) -> &'static str {
-        match self {
-            Measure::Spearman => "Map rank drift",
-            Measure::Iou => "Map top-20 % drift",
-            Measure::Profile => "Concept-profile drift",
-        }
-    }
-
-    /// Its name in JSON and CSV.
-    pub(crate) fn field(self) -> &'static str {
-        match self {
-            Measure::Spearman => "spearman_drift",
-            Measure::Iou => "iou_drift",
-            Measure::Profile => "profile_drift",
-        }
-    }
-
-    /// For fragments and file names.
-    pub(crate) fn slug(self) -> &'static str {
-        match self {
-            Measure::Spearman => "drift-map-rank",
-            Measure::Iou => "drift-map-top",
-            Measure::Profile => "drift-concepts",
-        }
-    }
-
-    /// Its definition.
-    pub(crate) fn definition(self) -> &'static str {
-        match self {
-            Measure::Spearman => {
-                "1 − Spearman's ρ of the raw maps, mean over images that both networks classify correctly"
-            }
-            Measure::Iou => "1 − intersection over union of the 20 % of positions with the highest values, same images",
-            Measure::Profile => "Root mean square difference of the standardised concept effects",
-        }
     }
 }
 
@@ -213,14 +147,21 @@ impl<'a> View<'a> {
         let mut networks: Vec<Network> = study
             .rounds
             .iter()
-            .map(|record| Network { id: &record.id, record, summary: summaries.get(&record.id).copied() })
+            .map(|record| Network {
+                id: &record.id,
+                record,
+                summary: summaries.get(&record.id).copied(),
+                cavs: geometries(record, &study.manifest.concepts),
+            })
             .collect();
         networks.sort_by(|a, b| id_key(a.id).cmp(&id_key(b.id)));
         let points = points(study, &networks);
         let effects = effects(study, &networks);
         let mut floor_pairs: Vec<&FloorPair> = study.study.floor.pairs.iter().collect();
         floor_pairs.sort_by_key(|pair| (pair.first, pair.second));
-        Ok(Self { study, plan, networks, points, effects, floor_pairs })
+        let mut sanity: Vec<&SanityRecord> = study.sanity.iter().collect();
+        sanity.sort_by_key(|record| record.replicate);
+        Ok(Self { study, plan, networks, points, effects, floor_pairs, sanity })
     }
 
     /// Arms in order.
@@ -299,6 +240,25 @@ impl Network<'_> {
     pub(crate) fn cam(&self, stage: Stage) -> Option<&CamRecord> {
         self.record.grad_cam.iter().find(|cam| cam.stage == stage)
     }
+}
+
+/// A record's geometries by stage, rows and columns in the order of `names` (a concept that is not among them comes last, by name).
+fn geometries(record: &RoundRecord, names: &[String]) -> Vec<CavGeometry> {
+    let rank = |name: &String| (names.iter().position(|known| known == name).unwrap_or(names.len()), name.clone());
+    let one = |cavs: &CavGeometry| {
+        let mut order: Vec<usize> = (0..cavs.concepts.len()).collect();
+        order.sort_by_key(|&at| rank(&cavs.concepts[at]));
+        let cosine = |a: usize, b: usize| cavs.cosines.get(a).and_then(|row| row.get(b)).copied().flatten();
+        CavGeometry {
+            concepts: order.iter().map(|&at| cavs.concepts[at].clone()).collect(),
+            cosines: order.iter().map(|&a| order.iter().map(|&b| cosine(a, b)).collect()).collect(),
+            stability: order.iter().map(|&at| cavs.stability.get(at).copied().flatten()).collect(),
+            ..cavs.clone()
+        }
+    };
+    let mut all: Vec<CavGeometry> = record.cavs.iter().map(one).collect();
+    all.sort_by_key(|cavs| cavs.stage);
+    all
 }
 
 fn points<'a>(study: &'a Study, networks: &[Network<'a>]) -> Vec<Point<'a>> {

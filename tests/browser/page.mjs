@@ -76,14 +76,18 @@ try {
     await size(1400);
     await theme("light");
     const url = pathToFileURL(path).href;
-    const started = performance.now();
-    await page("Page.navigate", { url });
-    await until(`location.href === ${JSON.stringify(url)} && document.readyState === "complete" &&
-      (!document.querySelector("#tiles") || document.querySelector("#tiles").dataset.ready === "yes")`, `${name} to be ready`);
-    const seconds = (performance.now() - started) / 1000;
+    // Open in less than 2 s. Builds and tests beside this one only ever add time, so the fastest of at most five openings counts.
+    let seconds = Infinity;
+    for (let turn = 0; turn < 5 && seconds >= 2; turn++) {
+      if (turn > 0) await page("Page.navigate", { url: "about:blank" });
+      const started = performance.now();
+      await page("Page.navigate", { url });
+      await until(`location.href === ${JSON.stringify(url)} && document.readyState === "complete" &&
+        (!document.querySelector("#tiles") || document.querySelector("#tiles").dataset.ready === "yes")`, `${name} to be ready`);
+      seconds = Math.min(seconds, (performance.now() - started) / 1000);
+    }
     console.log(`${name}: ready after ${seconds.toFixed(2)} s`);
-    // Alone on two cores the largest takes about 1 s; the limit leaves room for builds beside it.
-    assert.ok(seconds < 5, `${name} opens in ${seconds} s`);
+    assert.ok(seconds < 2, `${name} opens in ${seconds} s`);
     assert.ok(!(await evaluate("document.title")).includes("broken"), `${name}: a name ran as a script`);
     assert.equal(await evaluate("document.querySelectorAll('main script:not([type])').length"), 0);
 
@@ -124,6 +128,24 @@ try {
     assert.ok(await evaluate(`!new DOMParser().parseFromString(${JSON.stringify(svg)}, "image/svg+xml").querySelector("parsererror")`));
     assert.ok(readFileSync(join(downloads, "accuracy.csv"), "utf8").split("\n").length > 5, "the CSV has rows");
     readdirSync(downloads).forEach((file) => rmSync(join(downloads, file)));
+    // Every figure downloads: an SVG wherever something is drawn, and rows. Chromium holds back more than ten files without a reader's own click, so
+    // what would be saved is read in the page.
+    const saved = await evaluate(`(async () => {
+      const [create, click] = [URL.createObjectURL, HTMLAnchorElement.prototype.click];
+      const found = [];
+      let blob;
+      URL.createObjectURL = (given) => { blob = given; return "blob:null/none"; };
+      HTMLAnchorElement.prototype.click = function () { found.push([this.download, blob]); };
+      document.querySelectorAll("[data-download]").forEach((button) => button.click());
+      [URL.createObjectURL, HTMLAnchorElement.prototype.click] = [create, click];
+      const wanted = [...document.querySelectorAll("[data-download]")].map((b) => b.closest("figure").id + "." + b.dataset.download);
+      return { wanted, texts: await Promise.all(found.map(async ([file, blob]) => [file, await blob.text()])) };
+    })()`);
+    assert.deepEqual(saved.texts.map(([file]) => file), saved.wanted, `${name}: a download for every button`);
+    for (const [file, text] of saved.texts) {
+      if (file.endsWith(".csv")) assert.ok(text.split("\n").length > 2, `${name}: ${file} has no rows`);
+      else assert.match(text, /<(path|rect|circle|image)/, `${name}: ${file} is empty`);
+    }
 
     // Nothing overflows, everything is named, contrast holds, in both themes and with every table open.
     assert.deepEqual(await evaluate(NAMELESS), [], "pictures without alternative text");

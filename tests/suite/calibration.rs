@@ -24,8 +24,13 @@ use ticketlens::stats::permutation::label_permutation;
 use ticketlens::stats::t_tests::welch_t;
 use ticketlens::train::{Training, evaluate};
 
-const SET: usize = 25;
+/// Images in a set where CAVs are fitted, whose cost grows with the cube of it.
+const SET: usize = 20;
+/// Images in a set for the effect alone: at 25 the network's weakest concept, the digit 1, is found in 86 draws of 100.
+const EFFECT_SET: usize = 60;
 const RANDOM_SETS: usize = 19;
+/// Sets that each set meets.
+const PARTNERS: usize = 10;
 const ALPHA: f64 = 0.05;
 
 /// A trained dense network with what concept tests need of a pool of images that it was not trained on.
@@ -87,7 +92,7 @@ impl Bench {
         Self {
             gram: gram(activations).unwrap(),
             cross,
-            design: Design::all_pairs(RANDOM_SETS + 1).unwrap(),
+            design: Design::regular(RANDOM_SETS + 1, PARTNERS, 1, "calibration").unwrap(),
             pool,
             accuracy,
             weights,
@@ -95,16 +100,16 @@ impl Bench {
         }
     }
 
-    /// A concept set of those rows of the pool that `shows` (all, if there is no concept), and random sets from the rest of the pool.
-    fn draw(&self, name: &str, index: u64, shows: &dyn Fn(usize) -> bool) -> Sets {
+    /// A concept set of `size` of those rows of the pool that `shows` (all, if there is no concept), and random sets from the rest of the pool.
+    fn draw(&self, name: &str, index: u64, size: usize, shows: &dyn Fn(usize) -> bool) -> Sets {
         let mut random = stream(11, name, index);
         let candidates: Vec<usize> = (0..self.pool.len()).filter(|&row| shows(self.pool[row])).collect();
-        let concept: Vec<usize> = candidates.choose_multiple(&mut random, SET).copied().collect();
+        let concept: Vec<usize> = candidates.choose_multiple(&mut random, size).copied().collect();
         let mut rest: Vec<usize> = (0..self.pool.len()).filter(|row| !concept.contains(row)).collect();
         rest.shuffle(&mut random);
         Sets {
             concepts: vec![concept],
-            random: rest.chunks_exact(SET).take(RANDOM_SETS).map(<[usize]>::to_vec).collect(),
+            random: rest.chunks_exact(size).take(RANDOM_SETS).map(<[usize]>::to_vec).collect(),
         }
     }
 
@@ -144,8 +149,9 @@ struct ScoreTests {
     legacy_p: f64,
 }
 
+/// 199 permutations hold the level of 5 % as exactly as 9,999 do (10 of 200 arrangements) at a fiftieth of the cost.
 fn effect_p(effect: &Effect, index: u64) -> f64 {
-    label_permutation(&effect.concept, &effect.random, 999, index, "calibration").unwrap().p_value
+    label_permutation(&effect.concept, &effect.random, 199, index, "calibration").unwrap().p_value
 }
 
 fn digits() -> &'static Bench {
@@ -189,7 +195,7 @@ fn hold_levels(name: &str, bench: &Bench) {
         "{name}: dense accuracy {:.1} %; random images as concept, rejected at 5 % [exact 99 % interval]",
         100.0 * bench.accuracy
     );
-    let draw = |index: usize| bench.draw(&format!("null/{name}"), index as u64, &|_| true);
+    let draw = |index: usize| bench.draw(&format!("null/{name}"), index as u64, SET, &|_| true);
     let effects = (0..NULL_EFFECTS).filter(|&index| bench.effect(&draw(index), 0, index as u64).1 <= ALPHA).count();
     let (mut scores, mut legacy) = (0, 0);
     for index in 0..NULL_SCORES {
@@ -248,13 +254,13 @@ fn power(bench: &Bench, name: &str, shows: &dyn Fn(usize) -> bool, draws: usize,
         score: 0.0,
     };
     for index in 0..draws as u64 {
-        let (effect, p) = bench.effect(&bench.draw(name, index, shows), 0, index);
+        let (effect, p) = bench.effect(&bench.draw(name, index, EFFECT_SET, shows), 0, index);
         power.found += usize::from(p <= ALPHA);
         power.positive += usize::from(p <= ALPHA && effect.effect > 0.0);
         power.standardised += effect.effect_standardised.unwrap() / draws as f64;
     }
     for index in 0..score_draws as u64 {
-        let sets = bench.draw(name, index, shows);
+        let sets = bench.draw(name, index, SET, shows);
         let found = bench.test(&bench.fit(&sets), 0);
         power.score_found += usize::from(found.score_p <= ALPHA);
         power.legacy_found += usize::from(found.legacy_p <= ALPHA);
@@ -299,16 +305,15 @@ fn all_ten_digits_are_found_with_the_right_sign() {
         let shows = |image: usize| bench.setup.data.fine().values()[image] == digit;
         let power = power(bench, &format!("digit/{digit}"), &shows, 100, 8);
         power.print(&digit.to_string());
-        // 25 images are few for a 1, of which the network is least sure; but its sign is never wrong.
-        let wrong = match digit % 2 == 0 {
-            true => power.found - power.positive,
-            false => power.positive,
-        };
-        assert!(
-            wrong == 0 && power.found >= 75,
-            "digit {digit}: found in {} draws, {wrong} with the wrong sign",
-            power.found
-        );
+        power.assert_found(&format!("digit {digit}"), digit % 2 == 0);
+        if std::env::var_os("TICKETLENS_SIZES").is_some() {
+            for size in [25, 40, 60] {
+                let found: Vec<(Effect, f64)> =
+                    (0..100).map(|index| bench.effect(&bench.draw("sizes", index, size, &shows), 0, index)).collect();
+                let d = found.iter().map(|(effect, _)| effect.effect_standardised.unwrap()).sum::<f64>() / 100.0;
+                println!("    size {size}: d {d:.2}, found {}", found.iter().filter(|(_, p)| *p <= ALPHA).count());
+            }
+        }
         scores += power.score_found;
     }
     println!("  power of the score under its valid test: {scores} of 80");

@@ -4,10 +4,11 @@ use nalgebra::DMatrix;
 use rand::seq::SliceRandom;
 use rand_distr::{Distribution, StandardNormal};
 use ticketlens::explain::cav::CavKind;
+use ticketlens::explain::concept_test::family_design;
 use ticketlens::explain::gram::{Rows, cross, gram};
 use ticketlens::explain::tcav::{Sets, fit_pairs, score_class};
 use ticketlens::seed::stream;
-use ticketlens::stats::exchangeability::{Design, PairScore, exchangeability_test};
+use ticketlens::stats::exchangeability::{PairScore, exchangeability_test};
 use ticketlens::stats::permutation::label_permutation;
 
 const FEATURES: usize = 30;
@@ -20,8 +21,8 @@ fn normal(name: &str, rows: usize) -> Vec<f32> {
 }
 
 /// p-values of effect and score, to the bit.
-fn p_values(gram: &DMatrix<f64>, cross: &DMatrix<f64>, sets: &Sets) -> (u64, u64) {
-    let design = Design::all_pairs(RANDOM + 1).unwrap();
+fn p_values(gram: &DMatrix<f64>, cross: &DMatrix<f64>, sets: &Sets, partners: Option<usize>) -> (u64, u64) {
+    let design = family_design(gram, &sets.random, partners, 2).unwrap();
     let kind = CavKind::Logistic { c: 1.0 };
     let cavs = fit_pairs(gram, sets.clone(), design.pairs(), kind, 1).unwrap();
     let scores = score_class(&cavs, cross).unwrap();
@@ -45,20 +46,45 @@ fn order_of_sets_and_images_and_the_number_of_threads_do_not_matter() {
     let cross = cross(Rows::new(&gradients, FEATURES).unwrap(), activations).unwrap();
     let set = |number: usize| (number * SIZE..(number + 1) * SIZE).collect::<Vec<usize>>();
     let given = Sets { concepts: vec![set(0)], random: (1..=RANDOM).map(set).collect() };
-    let expected = p_values(&gram, &cross, &given);
-    let (effect, score) = (f64::from_bits(expected.0), f64::from_bits(expected.1));
-    assert!(effect > 0.001 && effect < 0.9 && score < 1.0, "{effect} {score}: nothing could change");
-    for index in 0..10 {
-        let mut draws = stream(5, "order", index);
-        let mut sets = given.clone();
-        sets.random.shuffle(&mut draws);
-        let all = sets.concepts.iter_mut().chain(&mut sets.random);
-        all.for_each(|set| set.shuffle(&mut draws));
-        assert_eq!(p_values(&gram, &cross, &sets), expected, "order {index}");
+    // Every pair, and a regular design, which must not depend on the order of the sets either.
+    for partners in [None, Some(4)] {
+        let expected = p_values(&gram, &cross, &given, partners);
+        let (effect, score) = (f64::from_bits(expected.0), f64::from_bits(expected.1));
+        assert!(effect > 0.001 && effect < 0.9 && score < 1.0, "{effect} {score}: nothing could change");
+        for index in 0..10 {
+            let mut draws = stream(5, "order", index);
+            let mut sets = given.clone();
+            sets.random.shuffle(&mut draws);
+            let all = sets.concepts.iter_mut().chain(&mut sets.random);
+            all.for_each(|set| set.shuffle(&mut draws));
+            assert_eq!(p_values(&gram, &cross, &sets, partners), expected, "{partners:?} order {index}");
+        }
+        for threads in [1, 3] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let found = pool.install(|| p_values(&gram, &cross, &given, partners));
+            assert_eq!(found, expected, "{partners:?}, {threads} threads");
+        }
     }
-    for threads in [1, 3] {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        let found = pool.install(|| p_values(&gram, &cross, &given));
-        assert_eq!(found, expected, "{threads} threads");
+}
+
+/// Which sets meet: the same sets by content, in whatever order they are given.
+#[test]
+fn the_regular_design_pairs_the_same_sets_in_any_order() {
+    let values = normal("design", SIZE * RANDOM);
+    let gram = gram(Rows::new(&values, FEATURES).unwrap()).unwrap();
+    let given: Vec<Vec<usize>> = (0..RANDOM).map(|set| (set * SIZE..(set + 1) * SIZE).collect()).collect();
+    let meetings = |sets: &[Vec<usize>]| {
+        let name = |member: usize| member.checked_sub(1).map(|random| *sets[random].iter().min().unwrap());
+        let design = family_design(&gram, sets, Some(4), 7).unwrap();
+        let mut pairs: Vec<_> =
+            design.pairs().iter().map(|&(a, b)| (name(a).min(name(b)), name(a).max(name(b)))).collect();
+        pairs.sort_unstable();
+        pairs
+    };
+    let expected = meetings(&given);
+    for index in 0..10 {
+        let mut sets = given.clone();
+        sets.shuffle(&mut stream(6, "sets", index));
+        assert_eq!(meetings(&sets), expected, "order {index}");
     }
 }

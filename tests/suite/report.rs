@@ -50,6 +50,9 @@ fn golden_forms() {
             "network": json["networks"][1],
             "tcav": json["tcav"][1],
             "floor": json["floor"],
+            "sanity": json["sanity"][0],
+            "geometry": json["geometry"],
+            "calibration": json["calibration"],
         });
         insta::assert_json_snapshot!("report_json", summary);
         let csv = csv::render(&study).unwrap();
@@ -151,7 +154,20 @@ proptest! {
             let (tcav, adjusted): (Vec<_>, Vec<Adjusted>) = both.into_iter().unzip();
             (record.tcav, summary.adjusted) = (tcav, adjusted);
             shuffle(&mut summary.drift.flipped, &mut keys);
+            // Concepts of the geometry in another order, rows and columns alike.
+            for cavs in &mut record.cavs {
+                let mut order: Vec<usize> = (0..cavs.concepts.len()).collect();
+                shuffle(&mut order, &mut keys);
+                let of = cavs.clone();
+                cavs.concepts = order.iter().map(|&at| of.concepts[at].clone()).collect();
+                cavs.stability = order.iter().map(|&at| of.stability[at]).collect();
+                cavs.cosines = order.iter().map(|&a| order.iter().map(|&b| of.cosines[a][b]).collect()).collect();
+            }
+            shuffle(&mut record.calibration, &mut keys);
+            shuffle(&mut record.faithfulness, &mut keys);
         }
+        shuffle(&mut mixed.sanity, &mut keys);
+        shuffle(&mut mixed.study.sanity, &mut keys);
         shuffle(&mut mixed.rounds, &mut keys);
         shuffle(&mut mixed.study.rounds, &mut keys);
         shuffle(&mut mixed.study.calls, &mut keys);
@@ -178,6 +194,14 @@ fn names_from_outside_are_only_ever_text() {
     study.manifest.concepts[2] = evil.into();
     for record in study.rounds.iter_mut().flat_map(|record| &mut record.tcav).filter(|tcav| tcav.concept == concept) {
         record.concept = evil.into();
+    }
+    for record in &mut study.rounds {
+        for name in record.cavs.iter_mut().flat_map(|cavs| &mut cavs.concepts).filter(|name| **name == concept) {
+            *name = evil.into();
+        }
+    }
+    for layer in study.sanity.iter_mut().flat_map(|record| &mut record.layers).filter(|layer| layer.layer == "stem") {
+        layer.layer = evil.into();
     }
     study.study.hypothesis_a.reason = evil.into();
     study.study.warnings.push(evil.into());
@@ -221,10 +245,66 @@ fn a_study_without_maps_or_floor_still_reports() {
     study.study.floor.spearman = None;
     study.study.floor.iou = None;
     study.study.floor.profile = None;
+    study.study.floor.measures.clear();
+    study.study.sanity.clear();
+    study.sanity.clear();
+    for record in &mut study.rounds {
+        record.cavs.clear();
+        record.faithfulness.clear();
+        record.calibration.clear();
+    }
     study.study.calls.clear();
     study.study.rounds.truncate(1);
     for form in forms(&study) {
         assert!(!form.contains("NaN") && !form.contains("inf "), "{form}");
+    }
+}
+
+/// What follows from the records stands in every form, and a check that failed is said to have failed.
+#[test]
+fn checks_geometry_measures_and_calibration_are_in_every_form() {
+    let mut study = fake::study(&SMALL);
+    study.study.sanity[1].destroyed = Some(false);
+    let [page, json, csv, markdown, _] = forms(&study);
+    for id in [
+        "sanity",
+        "sanity-flags",
+        "deletion-layer3",
+        "insertion-layer3",
+        "entanglement-layer3",
+        "stability-layer3",
+        "calibration",
+        "drift-map-pearson",
+        "drift-map-ssim",
+        "drift-map-top-tenth",
+        "drift-map-jensen-shannon",
+    ] {
+        assert!(page.contains(&format!("id=\"{id}\"")), "{id}");
+    }
+    assert!(page.contains("NOT destroyed") && markdown.contains("NOT destroyed"));
+    let read: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(read["sanity"][1]["destroyed"], false);
+    assert_eq!(read["sanity"][0]["layers"].as_array().unwrap().len(), 20);
+    // Rejections of the run are the sum over networks and classes.
+    let sum: usize = study.rounds.iter().flat_map(|record| &record.calibration).map(|one| one.legacy).sum();
+    assert_eq!(read["calibration"]["run"][2]["rejected"], sum);
+    let jensen = &read["networks"][1]["drift"]["measures"]["jensen_shannon"];
+    assert!(jensen["both_right"].as_f64().unwrap() > 0.0 && jensen["all"].as_f64().unwrap() > 0.0);
+    let expected =
+        study.study.rounds[1].drift.measures[&ticketlens::stats::similarity::Measure::Pearson].both_right.unwrap()
+            / 0.17;
+    let shown = read["rounds"][1]["drift_in_floors"]["pearson"]["replicates"][0]["value"].as_f64().unwrap();
+    assert!((shown - expected).abs() < 1e-12, "{shown} {expected}");
+    // Dense replicates agree on how concepts lie to each other, mostly.
+    let agreement = read["geometry"][0]["between_replicates"].as_f64().unwrap();
+    assert!((0.7..1.0).contains(&agreement), "{agreement}");
+    for measure in ["ssim_drift", "deletion", "insertion_of_shuffled_maps", "cav_stability", "entanglement"] {
+        assert!(csv.contains(&format!(",{measure},")), "{measure}");
+    }
+    for title in
+        ["Randomised layers", "Deletion and insertion at layer3", "Cosines of concepts", "hold their level", "SSIM"]
+    {
+        assert!(markdown.contains(title), "{title}");
     }
 }
 

@@ -78,7 +78,12 @@ pub(crate) fn load(folder: &Path) -> anyhow::Result<Study> {
         }
         rounds.push(record);
     }
-    Ok(Study { name: plan.name.clone(), plan_toml: plan.to_toml()?, manifest: store.manifest()?, rounds, study, maps })
+    let mut sanity = Vec::new();
+    for replicate in 0..plan.replicates {
+        sanity.extend(store.sanity(replicate)?);
+    }
+    let (name, plan_toml) = (plan.name.clone(), plan.to_toml()?);
+    Ok(Study { name, plan_toml, manifest: store.manifest()?, rounds, study, sanity, maps })
 }
 
 /// The table at the end of a run.

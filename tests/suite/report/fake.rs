@@ -6,13 +6,15 @@ use rand::Rng;
 use ticketlens::data::builtin_mnist;
 use ticketlens::experiment::config::Plan;
 use ticketlens::experiment::records::{
-    Adjusted, Association, Call, CamRecord, Drift, FORMAT, Floor, FloorPair, Manifest, Outcome, Range, RoundCall,
-    RoundId, RoundRecord, RoundSummary, Seconds, ShownImage, StudyRecord, TcavRecord, Verdict,
+    Adjusted, Association, CalibrationRecord, Call, CamRecord, CavGeometry, Drift, FORMAT, FaithfulnessRecord, Floor,
+    FloorPair, Manifest, MeasureDrift, Outcome, Randomisation, Range, RoundCall, RoundId, RoundRecord, RoundSummary,
+    SanityLayer, SanityRecord, SanitySummary, Seconds, ShownImage, StudyRecord, TcavRecord, Verdict,
 };
 use ticketlens::model::Stage;
 use ticketlens::prune::LayerDensity;
 use ticketlens::report::{Maps, RawMaps, Study};
 use ticketlens::seed::stream;
+use ticketlens::stats::similarity::Measure;
 
 /// Sizes of a made-up study.
 pub(crate) struct Shape {
@@ -76,7 +78,100 @@ fn drift(arm: &str, density: f64, seed: u64, dense: bool) -> Drift {
         profile_rank: some(0.05 * scale),
         score_profile: some(0.2 * scale),
         flipped: if dense { Vec::new() } else { flipped },
-        ..Drift::default()
+        measures: (Measure::ALL.into_iter().zip([0.21, 0.18, 0.3, 0.42, 0.36, 0.12]))
+            .map(|(measure, size)| {
+                let (both_right, all) = (some(size * scale), some(1.05 * size * scale));
+                (measure, MeasureDrift { both_right, all, degenerate: usize::from(density < 0.2) })
+            })
+            .collect(),
+    }
+}
+
+fn cavs(arm: &str, replicate: usize, round: usize, density: f64) -> CavGeometry {
+    let seed = |a: usize, b: usize| ((((round * 7 + replicate) * 10 + a.min(b)) * 10) + a.max(b)) as u64;
+    let cosine = |a: usize, b: usize| match a == b {
+        true => Some(1.0),
+        // A concept without a direction has no cosine.
+        false if (a == 8 || b == 8) && density < 0.12 => None,
+        false => Some(six(0.6 * noise("cosine", (10 * a.min(b) + a.max(b)) as u64)
+            + 0.15 * wear(arm, density)
+            + 0.1 * noise("own", seed(a, b)))),
+    };
+    let cosines: Vec<Vec<Option<f64>>> = (0..10).map(|a| (0..10).map(|b| cosine(a, b)).collect()).collect();
+    let lower: Vec<f64> = (0..10).flat_map(|a| cosines[a][..a].iter().flatten().copied().collect::<Vec<_>>()).collect();
+    CavGeometry {
+        stage: Stage::Layer3,
+        concepts: CONCEPTS.map(str::to_owned).to_vec(),
+        entanglement: Some(six(lower.iter().sum::<f64>() / lower.len() as f64)),
+        entanglement_magnitude: Some(six(lower.iter().map(|c| c.abs()).sum::<f64>() / lower.len() as f64)),
+        stability: (0..10)
+            .map(|c| Some(six(0.7 - 0.3 * wear(arm, density) + 0.05 * noise("stable", seed(c, c)))))
+            .collect(),
+        cosines,
+    }
+}
+
+fn faithfulness(arm: &str, density: f64, seed: u64) -> FaithfulnessRecord {
+    let moved = 0.1 * wear(arm, density) + 0.01 * noise("faithful", seed);
+    FaithfulnessRecord {
+        stage: Stage::Layer3,
+        images: 32,
+        degenerate: usize::from(density < 0.2),
+        deletion: Some(six(0.45 + moved)),
+        insertion: Some(six(0.82 - moved)),
+        random_deletion: Some(six(0.62 + 0.1 * moved)),
+        random_insertion: Some(six(0.6)),
+    }
+}
+
+fn calibration(seed: u64) -> Vec<CalibrationRecord> {
+    let count =
+        |name: &str, most: f64, class: u64| (most * (0.5 + 0.5 * noise(name, seed * 2 + class))).round() as usize;
+    let of = |class: usize| CalibrationRecord {
+        stage: Stage::Layer3,
+        class,
+        sets: 39,
+        effect: count("null effect", 4.0, class as u64),
+        score: 1,
+        legacy: 10 + count("null legacy", 20.0, class as u64),
+    };
+    (0..2).map(of).collect()
+}
+
+/// The cascade falls to nothing; one replicate in three leaves it open whether.
+fn sanity(replicates: usize) -> (Vec<SanityRecord>, Vec<SanitySummary>) {
+    let names =
+        ["fc", "layer4.1", "layer4.0", "layer3.1", "layer3.0", "layer2.1", "layer2.0", "layer1.1", "layer1.0", "stem"];
+    let record = |replicate: usize| {
+        let mut layers = Vec::new();
+        for (kind, fall) in [(Randomisation::Cascading, 0.35), (Randomisation::Independent, 0.07)] {
+            for (depth, name) in names.iter().enumerate() {
+                let own = 0.05 * noise(kind_name(kind), (replicate * 10 + depth) as u64);
+                let similarity =
+                    (depth < 9 || replicate != 1).then(|| six((1.0 - fall * (depth + 1) as f64).max(0.0) + own));
+                layers.push(SanityLayer {
+                    randomisation: kind,
+                    layer: (*name).to_owned(),
+                    similarity,
+                    degenerate: depth,
+                });
+            }
+        }
+        SanityRecord { format: FORMAT, replicate, stage: Stage::Layer3, images: 64, layers, random_drift: Vec::new() }
+    };
+    let summary = |replicate: usize| SanitySummary {
+        replicate,
+        drift_in_floors: Some(six(2.4 + 0.2 * replicate as f64)),
+        interval: Some(Range { low: if replicate == 2 { 0.9 } else { 1.8 }, high: 3.1 }),
+        destroyed: (replicate != 2).then_some(true),
+    };
+    ((0..replicates).map(record).collect(), (0..replicates).map(summary).collect())
+}
+
+fn kind_name(kind: Randomisation) -> &'static str {
+    match kind {
+        Randomisation::Cascading => "cascading",
+        Randomisation::Independent => "independent",
     }
 }
 
@@ -191,7 +286,9 @@ pub(crate) fn study(shape: &Shape) -> Study {
                     drift_in_floors: (round > 0).then(|| six(drift(arm, density, seed, false).spearman.unwrap() / 0.2)),
                     adjusted,
                     significant,
-                    measures_in_floors: Default::default(),
+                    measures_in_floors: (drift(arm, density, seed, round == 0).measures.into_iter())
+                        .map(|(measure, moved)| (measure, six(moved.both_right.unwrap() / floor_of(measure))))
+                        .collect(),
                     localisation: None,
                 });
                 let total = 175_000;
@@ -210,16 +307,18 @@ pub(crate) fn study(shape: &Shape) -> Study {
                     test_correct: "1".repeat(40),
                     grad_cam: vec![CamRecord { stage: Stage::Layer3, size: shape.map, predicted, degenerate }],
                     tcav: records,
-                    cavs: Vec::new(),
-                    faithfulness: Default::default(),
+                    cavs: vec![cavs(arm, replicate, round, density)],
+                    faithfulness: vec![faithfulness(arm, density, seed)],
+                    calibration: calibration(seed),
                     seconds: Seconds { train: 9.25, explain: 2.5 },
                 });
                 raw.insert((id, Stage::Layer3), maps);
             }
         }
     }
+    let (sanity, sanity_summaries) = sanity(shape.replicates);
     let study = StudyRecord {
-                    sanity: Default::default(),
+        sanity: sanity_summaries,
         format: FORMAT,
         floor: floor(shape.replicates),
         calls: calls(shape, &summaries),
@@ -245,7 +344,18 @@ pub(crate) fn study(shape: &Shape) -> Study {
         manifest,
         rounds,
         study,
+        sanity,
         maps: Maps { pixels, raw },
+    }
+}
+
+fn floor_of(measure: Measure) -> f64 {
+    match measure {
+        Measure::Spearman => 0.2,
+        Measure::Pearson => 0.17,
+        Measure::Ssim => 0.29,
+        Measure::Iou10 | Measure::Iou20 => 0.4,
+        Measure::JensenShannon => 0.11,
     }
 }
 
@@ -258,7 +368,8 @@ fn floor(replicates: usize) -> Floor {
             pairs.push(FloorPair { first, second, drift });
         }
     }
-    Floor { pairs, spearman: Some(0.2), iou: Some(0.4), profile: Some(0.3), ..Floor::default() }
+    let measures = Measure::ALL.into_iter().map(|measure| (measure, floor_of(measure))).collect();
+    Floor { pairs, spearman: Some(0.2), iou: Some(0.4), profile: Some(0.3), measures }
 }
 
 fn calls(shape: &Shape, summaries: &[RoundSummary]) -> Vec<RoundCall> {
