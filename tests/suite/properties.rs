@@ -107,8 +107,10 @@ proptest! {
             prop_assert!((b * factor - a).abs() <= 1e-12 * a.abs());
         }
         prop_assert!((before.effect.effect * factor - after.effect.effect).abs() <= 1e-9 * after.effect.effect.abs());
-        let (b, a) = (before.effect.effect_standardised.unwrap(), after.effect.effect_standardised.unwrap());
-        prop_assert!((b - a).abs() <= 1e-9 * a.abs().max(1.0), "{} {}", b, a);
+        match (before.effect.effect_standardised, after.effect.effect_standardised) {
+            (Some(b), Some(a)) => prop_assert!((b - a).abs() <= 1e-9 * a.abs().max(1.0), "{} {}", b, a),
+            (b, a) => prop_assert_eq!(b, a),
+        }
     }
 
     /// The order of the channels carries nothing: neither maps nor concepts depend on it.
@@ -262,25 +264,26 @@ fn moving_the_image_by_the_stride_moves_the_map() {
     let (model, weights) = network(3, 2);
     let weights = Arc::new(weights);
     let canvas = noise(3, &[1, 1, 184, 176]);
-    let maps = |top: usize| {
+    let maps = |top: usize, class: usize| {
         let window = canvas.i((.., .., top..top + 176, ..)).unwrap().contiguous().unwrap();
         let cut = Cut::new(&model, weights.clone(), Stage::Layer4);
         let activation = cut.activation(&window).unwrap();
-        let found = cut.gradient(&activation, Targets::Class(0)).unwrap();
+        let found = cut.gradient(&activation, Targets::Class(class)).unwrap();
         let raw = grad_cam(&activation, &found.gradient).unwrap().raw;
         raw.to_vec3::<f32>().unwrap().remove(0)
     };
-    let (still, moved) = (maps(0), maps(8));
-    let mut seen = 0.0f32;
-    for row in 8..13 {
-        for column in 8..14 {
-            let (a, b) = (still[row + 1][column], moved[row][column]);
-            assert!((a - b).abs() <= 1e-5 * a.abs().max(0.01), "row {row}, column {column}: {a} and {b}");
-            seen = seen.max(a);
+    let mut seen = 0;
+    for class in 0..3 {
+        let (still, moved) = (maps(0, class), maps(8, class));
+        for row in 8..13 {
+            for column in 8..14 {
+                let (a, b) = (still[row + 1][column], moved[row][column]);
+                assert!((a - b).abs() <= 1e-5 * a.abs().max(0.01), "{class}, row {row}, column {column}: {a} and {b}");
+                seen += usize::from(a > 0.0 && moved[row + 1][column] != b);
+            }
         }
     }
-    assert!(seen > 0.0, "a map of zeros would show nothing");
-    assert!(still.iter().flatten().zip(moved.iter().flatten()).any(|(a, b)| a != b), "the windows differ");
+    assert!(seen > 5, "maps without a pattern would show nothing");
 }
 
 /// Finite values of every size and sign, for records.
@@ -292,7 +295,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
 
     #[test]
-    fn weights_masks_and_records_come_back_bit_for_bit(
+    fn weights_and_masks_come_back_bit_for_bit_and_records_to_the_last_place(
         seed in any::<u64>(),
         fraction in 0.05f64..0.95,
         layerwise: bool,
@@ -336,7 +339,16 @@ proptest! {
         prop_assert!(store.weights(&record.id, &model).unwrap() == weights);
         prop_assert!(store.mask(&record.id, &layout).unwrap() == mask);
         prop_assert_eq!(values(&store.maps(&record.id).unwrap()["layer3"]), values(&maps["layer3"]));
-        let read = store.round(&record.id).unwrap().unwrap();
+        // serde_json's default parser may miss a number by one unit of the last place.
+        let near = |a: f64, b: f64| a == b || a == b.next_up() || a == b.next_down();
+        let mut read = store.round(&record.id).unwrap().unwrap();
+        prop_assert!(near(read.density, record.density) && near(read.seconds.train, record.seconds.train));
+        prop_assert!(near(read.validation_accuracy, record.validation_accuracy));
+        prop_assert!(near(read.test_accuracy, record.test_accuracy));
+        prop_assert!(read.epoch_loss.iter().zip(&record.epoch_loss).all(|(a, b)| near(*a, *b)));
+        prop_assert_eq!(read.epoch_loss.len(), record.epoch_loss.len());
+        (read.density, read.seconds, read.epoch_loss) = (record.density, record.seconds, record.epoch_loss.clone());
+        (read.validation_accuracy, read.test_accuracy) = (record.validation_accuracy, record.test_accuracy);
         prop_assert_eq!(read, record);
     }
 
