@@ -154,7 +154,7 @@ impl Picture {
         if bytes.is_empty() {
             return Err(Error::format(path, "is empty"));
         }
-        let fault = |error: image::ImageError| undecodable(path, &error);
+        let fault = |e: image::ImageError| Error::format(path, format!("cannot be decoded: {e}"));
         let mut reader = ImageReader::new(Cursor::new(bytes));
         reader = reader.with_guessed_format().map_err(|e| Error::io(path, e))?;
         if reader.format() == Some(image::ImageFormat::Jpeg) && !jpeg_ends(bytes) {
@@ -223,17 +223,11 @@ impl Picture {
     }
 }
 
-/// The decoder's word in one line: some of its messages end in a line break.
-fn undecodable(path: &Path, error: &image::ImageError) -> Error {
-    let what = error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
-    Error::format(path, format!("cannot be decoded: {what}"))
-}
-
 /// Width and height of a picture file, from its header alone.
 pub(crate) fn dimensions(path: &Path) -> Result<(usize, usize)> {
     let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format).map_err(|e| Error::io(path, e))?;
     let size = reader.into_dimensions();
-    let (width, height) = size.map_err(|error| undecodable(path, &error))?;
+    let (width, height) = size.map_err(|e| Error::format(path, format!("cannot be decoded: {e}")))?;
     Ok((width as usize, height as usize))
 }
 
