@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The whole gate, by hand and in CI: format, lints, docs, tests (the README's command), a smoke run of the benches.
+# The whole gate, by hand and in CI: format, lints, docs, tests (the README's command), fuzzing, a smoke run of the benches,
+# supply chain, workflow files.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export CARGO_TERM_COLOR=never INSTA_UPDATE=no
@@ -13,12 +14,20 @@ step "lints"
 cargo clippy --locked --all-targets -- -D warnings
 step "docs"
 RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
-step "tests"
+step "tests (with two seconds of fuzzing for each reader)"
 cargo test --locked
 step "benches (smoke: each runs once)"
 cargo test --locked --benches
 step "PyTorch round trip"
 bash ci/pytorch-roundtrip.sh
+step "supply chain"
+bash ci/supply-chain.sh
+step "Rust version"
+bash ci/msrv.sh
+step "workflow files"
+bash ci/workflows.sh
+step "mutations still apply"
+python3 ci/mutations.py --list | tail -1
 step "nothing left behind"
 find . -path ./target -prune -o -name '*.snap.new' -print | grep . && exit 1
 if [ "${CI:-}" = true ]; then git diff --exit-code; fi

@@ -71,6 +71,15 @@ pub enum Error {
 /// A result with the crate's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// Control characters as spaces: what a file or a decoder says may hold line breaks, and an error is one line.
+fn one_line(text: impl Into<String>) -> String {
+    let text = text.into();
+    match text.contains(char::is_control) {
+        true => text.replace(char::is_control, " ").trim_end().to_owned(),
+        false => text,
+    }
+}
+
 impl Error {
     /// An [`Error::Io`] at `path`.
     pub fn io(path: impl AsRef<Path>, source: std::io::Error) -> Self {
@@ -79,22 +88,22 @@ impl Error {
 
     /// An [`Error::Format`] at `path`.
     pub fn format(path: impl AsRef<Path>, what: impl Into<String>) -> Self {
-        Error::Format { path: path.as_ref().to_path_buf(), what: what.into() }
+        Error::Format { path: path.as_ref().to_path_buf(), what: one_line(what) }
     }
 
     /// An [`Error::Tensor`] for the tensor `name`.
     pub fn tensor(name: impl Into<String>, what: impl Into<String>) -> Self {
-        Error::Tensor { name: name.into(), what: what.into() }
+        Error::Tensor { name: one_line(name), what: one_line(what) }
     }
 
     /// An [`Error::Config`] for the plan field `field`.
     pub fn config(field: impl Into<String>, what: impl Into<String>) -> Self {
-        Error::Config { field: field.into(), what: what.into() }
+        Error::Config { field: one_line(field), what: one_line(what) }
     }
 
     /// An [`Error::Input`]; `what` names the argument or flag.
     pub fn input(what: impl Into<String>) -> Self {
-        Error::Input { what: what.into() }
+        Error::Input { what: one_line(what) }
     }
 
     /// An [`Error::Statistics`] of `statistic`.

@@ -546,7 +546,7 @@ impl Rewind {
     /// The optimiser step.
     pub fn step(self, steps_per_epoch: u64) -> u64 {
         match self {
-            Rewind::Epochs(epochs) => epochs * steps_per_epoch,
+            Rewind::Epochs(epochs) => epochs.saturating_mul(steps_per_epoch),
             Rewind::Steps(steps) => steps,
         }
     }

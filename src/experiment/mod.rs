@@ -15,7 +15,7 @@ mod study;
 
 pub use as_published::AsPublished;
 pub use config::{Arm, Plan};
-pub use rounds::{round_ids, run};
+pub use rounds::{explain_checkpoints, round_ids, run};
 pub use setup::{ConceptRows, Setup};
 pub use store::{Store, write_atomically};
 pub use study::derive;

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use crate::data::{Images, Subset};
 use crate::error::{Error, Result};
+use crate::model::ResNet;
 use crate::nn::Weights;
 use crate::progress::{Event, Observer};
 use crate::prune::Mask;
@@ -26,6 +27,32 @@ const EVALUATION_BATCH: usize = 128;
 /// # Errors
 /// [`Error::Interrupted`] when the observer breaks: what is finished stays. Otherwise what is at fault is named.
 pub fn run(plan: &Plan, out: &Path, observer: &dyn Observer) -> Result<StudyRecord> {
+    rounds(plan, None, out, observer)
+}
+
+/// What [`run`] does, but the trained network of each round comes from `checkpoints`; nothing is trained, and the records hold
+/// no losses. Masks are drawn as in a run, from the final weights of the round before.
+///
+/// # Errors
+/// As [`run`], and when a checkpoint is not the ticket that its round's mask makes.
+pub fn explain_checkpoints(
+    plan: &Plan,
+    checkpoints: &dyn Fn(&RoundId, &ResNet) -> Result<Weights>,
+    out: &Path,
+    observer: &dyn Observer,
+) -> Result<StudyRecord> {
+    rounds(plan, Some(checkpoints), out, observer)
+}
+
+/// Where trained networks come from if they are not trained here.
+type Checkpoints<'a> = &'a dyn Fn(&RoundId, &ResNet) -> Result<Weights>;
+
+fn rounds(
+    plan: &Plan,
+    checkpoints: Option<Checkpoints<'_>>,
+    out: &Path,
+    observer: &dyn Observer,
+) -> Result<StudyRecord> {
     let setup = Setup::new(plan)?;
     let store = Store::open(out, plan)?;
     store.begin(&setup.manifest(plan)?)?;
@@ -39,7 +66,8 @@ pub fn run(plan: &Plan, out: &Path, observer: &dyn Observer) -> Result<StudyReco
     let finished = ids.iter().map(|id| store.round(id)).collect::<Result<Vec<_>>>()?;
     let finished = finished.iter().flatten().count();
     notice(observer, &Event::RunStarted { rounds: ids.len(), finished })?;
-    let run = Run { plan, setup: &setup, store: &store, explainer: Explainer::new(plan, &setup)?, observer };
+    let run =
+        Run { plan, setup: &setup, store: &store, explainer: Explainer::new(plan, &setup)?, checkpoints, observer };
     for replicate in 0..plan.replicates {
         for &arm in &sorted_arms(plan) {
             run.line(arm, replicate)?;
@@ -81,6 +109,7 @@ struct Run<'a> {
     setup: &'a Setup,
     store: &'a Store,
     explainer: Explainer<'a>,
+    checkpoints: Option<Checkpoints<'a>>,
     observer: &'a dyn Observer,
 }
 
@@ -122,6 +151,55 @@ impl Run<'_> {
         let (plan, setup) = (self.plan, self.setup);
         let network = &setup.model.network;
         let replicate_seed = plan.seed + id.replicate as u64;
+        let mask = self.mask(arm, &id, replicate_seed)?;
+        let (weights, epoch_loss) = match self.checkpoints {
+            None => self.train(arm, &id, &mask, replicate_seed)?,
+            Some(checkpoint) => {
+                let weights = checkpoint(&id, &setup.model)?;
+                if !mask.holds(&weights) {
+                    let what = format!("the checkpoint of {} round {} has weights that were pruned", id.arm, id.round);
+                    return Err(Error::input(what));
+                }
+                (weights, Vec::new())
+            }
+        };
+        let train_seconds = started.elapsed().as_secs_f64();
+        let started = Instant::now();
+        notice(self.observer, &Event::Phase("evaluating"))?;
+        let test = Subset::new(&setup.data, &setup.splits.test);
+        let validation = Subset::new(&setup.data, &setup.splits.validation);
+        let test_correct = evaluate(network, &weights, &test, EVALUATION_BATCH)?;
+        let validation_correct = evaluate(network, &weights, &validation, EVALUATION_BATCH)?;
+        let weights = Arc::new(weights);
+        let explained = self.explainer.explain(&weights, self.observer)?;
+        let (kept, prunable) = mask.counts(&plan.prune.exclude);
+        let record = RoundRecord {
+            format: FORMAT,
+            id,
+            weights: weights.digest(),
+            density: kept as f64 / prunable as f64,
+            kept,
+            total: prunable,
+            layers: mask.layer_densities(&plan.prune.exclude),
+            epoch_loss,
+            validation_accuracy: share(&validation_correct),
+            test_accuracy: share(&test_correct),
+            test_correct: test_correct.iter().map(|&right| if right { '1' } else { '0' }).collect(),
+            grad_cam: explained.grad_cam,
+            tcav: explained.tcav,
+            cavs: explained.cavs,
+            faithfulness: explained.faithfulness,
+            calibration: explained.calibration,
+            seconds: Seconds { train: train_seconds, explain: started.elapsed().as_secs_f64() },
+        };
+        self.store.finish_round(&record, &weights, &mask, &explained.maps)?;
+        Ok(record)
+    }
+
+    /// rewind → train; returns the trained weights and the mean loss of each epoch.
+    fn train(&self, arm: Arm, id: &RoundId, mask: &Mask, replicate_seed: u64) -> Result<(Weights, Vec<f64>)> {
+        let (plan, setup) = (self.plan, self.setup);
+        let network = &setup.model.network;
         let images = Subset::new(&setup.data, &setup.splits.train);
         let config = plan.train_config();
         let training = Training { network, images: &images, config: &config, seed: replicate_seed };
@@ -131,7 +209,6 @@ impl Run<'_> {
             let what = format!("`{}` is step {rewind} of only {total} training steps", plan.prune.rewind);
             return Err(Error::config("prune.rewind", what));
         }
-        let mask = self.mask(arm, &id, replicate_seed)?;
         let from = if id.round == 0 || arm == Arm::Reinit { 0 } else { rewind };
         notice(
             self.observer,
@@ -153,15 +230,14 @@ impl Run<'_> {
         }
         let published = &plan.as_published;
         if id.round > 0 && arm != Arm::Reinit && published.rewinds_in_part() {
-            published.undo_rewind(id.round, &mut weights, &self.final_weights(&before(&id))?);
+            published.undo_rewind(id.round, &mut weights, &self.final_weights(&before(id))?);
         }
-        let test = Subset::new(&setup.data, &setup.splits.test);
         let validation = Subset::new(&setup.data, &setup.splits.validation);
         let mut theta_k: Option<Weights> = None;
         let mut best = published.best_epoch(config.steps_per_epoch(images.len()));
         let edit_gradient = |weights: &Weights, gradient: &mut [f32]| published.edit_gradient(weights, gradient);
         let summary =
-            training.run_with(&mut weights, &mask, from, total, self.observer, edit_gradient, |step, weights| {
+            training.run_with(&mut weights, mask, from, total, self.observer, edit_gradient, |step, weights| {
                 if id.round == 0 && step == rewind {
                     theta_k = Some(weights.clone());
                 }
@@ -173,38 +249,10 @@ impl Run<'_> {
             self.store.write_rewind_state(id.replicate, &theta_k)?;
         }
         if let Some(best) = best {
-            self.store.write_last_weights(&id, &weights)?;
+            self.store.write_last_weights(id, &weights)?;
             weights = best.weights()?;
         }
-        let train_seconds = started.elapsed().as_secs_f64();
-        let started = Instant::now();
-        notice(self.observer, &Event::Phase("evaluating"))?;
-        let test_correct = evaluate(network, &weights, &test, EVALUATION_BATCH)?;
-        let validation_correct = evaluate(network, &weights, &validation, EVALUATION_BATCH)?;
-        let weights = Arc::new(weights);
-        let explained = self.explainer.explain(&weights, self.observer)?;
-        let (kept, prunable) = mask.counts(&plan.prune.exclude);
-        let record = RoundRecord {
-            format: FORMAT,
-            id,
-            weights: weights.digest(),
-            density: kept as f64 / prunable as f64,
-            kept,
-            total: prunable,
-            layers: mask.layer_densities(&plan.prune.exclude),
-            epoch_loss: summary.epoch_loss,
-            validation_accuracy: share(&validation_correct),
-            test_accuracy: share(&test_correct),
-            test_correct: test_correct.iter().map(|&right| if right { '1' } else { '0' }).collect(),
-            grad_cam: explained.grad_cam,
-            tcav: explained.tcav,
-            cavs: explained.cavs,
-            faithfulness: explained.faithfulness,
-            calibration: explained.calibration,
-            seconds: Seconds { train: train_seconds, explain: started.elapsed().as_secs_f64() },
-        };
-        self.store.finish_round(&record, &weights, &mask, &explained.maps)?;
-        Ok(record)
+        Ok((weights, summary.epoch_loss))
     }
 
     /// Weights at the end of a round's training; those of its record, but for `as_published.explain_best_validation`.

@@ -9,3 +9,9 @@ pub mod optim;
 pub mod pool;
 mod scratch;
 mod simd;
+
+/// The vector instructions that the kernels of this process use: `avx512`, `avx2` or `portable`. The environment variable
+/// `TICKETLENS_SIMD` chooses among those of the machine; any other value leaves the best.
+pub fn vector_path() -> &'static str {
+    simd::Path::detect().name()
+}

@@ -39,12 +39,31 @@ impl Path {
         paths
     }
 
-    /// The best path of this machine.
+    /// Its name, as [`VARIABLE`] holds it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => "avx512",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => "avx2",
+            Self::Portable => "portable",
+        }
+    }
+
+    /// The path of this process: the one that [`VARIABLE`] names if this machine can run it, otherwise the best.
     pub(crate) fn detect() -> Self {
-        static BEST: std::sync::OnceLock<Path> = std::sync::OnceLock::new();
-        *BEST.get_or_init(|| Self::available()[0])
+        static CHOSEN: std::sync::OnceLock<Path> = std::sync::OnceLock::new();
+        *CHOSEN.get_or_init(|| {
+            let wanted = std::env::var(VARIABLE).unwrap_or_default();
+            let available = Self::available();
+            available.iter().copied().find(|path| path.name() == wanted).unwrap_or(available[0])
+        })
     }
 }
+
+/// Environment variable that narrows the vectors to `avx512`, `avx2` or `portable`, so that tests compare the paths and
+/// callgrind, which knows no AVX-512, can count instructions.
+const VARIABLE: &str = "TICKETLENS_SIMD";
 
 /// A vector of [`LANES`] floats.
 ///

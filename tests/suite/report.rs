@@ -29,7 +29,7 @@ fn forms(study: &Study) -> [String; 5] {
     ]
 }
 
-fn golden(check: impl FnOnce()) {
+pub(crate) fn golden(check: impl FnOnce()) {
     let mut settings = insta::Settings::clone_current();
     settings.set_snapshot_path(Path::new(env!("CARGO_MANIFEST_DIR")).join("golden"));
     settings.set_prepend_module_to_snapshot(false);

@@ -179,6 +179,8 @@ fn broken_pictures_are_named() {
     let png = png.into_inner();
     let mut flipped = png.clone();
     flipped[png.len() / 2] ^= 0x55;
+    // Header cut short, end marker in place: the decoder's message ends in a line break.
+    let headless = [&whole[..22], &[0xff, 0xd9]].concat();
     let preprocess = Preprocess::new(Some(16), plain());
     for (bytes, expected) in [
         (&[][..], "is empty"),
@@ -187,11 +189,13 @@ fn broken_pictures_are_named() {
         (&png[..png.len() / 2], "cannot be decoded"),
         (&flipped[..], "cannot be decoded"),
         (b"GIF89a", "cannot be decoded"),
+        (&headless[..], "cannot be decoded"),
     ] {
         std::fs::write(&path, bytes).unwrap();
         let source = ImageSource::open(folder.path().to_str().unwrap(), &preprocess).unwrap();
         let message = source.values(0..1).unwrap_err().to_string();
         assert!(message.contains("a.jpg") && message.contains(expected), "{message} lacks {expected}");
+        assert!(!message.contains('\n'), "{message:?} is one line");
     }
     let empty = tempfile::tempdir().unwrap();
     assert!(message(empty.path().to_str().unwrap()).contains("holds no PNG or JPEG"));

@@ -1,0 +1,11 @@
+# Sourced: `tool NAME` sets TOOL to a program, from PATH or from target/tools, where CI puts it out of a Python package.
+tool() {
+  local venv="${CARGO_TARGET_DIR:-target}/tools/venv"
+  TOOL=$(command -v "$1" || true)
+  [ -n "$TOOL" ] && return 0
+  if [ ! -x "$venv/bin/$1" ] && [ "${CI:-}" = true ]; then
+    { [ -d "$venv" ] || python3 -m venv "$venv"; } >/dev/null 2>&1 &&
+      timeout 120 "$venv/bin/pip" install -q "astral-dev-toolchain-$1" >/dev/null 2>&1 || true
+  fi
+  [ -x "$venv/bin/$1" ] && TOOL=$(cd "$venv/bin" && pwd)/$1
+}

@@ -1,0 +1,347 @@
+//! The readers of outside bytes, each with its corpus and what it may allocate.
+
+use std::path::{Path, PathBuf};
+
+use ticketlens::data::{
+    ImageSource, Images, Normalisation, Preprocess, cub, idx, read_class_folders, read_label_argument,
+};
+use ticketlens::experiment::config::PRESETS;
+use ticketlens::experiment::{Plan, Store, explain_checkpoints, round_ids};
+use ticketlens::model::{TensorFile, load_checkpoint, load_into};
+use ticketlens::progress::Silent;
+use ticketlens::prune::prunable_tensors;
+use ticketlens::report::{Maps, RawMaps, Study, csv, html, json, markdown, terminal};
+
+/// Files of one input: path within its folder, content.
+pub(crate) type Tree = Vec<(String, Vec<u8>)>;
+
+/// One reader.
+pub(crate) struct Reader {
+    pub(crate) name: &'static str,
+    /// Inputs that the reader takes, made with a folder to work in.
+    pub(crate) corpus: fn(&Path) -> Vec<Tree>,
+    /// Reads the folder of one input.
+    pub(crate) read: fn(&Path) -> Result<(), String>,
+    /// Words of its language.
+    pub(crate) words: &'static [&'static str],
+    /// Bytes that it may allocate whatever the input, and for each byte of it.
+    pub(crate) bytes: usize,
+    pub(crate) bytes_per_byte: usize,
+}
+
+const MIB: usize = 1 << 20;
+/// Deflate makes at most 1,032 bytes of one.
+const INFLATED: usize = 2 * 1032;
+
+pub(crate) const READERS: [Reader; 9] = [
+    Reader { name: "idx", corpus: idx_files, read: read_idx, words: &[], bytes: 16 * MIB, bytes_per_byte: INFLATED },
+    Reader {
+        name: "cub",
+        corpus: |_| vec![stored("cub")],
+        read: read_cub,
+        words: &["0 0", "../../x.jpg", "/x.jpg", "201", "1 2 3"],
+        bytes: 64 * MIB,
+        bytes_per_byte: 1000,
+    },
+    Reader {
+        name: "safetensors",
+        corpus: safetensors_files,
+        read: read_safetensors,
+        words: &["F32", "F64", "I64", "U8", "BOOL", "BF16", "F8_E5M2", "__metadata__", "\"shape\"", "\"dtype\""],
+        bytes: 64 * MIB,
+        bytes_per_byte: 64,
+    },
+    Reader {
+        name: "pickle",
+        corpus: |_| fixtures("checkpoints", "pth"),
+        read: read_pickle,
+        words: &["ctorch._utils\n_rebuild_tensor_v2\n", "ctorch\nFloatStorage\n", "R", "t", "}", "("],
+        bytes: 64 * MIB,
+        bytes_per_byte: INFLATED,
+    },
+    Reader {
+        name: "npy",
+        corpus: npy_files,
+        read: read_npy,
+        words: &["'<f4'", "'<f8'", "'>f4'", "'|u1'", "'<i8'", "True", "False", "(1,)", "()", "(2, 0, 4, 4)"],
+        bytes: 16 * MIB,
+        bytes_per_byte: 64,
+    },
+    Reader {
+        name: "plan",
+        corpus: |_| PRESETS.map(|(name, text)| vec![(format!("{name}.toml"), text.as_bytes().to_vec())]).to_vec(),
+        read: read_plan,
+        words: &[
+            "layerwise",
+            "\"adam\"",
+            "planted",
+            "random_mask",
+            "bonferroni",
+            "\"18446744073709551615ep\"",
+            "[data]",
+        ],
+        bytes: 64 * MIB,
+        bytes_per_byte: 1000,
+    },
+    Reader {
+        name: "records",
+        corpus: run_folder,
+        read: read_records,
+        words: &["\"reinit\"", "\"layer4\"", "\"lottery\"", "1000000", "-5"],
+        bytes: 256 * MIB,
+        bytes_per_byte: 1000,
+    },
+    // The reader's own limit is 512 MiB of decoded picture.
+    Reader {
+        name: "pictures",
+        corpus: |_| vec![stored("pictures")],
+        read: read_pictures,
+        words: &["IHDR", "IDAT", "PLTE", "tRNS", "IEND", "JFIF"],
+        bytes: 1100 * MIB,
+        bytes_per_byte: INFLATED,
+    },
+    Reader {
+        name: "prune",
+        corpus: safetensors_files,
+        read: |folder| {
+            read_each(folder, |path| {
+                prunable_tensors(&TensorFile::open(path).map_err(text)?, &[]).map(drop).map_err(text)
+            })
+        },
+        words: &["F32", "F16", "\"shape\""],
+        bytes: 64 * MIB,
+        bytes_per_byte: 64,
+    },
+];
+
+fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
+
+/// Reads every file of the folder; the first error counts.
+fn read_each(folder: &Path, read: impl Fn(&Path) -> Result<(), String>) -> Result<(), String> {
+    let mut paths: Vec<PathBuf> =
+        std::fs::read_dir(folder).map_err(text)?.flatten().map(|entry| entry.path()).collect();
+    paths.sort();
+    paths.iter().map(|path| read(path)).fold(Ok(()), Result::and)
+}
+
+fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// The files of a folder, by relative path.
+fn tree(root: &Path, keep: &dyn Fn(&Path) -> bool) -> Tree {
+    let (mut files, mut folders) = (Tree::new(), vec![root.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("the corpus is there").flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if keep(&path) {
+                let name = path.strip_prefix(root).expect("it lies below").to_string_lossy().into_owned();
+                files.push((name, std::fs::read(&path).expect("it can be read")));
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
+fn stored(name: &str) -> Tree {
+    tree(&repository("tests/fuzz/corpus").join(name), &|_| true)
+}
+
+/// One input for each fixture with an extension.
+fn fixtures(folder: &str, extension: &str) -> Vec<Tree> {
+    let files = tree(&repository("fixtures").join(folder), &|path| path.extension().is_some_and(|e| e == extension));
+    files.into_iter().map(|file| vec![file]).collect()
+}
+
+fn idx_files(_: &Path) -> Vec<Tree> {
+    let mut corpus: Vec<Tree> = stored("idx").into_iter().map(|file| vec![file]).collect();
+    for (file, dimensions) in [("images", vec![3u32, 4, 5]), ("labels", vec![7])] {
+        let mut bytes = vec![0, 0, 8, dimensions.len() as u8];
+        dimensions.iter().for_each(|extent| bytes.extend(extent.to_be_bytes()));
+        bytes.extend((0..dimensions.iter().product::<u32>()).map(|value| (value % 10) as u8));
+        corpus.push(vec![(file.into(), bytes)]);
+    }
+    corpus
+}
+
+fn read_idx(folder: &Path) -> Result<(), String> {
+    read_each(folder, |path| {
+        let images = idx::read_images(path).map(drop);
+        let labels = idx::read_labels(path, 10).map(drop);
+        let source = ImageSource::open(&path.display().to_string(), &Preprocess::mnist());
+        let values = source.and_then(|source| source.values(0..source.len().min(8))).map(drop);
+        images.or(labels).or(values).map_err(text)
+    })
+}
+
+fn read_cub(folder: &Path) -> Result<(), String> {
+    let cub = cub::read_cub(&folder.join("CUB_200_2011")).map_err(first_line)?;
+    let preprocess = Preprocess::new(Some(8), Normalisation::imagenet());
+    let _ = cub.placements(&preprocess);
+    let _ = cub.check_pictures();
+    let data = cub.dataset(&preprocess, 0).map_err(text)?;
+    let count = data.len().min(3);
+    data.tensor(&(0..count).collect::<Vec<_>>()).map_err(text)?;
+    for level in [cub::ConceptLevel::Class, cub::ConceptLevel::Image] {
+        cub.concepts(level).map(drop).map_err(first_line)?;
+    }
+    Ok(())
+}
+
+/// CUB's reader lists all faults, a line each.
+fn first_line(error: impl std::fmt::Display) -> String {
+    error.to_string().lines().next().unwrap_or_default().to_owned()
+}
+
+fn safetensors_files(_: &Path) -> Vec<Tree> {
+    fixtures("checkpoints", "safetensors")
+}
+
+fn read_safetensors(folder: &Path) -> Result<(), String> {
+    read_each(folder, |path| {
+        let argument = path.display().to_string();
+        for key in ["images", "conv1.weight"] {
+            if let Ok(source) = ImageSource::open(&format!("{argument}:{key}"), &Preprocess::mnist()) {
+                let _ = source.values(0..source.len().min(4));
+            }
+            let _ = read_label_argument(&format!("{argument}:{key}"), 10);
+        }
+        load_checkpoint(path).map(drop).map_err(text)
+    })
+}
+
+fn read_pickle(folder: &Path) -> Result<(), String> {
+    read_each(folder, |path| {
+        TensorFile::open(path).map(drop).map_err(text)?;
+        load_checkpoint(path).map(drop).map_err(text)
+    })
+}
+
+fn npy_files(_: &Path) -> Vec<Tree> {
+    let file = |descr: &str, shape: &str, bytes: Vec<u8>| {
+        let mut header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}");
+        while !(header.len() + 11).is_multiple_of(64) {
+            header.push(' ');
+        }
+        header.push('\n');
+        let mut all = b"\x93NUMPY\x01\x00".to_vec();
+        all.extend((header.len() as u16).to_le_bytes());
+        all.extend(header.bytes());
+        all.extend(bytes);
+        vec![("array.npy".to_owned(), all)]
+    };
+    let floats: Vec<u8> = (0..2 * 16).flat_map(|value| (value as f32 / 7.0).to_le_bytes()).collect();
+    let doubles: Vec<u8> = (0..2 * 16).flat_map(|value| f64::from(value).to_le_bytes()).collect();
+    let labels: Vec<u8> = (0..5_i64).flat_map(i64::to_le_bytes).collect();
+    vec![file("<f4", "(2, 1, 4, 4)", floats), file("<f8", "(2, 1, 4, 4)", doubles), file("<i8", "(5,)", labels)]
+}
+
+fn read_npy(folder: &Path) -> Result<(), String> {
+    read_each(folder, |path| {
+        let argument = path.display().to_string();
+        let labels = read_label_argument(&argument, 10).map(drop);
+        let source = ImageSource::open(&argument, &Preprocess::mnist());
+        let values = source.and_then(|source| source.values(0..source.len().min(8))).map(drop);
+        labels.or(values).map_err(text)
+    })
+}
+
+fn read_plan(folder: &Path) -> Result<(), String> {
+    read_each(folder, |path| {
+        let toml = String::from_utf8_lossy(&std::fs::read(path).map_err(text)?).into_owned();
+        let plan = Plan::parse("plan", &toml, &[]).map_err(text)?;
+        let written = plan.to_toml().map_err(text)?;
+        let again = Plan::parse("again", &written, &[]).map_err(|error| format!("written plan: {error}"))?;
+        assert_eq!(plan.digest().map_err(text)?, again.digest().map_err(text)?, "a plan survives a round trip");
+        let _ = plan.power_warnings(60);
+        plan.explain.design(plan.seed).map(drop).map_err(text)
+    })
+}
+
+/// A finished run of the present format: the trained fixtures, cut down.
+fn run_folder(work: &Path) -> Vec<Tree> {
+    let text = std::fs::read_to_string(repository("fixtures/trained/plan.toml")).expect("a fixture");
+    let overrides = [
+        ("prune.rounds", "1"),
+        ("data.test", "120"),
+        ("explain.cam_images", "4"),
+        ("explain.class_images", "6"),
+        ("explain.images_per_set", "4"),
+        ("explain.random_sets", "20"),
+        ("statistics.permutations", "199"),
+        ("statistics.bootstrap", "20"),
+    ];
+    let overrides: Vec<(String, String)> = overrides.map(|(key, value)| (key.to_owned(), value.to_owned())).to_vec();
+    let plan = Plan::parse("trained", &text, &overrides).expect("a plan");
+    let folder = work.join("run");
+    explain_checkpoints(
+        &plan,
+        &|id, model| {
+            let name = format!("fixtures/trained/replicate-{}-round-{}.safetensors", id.replicate, id.round);
+            load_into(model, &TensorFile::open(&repository(&name))?)
+        },
+        &folder,
+        &Silent,
+    )
+    .expect("the fixtures can be explained");
+    // Weights and masks are the other readers' business, and large.
+    vec![tree(&folder, &|path| !path.ends_with("weights.safetensors"))]
+}
+
+fn read_records(folder: &Path) -> Result<(), String> {
+    let store = Store::existing(folder).map_err(text)?;
+    let plan = store.plan().map_err(text)?;
+    // A run of a million rounds is a long loop, not a fault.
+    if plan.prune.rounds > 50 || plan.replicates > 50 {
+        return Err("a long plan".into());
+    }
+    let manifest = store.manifest().map_err(text)?;
+    let mut maps = Maps {
+        pixels: store.images().map_err(text)?.flatten_all().map_err(text)?.to_vec1().map_err(text)?,
+        ..Maps::default()
+    };
+    let mut rounds = Vec::new();
+    for id in round_ids(&plan) {
+        let Some(record) = store.round(&id).map_err(text)? else { continue };
+        let mut raw = store.maps(&id).map_err(text)?;
+        for cam in &record.grad_cam {
+            if let Some(tensor) = raw.remove(cam.stage.name()) {
+                let values = tensor.flatten_all().map_err(text)?.to_vec1().map_err(text)?;
+                maps.raw.insert((id.clone(), cam.stage), RawMaps { size: cam.size, values });
+            }
+        }
+        rounds.push(record);
+    }
+    for replicate in 0..plan.replicates {
+        store.sanity(replicate).map_err(text)?;
+    }
+    let study = store.study().map_err(text)?;
+    let study =
+        Study { name: plan.name.clone(), plan_toml: plan.to_toml().map_err(text)?, manifest, rounds, study, maps };
+    let forms = [
+        html::render(&study),
+        json::render(&study),
+        csv::render(&study),
+        markdown::render(&study),
+        terminal::render(&study, true),
+    ];
+    for form in forms {
+        form.map_err(text)?;
+    }
+    // Drift and verdicts from the records alone.
+    ticketlens::experiment::derive(&plan, &store).map(drop).map_err(text)
+}
+
+fn read_pictures(root: &Path) -> Result<(), String> {
+    let preprocess = Preprocess::new(Some(12), Normalisation::imagenet());
+    if let Ok(source) = ImageSource::open(&root.join("one").display().to_string(), &Preprocess::mnist()) {
+        let _ = source.values(0..source.len().min(4));
+    }
+    let data = read_class_folders(root, &preprocess, 0).map_err(text)?;
+    data.tensor(&(0..data.len()).collect::<Vec<_>>()).map(drop).map_err(text)
+}
