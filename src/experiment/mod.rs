@@ -1,18 +1,21 @@
 //! A study: plan, rounds, run folder, and what follows from the records.
 
+mod birds;
 mod calls;
 mod checks;
 pub mod config;
 mod drift;
 mod explanations;
+mod localisation;
 pub mod records;
 mod rounds;
 mod setup;
 mod store;
 mod study;
 
+pub use birds::{ConceptChoice, CubData, LabelChoice, NamedConcepts, SpeciesChoice};
 pub use config::{Arm, Plan};
 pub use rounds::{round_ids, run};
-pub use setup::{ConceptRows, Setup};
+pub use setup::{ConceptRows, GroupRows, Setup, TestedConcepts};
 pub use store::{Store, write_atomically};
 pub use study::derive;

@@ -106,6 +106,9 @@ impl Store {
         if found.data != manifest.data {
             return Err(Error::format(&path, "the data have changed since this run began"));
         }
+        if found.pretrained != manifest.pretrained {
+            return Err(Error::format(&path, "the pretrained weights have changed since this run began"));
+        }
         Ok(())
     }
 

@@ -25,7 +25,7 @@ pub(crate) struct Figure {
 }
 
 /// CSS class and mark of an arm's line.
-fn style(arm: &str) -> (String, Shape) {
+pub(crate) fn style(arm: &str) -> (String, Shape) {
     match super::view::arm_rank(arm) {
         0 => ("s0".to_owned(), Shape::Circle),
         1 => ("s1".to_owned(), Shape::Square),

@@ -5,6 +5,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use super::Study;
 use super::figures::{self, Figure};
 use super::format;
+use super::localisation;
 use super::maps::Gallery;
 use super::sections;
 use super::table::Table;
@@ -50,6 +51,7 @@ pub fn render(study: &Study) -> Result<String> {
             @if let Some(paper) = figures::papers_accuracy(&view) { (figure(&paper)) }
         }
         (sections::maps(&view, gallery.as_ref())?)
+        (localisation::section(&view))
         (sections::concepts(&view))
         (sections::trust(&view))
         (sections::facts(&view))

@@ -5,7 +5,9 @@ use serde::Serialize;
 use super::Study;
 use super::view::{Measure, Network, Point, Spread, View};
 use crate::error::{Error, Result};
-use crate::experiment::records::{Association, Call, Drift, FloorPair, Manifest, Range, Seconds, Verdict};
+use crate::experiment::records::{
+    Association, Call, Drift, FloorPair, LocalisationRecord, Manifest, Range, Seconds, Verdict,
+};
 use crate::model::Stage;
 
 /// Version of the schema; it rises when a field changes its meaning or goes.
@@ -96,6 +98,8 @@ struct OneNetwork<'a> {
     test_accuracy: f64,
     validation_accuracy: f64,
     drift: Option<Drift>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    localisation: Vec<&'a LocalisationRecord>,
     significant: Option<usize>,
     seconds: Seconds,
 }
@@ -202,6 +206,11 @@ fn network<'a>(network: &Network<'a>) -> OneNetwork<'a> {
         test_accuracy: record.test_accuracy,
         validation_accuracy: record.validation_accuracy,
         drift: network.summary.map(|summary| ordered(&summary.drift)),
+        localisation: match record.localisation.is_empty() {
+            // Runs of before it was recorded by round.
+            true => network.summary.and_then(|summary| summary.localisation.as_ref()).into_iter().collect(),
+            false => record.localisation.iter().collect(),
+        },
         significant: network.summary.map(|summary| summary.significant),
         seconds: record.seconds,
     }

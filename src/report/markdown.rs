@@ -3,6 +3,7 @@
 use super::Study;
 use super::figures;
 use super::format;
+use super::localisation;
 use super::table::{Cell, Table};
 use super::view::{Measure, View};
 use crate::error::Result;
@@ -27,6 +28,13 @@ pub fn render(study: &Study) -> Result<String> {
     }
     for arm in view.arms() {
         out += &format!("## Rounds: {}\n\n{}\n", text(&format::arm_name(arm)), rounds(&view, arm).markdown());
+    }
+    let look = localisation::table(&view);
+    if !look.rows.is_empty() {
+        out += &format!("## Does it look at the object?\n\n{}\n", look.markdown());
+    }
+    if let Some(note) = localisation::concept_note(&view) {
+        out += &format!("{}\n\n", text(&note));
     }
     for stage in view.stages() {
         out += &format!("## Concepts at {stage}, dense and sparsest\n\n{}\n", concepts(&view, stage).markdown());

@@ -16,6 +16,7 @@ mod bars;
 mod chart;
 mod figures;
 mod format;
+mod localisation;
 mod maps;
 mod paper;
 mod picture;

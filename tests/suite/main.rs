@@ -3,6 +3,7 @@
 mod architecture;
 mod calibration;
 mod cav;
+mod cub;
 mod explain;
 mod oracle;
 mod order;
@@ -15,3 +16,6 @@ mod stats_oracle;
 mod support;
 mod tcav;
 mod training;
+
+#[path = "../tiny_cub/mod.rs"]
+mod tiny_cub;

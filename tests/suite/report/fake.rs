@@ -138,12 +138,14 @@ pub(crate) fn study(shape: &Shape) -> Study {
         image_shape: [1, 28, 28],
         classes: CLASSES.map(str::to_owned).to_vec(),
         concepts: CONCEPTS.map(str::to_owned).to_vec(),
+        concept_note: None,
+        pretrained: None,
         images: [6000, 2000, 2000],
         cam_images: chosen
             .iter()
             .map(|&index| {
                 let digit = fine.values()[index] as usize;
-                ShownImage { index, class: digit % 2, fine: digit.to_string(), bounding_box: None }
+                ShownImage { index, class: digit % 2, fine: digit.to_string(), bounding_box: None, parts: Vec::new() }
             })
             .collect(),
     };
@@ -211,6 +213,7 @@ pub(crate) fn study(shape: &Shape) -> Study {
                     grad_cam: vec![CamRecord { stage: Stage::Layer3, size: shape.map, predicted, degenerate }],
                     tcav: records,
                     cavs: Vec::new(),
+                    localisation: Vec::new(),
                     faithfulness: Default::default(),
                     seconds: Seconds { train: 9.25, explain: 2.5 },
                 });
