@@ -86,9 +86,13 @@ fn each_species_is_tested_for_its_own_concepts_without_its_own_photographs() {
             assert!(images.iter().all(|&image| species(&setup, image) != own));
         }
     }
-    let own = Setup::new(&plan(&root, &[("data.cub.own_class", "true"), ("explain.images_per_set", "8")])).unwrap();
-    assert!(own.concepts[0].sets.concepts[0].images.iter().any(|&image| species(&own, image) == "Ant_bird"));
-    assert!(own.concept_note.unwrap().own_class);
+    let own = Setup::new(&plan(&root, &[("data.cub.own_class", "true"), ("explain.images_per_set", "6")])).unwrap();
+    let shows_own = |of: &ticketlens::experiment::TestedConcepts| {
+        let name = &own.data.labels().names()[of.classes[0]];
+        of.sets.concepts.iter().flat_map(|concept| &concept.images).any(|&image| species(&own, image) == name)
+    };
+    assert!(own.concepts.iter().any(shows_own));
+    assert!(own.concept_note.as_ref().unwrap().own_class);
     // Nine photographs of a concept that only eight others show.
     let error = |overrides: &[(&str, &str)]| Setup::new(&plan(&root, overrides)).err().unwrap().to_string();
     assert!(error(&[("explain.images_per_set", "9")]).contains("Ant_bird, `has_hue_warm`: 8 photographs of 9 needed"));
@@ -131,7 +135,7 @@ fn a_run_on_birds_records_where_it_looks_and_the_same_bits_for_any_thread_count(
         let found = &record.localisation[0];
         assert_eq!((found.stage, found.images + found.degenerate), (Some(Stage::Layer3), 12));
         assert_eq!(summary.localisation.as_ref(), Some(found));
-        // 16 × 12 of 36 × 28, and the crop keeps 24 of 26 rows: about a fifth of the input.
+        // 16 × 12 of 36 × 28, and the crop keeps 24 of 26 rows: a quarter to a third of the input.
         assert!((0.2..0.4).contains(&found.chance), "{}", found.chance);
         if let (Some(energy), Some(range)) = (found.energy_in_box, found.energy_interval) {
             assert!(range.low <= energy && energy <= range.high && range.low < range.high);
@@ -167,7 +171,8 @@ fn replicates_start_from_a_pretrained_trunk_under_heads_of_their_own() {
     let file = files.path().join("trunk.safetensors");
     // A trunk with a head of four classes, where three are learned.
     let four = Setup::new(&plan(&root, &[("data.cub.classes", "[1, 2, 5, 9]")])).unwrap();
-    let trunk = four.model.network.initialise(77);
+    let mut trunk = four.model.network.initialise(77);
+    trunk.buffers.iter_mut().for_each(|value| *value += 0.25);
     std::fs::write(&file, ticketlens::model::save_weights(&trunk).unwrap()).unwrap();
     let with = |path: &Path, overrides: &[(&str, &str)]| {
         let path = path.display().to_string();
