@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::path::Path;
 
 use candle_core::{Device, Tensor};
 
@@ -11,7 +10,7 @@ use crate::data::{
     SplitSizes, Splits, Task, builtin_mnist, class_images, concept_sets, idx, planted, split,
 };
 use crate::error::{Error, Result};
-use crate::model::{Architecture, ResNet, TensorFile, load_trunk};
+use crate::model::{Architecture, ResNet};
 use crate::nn::{ParameterKind, Weights};
 use crate::seed;
 use crate::stats::localisation::PixelBox;
@@ -19,6 +18,7 @@ use crate::stats::localisation::PixelBox;
 use super::birds::{self, Birds};
 use super::config::{self, Plan, TaskKind};
 use super::records::{ConceptNote, FORMAT, Manifest, ShownImage, ShownPart};
+use super::store::read_trunk;
 
 /// Everything that the plan draws once for all replicates, arms and rounds: comparisons over rounds need the same images.
 pub struct Setup {
@@ -171,7 +171,7 @@ impl Setup {
         let architecture =
             Architecture::resnet(plan.model.depth, plan.model.width, plan.model.stem, channels, classes)?;
         let model = ResNet::new(architecture);
-        let pretrained = plan.model.pretrained.as_deref().map(|path| pretrained(&model, path)).transpose()?;
+        let pretrained = plan.model.pretrained.as_deref().map(|path| read_trunk(&model, path)).transpose()?;
         Ok(Self {
             data,
             splits,
@@ -371,13 +371,6 @@ impl ConceptRows {
         }
         Ok(Tensor::cat(&parts, 0)?)
     }
-}
-
-/// The plan's checkpoint, its linear layer left out.
-fn pretrained(model: &ResNet, path: &Path) -> Result<Weights> {
-    let fault = |error: Error| Error::config("model.pretrained", error.to_string());
-    let head = Weights::zeros(model.network.layout.clone());
-    TensorFile::open(path).and_then(|file| load_trunk(model, &file, &head)).map_err(fault)
 }
 
 /// Vector instructions that this machine has, as far as the kernels use them.

@@ -16,7 +16,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Result};
-use crate::model::{ResNet, TensorFile, load_into, save_weights};
+use crate::model::{ResNet, TensorFile, load_into, load_trunk, save_weights};
 use crate::nn::{Layout, Weights};
 use crate::prune::Mask;
 
@@ -273,6 +273,13 @@ impl Store {
         check_format(&path, study.format)?;
         Ok(study)
     }
+}
+
+/// The convolutions and batch norms of the checkpoint that a plan starts from; its linear layer is left out, and is zero.
+pub(super) fn read_trunk(model: &ResNet, path: &Path) -> Result<Weights> {
+    let head = Weights::zeros(model.network.layout.clone());
+    let trunk = TensorFile::open(path).and_then(|file| load_trunk(model, &file, &head));
+    trunk.map_err(|error| Error::config("model.pretrained", error.to_string()))
 }
 
 fn check_format(path: &Path, format: u32) -> Result<()> {
