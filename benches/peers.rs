@@ -251,7 +251,8 @@ fn main() {
     rayon::ThreadPoolBuilder::new().num_threads(size.threads).build_global().expect("the first pool");
     let stem = if size.stem == "7x7" { Stem::Large } else { Stem::Small };
     let classes = if size.depth == 50 { 1000 } else { 2 };
-    let model = ResNet::new(Architecture::resnet(size.depth, size.width, stem, size.channels, classes).expect("a size"));
+    let model =
+        ResNet::new(Architecture::resnet(size.depth, size.width, stem, size.channels, classes).expect("a size"));
     match &arguments.what {
         What::Step => report(&steps(&model, size)),
         What::CandleStep => report(&candle_steps(&model, size)),

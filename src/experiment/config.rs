@@ -18,6 +18,7 @@ use crate::stats::power::{permutations_needed, sets_needed};
 use crate::train::TrainConfig;
 
 use super::as_published::AsPublished;
+use super::birds::CubData;
 
 /// Everything that decides a run's result. Field for field what a plan file holds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -83,6 +84,8 @@ pub enum Source {
     Mnist,
     /// A folder of Fashion-MNIST IDX files.
     Fashion,
+    /// A `CUB_200_2011` folder; concepts are attributes, each species has its own; boxes and parts are known.
+    Cub,
     /// Generated images with known truth ([`crate::data::planted()`]); concepts are the values of all factors, boxes are known.
     Planted,
 }
@@ -119,6 +122,9 @@ pub struct DataPlan {
     /// What to generate, for the source `planted`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub planted: Option<PlantedData>,
+    /// What of the folder, for the source `cub`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cub: Option<CubData>,
 }
 
 /// Generated images of a plan; how many follows from the splits.
@@ -152,6 +158,10 @@ pub struct ModelPlan {
     pub width: usize,
     /// `3x3` or `7x7`.
     pub stem: Stem,
+    /// A checkpoint whose convolutions and batch norms every replicate starts from, under a new linear layer; random weights
+    /// where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pretrained: Option<PathBuf>,
 }
 
 /// Pruning of a plan.
@@ -331,12 +341,14 @@ pub struct VerdictPlan {
 }
 
 /// Presets by name.
-pub const PRESETS: [(&str, &str); 5] = [
+pub const PRESETS: [(&str, &str); 7] = [
     ("quick", include_str!("presets/quick.toml")),
     ("mnist", include_str!("presets/mnist.toml")),
     ("fashion", include_str!("presets/fashion.toml")),
     ("mnist-as-published", include_str!("presets/mnist-as-published.toml")),
     ("mnist-corrected", include_str!("presets/mnist-corrected.toml")),
+    ("cub", include_str!("presets/cub.toml")),
+    ("cub-small", include_str!("presets/cub-small.toml")),
 ];
 
 impl Plan {
@@ -425,6 +437,7 @@ impl Plan {
         if !planted && self.data.planted.is_some() {
             return Err(Error::config("data.planted", "is for the source `planted` only"));
         }
+        self.check_birds()?;
         open_unit("prune.fraction", self.prune.fraction)?;
         positive("prune.rounds", self.prune.rounds)?;
         Rewind::parse(&self.prune.rewind)?;
@@ -467,6 +480,28 @@ impl Plan {
             return Err(Error::config("data.path", "is missing: the folder with the IDX files (--set data.path=…)"));
         }
         Ok(())
+    }
+
+    fn check_birds(&self) -> Result<()> {
+        if self.data.source != Source::Cub {
+            return match self.data.cub {
+                Some(_) => Err(Error::config("data.cub", "is for the source `cub` only")),
+                None => Ok(()),
+            };
+        }
+        if self.data.task != TaskKind::Classes {
+            return Err(Error::config("data.task", "birds have `classes` only"));
+        }
+        if self.data.path.is_none() {
+            let what = "is missing: the folder CUB_200_2011 (--set data.path=…)";
+            return Err(Error::config("data.path", what));
+        }
+        if self.explain.pool == PoolKind::Validation {
+            let what =
+                "`validation` is too small: photographs of concepts come from the official `test` or `train` part";
+            return Err(Error::config("explain.pool", what));
+        }
+        self.data.cub.as_ref().map_or(Ok(()), CubData::check)
     }
 
     /// Whether the tests can reach `alpha` after adjustment over a family of `hypotheses` (round × stage × class × concept): refuses what can

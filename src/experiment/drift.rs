@@ -3,13 +3,11 @@
 use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
-use crate::explain::upsample_map;
 use crate::stats::correlation::spearman_coefficient;
-use crate::stats::localisation::{PixelBox, energy_in_box, pointing_game};
 use crate::stats::similarity::{Measure, Similarity};
 
 use super::config::Plan;
-use super::records::{Adjusted, Drift, LocalisationRecord, MeasureDrift, RoundRecord, TcavRecord};
+use super::records::{Adjusted, Drift, MeasureDrift, RoundRecord, TcavRecord};
 
 /// A network's record and its raw maps at the stage that drift is measured at.
 pub(super) struct Network {
@@ -107,37 +105,6 @@ pub(super) fn compare(
         measures,
     };
     Ok(Compared { drift, per_image: right })
-}
-
-/// Whether maps `(h · w)` each look at their object: upsampled to the input `(height, width)`, as the boxes are in input pixels.
-///
-/// # Errors
-/// When a map is not finite or a box does not fit the input.
-pub(super) fn localisation(
-    maps: &[Vec<f64>],
-    map_size: [usize; 2],
-    boxes: &[PixelBox],
-    input: (usize, usize),
-) -> Result<LocalisationRecord> {
-    let (height, width) = input;
-    let (mut energy, mut hits, mut covered) = (Vec::new(), Vec::new(), 0.0);
-    for (map, &target) in maps.iter().zip(boxes) {
-        let map = upsample_map(map, (map_size[0], map_size[1]), input);
-        let inside = energy_in_box(&map, height, width, target).map_err(undefined("energy"))?;
-        let hit = pointing_game(&map, height, width, target, 0).map_err(undefined("pointing"))?;
-        energy.push(inside.ok());
-        hits.push(hit.ok());
-        let area = (target.right - target.left) * (target.bottom - target.top);
-        covered += area as f64 / (height * width) as f64;
-    }
-    let images = hits.iter().flatten().count();
-    Ok(LocalisationRecord {
-        energy_in_box: mean(&energy),
-        pointing_game: mean(&hits),
-        chance: covered / maps.len().max(1) as f64,
-        images,
-        degenerate: maps.len() - images,
-    })
 }
 
 /// Mean of the defined values.

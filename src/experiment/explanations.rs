@@ -13,7 +13,7 @@ use crate::explain::gram::{Rows, cross, gram};
 use crate::explain::tcav::{ClassScores, ConceptScores, PairCavs, Sets, fit_pairs, score_class};
 use crate::explain::{Cut, Targets};
 use crate::model::Stage;
-use crate::nn::{Weights, predicted_class};
+use crate::nn::{Shape3, Weights, predicted_class};
 use crate::progress::{Event, Observer};
 use crate::stats::bootstrap::{Bootstrapped, Method, Options, one_sample, two_sample};
 use crate::stats::effect::concept_effect;
@@ -24,18 +24,24 @@ use crate::stats::t_tests::welch_t;
 use super::as_published;
 use super::calibration::calibration;
 use super::config::Plan;
-use super::records::{CalibrationRecord, CamRecord, CavGeometry, FaithfulnessRecord, Range, SanityRecord, TcavRecord};
-use super::setup::{ConceptRows, Setup};
+use super::localisation::localisation;
+use super::records::{
+    CalibrationRecord, CamRecord, CavGeometry, FaithfulnessRecord, LocalisationRecord, Range, SanityRecord, TcavRecord,
+};
+use super::setup::{ConceptRows, GroupRows, Setup, TestedConcepts};
 
-/// Images that pass through the network at a time.
+/// Images that pass through the network at a time; fewer of large ones.
 const BATCH: usize = 100;
+/// Activations of concept and random images that are kept at a time, unless one class needs more.
+const ACTIVATION_BYTES: usize = 1536 << 20;
 
 /// Explains networks of one run on its fixed images.
 pub(super) struct Explainer<'a> {
     plan: &'a Plan,
     setup: &'a Setup,
-    rows: ConceptRows,
     design: Design,
+    /// Images that pass at a time.
+    batch: usize,
 }
 
 /// What explaining one network gives.
@@ -45,6 +51,7 @@ pub(super) struct Explained {
     pub(super) cavs: Vec<CavGeometry>,
     pub(super) faithfulness: Vec<FaithfulnessRecord>,
     pub(super) calibration: Vec<CalibrationRecord>,
+    pub(super) localisation: Vec<LocalisationRecord>,
     /// Raw maps by stage name.
     pub(super) maps: BTreeMap<String, Tensor>,
 }
@@ -52,7 +59,8 @@ pub(super) struct Explained {
 impl<'a> Explainer<'a> {
     pub(super) fn new(plan: &'a Plan, setup: &'a Setup) -> Result<Self> {
         let design = plan.explain.design(plan.seed)?;
-        Ok(Self { plan, setup, rows: setup.concept_rows()?, design })
+        let batch = setup.model.network.images_within(setup.data.shape().into(), super::rounds::MAP_BYTES, BATCH)?;
+        Ok(Self { plan, setup, design, batch })
     }
 
     pub(super) fn explain(&self, weights: &Arc<Weights>, observer: &dyn Observer) -> Result<Explained> {
@@ -62,21 +70,20 @@ impl<'a> Explainer<'a> {
             cavs: Vec::new(),
             faithfulness: Vec::new(),
             calibration: Vec::new(),
+            localisation: Vec::new(),
             maps: BTreeMap::new(),
         };
         for &stage in &self.plan.explain.stages {
             let cut = Cut::new(&self.setup.model, weights.clone(), stage);
             super::rounds::notice(observer, &Event::Phase("Grad-CAM"))?;
             let (record, maps) = self.heatmaps(&cut, stage)?;
+            explained.localisation.extend(self.localisation(stage, record.size, &maps)?);
             explained.grad_cam.push(record);
             super::rounds::notice(observer, &Event::Phase("deletion and insertion"))?;
             explained.faithfulness.push(super::checks::faithfulness_of(self.plan, self.setup, weights, stage, &maps)?);
             explained.maps.insert(stage.name().into(), maps);
             super::rounds::notice(observer, &Event::Phase("TCAV"))?;
-            let (tcav, cavs, calibration) = self.concepts(&cut, stage)?;
-            explained.calibration.extend(calibration);
-            explained.tcav.extend(tcav);
-            explained.cavs.push(cavs);
+            self.concepts(&cut, stage, &mut explained)?;
         }
         Ok(explained)
     }
@@ -88,7 +95,7 @@ impl<'a> Explainer<'a> {
     /// Grad-CAM of the true class.
     fn heatmaps(&self, cut: &Cut, stage: Stage) -> Result<(CamRecord, Tensor)> {
         let (mut predicted, mut degenerate, mut maps) = (Vec::new(), Vec::new(), Vec::new());
-        for indices in self.setup.cam_images.chunks(BATCH) {
+        for indices in self.setup.cam_images.chunks(self.batch) {
             let labels: Vec<usize> = indices.iter().map(|&index| self.setup.data.label(index)).collect();
             let activation = cut.activation(&self.setup.data.tensor(indices)?)?;
             let result = self.plan.as_published.gradient(cut, &activation, Targets::PerImage(&labels))?;
@@ -102,38 +109,92 @@ impl<'a> Explainer<'a> {
         Ok((CamRecord { stage, size: [height, width], predicted, degenerate }, maps))
     }
 
-    fn concepts(&self, cut: &Cut, stage: Stage) -> Result<(Vec<TcavRecord>, CavGeometry, Vec<CalibrationRecord>)> {
-        let mut values = Vec::new();
-        let count = self.rows.images.dim(0)?;
-        for start in (0..count).step_by(BATCH) {
-            let images = self.rows.images.narrow(0, start, BATCH.min(count - start))?;
+    fn localisation(&self, stage: Stage, size: [usize; 2], maps: &Tensor) -> Result<Option<LocalisationRecord>> {
+        let shown = self.setup.shown_images();
+        let (_, height, width) = self.setup.data.shape();
+        localisation(self.plan, stage, &super::study::split_maps(maps)?, size, &shown, (height, width))
+    }
+
+    /// TCAV of every class with its concepts. Classes whose activations fit memory together share them, and the Gram matrix.
+    fn concepts(&self, cut: &Cut, stage: Stage, explained: &mut Explained) -> Result<()> {
+        let all = &self.setup.concepts;
+        let section = self.setup.model.features(stage);
+        let shapes = self.setup.model.network.shapes(section, self.setup.data.shape().into())?;
+        let features = shapes.last().map_or(1, Shape3::len);
+        let mut start = 0;
+        while start < all.len() {
+            let mut rows = self.setup.concept_rows(&all[start..=start])?;
+            let mut end = start + 1;
+            while end < all.len() {
+                let more = self.setup.concept_rows(&all[start..=end])?;
+                if 4 * features * more.count > ACTIVATION_BYTES {
+                    break;
+                }
+                (rows, end) = (more, end + 1);
+            }
+            self.tested(cut, stage, &all[start..end], &rows, features, explained)?;
+            start = end;
+        }
+        Ok(())
+    }
+
+    fn tested(
+        &self,
+        cut: &Cut,
+        stage: Stage,
+        tested: &[TestedConcepts],
+        images: &ConceptRows,
+        features: usize,
+        explained: &mut Explained,
+    ) -> Result<()> {
+        let mut values = Vec::with_capacity(images.count * features);
+        for start in (0..images.count).step_by(self.batch) {
+            let images = images.images(self.setup, start..images.count.min(start + self.batch))?;
             values.extend(cut.activation(&images)?.flatten_all()?.to_vec1::<f32>()?);
         }
-        let activations = rows(&values, values.len() / count)?;
+        let activations = rows(&values, features)?;
         let gram = gram(activations).map_err(|error| Error::statistics("TCAV", error.to_string()))?;
-        let kind = self.plan.explain.cav_kind();
-        let against_rest = self.plan.as_published.cavs_against_rest(&gram, &self.rows.concepts, kind)?;
+        for (tested, rows) in tested.iter().zip(&images.groups) {
+            let means = self.group(cut, stage, tested, rows, activations, &gram, explained)?;
+            explained.cavs.push(self.geometry(stage, tested, &gram, &means));
+        }
+        Ok(())
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one call site; what is tested, where, and where the records go")]
+    fn group(
+        &self,
+        cut: &Cut,
+        stage: Stage,
+        tested: &TestedConcepts,
+        of_sets: &GroupRows,
+        activations: Rows<'_>,
+        gram: &DMatrix<f64>,
+        explained: &mut Explained,
+    ) -> Result<Vec<MeanCav>> {
         // Concepts that share their random sets share the fits between those sets.
         let mut groups: BTreeMap<(usize, usize), Vec<usize>> = BTreeMap::new();
-        for (index, concept) in self.setup.concepts.concepts.iter().enumerate() {
+        for (index, concept) in tested.sets.concepts.iter().enumerate() {
             groups.entry((concept.random.start, concept.random.end)).or_default().push(index);
         }
+        let kind = self.plan.explain.cav_kind();
+        let against_rest = self.plan.as_published.cavs_against_rest(gram, &of_sets.concepts, kind)?;
         let mut records = Vec::new();
-        let mut calibrations = Vec::new();
         let mut means: BTreeMap<usize, MeanCav> = BTreeMap::new();
         for (group, (&(start, end), concepts)) in groups.iter().enumerate() {
             let sets = Sets {
-                concepts: concepts.iter().map(|&concept| self.rows.concepts[concept].clone()).collect(),
-                random: self.rows.random[start..end].to_vec(),
+                concepts: concepts.iter().map(|&concept| of_sets.concepts[concept].clone()).collect(),
+                random: of_sets.random[start..end].to_vec(),
             };
-            let cavs = fit_pairs(&gram, sets, self.design.pairs(), kind, self.plan.seed)
+            let cavs = fit_pairs(gram, sets, self.design.pairs(), kind, self.plan.seed)
                 .map_err(|error| Error::statistics("TCAV", error.to_string()))?;
             for (place, &concept) in concepts.iter().enumerate() {
                 means.insert(concept, mean_cav(&cavs, place, gram.nrows()));
             }
-            for (class, images) in self.setup.class_images.iter().enumerate() {
+            for &class in &tested.classes {
+                let images = &self.setup.class_images[class];
                 let mut gradients = Vec::new();
-                for indices in images.chunks(BATCH) {
+                for indices in images.chunks(self.batch) {
                     let activation = cut.activation(&self.setup.data.tensor(indices)?)?;
                     let result = self.plan.as_published.gradient(cut, &activation, Targets::Class(class))?;
                     gradients.extend(result.gradient.flatten_all()?.to_vec1::<f32>()?);
@@ -144,11 +205,12 @@ impl<'a> Explainer<'a> {
                 let scores =
                     score_class(&cavs, &products).map_err(|error| Error::statistics("TCAV", error.to_string()))?;
                 if group == 0 {
-                    let random = &self.rows.random[start..end];
-                    calibrations.push(calibration(self.plan, stage, class, random, &products, &scores)?);
+                    let random = &of_sets.random[start..end];
+                    explained.calibration.push(calibration(self.plan, stage, class, random, &products, &scores)?);
                 }
                 for (place, &concept) in concepts.iter().enumerate() {
-                    let mut record = self.record(stage, class, concept, place, &cavs, &scores)?;
+                    let name = &tested.sets.concepts[concept].name;
+                    let mut record = self.record(stage, class, name, place, &cavs, &scores)?;
                     if let Some(against_rest) = &against_rest {
                         as_published::score_without_test(&mut record, &products, &against_rest[concept]);
                     }
@@ -158,16 +220,16 @@ impl<'a> Explainer<'a> {
         }
         records.sort_by(|a, b| {
             let order = |record: &TcavRecord| {
-                let names = &self.setup.concepts.concepts;
+                let names = &tested.sets.concepts;
                 (record.class, names.iter().position(|concept| concept.name == record.concept))
             };
             order(a).cmp(&order(b))
         });
-        let means: Vec<MeanCav> = means.into_values().collect();
-        Ok((records, self.geometry(stage, &gram, &means), calibrations))
+        explained.tcav.extend(records);
+        Ok(means.into_values().collect())
     }
 
-    fn geometry(&self, stage: Stage, gram: &DMatrix<f64>, means: &[MeanCav]) -> CavGeometry {
+    fn geometry(&self, stage: Stage, tested: &TestedConcepts, gram: &DMatrix<f64>, means: &[MeanCav]) -> CavGeometry {
         let Geometry { cosines, stability } = geometry(gram, means);
         let off_diagonal: Vec<f64> =
             cosines.iter().enumerate().flat_map(|(row, cosines)| cosines[..row].iter().flatten().copied()).collect();
@@ -177,7 +239,8 @@ impl<'a> Explainer<'a> {
         };
         CavGeometry {
             stage,
-            concepts: (self.setup.concepts.concepts.iter()).map(|concept| concept.name.clone()).collect(),
+            class: (self.setup.concepts.len() > 1).then(|| tested.classes.first().copied()).flatten(),
+            concepts: (tested.sets.concepts.iter()).map(|concept| concept.name.clone()).collect(),
             entanglement: mean(|cosine| cosine),
             entanglement_magnitude: mean(f64::abs),
             cosines,
@@ -189,12 +252,11 @@ impl<'a> Explainer<'a> {
         &self,
         stage: Stage,
         class: usize,
-        concept: usize,
+        name: &str,
         place: usize,
         cavs: &PairCavs,
         scores: &ClassScores,
     ) -> Result<TcavRecord> {
-        let name = self.setup.concepts.concepts[concept].name.clone();
         let of: &ConceptScores = &scores.concepts[place];
         let statistics = &self.plan.statistics;
         let pairs: Vec<PairScore> =
@@ -248,7 +310,7 @@ impl<'a> Explainer<'a> {
         Ok(TcavRecord {
             stage,
             class,
-            concept: name,
+            concept: name.to_owned(),
             score: test.mean_score,
             score_interval: range(score_interval),
             score_p: test.p_value,

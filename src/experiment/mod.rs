@@ -1,12 +1,14 @@
 //! A study: plan, rounds, run folder, and what follows from the records.
 
 pub mod as_published;
+mod birds;
 mod calibration;
 mod calls;
 mod checks;
 pub mod config;
 mod drift;
 mod explanations;
+mod localisation;
 pub mod records;
 mod rounds;
 mod setup;
@@ -14,8 +16,9 @@ mod store;
 mod study;
 
 pub use as_published::AsPublished;
+pub use birds::{ConceptChoice, CubData, LabelChoice, NamedConcepts, SpeciesChoice};
 pub use config::{Arm, Plan};
 pub use rounds::{explain_checkpoints, round_ids, run};
-pub use setup::{ConceptRows, Setup};
+pub use setup::{ConceptRows, GroupRows, Setup, TestedConcepts};
 pub use store::{Store, write_atomically};
 pub use study::derive;

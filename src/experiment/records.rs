@@ -75,6 +75,9 @@ pub struct RoundRecord {
     /// How often each test rejects where there is nothing to find, at each stage and class.
     #[serde(default)]
     pub calibration: Vec<CalibrationRecord>,
+    /// Whether the maps look at the objects, at each stage, where boxes are known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub localisation: Vec<LocalisationRecord>,
     /// Wall-clock seconds of training and of explaining; for people, never compared.
     pub seconds: Seconds,
 }
@@ -137,6 +140,9 @@ pub struct TcavRecord {
 pub struct CavGeometry {
     /// Stage.
     pub stage: Stage,
+    /// The class that the concepts are tested for, if not every class.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<usize>,
     /// Concepts, in the order of rows and columns.
     pub concepts: Vec<String>,
     /// Entanglement: cosine of each pair of concepts' mean unit CAVs; absent where one has no direction.
@@ -242,6 +248,38 @@ pub struct ShownImage {
     /// The object's box in input pixels, where it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bounding_box: Option<PixelBox>,
+    /// The object's parts that can be seen in the input, where they are known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<ShownPart>,
+}
+
+/// A part of an object, such as a bird's beak, in input pixels.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ShownPart {
+    /// Name.
+    pub name: String,
+    /// Distance from the left edge.
+    pub x: f64,
+    /// Distance from the upper edge.
+    pub y: f64,
+}
+
+/// Where the concept images of birds come from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ConceptNote {
+    /// `image`: labels of single photographs, where certain; `class`: those of the species, denoised.
+    pub labels: String,
+    /// The official part that concept and random images are drawn from: `test` or `train`.
+    pub pool: String,
+    /// Species that they are drawn from.
+    pub species: usize,
+    /// Whether they may show the species under test.
+    pub own_class: bool,
+    /// For each species, the concept that it lacks and is tested for as a control.
+    pub controls: BTreeMap<String, String>,
+    /// Concepts of the built-in choice that too few photographs show.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<String>,
 }
 
 /// What one run is about, once for all rounds (`manifest.json`).
@@ -269,6 +307,12 @@ pub struct Manifest {
     pub classes: Vec<String>,
     /// Names of the concepts.
     pub concepts: Vec<String>,
+    /// Where their images come from, if not from the images that are learned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concept_note: Option<ConceptNote>,
+    /// Digest of the pretrained weights that replicates start from, if they do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pretrained: Option<String>,
     /// Number of training, validation and test images.
     pub images: [usize; 3],
     /// The fixed Grad-CAM images; their pixels stand in `images.safetensors` under `pixels`, `(N, C, H, W)` u8.
@@ -339,19 +383,47 @@ pub struct MeasureDrift {
     pub degenerate: usize,
 }
 
-/// Whether a network's maps look at the objects, where their boxes are known. Maps are upsampled to the input's size.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+/// Whether a network's maps look at the objects, where their boxes are known. Maps are upsampled to the input's size; intervals are
+/// bootstrap intervals over images.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LocalisationRecord {
+    /// Stage; absent in old records, which are of the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stage: Option<Stage>,
     /// Mean share of positive evidence inside the box.
     pub energy_in_box: Option<f64>,
+    /// Interval of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub energy_interval: Option<Range>,
     /// Pointing game: mean rate at which the maximum lies in the box.
     pub pointing_game: Option<f64>,
+    /// Interval of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pointing_interval: Option<Range>,
     /// Mean share of the image that the boxes cover: what a map that knows nothing gets.
     pub chance: f64,
     /// Images whose map says something.
     pub images: usize,
     /// Images whose map is degenerate.
     pub degenerate: usize,
+    /// Whether the maximum lies at a part of the object, where parts are known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parts: Option<PartHits>,
+}
+
+/// The pointing game with parts for boxes: a hit is a maximum within one cell of the raw map (along either axis) of a visible part.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PartHits {
+    /// Mean rate of hits.
+    pub rate: Option<f64>,
+    /// Interval of that.
+    pub interval: Option<Range>,
+    /// Mean share of the image that lies so near to a part.
+    pub chance: f64,
+    /// Images with a visible part whose map says something.
+    pub images: usize,
+    /// How often each part was the one nearest to the maximum.
+    pub nearest: BTreeMap<String, usize>,
 }
 
 /// The noise floor.

@@ -21,6 +21,8 @@ use super::study;
 
 /// Images evaluated at a time; bounds memory, does not change results.
 const EVALUATION_BATCH: usize = 128;
+/// The largest map of a batch may take so many bytes; without a tape about four are alive at once.
+pub(super) const MAP_BYTES: usize = 384 << 20;
 
 /// Runs `plan` in the folder `out`, going on from the last finished round, and derives the study.
 ///
@@ -168,8 +170,9 @@ impl Run<'_> {
         notice(self.observer, &Event::Phase("evaluating"))?;
         let test = Subset::new(&setup.data, &setup.splits.test);
         let validation = Subset::new(&setup.data, &setup.splits.validation);
-        let test_correct = evaluate(network, &weights, &test, EVALUATION_BATCH)?;
-        let validation_correct = evaluate(network, &weights, &validation, EVALUATION_BATCH)?;
+        let batch = network.images_within(setup.data.shape().into(), MAP_BYTES, EVALUATION_BATCH)?;
+        let test_correct = evaluate(network, &weights, &test, batch)?;
+        let validation_correct = evaluate(network, &weights, &validation, batch)?;
         let weights = Arc::new(weights);
         let explained = self.explainer.explain(&weights, self.observer)?;
         let (kept, prunable) = mask.counts(&plan.prune.exclude);
@@ -190,6 +193,7 @@ impl Run<'_> {
             cavs: explained.cavs,
             faithfulness: explained.faithfulness,
             calibration: explained.calibration,
+            localisation: explained.localisation,
             seconds: Seconds { train: train_seconds, explain: started.elapsed().as_secs_f64() },
         };
         self.store.finish_round(&record, &weights, &mask, &explained.maps)?;
@@ -200,7 +204,8 @@ impl Run<'_> {
     fn train(&self, arm: Arm, id: &RoundId, mask: &Mask, replicate_seed: u64) -> Result<(Weights, Vec<f64>)> {
         let (plan, setup) = (self.plan, self.setup);
         let network = &setup.model.network;
-        let images = Subset::new(&setup.data, &setup.splits.train);
+        let varied = setup.training_images(plan, replicate_seed)?;
+        let images = Subset::new(&varied, &setup.splits.train);
         let config = plan.train_config();
         let training = Training { network, images: &images, config: &config, seed: replicate_seed };
         let total = config.total_steps(images.len());
@@ -221,7 +226,7 @@ impl Run<'_> {
             },
         )?;
         let mut weights = match (arm, id.round) {
-            (_, 0) => network.initialise(replicate_seed),
+            (_, 0) => setup.initial(replicate_seed),
             (Arm::Reinit, _) => network.initialise(Setup::derived_seed(plan, id.replicate, "reinit")),
             _ => self.store.rewind_state(id.replicate, &setup.model)?,
         };
@@ -234,6 +239,7 @@ impl Run<'_> {
         }
         let validation = Subset::new(&setup.data, &setup.splits.validation);
         let mut theta_k: Option<Weights> = None;
+        let batch = network.images_within(setup.data.shape().into(), MAP_BYTES, EVALUATION_BATCH)?;
         let mut best = published.best_epoch(config.steps_per_epoch(images.len()));
         let edit_gradient = |weights: &Weights, gradient: &mut [f32]| published.edit_gradient(weights, gradient);
         let summary =
@@ -242,7 +248,7 @@ impl Run<'_> {
                     theta_k = Some(weights.clone());
                 }
                 if let Some(best) = &mut best {
-                    best.see(step, weights, || Ok(share(&evaluate(network, weights, &validation, EVALUATION_BATCH)?)));
+                    best.see(step, weights, || Ok(share(&evaluate(network, weights, &validation, batch)?)));
                 }
             })?;
         if let Some(theta_k) = theta_k {

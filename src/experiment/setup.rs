@@ -1,6 +1,7 @@
 //! What all rounds of a run share: images, splits, concept sets, the network.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use candle_core::{Device, Tensor};
 
@@ -10,11 +11,14 @@ use crate::data::{
 };
 use crate::error::{Error, Result};
 use crate::model::{Architecture, ResNet};
+use crate::nn::{ParameterKind, Weights};
 use crate::seed;
 use crate::stats::localisation::PixelBox;
 
-use super::config::{Plan, Source, TaskKind};
-use super::records::{FORMAT, Manifest, ShownImage};
+use super::birds::{self, Birds};
+use super::config::{self, Plan, TaskKind};
+use super::records::{ConceptNote, FORMAT, Manifest, ShownImage, ShownPart};
+use super::store::read_trunk;
 
 /// Everything that the plan draws once for all replicates, arms and rounds: comparisons over rounds need the same images.
 pub struct Setup {
@@ -26,14 +30,30 @@ pub struct Setup {
     pub cam_images: Vec<usize>,
     /// For each class, the images whose gradients TCAV uses.
     pub class_images: Vec<Vec<usize>>,
-    /// Concept and random sets.
-    pub concepts: ConceptSets,
+    /// Concept and random sets, with the classes that are tested for them.
+    pub concepts: Vec<TestedConcepts>,
+    /// The images of these sets: all images, or, of birds, those of the whole folder.
+    pub concept_images: Dataset,
+    /// What is to be said of concepts that differ by class.
+    pub concept_note: Option<ConceptNote>,
     /// The box of each image's object, where the source knows it.
     pub boxes: Option<Vec<BoundingBox>>,
+    /// The parts of each image's object, in input pixels, where the source knows them.
+    pub parts: Option<Vec<Vec<ShownPart>>>,
     /// The network.
     pub model: ResNet,
+    /// Weights that every replicate starts from, but for the linear layer.
+    pub pretrained: Option<Weights>,
     /// What the plan's tests cannot reach ([`Plan::power_warnings`]).
     pub warnings: Vec<String>,
+}
+
+/// Concepts, and the classes that are tested for them.
+pub struct TestedConcepts {
+    /// The classes.
+    pub classes: Vec<usize>,
+    /// Their concept and random sets.
+    pub sets: ConceptSets,
 }
 
 /// The whole pixels that a box touches.
@@ -50,8 +70,17 @@ fn whole_pixels(of: &BoundingBox) -> PixelBox {
 /// What a source gives.
 struct Loaded {
     data: Dataset,
-    table: ConceptTable,
+    concepts: Source,
     boxes: Option<Vec<BoundingBox>>,
+    parts: Option<Vec<Vec<ShownPart>>>,
+}
+
+/// What concepts are made from.
+enum Source {
+    /// Images of the data set itself; every class is tested for every concept.
+    Table(ConceptTable),
+    /// A folder of birds; each species has its own.
+    Birds(Box<Birds>),
 }
 
 fn load(plan: &Plan) -> Result<Loaded> {
@@ -60,17 +89,22 @@ fn load(plan: &Plan) -> Result<Loaded> {
         idx::read_folder(path, family)
     };
     let data = match plan.data.source {
-        Source::BuiltinMnist => builtin_mnist()?,
-        Source::Mnist => folder(Family::Mnist)?,
-        Source::Fashion => folder(Family::Fashion)?,
-        Source::Planted => return load_planted(plan),
+        config::Source::BuiltinMnist => builtin_mnist()?,
+        config::Source::Mnist => folder(Family::Mnist)?,
+        config::Source::Fashion => folder(Family::Fashion)?,
+        config::Source::Planted => return load_planted(plan),
+        config::Source::Cub => {
+            let birds = birds::load(plan)?;
+            let (boxes, parts) = (Some(birds.boxes.clone()), Some(birds.parts.clone()));
+            return Ok(Loaded { data: birds.data.clone(), concepts: Source::Birds(Box::new(birds)), boxes, parts });
+        }
     };
     let table = ConceptTable::from_classes(&data);
     let data = data.with_task(match plan.data.task {
         TaskKind::Classes => Task::Classes,
         TaskKind::EvenOdd => Task::EvenOdd,
     });
-    Ok(Loaded { data, table, boxes: None })
+    Ok(Loaded { data, concepts: Source::Table(table), boxes: None, parts: None })
 }
 
 fn load_planted(plan: &Plan) -> Result<Loaded> {
@@ -88,7 +122,7 @@ fn load_planted(plan: &Plan) -> Result<Loaded> {
         },
         plan.seed,
     )?;
-    Ok(Loaded { data: made.data, table: made.concepts, boxes: Some(made.boxes) })
+    Ok(Loaded { data: made.data, concepts: Source::Table(made.concepts), boxes: Some(made.boxes), parts: None })
 }
 
 impl Setup {
@@ -97,7 +131,7 @@ impl Setup {
     /// # Errors
     /// The file or field at fault is named.
     pub fn new(plan: &Plan) -> Result<Self> {
-        let Loaded { data, table, boxes } = load(plan)?;
+        let Loaded { data, concepts, boxes, parts } = load(plan)?;
         let sizes = SplitSizes { train: plan.data.train, validation: plan.data.validation, test: plan.data.test };
         let splits = split(&data, sizes, plan.seed)?;
         let leaked = plan.as_published.leak(&splits, plan.seed)?;
@@ -113,22 +147,78 @@ impl Setup {
         // The splits stand in a seeded, stratified order, so the first images are a stratified draw.
         let cam_images = drawn.test[..plan.explain.cam_images].to_vec();
         let class_images = class_images(&data, &drawn, Pool::Test, plan.explain.class_images, plan.seed)?;
-        let explained: Vec<usize> = class_images.iter().flatten().copied().collect();
-        let concept_plan = ConceptPlan {
-            pool: plan.explain.pool.into(),
-            random: plan.explain.random.into(),
-            images_per_set: plan.explain.images_per_set,
-            random_sets: plan.explain.random_sets,
+        let (concept_images, concepts, concept_note) = match concepts {
+            Source::Birds(birds) => {
+                let found = birds.concepts(plan, &class_images)?;
+                (found.images, found.tested, Some(found.note))
+            }
+            Source::Table(table) => {
+                let explained: Vec<usize> = class_images.iter().flatten().copied().collect();
+                let concept_plan = ConceptPlan {
+                    pool: plan.explain.pool.into(),
+                    random: plan.explain.random.into(),
+                    images_per_set: plan.explain.images_per_set,
+                    random_sets: plan.explain.random_sets,
+                };
+                let sets = concept_sets(&data, &table, &drawn, &concept_plan, &explained, None, plan.seed)?;
+                let classes = (0..data.labels().classes()).collect();
+                (data.clone(), vec![TestedConcepts { classes, sets }], None)
+            }
         };
-        let concepts = concept_sets(&data, &table, &drawn, &concept_plan, &explained, None, plan.seed)?;
         let (channels, _, _) = data.shape();
         let classes = data.labels().classes();
         // As the study adjusts: over all rounds of one arm in one replicate.
-        let family = (plan.prune.rounds + 1) * plan.explain.stages.len() * classes * table.names().len();
-        let warnings = plan.power_warnings(family)?;
+        let pairs: usize = concepts.iter().map(|tested| tested.classes.len() * tested.sets.concepts.len()).sum();
+        let family = (plan.prune.rounds + 1) * plan.explain.stages.len() * pairs;
+        let mut warnings = plan.power_warnings(family)?;
+        if let Some(note) = concept_note.as_ref().filter(|note| !note.left_out.is_empty()) {
+            warnings.push(format!("concepts left out for want of photographs: {}", note.left_out.join("; ")));
+        }
         let architecture =
             Architecture::resnet(plan.model.depth, plan.model.width, plan.model.stem, channels, classes)?;
-        Ok(Self { data, splits, cam_images, class_images, concepts, boxes, model: ResNet::new(architecture), warnings })
+        let model = ResNet::new(architecture);
+        let pretrained = plan.model.pretrained.as_deref().map(|path| read_trunk(&model, path)).transpose()?;
+        Ok(Self {
+            data,
+            splits,
+            cam_images,
+            class_images,
+            concepts,
+            concept_images,
+            concept_note,
+            boxes,
+            parts,
+            model,
+            pretrained,
+            warnings,
+        })
+    }
+
+    /// The weights that a replicate starts from: random, or those of the plan's checkpoint under a random linear layer.
+    pub fn initial(&self, replicate_seed: u64) -> Weights {
+        let mut weights = self.model.network.initialise(replicate_seed);
+        if let Some(pretrained) = &self.pretrained {
+            for spec in &self.model.network.layout.parameters {
+                if !matches!(spec.kind, ParameterKind::LinearWeight | ParameterKind::LinearBias) {
+                    let range = spec.range.clone();
+                    weights.parameters[range.clone()].copy_from_slice(&pretrained.parameters[range]);
+                }
+            }
+            weights.buffers.copy_from_slice(&pretrained.buffers);
+        }
+        weights
+    }
+
+    /// The images as the replicate of that seed trains on them: varied, where the plan says so, by draws of its own.
+    ///
+    /// # Errors
+    /// When the images cannot be varied.
+    pub fn training_images(&self, plan: &Plan, replicate_seed: u64) -> Result<Dataset> {
+        let varied = plan.data.cub.as_ref().and_then(|birds| birds.augmentation(replicate_seed));
+        match varied {
+            Some(augmentation) => self.data.clone().with_augmentation(augmentation),
+            None => Ok(self.data.clone()),
+        }
     }
 
     /// The manifest of a run on this setup.
@@ -148,28 +238,51 @@ impl Setup {
             network: self.model.architecture.name(),
             image_shape: [channels, height, width],
             classes: self.data.labels().names().to_vec(),
-            concepts: self.concepts.concepts.iter().map(|concept| concept.name.clone()).collect(),
+            concepts: self.concept_names(),
+            concept_note: self.concept_note.clone(),
+            pretrained: self.pretrained.as_ref().map(Weights::digest),
             images: [self.splits.train.len(), self.splits.validation.len(), self.splits.test.len()],
-            cam_images: self
-                .cam_images
-                .iter()
-                .map(|&index| ShownImage {
-                    index,
-                    class: self.data.label(index),
-                    fine: self.data.fine().names()[self.data.fine().values()[index] as usize].clone(),
-                    bounding_box: self.boxes.as_ref().map(|boxes| whole_pixels(&boxes[index])),
-                })
-                .collect(),
+            cam_images: self.shown_images(),
             warnings: self.warnings.clone(),
         })
     }
 
-    /// Concept and random images as rows: the tensor of all images `(n, C, H, W)`, and for each concept and each random set
-    /// its rows. An image that is in several sets has one row.
+    /// The fixed Grad-CAM images, with what is known of them.
+    pub fn shown_images(&self) -> Vec<ShownImage> {
+        self.cam_images
+            .iter()
+            .map(|&index| ShownImage {
+                index,
+                class: self.data.label(index),
+                fine: self.data.fine().names()[self.data.fine().values()[index] as usize].clone(),
+                // A crop can lose a box.
+                bounding_box: self
+                    .boxes
+                    .as_ref()
+                    .map(|boxes| &boxes[index])
+                    .filter(|of| of.area() > 0.0)
+                    .map(whole_pixels),
+                parts: self.parts.as_ref().map(|parts| parts[index].clone()).unwrap_or_default(),
+            })
+            .collect()
+    }
+
+    /// Every concept, once, in the order in which classes are tested for them.
+    pub fn concept_names(&self) -> Vec<String> {
+        let mut names: Vec<String> = Vec::new();
+        for concept in self.concepts.iter().flat_map(|tested| &tested.sets.concepts) {
+            if !names.contains(&concept.name) {
+                names.push(concept.name.clone());
+            }
+        }
+        names
+    }
+
+    /// The images of some of [`Setup::concepts`] as rows. An image that is in several sets has one row; noise has rows of its own.
     ///
     /// # Errors
-    /// When an image cannot be read.
-    pub fn concept_rows(&self) -> Result<ConceptRows> {
+    /// When noise does not fit memory.
+    pub fn concept_rows(&self, tested: &[TestedConcepts]) -> Result<ConceptRows> {
         let mut row_of: BTreeMap<usize, usize> = BTreeMap::new();
         let mut indices = Vec::new();
         let mut rows = |images: &[usize]| -> Vec<usize> {
@@ -183,30 +296,41 @@ impl Setup {
                 })
                 .collect()
         };
-        let concepts: Vec<Vec<usize>> = self.concepts.concepts.iter().map(|concept| rows(&concept.images)).collect();
-        let from_data: Vec<Option<Vec<usize>>> = self
-            .concepts
-            .random
+        let concepts: Vec<Vec<Vec<usize>>> = tested
             .iter()
-            .map(|set| match set {
-                RandomSet::Images(images) => Some(rows(images)),
-                RandomSet::Noise { .. } => None,
+            .map(|tested| tested.sets.concepts.iter().map(|concept| rows(&concept.images)).collect())
+            .collect();
+        let from_data: Vec<Vec<Option<Vec<usize>>>> = tested
+            .iter()
+            .map(|tested| {
+                let sets = tested.sets.random.iter();
+                sets.map(|set| match set {
+                    RandomSet::Images(images) => Some(rows(images)),
+                    RandomSet::Noise { .. } => None,
+                })
+                .collect()
             })
             .collect();
-        let mut parts = vec![self.data.tensor(&indices)?];
+        let mut parts = Vec::new();
         let mut count = indices.len();
         let mut random = Vec::new();
-        for (set, rows) in self.concepts.random.iter().zip(from_data) {
-            random.push(match rows {
-                Some(rows) => rows,
-                None => {
-                    parts.push(set.batch(&self.data, &Device::Cpu)?);
-                    count += set.len();
-                    (count - set.len()..count).collect()
-                }
-            });
+        for (tested, from_data) in tested.iter().zip(from_data) {
+            let mut sets = Vec::new();
+            for (set, rows) in tested.sets.random.iter().zip(from_data) {
+                sets.push(match rows {
+                    Some(rows) => rows,
+                    None => {
+                        parts.push(set.batch(&self.concept_images, &Device::Cpu)?);
+                        count += set.len();
+                        (count - set.len()..count).collect()
+                    }
+                });
+            }
+            random.push(sets);
         }
-        Ok(ConceptRows { images: Tensor::cat(&parts, 0)?, concepts, random })
+        let noise = if parts.is_empty() { None } else { Some(Tensor::cat(&parts, 0)?) };
+        let groups = concepts.into_iter().zip(random).map(|(concepts, random)| GroupRows { concepts, random });
+        Ok(ConceptRows { count, groups: groups.collect(), indices, noise })
     }
 
     /// Seed of one use in one replicate, apart from every other use.
@@ -218,12 +342,41 @@ impl Setup {
 
 /// See [`Setup::concept_rows`].
 pub struct ConceptRows {
-    /// `(n, C, H, W)`, normalised.
-    pub images: Tensor,
-    /// Rows of each concept.
+    /// Number of rows.
+    pub count: usize,
+    /// Rows of each group of concepts, in the order asked for.
+    pub groups: Vec<GroupRows>,
+    /// The first rows: images of [`Setup::concept_images`].
+    indices: Vec<usize>,
+    /// The other rows.
+    noise: Option<Tensor>,
+}
+
+/// Rows of one of [`Setup::concepts`].
+pub struct GroupRows {
+    /// Of each concept.
     pub concepts: Vec<Vec<usize>>,
-    /// Rows of each random set.
+    /// Of each random set.
     pub random: Vec<Vec<usize>>,
+}
+
+impl ConceptRows {
+    /// The images of `rows`, `(n, C, H, W)`, normalised.
+    ///
+    /// # Errors
+    /// When an image cannot be read.
+    pub fn images(&self, setup: &Setup, rows: Range<usize>) -> Result<Tensor> {
+        let of_data = rows.start.min(self.indices.len())..rows.end.min(self.indices.len());
+        let mut parts = Vec::new();
+        if !of_data.is_empty() {
+            parts.push(setup.concept_images.tensor(&self.indices[of_data])?);
+        }
+        if let Some(noise) = self.noise.as_ref().filter(|_| rows.end > self.indices.len()) {
+            let start = rows.start.max(self.indices.len());
+            parts.push(noise.narrow(0, start - self.indices.len(), rows.end - start)?);
+        }
+        Ok(Tensor::cat(&parts, 0)?)
+    }
 }
 
 /// Vector instructions that this machine has, as far as the kernels use them.

@@ -17,7 +17,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Result};
-use crate::model::{ResNet, TensorFile, load_into, save_weights};
+use crate::model::{ResNet, TensorFile, load_into, load_trunk, save_weights};
 use crate::nn::{Layout, Weights};
 use crate::prune::Mask;
 
@@ -106,6 +106,9 @@ impl Store {
         let found: Manifest = self.manifest()?;
         if found.data != manifest.data {
             return Err(Error::format(&path, "the data have changed since this run began"));
+        }
+        if found.pretrained != manifest.pretrained {
+            return Err(Error::format(&path, "the pretrained weights have changed since this run began"));
         }
         Ok(())
     }
@@ -287,6 +290,13 @@ impl Store {
         check_format(&path, study.format)?;
         Ok(study)
     }
+}
+
+/// The convolutions and batch norms of the checkpoint that a plan starts from; its linear layer is left out, and is zero.
+pub(super) fn read_trunk(model: &ResNet, path: &Path) -> Result<Weights> {
+    let head = Weights::zeros(model.network.layout.clone());
+    let trunk = TensorFile::open(path).and_then(|file| load_trunk(model, &file, &head));
+    trunk.map_err(|error| Error::config("model.pretrained", error.to_string()))
 }
 
 fn check_format(path: &Path, format: u32) -> Result<()> {

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use candle_core::Tensor;
 
 use crate::error::{Error, Result};
-use crate::stats::localisation::PixelBox;
 use crate::stats::multiplicity::adjust;
 use crate::stats::similarity::Measure;
 
 use super::checks::sanity_summary;
 use super::config::Plan;
-use super::drift::{Network, compare, localisation, mean, significant, undefined};
+use super::drift::{Network, compare, mean, significant, undefined};
+use super::localisation::localisation;
 use super::records::{
     Adjusted, Drift, FORMAT, Floor, FloorPair, RoundId, RoundSummary, SanitySummary, StudyRecord, TcavRecord,
 };
@@ -42,7 +42,6 @@ pub fn derive(plan: &Plan, store: &Store) -> Result<StudyRecord> {
     let adjusted = adjusted_p_values(plan, &networks)?;
     let pairs = floor_pairs(plan, &networks, &adjusted)?;
     let dense = |replicate| id_of("lottery", replicate, 0);
-    let boxes: Vec<PixelBox> = (manifest.cam_images.iter()).filter_map(|shown| shown.bounding_box).collect();
     let [_, height, width] = manifest.image_shape;
     let input = (height, width);
     let size = |network: &Network| {
@@ -67,9 +66,10 @@ pub fn derive(plan: &Plan, store: &Store) -> Result<StudyRecord> {
             test_accuracy: network.record.test_accuracy,
             drift_in_floors: None,
             measures_in_floors: BTreeMap::new(),
-            localisation: match boxes.is_empty() {
-                true => None,
-                false => Some(localisation(&network.maps, size(network), &boxes, input)?),
+            localisation: match network.record.localisation.iter().find(|of| of.stage == Some(stage)) {
+                Some(recorded) => Some(recorded.clone()),
+                // Old records hold none.
+                None => localisation(plan, stage, &network.maps, size(network), &manifest.cam_images, input)?,
             },
             drift: compared.drift,
             adjusted: adjusted[id].clone(),
@@ -221,7 +221,7 @@ fn warnings(plan: &Plan, power: &[String], networks: &BTreeMap<RoundId, Network>
     warnings
 }
 
-fn split_maps(maps: &Tensor) -> Result<Vec<Vec<f64>>> {
+pub(super) fn split_maps(maps: &Tensor) -> Result<Vec<Vec<f64>>> {
     let rows = maps.flatten_from(1)?.to_vec2::<f32>()?;
     Ok(rows.into_iter().map(|row| row.into_iter().map(f64::from).collect()).collect())
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor};
 
 use crate::error::{Error, Result};
-use crate::nn::Weights;
+use crate::nn::{ParameterKind, Weights};
 
 use super::architecture::Architecture;
 use super::pytorch;
@@ -154,6 +154,24 @@ pub fn load_into(model: &ResNet, file: &TensorFile) -> Result<Weights> {
         }
     }
     Ok(weights)
+}
+
+/// A trunk from a file under a new head: every tensor of the convolutions and batch norms is the file's; the linear layer is that
+/// of `head`, and the file's own (of any number of classes, or none) is not looked at.
+///
+/// # Errors
+/// As [`load_into`].
+pub fn load_trunk(model: &ResNet, file: &TensorFile, head: &Weights) -> Result<Weights> {
+    let mut trunk =
+        TensorFile { origin: file.origin.clone(), tensors: file.tensors.clone(), order: file.order.clone() };
+    let layout = &model.network.layout;
+    for (index, spec) in layout.parameters.iter().enumerate() {
+        if matches!(spec.kind, ParameterKind::LinearWeight | ParameterKind::LinearBias) {
+            let tensor = Tensor::from_slice(head.parameter(index), spec.shape.as_slice(), &Device::Cpu)?;
+            trunk.tensors.insert(spec.name.clone(), tensor);
+        }
+    }
+    load_into(model, &trunk)
 }
 
 /// The bytes of a safetensors file that `torchvision`'s `load_state_dict(strict=True)` accepts.

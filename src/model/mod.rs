@@ -7,5 +7,5 @@ mod pytorch;
 mod resnet;
 
 pub use architecture::{Architecture, Block, Stage, Stem};
-pub use checkpoint::{Checkpoint, TensorFile, checkpoint_of, load_checkpoint, load_into, save_weights};
+pub use checkpoint::{Checkpoint, TensorFile, checkpoint_of, load_checkpoint, load_into, load_trunk, save_weights};
 pub use resnet::ResNet;

@@ -198,6 +198,15 @@ impl Network {
         Ok(shapes)
     }
 
+    /// Images that may pass at a time so that the largest map of the batch takes no more than `bytes`; between 1 and `most`.
+    ///
+    /// # Errors
+    /// When `input` does not fit the network.
+    pub fn images_within(&self, input: Shape3, bytes: usize, most: usize) -> Result<usize> {
+        let largest = self.shapes(self.whole(), input)?.iter().map(Shape3::len).max().unwrap_or(1);
+        Ok((bytes / (4 * largest.max(1))).clamp(1, most.max(1)))
+    }
+
     /// Geometry of a layer that multiplies (a linear layer is a 1×1 convolution on a 1×1 map).
     pub(crate) fn geometry(&self, layer: usize, from: Shape3, batch: usize) -> Option<(usize, Conv2dShape)> {
         match &self.layers[layer] {

@@ -66,6 +66,17 @@ pub fn render(study: &Study) -> Result<String> {
                 add(concept, "cav_stability", *stability);
             }
         }
+        for found in &record.localisation {
+            let place = [found.stage.map_or("", |stage| stage.name()), "", ""];
+            let mut add = |measure: &str, value: Option<f64>, range: Option<Range>| {
+                table.rows.push(row(network.id, record.density, place, measure, value, range, [None; 2]));
+            };
+            add("energy_in_box", found.energy_in_box, found.energy_interval);
+            add("pointing_game", found.pointing_game, found.pointing_interval);
+            if let Some(parts) = &found.parts {
+                add("part_hits", parts.rate, parts.interval);
+            }
+        }
     }
     for effect in &view.effects {
         let record = effect.record;

@@ -29,9 +29,11 @@ pub(crate) fn section(view: &View) -> Markup {
     }
 }
 
-/// The record of a stage.
-pub(crate) fn of<'n>(network: &'n Network<'_>, stage: Stage) -> Option<&'n CavGeometry> {
-    network.cavs.iter().find(|record| record.stage == stage)
+/// The records of a stage: one, or one for each class where classes have their own concepts.
+type Records<'n> = Vec<&'n CavGeometry>;
+
+fn of<'n>(network: &'n Network<'_>, stage: Stage) -> Records<'n> {
+    network.cavs.iter().filter(|record| record.stage == stage).collect()
 }
 
 fn networks<'v, 'a>(view: &'v View<'a>, point: &Point) -> Vec<&'v Network<'a>> {
@@ -40,14 +42,20 @@ fn networks<'v, 'a>(view: &'v View<'a>, point: &Point) -> Vec<&'v Network<'a>> {
 }
 
 /// Cosine of two concepts in one network, by name.
-fn cosine(record: &CavGeometry, a: &str, b: &str) -> Option<f64> {
-    let place = |name: &str| record.concepts.iter().position(|concept| concept == name);
-    *record.cosines.get(place(a)?)?.get(place(b)?)?
+fn cosine(records: &Records, a: &str, b: &str) -> Option<f64> {
+    records.iter().find_map(|record| {
+        let place = |name: &str| record.concepts.iter().position(|concept| concept == name);
+        *record.cosines.get(place(a)?)?.get(place(b)?)?
+    })
+}
+
+fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
+    Spread::of(values.enumerate()).map(|spread| spread.mean)
 }
 
 /// Rank correlation of two networks' cosines over pairs of concepts. Directions of different networks live in different spaces and cannot be
 /// compared; the table of their cosines can (Kriegeskorte, Mur & Bandettini 2008).
-pub(crate) fn agreement(view: &View, a: &CavGeometry, b: &CavGeometry) -> Option<f64> {
+fn agreement(view: &View, a: &Records, b: &Records) -> Option<f64> {
     let names = &view.study.manifest.concepts;
     let (mut first, mut second) = (Vec::new(), Vec::new());
     for (place, one) in names.iter().enumerate() {
@@ -63,12 +71,12 @@ pub(crate) fn agreement(view: &View, a: &CavGeometry, b: &CavGeometry) -> Option
 
 /// Mean rank correlation between the cosines of dense replicates: what another seed leaves of the picture.
 pub(crate) fn between_replicates(view: &View, stage: Stage) -> Option<Spread> {
-    let dense: Vec<&CavGeometry> = (view.networks.iter())
+    let dense: Vec<Records> = (view.networks.iter())
         .filter(|network| network.id.arm == Arm::Lottery.name() && network.id.round == 0)
-        .filter_map(|network| of(network, stage))
+        .map(|network| of(network, stage))
         .collect();
     let pairs = (0..dense.len()).flat_map(|first| (first + 1..dense.len()).map(move |second| (first, second)));
-    Spread::of(pairs.enumerate().filter_map(|(pair, (a, b))| Some((pair, agreement(view, dense[a], dense[b])?))))
+    Spread::of(pairs.enumerate().filter_map(|(pair, (a, b))| Some((pair, agreement(view, &dense[a], &dense[b])?))))
 }
 
 fn entanglement(view: &View, stage: Stage) -> Option<Figure> {
@@ -84,7 +92,7 @@ fn entanglement(view: &View, stage: Stage) -> Option<Figure> {
         let here = networks(view, point);
         let mean = |a: &str, b: &str| {
             Spread::of(
-                here.iter().filter_map(|network| Some((network.id.replicate, cosine(of(network, stage)?, a, b)?))),
+                here.iter().filter_map(|network| Some((network.id.replicate, cosine(&of(network, stage), a, b)?))),
             )
         };
         let cell = |a: &str, b: &str| {
@@ -153,28 +161,31 @@ pub(crate) fn entanglement_table(view: &View, stage: Stage) -> Table {
         let here = |network: &&Network| {
             network.id.arm == Arm::Lottery.name() && network.id.round == 0 && network.id.replicate == replicate
         };
-        of(view.networks.iter().find(here)?, stage)
+        Some(of(view.networks.iter().find(here)?, stage))
     };
     for network in &view.networks {
-        let Some(record) = of(network, stage) else { continue };
+        let records = of(network, stage);
+        if records.is_empty() {
+            continue;
+        }
         let reference = dense(network.id.replicate).filter(|_| network.id.round > 0);
         let names = &view.study.manifest.concepts;
         let pairs = (names.iter().enumerate()).flat_map(|(place, a)| names[..place].iter().map(move |b| (b, a)));
         let closest = pairs
-            .filter_map(|(a, b)| Some((a, b, cosine(record, a, b)?)))
+            .filter_map(|(a, b)| Some((a, b, cosine(&records, a, b)?)))
             .reduce(|best, next| if next.2.abs() > best.2.abs() { next } else { best });
-        let stability = Spread::of(record.stability.iter().flatten().copied().enumerate());
+        let stability = mean(records.iter().flat_map(|record| record.stability.iter().flatten().copied()));
         table.rows.push(vec![
             Cell::text(format::arm_name(&network.id.arm)),
             Cell::count(network.id.replicate),
             Cell::count(network.id.round),
             Cell::shown(network.record.density, format::density(network.record.density)),
-            Cell::maybe(record.entanglement),
-            Cell::maybe(record.entanglement_magnitude),
-            Cell::maybe(reference.and_then(|reference| agreement(view, reference, record))),
+            Cell::maybe(mean(records.iter().filter_map(|record| record.entanglement))),
+            Cell::maybe(mean(records.iter().filter_map(|record| record.entanglement_magnitude))),
+            Cell::maybe(reference.and_then(|reference| agreement(view, &reference, &records))),
             closest.map_or_else(Cell::absent, |(a, b, _)| Cell::text(format!("{a} and {b}"))),
             Cell::maybe(closest.map(|(_, _, cosine)| cosine)),
-            Cell::maybe(stability.map(|spread| spread.mean)),
+            Cell::maybe(stability),
         ]);
     }
     table
@@ -182,8 +193,9 @@ pub(crate) fn entanglement_table(view: &View, stage: Stage) -> Table {
 
 /// Stability of one concept's CAVs in a network.
 fn stable(network: &Network, stage: Stage, concept: &str) -> Option<f64> {
-    let record = of(network, stage)?;
-    *record.stability.get(record.concepts.iter().position(|name| name == concept)?)?
+    of(network, stage)
+        .into_iter()
+        .find_map(|record| *record.stability.get(record.concepts.iter().position(|name| name == concept)?)?)
 }
 
 fn stability(view: &View, stage: Stage) -> Option<Figure> {

@@ -7,6 +7,7 @@ use super::checks;
 use super::figures::{self, Figure};
 use super::format;
 use super::geometry;
+use super::localisation;
 use super::maps::Gallery;
 use super::sections;
 use super::table::Table;
@@ -54,6 +55,7 @@ pub fn render(study: &Study) -> Result<String> {
         (sections::maps(&view, gallery.as_ref())?)
         (checks::section(&view))
         (measures(&view))
+        (localisation::section(&view))
         (sections::concepts(&view))
         (geometry::section(&view))
         (sections::trust(&view))

@@ -10,8 +10,8 @@ use super::geometry;
 use super::view::{Measure, Network, Point, Spread, View};
 use crate::error::{Error, Result};
 use crate::experiment::records::{
-    Association, Call, CavGeometry, Drift, FaithfulnessRecord, FloorPair, Manifest, Range, SanityLayer, Seconds,
-    Verdict,
+    Association, Call, CavGeometry, Drift, FaithfulnessRecord, FloorPair, LocalisationRecord, Manifest, Range,
+    SanityLayer, Seconds, Verdict,
 };
 use crate::model::Stage;
 use crate::stats::similarity::Measure as MapMeasure;
@@ -147,6 +147,8 @@ struct OneNetwork<'a> {
     measures_in_floors: Option<&'a BTreeMap<MapMeasure, f64>>,
     faithfulness: &'a [FaithfulnessRecord],
     cavs: &'a [CavGeometry],
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    localisation: Vec<&'a LocalisationRecord>,
     significant: Option<usize>,
     seconds: Seconds,
 }
@@ -304,6 +306,11 @@ fn network<'a>(network: &'a Network<'a>) -> OneNetwork<'a> {
         measures_in_floors: network.summary.map(|summary| &summary.measures_in_floors),
         faithfulness: &record.faithfulness,
         cavs: &network.cavs,
+        localisation: match record.localisation.is_empty() {
+            // Runs of before it was recorded by round.
+            true => network.summary.and_then(|summary| summary.localisation.as_ref()).into_iter().collect(),
+            false => record.localisation.iter().collect(),
+        },
         significant: network.summary.map(|summary| summary.significant),
         seconds: record.seconds,
     }

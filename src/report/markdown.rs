@@ -6,6 +6,7 @@ use super::checks;
 use super::figures;
 use super::format;
 use super::geometry;
+use super::localisation;
 use super::table::{Cell, Table};
 use super::view::{Measure, Spread, View};
 use crate::error::Result;
@@ -30,6 +31,13 @@ pub fn render(study: &Study) -> Result<String> {
     }
     for arm in view.arms() {
         out += &format!("## Rounds: {}\n\n{}\n", text(&format::arm_name(arm)), rounds(&view, arm).markdown());
+    }
+    let look = localisation::table(&view);
+    if !look.rows.is_empty() {
+        out += &format!("## Does it look at the object?\n\n{}\n", look.markdown());
+    }
+    if let Some(note) = localisation::concept_note(&view) {
+        out += &format!("{}\n\n", text(&note));
     }
     for stage in view.stages() {
         out += &format!("## Concepts at {stage}, dense and sparsest\n\n{}\n", concepts(&view, stage).markdown());

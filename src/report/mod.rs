@@ -20,6 +20,7 @@ mod checks;
 mod figures;
 mod format;
 mod geometry;
+mod localisation;
 mod maps;
 mod measure;
 mod paper;

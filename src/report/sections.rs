@@ -124,6 +124,7 @@ pub(crate) fn concepts(view: &View) -> Markup {
             };
             section id=(format!("concepts-{stage}")) {
                 h2 { "What the network uses (" (stage.name()) ")" }
+                @if let Some(note) = super::localisation::concept_note(view).filter(|_| index == 0) { p { (note) } }
                 @if index == 0 { (inner) } @else { details.stage { summary { "Show " (stage.name()) } (inner) } }
                 @if index == 0 { @if let Some(paper) = profile::papers_profile(view) { (figure(&paper)) } }
             }

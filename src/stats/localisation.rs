@@ -65,13 +65,60 @@ pub fn pointing_game<T: Copy + Into<f64>>(
     tolerance: usize,
 ) -> Result<Localisation> {
     let map = checked(map, height, width, target)?;
-    let maximum = map.iter().fold(f64::NEG_INFINITY, |m, v| m.max(*v));
-    let peaks: Vec<usize> = (0..map.len()).filter(|&i| map[i] == maximum).collect();
-    if maximum <= 0.0 || peaks.len() == map.len() {
-        return Ok(Err(Degenerate::First));
-    }
+    let peaks = peaks(&map);
     let hits = peaks.iter().filter(|&&i| target.contains(i % width, i / width, tolerance)).count();
-    Ok(Ok(hits as f64 / peaks.len() as f64))
+    Ok(if peaks.is_empty() { Err(Degenerate::First) } else { Ok(hits as f64 / peaks.len() as f64) })
+}
+
+/// Pixels that share the maximum; none if no pixel is positive or all are equal.
+fn peaks(map: &[f64]) -> Vec<usize> {
+    let maximum = map.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let peaks: Vec<usize> = (0..map.len()).filter(|&i| map[i] == maximum).collect();
+    if maximum <= 0.0 || peaks.len() == map.len() { Vec::new() } else { peaks }
+}
+
+/// Where a map's maximum lies among named points of the object, such as the parts of a bird.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PointHit {
+    /// The share of the pixels tied for the maximum (nearly always one) whose centre lies within reach of a point.
+    pub share: f64,
+    /// The point nearest to the first of these pixels.
+    pub nearest: usize,
+}
+
+fn distance(index: usize, width: usize, point: (f64, f64)) -> f64 {
+    let (x, y) = ((index % width) as f64 + 0.5, (index / width) as f64 + 0.5);
+    (x - point.0).abs().max((y - point.1).abs())
+}
+
+/// Whether the map's maximum lies within `reach` pixels, along either axis, of one of `points` (x, y): the pointing game with
+/// points for boxes. `None` if the map has no maximum, as for [`pointing_game`].
+///
+/// # Errors
+/// A length other than `height · width`, a value that is not finite, or no point.
+pub fn point_hit<T: Copy + Into<f64>>(
+    map: &[T],
+    height: usize,
+    width: usize,
+    points: &[(f64, f64)],
+    reach: f64,
+) -> Result<Option<PointHit>> {
+    let map = checked(map, height, width, PixelBox { left: 0, top: 0, right: width, bottom: height })?;
+    let nearest = |index: usize| {
+        let distances = points.iter().map(|&point| distance(index, width, point));
+        distances.enumerate().min_by(|(_, a), (_, b)| a.total_cmp(b))
+    };
+    let peaks = peaks(&map);
+    let Some(&first) = peaks.first() else { return Ok(None) };
+    let (place, _) = nearest(first).ok_or(StatsError::TooFew { what: "points", needed: 1, got: 0 })?;
+    let hits = peaks.iter().filter(|&&index| nearest(index).is_some_and(|(_, distance)| distance <= reach)).count();
+    Ok(Some(PointHit { share: hits as f64 / peaks.len() as f64, nearest: place }))
+}
+
+/// The share of the pixels that lie within `reach` of one of `points`: what [`point_hit`] gives a maximum placed blindly.
+pub fn point_chance(height: usize, width: usize, points: &[(f64, f64)], reach: f64) -> f64 {
+    let near = |&index: &usize| points.iter().any(|&point| distance(index, width, point) <= reach);
+    (0..height * width).filter(near).count() as f64 / (height * width) as f64
 }
 
 fn checked<T: Copy + Into<f64>>(map: &[T], height: usize, width: usize, target: PixelBox) -> Result<Vec<f64>> {
@@ -95,6 +142,21 @@ mod tests {
     use super::*;
 
     const TARGET: PixelBox = PixelBox { left: 1, top: 0, right: 3, bottom: 1 };
+
+    #[test]
+    fn points_are_hit_within_reach() {
+        // The maximum is the pixel (column 2, row 0), centre (2.5, 0.5).
+        let map = [0.0, 0.0, 3.0, 1.0, 0.0, 1.0];
+        let points = [(0.5, 1.5), (2.5, 1.5)];
+        assert_eq!(point_hit(&map, 2, 3, &points, 1.0).unwrap(), Some(PointHit { share: 1.0, nearest: 1 }));
+        assert_eq!(point_hit(&map, 2, 3, &points, 0.9).unwrap(), Some(PointHit { share: 0.0, nearest: 1 }));
+        let tied = [2.0, 0.0, 2.0, 0.0, 0.0, 0.0];
+        assert_eq!(point_hit(&tied, 2, 3, &points[1..], 1.0).unwrap().map(|hit| hit.share), Some(0.5));
+        assert_eq!(point_hit(&[0.0f32; 6], 2, 3, &points, 1.0).unwrap(), None);
+        assert!(point_hit(&map, 2, 3, &[], 1.0).is_err());
+        // Within 1 of (2.5, 1.5): the last two columns of both rows.
+        assert_eq!(point_chance(2, 3, &points[1..], 1.0), 4.0 / 6.0);
+    }
 
     #[test]
     fn known_values() {

@@ -3,7 +3,7 @@
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
-use crate::data::Images;
+use crate::data::{Images, for_each_batch};
 use crate::error::{Error, Result};
 use crate::kernels::layout::transpose;
 use crate::nn::optimizer::{Optimizer, OptimizerKind};
@@ -123,51 +123,54 @@ impl Training<'_> {
         let mut optimizer =
             Optimizer::new(self.config.optimizer, self.config.weight_decay as f32, weights.parameters.len());
         let mut gradient = vec![0.0; weights.parameters.len()];
-        let mut pixels = vec![0.0; shape.len() * batch];
         let mut workspace = Workspace::default();
-        let mut order: (u64, Vec<usize>) = (u64::MAX, Vec::new());
         let mut losses: Vec<(f64, u64)> = Vec::new();
-        for step in from..to {
-            let epoch = step / steps_per_epoch;
-            if order.0 != epoch {
-                order = (epoch, epoch_order(self.seed, epoch, self.images.len()));
-                losses.push((0.0, 0));
-            }
-            let start = (step % steps_per_epoch) as usize * batch;
-            let indices = &order.1[start..start + batch];
-            self.images.read(indices, Some(epoch), &mut pixels)?;
-            let mut input = workspace.take(pixels.len());
-            transpose(batch, shape.len(), &pixels, &mut input);
-            let labels: Vec<usize> = indices.iter().map(|&index| self.images.label(index)).collect();
-            let tape = self.network.forward(
-                self.network.whole(),
-                Mode::Train,
-                weights,
-                patterns.as_ref(),
-                input,
-                shape,
-                batch,
-                &mut workspace,
-            )?;
-            self.network.update_running_statistics(&tape, weights);
-            let mut grad_logits = workspace.take(tape.output().len());
-            let loss = cross_entropy(tape.output(), &labels, &mut grad_logits);
-            if !loss.is_finite() {
-                let what = format!("the loss is {loss} at step {step}: training diverged");
-                return Err(Error::config("train.learning_rate", what));
-            }
-            let wanted = Gradients { parameters: Some(&mut gradient), input: false };
-            self.network.backward(tape, weights, patterns.as_ref(), grad_logits, wanted, &mut workspace);
-            edit_gradient(weights, &mut gradient);
-            let rate = self.config.learning_rate * schedule.factor(step);
-            optimizer.step(&mut weights.parameters, &gradient, bits, rate as f32);
-            if let Some(last) = losses.last_mut() {
-                *last = (last.0 + loss, last.1 + 1);
-            }
-            after_step(step + 1, weights);
-            if observer.notice(&Event::StepDone { epoch, step: step + 1 - from, loss }).is_break() {
-                return Err(Error::Interrupted);
-            }
+        let mut first = from;
+        while first < to {
+            let epoch = first / steps_per_epoch;
+            let order = epoch_order(self.seed, epoch, self.images.len());
+            let last = to.min((epoch + 1) * steps_per_epoch);
+            let place = |step: u64| (step % steps_per_epoch) as usize * batch;
+            let batches: Vec<&[usize]> = (first..last).map(|step| &order[place(step)..place(step) + batch]).collect();
+            losses.push((0.0, 0));
+            let mut step = first;
+            for_each_batch(self.images, &batches, Some(epoch), |indices, pixels| {
+                let mut input = workspace.take(pixels.len());
+                transpose(batch, shape.len(), pixels, &mut input);
+                let labels: Vec<usize> = indices.iter().map(|&index| self.images.label(index)).collect();
+                let tape = self.network.forward(
+                    self.network.whole(),
+                    Mode::Train,
+                    weights,
+                    patterns.as_ref(),
+                    input,
+                    shape,
+                    batch,
+                    &mut workspace,
+                )?;
+                self.network.update_running_statistics(&tape, weights);
+                let mut grad_logits = workspace.take(tape.output().len());
+                let loss = cross_entropy(tape.output(), &labels, &mut grad_logits);
+                if !loss.is_finite() {
+                    let what = format!("the loss is {loss} at step {step}: training diverged");
+                    return Err(Error::config("train.learning_rate", what));
+                }
+                let wanted = Gradients { parameters: Some(&mut gradient), input: false };
+                self.network.backward(tape, weights, patterns.as_ref(), grad_logits, wanted, &mut workspace);
+                edit_gradient(weights, &mut gradient);
+                let rate = self.config.learning_rate * schedule.factor(step);
+                optimizer.step(&mut weights.parameters, &gradient, bits, rate as f32);
+                if let Some(last) = losses.last_mut() {
+                    *last = (last.0 + loss, last.1 + 1);
+                }
+                step += 1;
+                after_step(step, weights);
+                match observer.notice(&Event::StepDone { epoch, step: step - from, loss }).is_break() {
+                    true => Err(Error::Interrupted),
+                    false => Ok(()),
+                }
+            })?;
+            first = last;
         }
         let epoch_loss = losses.iter().map(|(sum, count)| sum / *count as f64).collect();
         Ok(TrainSummary { epoch_loss, steps: to.saturating_sub(from) })

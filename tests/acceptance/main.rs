@@ -2,9 +2,13 @@
 
 mod bad_input;
 mod checkpoints;
+mod cub;
 mod drift;
 mod images;
 mod interface;
 mod oracle;
 mod run;
 mod support;
+
+#[path = "../tiny_cub/mod.rs"]
+mod tiny_cub;

@@ -317,12 +317,20 @@ fn read_records(folder: &Path) -> Result<(), String> {
         }
         rounds.push(record);
     }
+    let mut sanity = Vec::new();
     for replicate in 0..plan.replicates {
-        store.sanity(replicate).map_err(text)?;
+        sanity.extend(store.sanity(replicate).map_err(text)?);
     }
     let study = store.study().map_err(text)?;
-    let study =
-        Study { name: plan.name.clone(), plan_toml: plan.to_toml().map_err(text)?, manifest, rounds, study, maps };
+    let study = Study {
+        name: plan.name.clone(),
+        plan_toml: plan.to_toml().map_err(text)?,
+        manifest,
+        rounds,
+        study,
+        sanity,
+        maps,
+    };
     let forms = [
         html::render(&study),
         json::render(&study),

@@ -282,7 +282,7 @@ fn duplicate_leak_trains_on_copies_of_test_images() {
     }
     // Where explanations draw, an image stands once, and none is both explained and in a concept.
     let explained: BTreeSet<usize> = leaking.class_images.iter().flatten().copied().collect();
-    for concept in &leaking.concepts.concepts {
+    for concept in leaking.concepts.iter().flat_map(|tested| &tested.sets.concepts) {
         assert_eq!(concept.images.iter().collect::<BTreeSet<_>>().len(), concept.images.len());
         assert!(concept.images.iter().all(|image| !explained.contains(image)));
     }

@@ -333,7 +333,7 @@ fn planted_powers(bench: &Bench, used: Factor) -> Vec<(String, bool, Power)> {
     assert_eq!(truth.data.fingerprint(), bench.setup.data.fingerprint());
     let mut powers = Vec::new();
     let mut decodable_unused = 0;
-    for (place, concept) in bench.setup.concepts.concepts.iter().enumerate() {
+    for (place, concept) in bench.setup.concepts[0].sets.concepts.iter().enumerate() {
         let shows = |image: usize| usize::from(truth.factors[image][place / 2]) == place % 2;
         let name = concept.name.clone();
         let power = power(bench, &format!("{used:?}/{name}"), &shows, 200, 6);

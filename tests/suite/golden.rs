@@ -62,7 +62,8 @@ fn study() -> &'static Study {
         let mut manifest = store.manifest().unwrap();
         (manifest.threads, manifest.cpu_features) = (0, Vec::new());
         manifest.version = String::new();
-        Study { name: plan.name.clone(), plan_toml: plan.to_toml().unwrap(), manifest, rounds, study, maps }
+        let sanity = (0..plan.replicates).filter_map(|replicate| store.sanity(replicate).unwrap()).collect();
+        Study { name: plan.name.clone(), plan_toml: plan.to_toml().unwrap(), manifest, rounds, study, sanity, maps }
     })
 }
 

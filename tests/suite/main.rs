@@ -4,6 +4,7 @@ mod architecture;
 mod as_published;
 mod calibration;
 mod cav;
+mod cub;
 mod explain;
 mod golden;
 mod oracle;
@@ -19,3 +20,6 @@ mod support;
 mod tcav;
 mod training;
 mod training_steps;
+
+#[path = "../tiny_cub/mod.rs"]
+mod tiny_cub;

@@ -314,7 +314,7 @@ fn a_planted_run_with_mean_difference_cavs_and_a_regular_design_knows_its_boxes(
         })
     );
     for summary in &study.rounds {
-        let found = summary.localisation.unwrap();
+        let found = summary.localisation.as_ref().unwrap();
         assert_eq!(found.images + found.degenerate, 20);
         assert!(found.energy_in_box.unwrap() > 0.0 && found.chance < 0.5);
     }

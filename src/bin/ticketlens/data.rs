@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 use clap::{Args, Subcommand};
 use ticketlens::data::{Dataset, Family, Origin, builtin_mnist, cub, idx};
+use ticketlens::error::Error;
 
 use crate::terminal;
 
@@ -58,7 +59,14 @@ fn describe(data: &Dataset) {
 }
 
 fn describe_cub(folder: &Path) -> anyhow::Result<()> {
-    let birds = cub::read_cub(folder)?;
+    let birds = match cub::read_cub(folder) {
+        // The photographs are looked at all the same, so that one call tells everything.
+        Err(Error::Faults { subject, mut faults }) => {
+            faults.extend(cub::picture_faults(folder));
+            return Err(Error::Faults { subject, faults }.into());
+        }
+        other => other?,
+    };
     let check = birds.check_pictures();
     if !check.faults.is_empty() {
         bail!("{} faults in {}: {}", check.faults.len(), folder.display(), check.faults.join("; "));

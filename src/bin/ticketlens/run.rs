@@ -24,7 +24,7 @@ use crate::{report, terminal};
 /// Example: ticketlens run quick --set replicates=3 --out my-run
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// A preset (quick, mnist, fashion, …) or a plan file
+    /// A preset (quick, mnist, fashion, cub, cub-small) or a plan file
     #[arg(value_name = "PRESET | PLAN.toml", default_value = "quick")]
     plan: String,
     /// Folder of the run [default: runs/NAME-HASH]
@@ -83,7 +83,15 @@ fn load(name: &str, settings: &[(String, String)]) -> anyhow::Result<Plan> {
     let path = Path::new(name);
     if path.extension().is_some_and(|extension| extension == "toml") || path.is_file() {
         let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-        return Ok(Plan::parse(name, &text, settings)?);
+        let mut plan = Plan::parse(name, &text, settings)?;
+        // As given, or beside the plan file.
+        if let (Some(checkpoint), Some(folder)) = (&plan.model.pretrained, path.parent())
+            && !checkpoint.exists()
+            && folder.join(checkpoint).exists()
+        {
+            plan.model.pretrained = Some(folder.join(checkpoint));
+        }
+        return Ok(plan);
     }
     Ok(Plan::preset(name, settings)?)
 }

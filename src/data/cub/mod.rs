@@ -236,6 +236,19 @@ impl Cub {
         self.attributes.images.is_some()
     }
 
+    /// The name of the species that `text` means: a name, a name after CUB's number (`009.Brewer_Blackbird`), or the number alone.
+    ///
+    /// # Errors
+    /// Names what is no species of this folder.
+    pub fn species(&self, text: &str) -> Result<&str> {
+        let number = text.parse::<u32>().ok().and_then(|id| self.class_ids.binary_search(&id).ok());
+        let name = class_name(text).ok();
+        let place = number.or_else(|| self.class_names.iter().position(|known| Some(known) == name.as_ref()));
+        place
+            .map(|place| self.class_names[place].as_str())
+            .ok_or_else(|| Error::config("data.cub.classes", format!("no species `{text}` in this folder")))
+    }
+
     /// The same folder with some species only, in the order of their ids.
     ///
     /// # Errors
@@ -313,6 +326,14 @@ impl Cub {
         }
         found
     }
+}
+
+/// Faults of the photographs that `images.txt` lists, whatever is wrong with the other texts: for a folder that [`read_cub`] refuses.
+pub fn picture_faults(root: &Path) -> Vec<String> {
+    let paths = by_id(root, "images.txt", &mut Faults::default(), picture_path).unwrap_or_default();
+    let read = |path: &PathBuf| Picture::read(&root.join("images").join(path), 3).err().map(|error| error.to_string());
+    let paths: Vec<PathBuf> = paths.into_values().map(|(_, path)| path).collect();
+    paths.par_iter().map(read).collect::<Vec<_>>().into_iter().flatten().collect()
 }
 
 /// What [`Cub::check_pictures`] finds.

@@ -101,6 +101,7 @@ fn cavs(arm: &str, replicate: usize, round: usize, density: f64) -> CavGeometry 
     let lower: Vec<f64> = (0..10).flat_map(|a| cosines[a][..a].iter().flatten().copied().collect::<Vec<_>>()).collect();
     CavGeometry {
         stage: Stage::Layer3,
+        class: None,
         concepts: CONCEPTS.map(str::to_owned).to_vec(),
         entanglement: Some(six(lower.iter().sum::<f64>() / lower.len() as f64)),
         entanglement_magnitude: Some(six(lower.iter().map(|c| c.abs()).sum::<f64>() / lower.len() as f64)),
@@ -233,12 +234,14 @@ pub(crate) fn study(shape: &Shape) -> Study {
         image_shape: [1, 28, 28],
         classes: CLASSES.map(str::to_owned).to_vec(),
         concepts: CONCEPTS.map(str::to_owned).to_vec(),
+        concept_note: None,
+        pretrained: None,
         images: [6000, 2000, 2000],
         cam_images: chosen
             .iter()
             .map(|&index| {
                 let digit = fine.values()[index] as usize;
-                ShownImage { index, class: digit % 2, fine: digit.to_string(), bounding_box: None }
+                ShownImage { index, class: digit % 2, fine: digit.to_string(), bounding_box: None, parts: Vec::new() }
             })
             .collect(),
     };
@@ -310,6 +313,7 @@ pub(crate) fn study(shape: &Shape) -> Study {
                     cavs: vec![cavs(arm, replicate, round, density)],
                     faithfulness: vec![faithfulness(arm, density, seed)],
                     calibration: calibration(seed),
+                    localisation: Vec::new(),
                     seconds: Seconds { train: 9.25, explain: 2.5 },
                 });
                 raw.insert((id, Stage::Layer3), maps);
