@@ -182,9 +182,9 @@ fn per_layer_percentile_leaves_ties_and_counts_no_zeros() {
     let alive = (second.len() - zeros) as f64;
     assert_eq!(gone(&published, 1), zeros + (0.3 * (alive - 1.0)).ceil() as usize);
     // Every layer loses its share; the exact cut is over the whole network and exact there.
-    for layer in 2..kernels.len() {
-        let share = gone(&published, layer) as f64 / kernels[layer].range.len() as f64;
-        assert!((share - 0.3).abs() < 0.05, "{}: {share}", kernels[layer].name);
+    for (layer, kernel) in kernels.iter().enumerate().skip(2) {
+        let share = gone(&published, layer) as f64 / kernel.range.len() as f64;
+        assert!((share - 0.3).abs() < 0.05, "{}: {share}", kernel.name);
     }
     let total: usize = kernels.iter().map(|spec| spec.range.len()).sum();
     assert_eq!((0..kernels.len()).map(|layer| gone(&exact, layer)).sum::<usize>(), prune_count(0.3, total));
