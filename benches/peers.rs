@@ -142,6 +142,7 @@ fn config(batch: usize, epochs: u64) -> TrainConfig {
         warmup_steps: 0,
         epochs,
         batch_size: batch,
+        sparse_below: None,
     }
 }
 

@@ -200,6 +200,10 @@ pub struct TrainPlan {
     pub optimizer: OptimizerKind,
     /// Shape of the learning rate.
     pub schedule: ScheduleKind,
+    /// Density of a layer below which its masked products skip what is pruned (0: never; above 1: always); a measured crossover
+    /// where absent. Changes speed, and results only by rounding.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sparse_below: Option<f64>,
 }
 
 /// Explanations of a plan.
@@ -244,7 +248,15 @@ impl ExplainPlan {
     /// # Errors
     /// Names the field that allows no design.
     pub fn design(&self, seed: u64) -> Result<Design> {
-        let members = self.random_sets + 1;
+        let members = self.random_sets.saturating_add(1);
+        let pairs = members.saturating_mul(self.partners.unwrap_or(self.random_sets)) / 2;
+        if pairs > MOST_PAIRS {
+            let what = format!(
+                "{} sets give {pairs} pairs; at most {MOST_PAIRS} (`explain.partners` takes some)",
+                self.random_sets
+            );
+            return Err(Error::config("explain.random_sets", what));
+        }
         match self.partners {
             None => Design::all_pairs(members).map_err(|error| Error::config("explain.random_sets", error.to_string())),
             Some(partners) => Design::regular(members, partners, seed, "explain/design")
@@ -339,6 +351,9 @@ pub struct VerdictPlan {
     /// Confidence level of the intervals that calls rest on.
     pub confidence: f64,
 }
+
+/// CAVs of one concept: far more than a study fits, and few enough for memory.
+const MOST_PAIRS: usize = 2_000_000;
 
 /// Presets by name.
 pub const PRESETS: [(&str, &str); 7] = [
@@ -447,6 +462,7 @@ impl Plan {
             return Err(Error::config("train.learning_rate", "must be positive"));
         }
         not_negative("train.weight_decay", self.train.weight_decay)?;
+        not_negative("train.sparse_below", self.train.sparse_below.unwrap_or(0.0))?;
         if self.explain.stages.is_empty() {
             return Err(Error::config("explain.stages", "at least one of layer1, layer2, layer3, layer4"));
         }
@@ -550,6 +566,7 @@ impl Plan {
             warmup_steps: self.train.warmup_steps,
             epochs: self.train.epochs,
             batch_size: self.train.batch_size,
+            sparse_below: self.train.sparse_below,
         }
     }
 }

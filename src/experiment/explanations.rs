@@ -206,7 +206,7 @@ impl<'a> Explainer<'a> {
                     score_class(&cavs, &products).map_err(|error| Error::statistics("TCAV", error.to_string()))?;
                 if group == 0 {
                     let random = &of_sets.random[start..end];
-                    explained.calibration.push(calibration(self.plan, stage, class, random, &products, &scores)?);
+                    explained.calibration.push(calibration(self.plan, stage, class, random, &products, &scores));
                 }
                 for (place, &concept) in concepts.iter().enumerate() {
                     let name = &tested.sets.concepts[concept].name;

@@ -240,11 +240,13 @@ impl Network {
         }
     }
 
-    /// Sparse patterns for a mask over the flat parameters, each layer's kernel chosen by its density and shape.
+    /// Sparse patterns for a mask over the flat parameters, each layer's kernel chosen by its density and shape from a measured
+    /// crossover; `sparse_below` is the density to use instead (0: always dense; above 1: always sparse). The result is the same
+    /// up to rounding.
     ///
     /// # Errors
     /// When `input` does not fit the network.
-    pub fn patterns(&self, mask: &[u8], input: Shape3, batch: usize) -> Result<Patterns> {
+    pub fn patterns(&self, mask: &[u8], input: Shape3, batch: usize, sparse_below: Option<f64>) -> Result<Patterns> {
         let shapes = self.shapes(self.whole(), input)?;
         Ok((0..self.layers.len())
             .map(|index| {
@@ -254,7 +256,13 @@ impl Network {
                 if kept == mask.len() {
                     return None;
                 }
-                match conv2d::choose(&shape, kept as f64 / mask.len() as f64) {
+                let density = kept as f64 / mask.len() as f64;
+                let algorithm = match sparse_below {
+                    None => conv2d::choose(&shape, density),
+                    Some(limit) if density < limit => Algorithm::Sparse,
+                    Some(_) => Algorithm::Dense,
+                };
+                match algorithm {
                     Algorithm::Dense => None,
                     Algorithm::Sparse => Some(Pattern::new(mask, shape.out_channels, shape.in_channels, shape.kernel)),
                 }

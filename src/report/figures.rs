@@ -7,7 +7,7 @@ use super::format;
 use super::paper;
 use super::table::{Cell, Table};
 use super::view::{Measure, Point, Spread, View};
-use crate::experiment::config::Arm;
+use crate::experiment::config::{Arm, Source};
 use crate::experiment::records::{Call, Range};
 
 /// A figure of the page.
@@ -136,7 +136,10 @@ pub(crate) fn accuracy(view: &View) -> Figure {
 
 /// The paper's figure 2 as a dashed line with diamonds, and its points (density, accuracy).
 pub(crate) fn paper_curve() -> ([Layer; 2], Vec<(f64, f64)>) {
-    let paper = paper::mnist_accuracy();
+    curve(&paper::mnist_accuracy())
+}
+
+fn curve(paper: &[paper::PaperAccuracy]) -> ([Layer; 2], Vec<(f64, f64)>) {
     let points: Vec<(f64, f64)> = paper.iter().map(|point| (point.density, point.accuracy)).collect();
     let mark = |point: &paper::PaperAccuracy| Mark {
         x: point.density,
@@ -149,12 +152,28 @@ pub(crate) fn paper_curve() -> ([Layer; 2], Vec<(f64, f64)>) {
     ([line, Layer::Marks { class: "paper".into(), shape: Shape::Diamond, marks }], points)
 }
 
-/// Our accuracy beside the paper's figure 2, where the question is the same.
+/// Our accuracy beside the paper's figure 2 or 3, where the question is the same.
 pub(crate) fn papers_accuracy(view: &View) -> Option<Figure> {
-    if !view.like_papers_mnist() {
+    let (number, paper, what, question, settings) = if view.like_papers_mnist() {
+        (
+            2,
+            paper::mnist_accuracy(),
+            "best validation",
+            "accuracy, even against odd",
+            "(ResNet-18, 224 px, Adam 0.01, 12 epochs a round, best validation epoch, 35 rounds of 10 %)",
+        )
+    } else if view.plan.data.source == Source::Cub {
+        (
+            3,
+            paper::cub_accuracy(),
+            "read off the plot",
+            "accuracy over species",
+            "(200 species, ResNet-50 from ImageNet weights, 448 px, SGD 0.001, 60 epochs a round, 15 rounds of 10 %)",
+        )
+    } else {
         return None;
-    }
-    let paper = paper::mnist_accuracy();
+    };
+    let name = format!("the paper, figure {number}");
     let ours = view.arm(Arm::Lottery.name());
     let mut table =
         Table::new("Accuracy of the paper's run and of this one", &["run", "round", "weights kept", "accuracy"]);
@@ -167,34 +186,33 @@ pub(crate) fn papers_accuracy(view: &View) -> Option<Figure> {
         ]);
     };
     for point in &paper {
-        row("paper, figure 2 (best validation)", point.round, point.density, point.accuracy);
+        row(&format!("paper, figure {number} ({what})"), point.round, point.density, point.accuracy);
     }
     for point in &ours {
         row("this run (test, mean)", point.round, point.density, point.accuracy.mean);
     }
-    let mut layers = Vec::from(paper_curve().0);
+    let mut layers = Vec::from(curve(&paper).0);
     let title = |point: &Point, spread: &Spread| format!("this run, round {}: {}", point.round, percent_spread(spread));
     layers.extend(arm_layers(&ours, Arm::Lottery.name(), |point| Some(point.accuracy.clone()), |_| None, title));
     let densities = paper.iter().map(|point| point.density).chain(ours.iter().map(|point| point.density));
     let accuracies = paper.iter().map(|point| point.accuracy).chain(ours.iter().map(|point| point.accuracy.low));
     let chart = Chart {
-        alt: "Accuracy against density of the paper's run, which falls to chance, and of this one.".into(),
+        alt: "Accuracy against density of the paper's run and of this one.".into(),
         x: Axis::density(densities),
         y: Axis::around(accuracies.chain([1.0]), true),
         x_label: "weights kept (log scale)",
-        y_label: "accuracy, even against odd",
+        y_label: question,
         layers,
         legend: vec![
             ("this run, lottery ticket".into(), "s0".into(), Shape::Circle),
-            ("the paper, figure 2".into(), "paper".into(), Shape::Diamond),
+            (name, "paper".into(), Shape::Diamond),
         ],
     };
     Some(Figure {
         id: "accuracy-paper".into(),
-        title: "Beside the paper’s figure 2".into(),
+        title: format!("Beside the paper’s figure {number}"),
         caption: html! {
-            "Ghosh & Ravi’s run (ResNet-18, 224 px, Adam 0.01, 12 epochs a round, best validation epoch, 35 rounds of 10 %) and this one "
-            "(test accuracy). Sizes and schedules differ; the shape is what can be compared. Theirs is one run; a replicate may fall elsewhere."
+            "Ghosh & Ravi’s run " (settings) " and this one (test accuracy). Sizes and schedules differ; the shape is what can be compared. Theirs is one run; a replicate may fall elsewhere."
         },
         body: chart.both(),
         table,

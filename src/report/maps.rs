@@ -119,7 +119,7 @@ impl<'a> Gallery<'a> {
         }
         let unit = if most_columns > 6 { 68.0 } else { 54.0 };
         let ratio = cell_height as f64 / cell_width as f64;
-        let (left, top) = (74.0, 40.0);
+        let (left, top) = (92.0, 40.0);
         let (width, height) = (unit * columns.len() as f64, unit * ratio * rows.len() as f64);
         let alt = format!(
             "Grad-CAM overlays at {stage} of {} images (rows) in {} rounds (columns), replicate {}.",

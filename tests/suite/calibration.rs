@@ -379,7 +379,9 @@ fn planted_concepts_are_found_if_the_class_uses_them_and_else_at_the_level() {
 #[test]
 fn grad_cam_of_the_dense_planted_network_points_at_the_object() {
     let bench = shape_bench();
-    let cut = Cut::new(&bench.setup.model, bench.weights.clone(), Stage::Layer3);
+    // 16×16 maps: three seeds gave 92 to 100 %. The coarser maps of layer3 and layer4, on which the object is two or three positions wide, gave 65 to 90 %
+    // and 46 to 78 %.
+    let cut = Cut::new(&bench.setup.model, bench.weights.clone(), Stage::Layer2);
     let boxes = bench.setup.boxes.as_ref().unwrap();
     let (mut hits, mut counted, mut degenerate) = (0.0, 0usize, 0usize);
     for indices in bench.setup.cam_images.chunks(100) {

@@ -251,6 +251,8 @@ fn a_plan_survives_a_round_trip_and_bad_plans_name_their_field() {
         ("prune.colour", "3", "colour"),
         ("explain.stages", "[\"layer9\"]", "layer9"),
         ("explain.random_sets", "5", "explain.random_sets"),
+        ("explain.random_sets", "65536", "explain.random_sets"),
+        ("explain.random_sets", "9223372036854775807", "explain.random_sets"),
         ("replicates", "1", "replicates"),
         ("prune.rewind", "\"3 epochs\"", "prune.rewind"),
         ("data.source", "mnist", "data.path"),

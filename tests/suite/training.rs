@@ -26,7 +26,28 @@ fn config(optimizer: OptimizerKind) -> TrainConfig {
         warmup_steps: 0,
         epochs: 2,
         batch_size: 16,
+        sparse_below: None,
     }
+}
+
+#[test]
+fn the_choice_of_kernel_changes_no_meaning() {
+    let data = builtin_mnist().unwrap().with_task(Task::EvenOdd);
+    let indices: Vec<usize> = (0..96).collect();
+    let images = Subset::new(&data, &indices);
+    let model = ResNet::new(Architecture::resnet(18, 4, Stem::Small, 1, 2).unwrap());
+    let initial = model.network.initialise(1);
+    let mask = prune(&initial, &Mask::dense(model.network.layout.clone()), Scope::Global, 0.6, &[]).unwrap();
+    let trained = |sparse_below: Option<f64>| {
+        let config = TrainConfig { sparse_below, ..config(OptimizerKind::Sgd { momentum: 0.9 }) };
+        let mut weights = initial.clone();
+        let training = Training { network: &model.network, images: &images, config: &config, seed: 3 };
+        training.run(&mut weights, &mask, 0, 3, &Silent, |_, _| {}).unwrap();
+        weights.parameters
+    };
+    let (dense, sparse) = (trained(Some(0.0)), trained(Some(1.1)));
+    assert_ne!(dense, sparse, "the same kernels ran");
+    assert!(relative_error(&dense, &sparse) < 1e-3, "{}", relative_error(&dense, &sparse));
 }
 
 #[test]

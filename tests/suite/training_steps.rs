@@ -74,6 +74,7 @@ fn config() -> TrainConfig {
         warmup_steps: 2,
         epochs: 3,
         batch_size: BATCH,
+        sparse_below: None,
     }
 }
 
