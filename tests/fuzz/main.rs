@@ -15,6 +15,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use readers::{READERS, Reader, Tree};
@@ -23,6 +24,8 @@ use ticketlens::seed;
 /// Longest time over one input.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Whether a reader is at work, whose panics are findings; any other is a fault of the harness.
+static READING: AtomicBool = AtomicBool::new(false);
 static LAST_PANIC: Mutex<String> = Mutex::new(String::new());
 
 fn number(variable: &str, default: u64) -> u64 {
@@ -37,6 +40,9 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     std::panic::set_hook(Box::new(|info| {
+        if !READING.load(Ordering::Relaxed) {
+            eprintln!("{info}");
+        }
         *LAST_PANIC.lock().unwrap_or_else(|broken| broken.into_inner()) = info.to_string();
     }));
     let (seconds, seed) = (number("TICKETLENS_FUZZ_SECONDS", 2), number("TICKETLENS_FUZZ_SEED", 0));
@@ -71,7 +77,9 @@ fn fuzz(reader: &Reader, budget: Duration, seed: u64) -> usize {
         let bytes: usize = tree.iter().map(|(_, bytes)| bytes.len()).sum();
         let before = allocation::start();
         let clock = Instant::now();
+        READING.store(true, Ordering::Relaxed);
         let outcome = catch_unwind(AssertUnwindSafe(|| (reader.read)(&place)));
+        READING.store(false, Ordering::Relaxed);
         let (took, peak) = (clock.elapsed(), allocation::peak().saturating_sub(before));
         (largest, slowest) = (largest.max(peak), slowest.max(took));
         let fault = match outcome {

@@ -274,7 +274,7 @@ fn run_folder(work: &Path) -> Vec<Tree> {
         ("explain.images_per_set", "4"),
         ("explain.random_sets", "20"),
         ("statistics.permutations", "199"),
-        ("statistics.bootstrap", "20"),
+        ("statistics.bootstrap", "99"),
     ];
     let overrides: Vec<(String, String)> = overrides.map(|(key, value)| (key.to_owned(), value.to_owned())).to_vec();
     let plan = Plan::parse("trained", &text, &overrides).expect("a plan");
