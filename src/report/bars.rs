@@ -44,7 +44,10 @@ impl Panel<'_> {
             svg.chart.panel xmlns="http://www.w3.org/2000/svg" viewBox=(format!("0 0 {} {}", n(WIDTH), n(HEIGHT)))
                 role="img" aria-label=(self.alt()) {
                 text.panel-title x="4" y="14" { (self.concept) }
-                text.tick x=(n(WIDTH - 8.0)) y="14" text-anchor="end" { "effect, in pooled SDs" }
+                // A long name takes the note's place; the caption says it too.
+                @if self.concept.chars().count() <= 20 {
+                    text.tick x=(n(WIDTH - 8.0)) y="14" text-anchor="end" { "effect, in pooled SDs" }
+                }
                 @for (tick, label) in linear_ticks(-self.reach, self.reach, 4) {
                     line.grid x1=(n(LEFT)) x2=(n(WIDTH - 8.0)) y1=(n(effect_y(tick))) y2=(n(effect_y(tick))) {}
                     text.tick x=(n(LEFT - 5.0)) y=(n(effect_y(tick) + 4.0)) text-anchor="end" { (label) }

@@ -296,7 +296,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
 
     #[test]
-    fn weights_and_masks_come_back_bit_for_bit_and_records_to_the_last_place(
+    fn weights_masks_and_records_come_back_bit_for_bit(
         seed in any::<u64>(),
         fraction in 0.05f64..0.95,
         layerwise: bool,
