@@ -30,8 +30,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[derive(Parser)]
 struct Arguments {
+    /// Nothing where absent, as when `cargo test --benches` runs every bench once.
     #[command(subcommand)]
-    what: What,
+    what: Option<What>,
     /// Given by cargo.
     #[arg(long, global = true)]
     bench: bool,
@@ -254,7 +255,8 @@ fn main() {
     let classes = if size.depth == 50 { 1000 } else { 2 };
     let model =
         ResNet::new(Architecture::resnet(size.depth, size.width, stem, size.channels, classes).expect("a size"));
-    match &arguments.what {
+    let Some(what) = &arguments.what else { return };
+    match what {
         What::Step => report(&steps(&model, size)),
         What::CandleStep => report(&candle_steps(&model, size)),
         What::Inference => {
