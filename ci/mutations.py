@@ -28,8 +28,8 @@ MUTATIONS = [
     ("the random mask is the ticket's", "src/prune/mask.rs", "bits[spec.range.clone()].shuffle(", "bits[spec.range.start..spec.range.start + 1].shuffle(", ["properties::", "run::"]),
     ("batch-norm scales are pruned", "src/nn/layout.rs", "matches!(self, Self::ConvolutionWeight | Self::LinearWeight)",
      "matches!(self, Self::ConvolutionWeight | Self::LinearWeight | Self::NormScale)", ["properties::", "run::", "oracle::"]),
-    ("exclude is ignored", "src/prune/mask.rs", "spec.kind.prunable() && !exclude.iter().any(|name| *name == spec.name || name == layer)",
-     "spec.kind.prunable() && !exclude.iter().any(|name| *name == spec.name && name == layer)", ["properties::", "run::"]),
+    ("exclude is ignored", "src/prune/mask.rs", "self.prunable.takes(spec.kind) && !exclude.iter().any(|name| *name == spec.name || name == layer)",
+     "self.prunable.takes(spec.kind) && !exclude.iter().any(|name| *name == spec.name && name == layer)", ["properties::", "run::"]),
     # train: rewind, mask, steps
     ("buffers are not rewound", "src/experiment/rounds.rs", "_ => self.store.rewind_state(id.replicate, &setup.model)?,",
      """_ => {
@@ -49,7 +49,8 @@ MUTATIONS = [
      "            for (g, w) in gradient.iter_mut().zip(&weights.parameters) { if *w < 6e-7 { *g = 0.0; } }\n            let rate = self.config.learning_rate", STEPS),
     ("the running variance is biased", "src/nn/tape.rs", "let unbiased = count / (count - 1.0).max(1.0);", "let unbiased = 1.0_f32; let _ = count;", STEPS),
     ("every epoch has the same order", "src/train/mod.rs", "epoch_order(self.seed, epoch, self.images.len())", "epoch_order(self.seed, 0, self.images.len())", STEPS),
-    ("the order after a rewind starts again", "src/train/mod.rs", "let epoch = step / steps_per_epoch;", "let epoch = (step - from) / steps_per_epoch;", STEPS),
+    ("the order after a rewind starts again", "src/train/mod.rs", "epoch_order(self.seed, epoch, self.images.len());",
+     "epoch_order(self.seed, epoch - from / steps_per_epoch, self.images.len());", STEPS),
     ("the schedule after a rewind starts again", "src/train/mod.rs", "schedule.factor(step)", "schedule.factor(step - from)", STEPS),
     ("the schedule is ignored", "src/train/mod.rs", "self.config.learning_rate * schedule.factor(step)", "self.config.learning_rate + 0.0 * schedule.factor(step)", STEPS),
     ("momentum is forgotten", "src/kernels/optim.rs", "momentum * *buffer + gradient", "0.0 * momentum * *buffer + gradient", ["training_steps::", "kernels::optim::"]),
