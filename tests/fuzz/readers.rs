@@ -37,7 +37,10 @@ pub(crate) const READERS: [Reader; 9] = [
     Reader { name: "idx", corpus: idx_files, read: read_idx, words: &[], bytes: 16 * MIB, bytes_per_byte: INFLATED },
     Reader {
         name: "cub",
-        corpus: |_| vec![stored("cub")],
+        corpus: |_| {
+            let names = ["001.Ant_bird/0.jpg", "001.Ant_bird/1.jpg", "002.Bee_bird/2.jpg", "002.Bee_bird/3.jpg"];
+            vec![with_jpegs(stored("cub"), &names.map(|name| format!("CUB_200_2011/images/{name}")))]
+        },
         read: read_cub,
         words: &["0 0", "../../x.jpg", "/x.jpg", "201", "1 2 3"],
         bytes: 64 * MIB,
@@ -94,7 +97,7 @@ pub(crate) const READERS: [Reader; 9] = [
     // The reader's own limit is 512 MiB of decoded picture.
     Reader {
         name: "pictures",
-        corpus: |_| vec![stored("pictures")],
+        corpus: |_| vec![with_jpegs(stored("pictures"), &["cat/c.jpg", "dog/a.jpg"].map(str::to_owned))],
         read: read_pictures,
         words: &["IHDR", "IDAT", "PLTE", "tRNS", "IEND", "JFIF"],
         bytes: 1100 * MIB,
@@ -150,6 +153,18 @@ fn tree(root: &Path, keep: &dyn Fn(&Path) -> bool) -> Tree {
 
 fn stored(name: &str) -> Tree {
     tree(&repository("tests/fuzz/corpus").join(name), &|_| true)
+}
+
+/// `tree` with drawn JPEGs of those names: no photograph, and no JPEG at all, is in the repository.
+fn with_jpegs(mut tree: Tree, names: &[String]) -> Tree {
+    for (number, name) in (0u8..).zip(names) {
+        let picture =
+            image::RgbImage::from_fn(16, 12, |x, y| image::Rgb([8 * x as u8, 10 * y as u8, 60 * (number % 4)]));
+        let mut bytes = std::io::Cursor::new(Vec::new());
+        picture.write_to(&mut bytes, image::ImageFormat::Jpeg).expect("a picture can be encoded");
+        tree.push((name.clone(), bytes.into_inner()));
+    }
+    tree
 }
 
 /// One input for each fixture with an extension.
