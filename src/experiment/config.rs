@@ -1,21 +1,24 @@
-//! Plans: raw TOML (`deny_unknown_fields`) in, a checked [`Plan`] with a hash out.
+//! Plans: raw TOML (`deny_unknown_fields`) in, a checked [`Plan`] with a hash out. The fields stand here; reading and checking them below.
+
+mod check;
+mod read;
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::data::{Factor, Pool, RandomKind};
 use crate::error::{Error, Result};
 use crate::explain::cav::CavKind;
-use crate::model::{Architecture, Stage, Stem};
+use crate::model::{Stage, Stem};
 use crate::nn::optimizer::OptimizerKind;
 use crate::nn::schedule::ScheduleKind;
 use crate::prune::Scope;
 use crate::stats::exchangeability::Design;
 use crate::stats::multiplicity::Adjustment;
-use crate::stats::power::{permutations_needed, sets_needed};
 use crate::train::TrainConfig;
+
+pub use read::PRESETS;
 
 use super::as_published::AsPublished;
 use super::birds::CubData;
@@ -355,207 +358,7 @@ pub struct VerdictPlan {
 /// CAVs of one concept: far more than a study fits, and few enough for memory.
 const MOST_PAIRS: usize = 2_000_000;
 
-/// Presets by name.
-pub const PRESETS: [(&str, &str); 7] = [
-    ("quick", include_str!("presets/quick.toml")),
-    ("mnist", include_str!("presets/mnist.toml")),
-    ("fashion", include_str!("presets/fashion.toml")),
-    ("mnist-as-published", include_str!("presets/mnist-as-published.toml")),
-    ("mnist-corrected", include_str!("presets/mnist-corrected.toml")),
-    ("cub", include_str!("presets/cub.toml")),
-    ("cub-small", include_str!("presets/cub-small.toml")),
-];
-
 impl Plan {
-    /// A preset by name.
-    ///
-    /// # Errors
-    /// Names the presets that exist.
-    pub fn preset(name: &str, overrides: &[(String, String)]) -> Result<Self> {
-        let known = || PRESETS.map(|(name, _)| name).join(", ");
-        let (_, text) = PRESETS
-            .iter()
-            .find(|(preset, _)| *preset == name)
-            .ok_or_else(|| Error::input(format!("preset or plan `{name}` does not exist; presets: {}", known())))?;
-        Self::parse(name, text, overrides)
-    }
-
-    /// Parses and checks plan text; `origin` is named in errors. Overrides are dotted keys with TOML values, or bare strings.
-    ///
-    /// # Errors
-    /// Unknown keys, wrong types, impossible values: each names its field.
-    pub fn parse(origin: &str, text: &str, overrides: &[(String, String)]) -> Result<Self> {
-        let bad = |error: toml::de::Error| {
-            let at = error.span().map_or(String::new(), |span| {
-                format!(" (line {})", text[..span.start.min(text.len())].matches('\n').count() + 1)
-            });
-            Error::input(format!("{origin}{at}: {}", error.message().replace('\n', " ")))
-        };
-        let mut table: toml::Table = toml::from_str(text).map_err(bad)?;
-        for (key, value) in overrides {
-            set(&mut table, key, value)?;
-        }
-        let plan: Self = if overrides.is_empty() {
-            toml::from_str(text).map_err(bad)?
-        } else {
-            let merged = toml::to_string(&table).map_err(|error| Error::input(format!("{origin}: {error}")))?;
-            toml::from_str(&merged)
-                .map_err(|error| Error::input(format!("--set: {}", error.message().replace('\n', " "))))?
-        };
-        plan.check()?;
-        Ok(plan)
-    }
-
-    /// The plan as TOML: parsing it gives an equal plan.
-    ///
-    /// # Errors
-    /// Only when serialisation fails.
-    pub fn to_toml(&self) -> Result<String> {
-        toml::to_string(self).map_err(|error| Error::input(format!("the plan cannot be written: {error}")))
-    }
-
-    /// SHA-256 of the plan, in hexadecimal, without its name.
-    ///
-    /// # Errors
-    /// Only when serialisation fails.
-    pub fn digest(&self) -> Result<String> {
-        let nameless = Self { name: String::new(), ..self.clone() };
-        let hash = Sha256::digest(nameless.to_toml()?.as_bytes());
-        Ok(hash.iter().map(|byte| format!("{byte:02x}")).collect())
-    }
-
-    fn check(&self) -> Result<()> {
-        let positive = |field: &str, value: usize| {
-            if value > 0 { Ok(()) } else { Err(Error::config(field, "must be at least 1")) }
-        };
-        let open_unit = |field: &str, value: f64| {
-            let inside = value > 0.0 && value < 1.0;
-            if inside { Ok(()) } else { Err(Error::config(field, format!("{value} is not between 0 and 1"))) }
-        };
-        let not_negative = |field: &str, value: f64| {
-            let fine = value >= 0.0 && value.is_finite();
-            if fine { Ok(()) } else { Err(Error::config(field, format!("{value} is negative or not finite"))) }
-        };
-        if self.replicates < 2 {
-            return Err(Error::config("replicates", "at least 2: their dense networks give the noise floor"));
-        }
-        if !self.arms.contains(&Arm::Lottery) {
-            return Err(Error::config("arms", "`lottery` is missing: controls are derived from its masks"));
-        }
-        let planted = self.data.source == Source::Planted;
-        if planted && self.data.task != TaskKind::Classes {
-            return Err(Error::config(
-                "data.task",
-                "`planted` images have `classes` only: `data.planted.used` says which",
-            ));
-        }
-        if !planted && self.data.planted.is_some() {
-            return Err(Error::config("data.planted", "is for the source `planted` only"));
-        }
-        self.check_birds()?;
-        open_unit("prune.fraction", self.prune.fraction)?;
-        positive("prune.rounds", self.prune.rounds)?;
-        Rewind::parse(&self.prune.rewind)?;
-        positive("train.batch_size", self.train.batch_size)?;
-        positive("train.epochs", self.train.epochs as usize)?;
-        if !(self.train.learning_rate > 0.0 && self.train.learning_rate.is_finite()) {
-            return Err(Error::config("train.learning_rate", "must be positive"));
-        }
-        not_negative("train.weight_decay", self.train.weight_decay)?;
-        not_negative("train.sparse_below", self.train.sparse_below.unwrap_or(0.0))?;
-        if self.explain.stages.is_empty() {
-            return Err(Error::config("explain.stages", "at least one of layer1, layer2, layer3, layer4"));
-        }
-        positive("explain.cam_images", self.explain.cam_images)?;
-        positive("explain.class_images", self.explain.class_images)?;
-        if self.explain.images_per_set < 2 {
-            return Err(Error::config("explain.images_per_set", "at least 2"));
-        }
-        if self.explain.random_sets < 2 {
-            return Err(Error::config("explain.random_sets", "at least 2"));
-        }
-        if !(self.explain.cav_c > 0.0 && self.explain.cav_c.is_finite()) {
-            return Err(Error::config("explain.cav_c", "must be positive"));
-        }
-        open_unit("statistics.alpha", self.statistics.alpha)?;
-        // The family is at least one hypothesis; its true size is known with the data (`Plan::power_warnings`).
-        self.power_warnings(1)?;
-        self.explain.design(self.seed)?;
-        if self.statistics.permutations < 99 {
-            return Err(Error::config("statistics.permutations", "at least 99"));
-        }
-        if self.statistics.bootstrap < 99 {
-            return Err(Error::config("statistics.bootstrap", "at least 99"));
-        }
-        not_negative("verdict.accuracy_margin", self.verdict.accuracy_margin)?;
-        not_negative("verdict.drift_margin", self.verdict.drift_margin)?;
-        open_unit("verdict.confidence", self.verdict.confidence)?;
-        // Depth and width are checked by the architecture; any class count will do for that.
-        Architecture::resnet(self.model.depth, self.model.width, self.model.stem, 1, 2).map(|_| ())?;
-        if matches!(self.data.source, Source::Mnist | Source::Fashion) && self.data.path.is_none() {
-            return Err(Error::config("data.path", "is missing: the folder with the IDX files (--set data.path=…)"));
-        }
-        Ok(())
-    }
-
-    fn check_birds(&self) -> Result<()> {
-        if self.data.source != Source::Cub {
-            return match self.data.cub {
-                Some(_) => Err(Error::config("data.cub", "is for the source `cub` only")),
-                None => Ok(()),
-            };
-        }
-        if self.data.task != TaskKind::Classes {
-            return Err(Error::config("data.task", "birds have `classes` only"));
-        }
-        if self.data.path.is_none() {
-            let what = "is missing: the folder CUB_200_2011 (--set data.path=…)";
-            return Err(Error::config("data.path", what));
-        }
-        if self.explain.pool == PoolKind::Validation {
-            let what =
-                "`validation` is too small: photographs of concepts come from the official `test` or `train` part";
-            return Err(Error::config("explain.pool", what));
-        }
-        self.data.cub.as_ref().map_or(Ok(()), CubData::check)
-    }
-
-    /// Whether the tests can reach `alpha` after adjustment over a family of `hypotheses` (round × stage × class × concept): refuses what can
-    /// find nothing whatever the data, and says what a single finding would need.
-    ///
-    /// # Errors
-    /// Names the field that is too small, and the least value that is enough.
-    pub fn power_warnings(&self, hypotheses: usize) -> Result<Vec<String>> {
-        let StatisticsPlan { alpha, permutations, adjustment, .. } = self.statistics;
-        let undefined = |error: crate::stats::StatsError| Error::config("statistics", error.to_string());
-        let sets = sets_needed(alpha, hypotheses, adjustment).map_err(undefined)?;
-        let draws = permutations_needed(alpha, hypotheses, adjustment).map_err(undefined)?;
-        let tests = [
-            ("explain.random_sets", "TCAV scores", self.explain.random_sets, sets),
-            ("statistics.permutations", "concept effects", permutations, draws),
-        ];
-        let mut warnings = Vec::new();
-        for (field, of, count, needed) in tests {
-            let smallest = 1.0 / (count as f64 + 1.0);
-            if count < needed.for_any_finding {
-                let what = format!(
-                    "{count} give no p below {smallest:.2e}: no significance at level {alpha} after adjustment over {hypotheses} \
-                     hypotheses; {} are needed",
-                    needed.for_any_finding
-                );
-                return Err(Error::config(field, what));
-            }
-            if count < needed.for_one_finding {
-                warnings.push(format!(
-                    "{of}: with {count} ({field}) the smallest p is {smallest:.2e}, so one finding alone among {hypotheses} hypotheses \
-                     cannot be significant after adjustment; that needs {}",
-                    needed.for_one_finding
-                ));
-            }
-        }
-        Ok(warnings)
-    }
-
     /// Training constants.
     pub fn train_config(&self) -> TrainConfig {
         TrainConfig {
@@ -602,24 +405,4 @@ impl Rewind {
             Rewind::Steps(steps) => steps,
         }
     }
-}
-
-/// Writes `value` at the dotted `key`; a value that is not TOML is taken as a string.
-fn set(table: &mut toml::Table, key: &str, value: &str) -> Result<()> {
-    let parsed = toml::from_str::<toml::Table>(&format!("value = {value}"))
-        .ok()
-        .and_then(|mut table| table.remove("value"))
-        .unwrap_or_else(|| toml::Value::String(value.to_owned()));
-    let mut parts: Vec<&str> = key.split('.').collect();
-    let last = parts.pop().filter(|last| !last.is_empty());
-    let last = last.ok_or_else(|| Error::input(format!("--set `{key}={value}`: the key is empty")))?;
-    let mut inner = table;
-    for part in parts {
-        let entry = inner.entry(part.to_owned()).or_insert_with(|| toml::Value::Table(toml::Table::new()));
-        inner = entry
-            .as_table_mut()
-            .ok_or_else(|| Error::input(format!("--set `{key}`: `{part}` is not a table of the plan")))?;
-    }
-    inner.insert(last.to_owned(), parsed);
-    Ok(())
 }

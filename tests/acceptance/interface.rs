@@ -28,6 +28,15 @@ fn every_command_has_help_with_an_example_that_it_accepts() {
 }
 
 #[test]
+fn help_names_every_preset() {
+    let help = String::from_utf8(bare(&["run", "--help"]).stdout).unwrap();
+    let help: String = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    for (name, _) in ticketlens::experiment::config::PRESETS {
+        assert!(help.contains(&format!("{name},")) || help.contains(&format!("{name})")), "{name}: {help}");
+    }
+}
+
+#[test]
 fn version_and_usage() {
     let output = bare(&["--version"]);
     assert_eq!(String::from_utf8(output.stdout).unwrap(), concat!("ticketlens ", env!("CARGO_PKG_VERSION"), "\n"));

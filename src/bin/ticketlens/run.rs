@@ -24,8 +24,7 @@ use crate::{report, terminal};
 /// Example: ticketlens run quick --set replicates=3 --out my-run
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// A preset (quick, mnist, fashion, cub, cub-small) or a plan file
-    #[arg(value_name = "PRESET | PLAN.toml", default_value = "quick")]
+    #[arg(value_name = "PRESET | PLAN.toml", default_value = "quick", help = format!("A preset ({}) or a plan file", Plan::presets()))]
     plan: String,
     /// Folder of the run [default: runs/NAME-HASH]
     #[arg(long, value_name = "DIR")]

@@ -1,0 +1,99 @@
+//! Plans in and out of TOML: presets, overrides, the hash.
+
+use sha2::{Digest, Sha256};
+
+use super::Plan;
+use crate::error::{Error, Result};
+
+/// Presets by name.
+pub const PRESETS: [(&str, &str); 7] = [
+    ("quick", include_str!("../presets/quick.toml")),
+    ("mnist", include_str!("../presets/mnist.toml")),
+    ("fashion", include_str!("../presets/fashion.toml")),
+    ("mnist-as-published", include_str!("../presets/mnist-as-published.toml")),
+    ("mnist-corrected", include_str!("../presets/mnist-corrected.toml")),
+    ("cub", include_str!("../presets/cub.toml")),
+    ("cub-small", include_str!("../presets/cub-small.toml")),
+];
+
+impl Plan {
+    /// Names of the presets, for people.
+    pub fn presets() -> String {
+        PRESETS.map(|(name, _)| name).join(", ")
+    }
+
+    /// A preset by name.
+    ///
+    /// # Errors
+    /// Names the presets that exist.
+    pub fn preset(name: &str, overrides: &[(String, String)]) -> Result<Self> {
+        let (_, text) = PRESETS.iter().find(|(preset, _)| *preset == name).ok_or_else(|| {
+            Error::input(format!("preset or plan `{name}` does not exist; presets: {}", Self::presets()))
+        })?;
+        Self::parse(name, text, overrides)
+    }
+
+    /// Parses and checks plan text; `origin` is named in errors. Overrides are dotted keys with TOML values, or bare strings.
+    ///
+    /// # Errors
+    /// Unknown keys, wrong types, impossible values: each names its field.
+    pub fn parse(origin: &str, text: &str, overrides: &[(String, String)]) -> Result<Self> {
+        let bad = |error: toml::de::Error| {
+            let at = error.span().map_or(String::new(), |span| {
+                format!(" (line {})", text[..span.start.min(text.len())].matches('\n').count() + 1)
+            });
+            Error::input(format!("{origin}{at}: {}", error.message().replace('\n', " ")))
+        };
+        let mut table: toml::Table = toml::from_str(text).map_err(bad)?;
+        for (key, value) in overrides {
+            set(&mut table, key, value)?;
+        }
+        let plan: Self = if overrides.is_empty() {
+            toml::from_str(text).map_err(bad)?
+        } else {
+            let merged = toml::to_string(&table).map_err(|error| Error::input(format!("{origin}: {error}")))?;
+            toml::from_str(&merged)
+                .map_err(|error| Error::input(format!("--set: {}", error.message().replace('\n', " "))))?
+        };
+        plan.check()?;
+        Ok(plan)
+    }
+
+    /// The plan as TOML: parsing it gives an equal plan.
+    ///
+    /// # Errors
+    /// Only when serialisation fails.
+    pub fn to_toml(&self) -> Result<String> {
+        toml::to_string(self).map_err(|error| Error::input(format!("the plan cannot be written: {error}")))
+    }
+
+    /// SHA-256 of the plan, in hexadecimal, without its name.
+    ///
+    /// # Errors
+    /// Only when serialisation fails.
+    pub fn digest(&self) -> Result<String> {
+        let nameless = Self { name: String::new(), ..self.clone() };
+        let hash = Sha256::digest(nameless.to_toml()?.as_bytes());
+        Ok(hash.iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+}
+
+/// Writes `value` at the dotted `key`; a value that is not TOML is taken as a string.
+fn set(table: &mut toml::Table, key: &str, value: &str) -> Result<()> {
+    let parsed = toml::from_str::<toml::Table>(&format!("value = {value}"))
+        .ok()
+        .and_then(|mut table| table.remove("value"))
+        .unwrap_or_else(|| toml::Value::String(value.to_owned()));
+    let mut parts: Vec<&str> = key.split('.').collect();
+    let last = parts.pop().filter(|last| !last.is_empty());
+    let last = last.ok_or_else(|| Error::input(format!("--set `{key}={value}`: the key is empty")))?;
+    let mut inner = table;
+    for part in parts {
+        let entry = inner.entry(part.to_owned()).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+        inner = entry
+            .as_table_mut()
+            .ok_or_else(|| Error::input(format!("--set `{key}`: `{part}` is not a table of the plan")))?;
+    }
+    inner.insert(last.to_owned(), parsed);
+    Ok(())
+}
