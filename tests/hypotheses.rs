@@ -94,7 +94,7 @@ fn study(name: &str, plan: &Plan) -> (StudyRecord, Store, tempfile::TempDir) {
     (study, Store::existing(folder.path()).unwrap(), folder)
 }
 
-/// What mild pruning gives on any data: no accuracy lost, less drift than between dense seeds in every replicate, A not refuted.
+/// What mild pruning gives on any data: no accuracy lost, less drift than between dense seeds in every round (mean over replicates), A not refuted.
 fn mild_pruning(name: &str, data: &[(&str, &str)], mild: &[(&str, &str)]) -> StudyRecord {
     let plan = plan(&[data, mild]);
     let (study, store, _folder) = study(&format!("{name}, mild pruning"), &plan);

@@ -306,14 +306,6 @@ fn all_ten_digits_are_found_with_the_right_sign() {
         let power = power(bench, &format!("digit/{digit}"), &shows, 100, 8);
         power.print(&digit.to_string());
         power.assert_found(&format!("digit {digit}"), digit % 2 == 0);
-        if std::env::var_os("TICKETLENS_SIZES").is_some() {
-            for size in [25, 40, 60] {
-                let found: Vec<(Effect, f64)> =
-                    (0..100).map(|index| bench.effect(&bench.draw("sizes", index, size, &shows), 0, index)).collect();
-                let d = found.iter().map(|(effect, _)| effect.effect_standardised.unwrap()).sum::<f64>() / 100.0;
-                println!("    size {size}: d {d:.2}, found {}", found.iter().filter(|(_, p)| *p <= ALPHA).count());
-            }
-        }
         scores += power.score_found;
     }
     println!("  power of the score under its valid test: {scores} of 80");
