@@ -78,7 +78,18 @@ fn batch_norm() -> Box<dyn FnMut()> {
     let (mut output, mut mean, mut variance) = (vec![0.0; length], vec![0.0; channels], vec![0.0; channels]);
     Box::new(move || {
         let output = black_box(&mut output);
-        norm::batch_norm_train(&input, channels, &ones, &ones, 1e-5, None, true, output, &mut mean, &mut variance);
+        norm::batch_norm_train(
+            &input,
+            norm::NormShape { channels, batch: 32 },
+            &ones,
+            &ones,
+            1e-5,
+            None,
+            true,
+            output,
+            &mut mean,
+            &mut variance,
+        );
     })
 }
 

@@ -83,6 +83,7 @@ fn norms(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("batch_norm");
     for (channels, side) in [(16, 28), (32, 14), (64, 7), (128, 4), (512, 1)] {
         let length = channels * side * side * BATCH;
+        let shape = norm::NormShape { channels, batch: BATCH };
         group.throughput(Throughput::Elements(length as u64));
         let id = |pass: &str| BenchmarkId::new(pass, format!("n{BATCH} {channels}c {side}px"));
         let (input, residual) = (values(length, 1), values(length, 2));
@@ -94,7 +95,7 @@ fn norms(criterion: &mut Criterion) {
                 bencher.iter(|| {
                     norm::batch_norm_train(
                         &input,
-                        channels,
+                        shape,
                         &ones,
                         &ones,
                         1e-5,
@@ -109,18 +110,7 @@ fn norms(criterion: &mut Criterion) {
         }
         group.bench_function(id("eval relu"), |bencher| {
             bencher.iter(|| {
-                norm::batch_norm_eval(
-                    &input,
-                    channels,
-                    &ones,
-                    &ones,
-                    &mean,
-                    &ones,
-                    1e-5,
-                    None,
-                    true,
-                    black_box(&mut out),
-                )
+                norm::batch_norm_eval(&input, shape, &ones, &ones, &mean, &ones, 1e-5, None, true, black_box(&mut out))
             });
         });
         group.bench_function(id("train backward relu"), |bencher| {
@@ -128,7 +118,7 @@ fn norms(criterion: &mut Criterion) {
                 let (gamma, beta) = (&mut grad_gamma, &mut grad_beta);
                 norm::batch_norm_train_backward(
                     &mut z,
-                    channels,
+                    shape,
                     &ones,
                     &mean,
                     &ones,
@@ -168,8 +158,8 @@ fn pools(criterion: &mut Criterion) {
     });
     let (input, mut output) = (values(BATCH * 784, 1), vec![0.0; BATCH * 784]);
     group.throughput(Throughput::Elements(input.len() as u64));
-    group.bench_function(BenchmarkId::new("transpose", "128x784"), |bencher| {
-        bencher.iter(|| layout::transpose(BATCH, 784, &input, black_box(&mut output)));
+    group.bench_function(BenchmarkId::new("to kernels' order", "n128 16c 7px"), |bencher| {
+        bencher.iter(|| layout::to_kernels(BATCH, 16, 49, &input, black_box(&mut output)));
     });
 }
 

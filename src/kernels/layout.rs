@@ -1,13 +1,82 @@
-//! Conversion between the batch-outermost layout of the public API and the kernels' batch-innermost one.
+//! Where the values of a batch of maps lie inside the kernels, and conversion from and to the public API's `(N, C, H, W)`.
 
+use crate::kernels::simd::LANES;
 use rayon::prelude::*;
 
 /// Side of the squares that are turned in registers or the first-level cache.
 const TILE: usize = 16;
+/// Least batch that is kept by position: four vectors.
+const POSITIONS_BATCH: usize = 4 * LANES;
+
+/// Order of the kernels' activations; the batch is innermost in both, so that a vector holds one value of 16 images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// `(C, H, W, N)`: runs along a row make whole vectors of odd or small batches.
+    Channels,
+    /// `(H, W, C, N)`: all that a position needs lies together, so that products read it in place.
+    Positions,
+}
+
+impl Order {
+    /// The order that every kernel uses for a batch of this size.
+    #[must_use]
+    pub fn of(batch: usize) -> Self {
+        if batch >= POSITIONS_BATCH && batch.is_multiple_of(LANES) { Self::Positions } else { Self::Channels }
+    }
+
+    /// Floats between two neighbouring positions of a channel.
+    pub(crate) fn position_stride(self, channels: usize, batch: usize) -> usize {
+        match self {
+            Self::Channels => batch,
+            Self::Positions => channels * batch,
+        }
+    }
+
+    /// Floats between two channels of a position, where maps have `positions = H·W`.
+    pub(crate) fn channel_stride(self, positions: usize, batch: usize) -> usize {
+        match self {
+            Self::Channels => positions * batch,
+            Self::Positions => batch,
+        }
+    }
+}
+
+/// `(N, C, H, W)` with `positions = H·W` into the kernels' order.
+pub fn to_kernels(batch: usize, channels: usize, positions: usize, input: &[f32], output: &mut [f32]) {
+    assert_eq!(input.len(), batch * channels * positions, "layout: input length");
+    if Order::of(batch) == Order::Channels || channels == 1 || positions == 1 {
+        return transpose(batch, channels * positions, input, output);
+    }
+    assert_eq!(output.len(), input.len(), "layout: output length");
+    // A row of the image is `positions` values of one channel of one image.
+    output.par_chunks_mut(TILE * channels * batch).enumerate().for_each(|(nth, output)| {
+        let first = nth * TILE;
+        let count = TILE.min(positions - first);
+        for channel in 0..channels {
+            let from = &input[channel * positions + first..];
+            turn(batch, count, from, channels * positions, &mut output[channel * batch..], channels * batch);
+        }
+    });
+}
+
+/// The kernels' order back into `(N, C, H, W)`.
+pub fn from_kernels(batch: usize, channels: usize, positions: usize, input: &[f32], output: &mut [f32]) {
+    assert_eq!(input.len(), batch * channels * positions, "layout: input length");
+    if Order::of(batch) == Order::Channels || channels == 1 || positions == 1 {
+        return transpose(channels * positions, batch, input, output);
+    }
+    assert_eq!(output.len(), input.len(), "layout: output length");
+    output.par_chunks_mut(TILE * channels * positions).enumerate().for_each(|(nth, output)| {
+        let first = nth * TILE;
+        let count = TILE.min(batch - first);
+        for channel in 0..channels {
+            let from = &input[channel * batch + first..];
+            turn(positions, count, from, channels * batch, &mut output[channel * positions..], channels * positions);
+        }
+    });
+}
 
 /// Transposes a `(rows, cols)` matrix into `(cols, rows)`.
-///
-/// With `rows = N` and `cols = C·H·W` this turns `(N, C, H, W)` into `(C, H, W, N)`; swap the two to go back.
 pub fn transpose(rows: usize, cols: usize, input: &[f32], output: &mut [f32]) {
     assert_eq!(input.len(), rows * cols, "transpose: input length");
     assert_eq!(output.len(), rows * cols, "transpose: output length");
@@ -15,21 +84,25 @@ pub fn transpose(rows: usize, cols: usize, input: &[f32], output: &mut [f32]) {
         return;
     }
     output.par_chunks_mut(TILE * rows).enumerate().for_each(|(nth, output)| {
-        let col_start = nth * TILE;
-        let width = TILE.min(cols - col_start);
-        for row_start in (0..rows).step_by(TILE) {
-            let height = TILE.min(rows - row_start);
-            let mut tile = [[0.0f32; TILE]; TILE];
-            for (row, tile) in tile.iter_mut().enumerate().take(height) {
-                tile[..width].copy_from_slice(&input[(row_start + row) * cols + col_start..][..width]);
-            }
-            for (col, output) in output.chunks_exact_mut(rows).enumerate() {
-                for (row, output) in output[row_start..row_start + height].iter_mut().enumerate() {
-                    *output = tile[row][col];
-                }
+        let first = nth * TILE;
+        turn(rows, TILE.min(cols - first), &input[first..], cols, output, rows);
+    });
+}
+
+/// `count ≤ TILE` neighbouring columns of `rows` rows, `stride` apart, into rows of `output`, `output_stride` apart.
+fn turn(rows: usize, count: usize, input: &[f32], stride: usize, output: &mut [f32], output_stride: usize) {
+    for row_start in (0..rows).step_by(TILE) {
+        let height = TILE.min(rows - row_start);
+        let mut tile = [[0.0f32; TILE]; TILE];
+        for (row, tile) in tile.iter_mut().enumerate().take(height) {
+            tile[..count].copy_from_slice(&input[(row_start + row) * stride..][..count]);
+        }
+        for (col, output) in output.chunks_mut(output_stride).enumerate().take(count) {
+            for (row, output) in output[row_start..row_start + height].iter_mut().enumerate() {
+                *output = tile[row][col];
             }
         }
-    });
+    }
 }
 
 #[cfg(test)]
@@ -48,6 +121,28 @@ mod tests {
                 }
             }
             transpose(cols, rows, &output, &mut back);
+            assert_eq!(back, input);
+        }
+    }
+
+    #[test]
+    fn every_value_goes_where_the_order_says_and_comes_back() {
+        for (batch, channels, positions) in [(3, 2, 5), (64, 3, 49), (80, 17, 20), (128, 1, 9), (64, 40, 1)] {
+            let input: Vec<f32> = (0..batch * channels * positions).map(|value| value as f32).collect();
+            let (mut inner, mut back) = (vec![f32::NAN; input.len()], vec![f32::NAN; input.len()]);
+            to_kernels(batch, channels, positions, &input, &mut inner);
+            let order = Order::of(batch);
+            let (by_position, by_channel) =
+                (order.position_stride(channels, batch), order.channel_stride(positions, batch));
+            for image in 0..batch {
+                for channel in 0..channels {
+                    for position in 0..positions {
+                        let at = position * by_position + channel * by_channel + image;
+                        assert_eq!(inner[at], input[(image * channels + channel) * positions + position]);
+                    }
+                }
+            }
+            from_kernels(batch, channels, positions, &inner, &mut back);
             assert_eq!(back, input);
         }
     }

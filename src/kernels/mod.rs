@@ -1,7 +1,7 @@
 //! CPU kernels on plain `f32` slices.
 //!
-//! Activations are batch-innermost, `(C, H, W, N)` with `N` fastest ("CHWN"); convolution weights are in PyTorch's order
-//! `(O, I, kh, kw)`. Every kernel runs on the current rayon pool and gives bit-equal results for any number of threads.
+//! Activations are batch-innermost, in the order that [`layout::Order::of`] the batch names: `(H, W, C, N)` or `(C, H, W, N)`.
+//! Convolution weights are in PyTorch's order `(O, I, kh, kw)`. Every kernel runs on the current rayon pool and gives bit-equal results for any number of threads.
 pub mod conv2d;
 pub mod layout;
 pub mod norm;
@@ -9,6 +9,12 @@ pub mod optim;
 pub mod pool;
 mod scratch;
 mod simd;
+
+/// Runs `body` on a thread of the rayon pool, where parallel loops start at once; from any other thread each of them would
+/// be handed over and waited for.
+pub(crate) fn on_worker<R: Send>(body: impl FnOnce() -> R + Send) -> R {
+    rayon::scope(|_| body())
+}
 
 /// The vector instructions that the kernels of this process use: `avx512`, `avx2` or `portable`. The environment variable
 /// `TICKETLENS_SIMD` chooses among those of the machine; any other value leaves the best.

@@ -1,149 +1,241 @@
-//! Batch normalisation in the batch-innermost layout, fused with the residual add and the ReLU that follow it.
+//! Batch normalisation in the kernels' order, fused with the residual add and the ReLU that follow it.
 //!
-//! A channel's plane of `H·W·N` values is contiguous. Ioffe & Szegedy 2015; variances are biased (divided by `H·W·N`).
+//! Ioffe & Szegedy 2015; variances are biased (divided by `H·W·N`).
 
-use crate::kernels::simd::versions;
+use crate::kernels::layout::Order;
+use crate::kernels::simd::{LANES, versions};
 use rayon::prelude::*;
 
-/// Values summed in `f32`, lane by lane, before their sum goes into an `f64`.
-const BLOCK: usize = 2048;
-/// Independent partial sums.
-const SUMS: usize = 64;
-/// Values a task should have at least.
+/// Values a task should have.
 const TASK: usize = 1 << 15;
+/// Values that a lane sums in `f32` before their sum goes into an `f64`.
+const TERMS: usize = 32;
 
-/// Channels of a task, for planes of a given size.
-fn channels_per_task(plane: usize) -> usize {
-    TASK.div_ceil(plane.max(1))
+/// Channels and batch of maps, which lie in [`Order::of`] the batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NormShape {
+    /// C
+    pub channels: usize,
+    /// N
+    pub batch: usize,
 }
 
-#[inline(always)]
-fn block_sum(length: usize, mut term: impl FnMut(usize) -> f32) -> f64 {
-    let mut sums = [0.0f32; SUMS];
-    let whole = length / SUMS * SUMS;
-    for start in (0..whole).step_by(SUMS) {
-        for (lane, sum) in sums.iter_mut().enumerate() {
-            *sum += term(start + lane);
-        }
-    }
-    for index in whole..length {
-        sums[index - whole] += term(index);
-    }
-    fold(sums)
+/// How maps are cut into pieces for the threads; it depends on the shape alone.
+#[derive(Clone, Copy, Debug)]
+struct Pieces {
+    /// values of a channel that lie together
+    length: usize,
+    /// channels of a piece, stretch after stretch
+    channels: usize,
+    /// floats of a piece; the last may be shorter
+    size: usize,
+    /// values of a channel in all pieces
+    plane: usize,
 }
 
-/// The partial sums added up, as a tree.
-#[inline(always)]
-fn fold(mut sums: [f32; SUMS]) -> f64 {
-    let mut width = SUMS / 2;
-    while width > 0 {
-        for lane in 0..width {
-            sums[lane] += sums[lane + width];
+impl Pieces {
+    fn new(shape: NormShape, floats: usize, name: &str) -> Self {
+        let NormShape { channels, batch } = shape;
+        assert!(channels > 0 && floats.is_multiple_of(channels * batch.max(1)), "{name}: length is no multiple of C·N");
+        let plane = floats / channels;
+        match Order::of(batch) {
+            Order::Channels => Self { length: plane, channels: 1, size: plane, plane },
+            Order::Positions => {
+                let position = channels * batch;
+                Self { length: batch, channels, size: (TASK / position).max(1) * position, plane }
+            }
         }
-        width /= 2;
     }
-    f64::from(sums[0])
+    /// The channels of the piece `nth`, in a slice with one value a channel.
+    fn of<'a>(&self, per_channel: &'a [f32], nth: usize) -> &'a [f32] {
+        if self.channels == 1 && per_channel.len() > 1 { &per_channel[nth..=nth] } else { per_channel }
+    }
+    /// Pieces of a task.
+    fn together(&self) -> usize {
+        TASK.div_ceil(self.size.max(1))
+    }
+    /// Adds the pieces' sums up, in their order: for every channel.
+    fn total(&self, pieces: &[Vec<[f64; 2]>], channels: usize) -> Vec<[f64; 2]> {
+        if self.channels == 1 && channels > 1 {
+            return pieces.iter().map(|sums| sums[0]).collect();
+        }
+        let mut total = vec![[0.0; 2]; channels];
+        for sums in pieces {
+            for (total, sum) in total.iter_mut().zip(sums) {
+                *total = [total[0] + sum[0], total[1] + sum[1]];
+            }
+        }
+        total
+    }
+}
+
+/// Two sums for each of some channels, lane by lane: in `f32` for a while, then in `f64`.
+struct Sums {
+    short: Vec<[[f32; LANES]; 2]>,
+    long: Vec<[[f64; LANES]; 2]>,
+    terms: usize,
+}
+
+impl Sums {
+    fn new(channels: usize) -> Self {
+        Self { short: vec![[[0.0; LANES]; 2]; channels], long: vec![[[0.0; LANES]; 2]; channels], terms: 0 }
+    }
+    /// Makes room for `terms` more values in every lane.
+    #[inline(always)]
+    fn reserve(&mut self, terms: usize) {
+        if self.terms + terms > TERMS {
+            self.flush();
+        }
+        self.terms += terms;
+    }
+    #[inline(always)]
+    fn flush(&mut self) {
+        for (short, long) in self.short.iter_mut().flatten().zip(self.long.iter_mut().flatten()) {
+            for lane in 0..LANES {
+                long[lane] += f64::from(short[lane]);
+                short[lane] = 0.0;
+            }
+        }
+        self.terms = 0;
+    }
+    fn finish(mut self) -> Vec<[f64; 2]> {
+        self.flush();
+        self.long.iter().map(|sums| [sums[0].iter().sum(), sums[1].iter().sum()]).collect()
+    }
+}
+
+/// The stretches of a piece's first channel, cut so that no lane sums too much in `f32`: start and length. Those of the other
+/// channels follow `length` floats apart.
+fn stretches(floats: usize, length: usize, channels: usize) -> impl Iterator<Item = (usize, usize)> {
+    let most = if channels == 1 { TERMS * LANES } else { length };
+    (0..floats).step_by(channels * length).flat_map(move |row| {
+        (0..length).step_by(most.min(length)).map(move |part| (row + part, most.min(length - part)))
+    })
+}
+
+// Not closures: those would be compiled for the plainest machine.
+
+/// Adds z − centre and its square to the lanes of two sums.
+#[inline(always)]
+fn add_centred([sum, square]: &mut [[f32; LANES]; 2], z: &[f32], centre: f32) {
+    let (whole, rest) = z.as_chunks::<LANES>();
+    for z in whole {
+        for lane in 0..LANES {
+            let value = z[lane] - centre;
+            sum[lane] += value;
+            square[lane] += value * value;
+        }
+    }
+    for (lane, z) in rest.iter().enumerate() {
+        sum[lane] += z - centre;
+        square[lane] += (z - centre) * (z - centre);
+    }
+}
+
+/// Adds grad and grad·(z − centre) to the lanes of two sums.
+#[inline(always)]
+fn add_products([sum, product]: &mut [[f32; LANES]; 2], z: &[f32], centre: f32, grad: &[f32]) {
+    let ((whole, rest), (grads, grads_rest)) = (z.as_chunks::<LANES>(), grad.as_chunks::<LANES>());
+    for (z, grad) in whole.iter().zip(grads) {
+        for lane in 0..LANES {
+            sum[lane] += grad[lane];
+            product[lane] += grad[lane] * (z[lane] - centre);
+        }
+    }
+    for (lane, (z, grad)) in rest.iter().zip(grads_rest).enumerate() {
+        sum[lane] += grad;
+        product[lane] += grad * (z - centre);
+    }
 }
 
 versions! {
-    /// Mean and biased variance, in two passes.
-    fn moments(z: &[f32]) -> (f32, f32) {
-        let mut sum = 0.0;
-        for z in z.chunks(BLOCK) {
-            sum += block_sum(z.len(), |index| z[index]);
+    /// Σ (z − centre) and Σ (z − centre)² for every channel of a piece.
+    fn centred_sums(z: &[f32], length: usize, centre: &[f32]) -> Vec<[f64; 2]> {
+        let mut sums = Sums::new(centre.len());
+        for (start, count) in stretches(z.len(), length, centre.len()) {
+            sums.reserve(count.div_ceil(LANES));
+            for (channel, (sums, &centre)) in sums.short.iter_mut().zip(centre).enumerate() {
+                add_centred(sums, &z[start + channel * length..][..count], centre);
+            }
         }
-        let mean = sum / z.len() as f64;
-        let centre = mean as f32;
-        let mut squares = 0.0;
-        for z in z.chunks(BLOCK) {
-            squares += block_sum(z.len(), |index| (z[index] - centre) * (z[index] - centre));
-        }
-        // The centre was rounded to f32: what that adds to the mean square is taken off again.
-        let shift = mean - f64::from(centre);
-        (centre, (squares / z.len() as f64 - shift * shift).max(0.0) as f32)
+        sums.finish()
     }
 }
 
 versions! {
-    /// `out = relu(z·scale + shift + residual)`
-    fn apply(z: &[f32], centre: f32, scale: f32, shift: f32, residual: Option<&[f32]>, relu: bool, out: &mut [f32]) {
-        // The maximum keeps NaN (as PyTorch's ReLU does): a comparison with NaN is false.
+    /// `out = relu((z − centre)·scale + shift + residual)` for a piece, with one value a channel.
+    fn apply(z: &[f32], length: usize, terms: [&[f32]; 3], residual: Option<&[f32]>, relu: bool, out: &mut [f32]) {
+        // A comparison with NaN is false, so NaN stays (as in PyTorch's ReLU).
         let rectify = |value: f32| if relu && value <= 0.0 { 0.0 } else { value };
-        match residual {
-            None => {
-                for (out, z) in out.iter_mut().zip(z) {
-                    *out = rectify((z - centre) * scale + shift);
-                }
-            }
-            Some(residual) => {
-                for ((out, z), residual) in out.iter_mut().zip(z).zip(residual) {
-                    *out = rectify((z - centre) * scale + shift + residual);
-                }
-            }
-        }
-    }
-}
-
-versions! {
-    /// Masks `grad_out` by `out > 0` (with `relu`) and returns Σ grad and Σ grad·(z − centre).
-    fn masked_sums(z: &[f32], centre: f32, out: &[f32], relu: bool, grad_out: &mut [f32]) -> (f64, f64) {
-        let (mut sum, mut product) = (0.0, 0.0);
-        for (nth, (z, grad)) in z.chunks(BLOCK).zip(grad_out.chunks_mut(BLOCK)).enumerate() {
-            let (mut sums, mut products) = ([0.0f32; SUMS], [0.0f32; SUMS]);
-            let out = if relu { &out[nth * BLOCK..][..grad.len()] } else { &[] };
-            let whole = grad.len() / SUMS * SUMS;
-            for start in (0..whole).step_by(SUMS) {
-                let (z, grad) = (&z[start..start + SUMS], &mut grad[start..start + SUMS]);
-                if relu {
-                    let out = &out[start..start + SUMS];
-                    for lane in 0..SUMS {
-                        grad[lane] = if out[lane] <= 0.0 { 0.0 } else { grad[lane] };
+        let [centre, scale, shift] = terms;
+        for (nth, (out, z)) in out.chunks_mut(length).zip(z.chunks(length)).enumerate() {
+            let channel = nth % centre.len();
+            let (centre, scale, shift) = (centre[channel], scale[channel], shift[channel]);
+            match residual {
+                None => {
+                    for (out, z) in out.iter_mut().zip(z) {
+                        *out = rectify((z - centre) * scale + shift);
                     }
                 }
-                for lane in 0..SUMS {
-                    sums[lane] += grad[lane];
-                    products[lane] += grad[lane] * (z[lane] - centre);
+                Some(residual) => {
+                    for ((out, z), residual) in out.iter_mut().zip(z).zip(&residual[nth * length..]) {
+                        *out = rectify((z - centre) * scale + shift + residual);
+                    }
                 }
             }
-            for index in whole..grad.len() {
-                if relu && out[index] <= 0.0 {
-                    grad[index] = 0.0;
-                }
-                sums[index - whole] += grad[index];
-                products[index - whole] += grad[index] * (z[index] - centre);
-            }
-            sum += fold(sums);
-            product += fold(products);
-        }
-        (sum, product)
-    }
-}
-
-versions! {
-    /// `z = (grad − mean_grad − (z − centre)·slope)·scale`
-    fn spread(z: &mut [f32], centre: f32, grad: &[f32], scale: f32, mean_grad: f32, slope: f32) {
-        for (z, grad) in z.iter_mut().zip(grad) {
-            *z = (grad - mean_grad - (*z - centre) * slope) * scale;
         }
     }
 }
 
 versions! {
-    fn masked_scale(out: &[f32], relu: bool, scale: f32, grad_out: &mut [f32], grad_z: &mut [f32]) {
+    /// Masks `grad` by `out > 0` (with `relu`) and returns Σ grad and Σ grad·(z − centre) for every channel of a piece.
+    fn masked_sums(z: &[f32], length: usize, centre: &[f32], out: &[f32], relu: bool, grad: &mut [f32]) -> Vec<[f64; 2]> {
+        let mut sums = Sums::new(centre.len());
+        for (start, count) in stretches(z.len(), length, centre.len()) {
+            sums.reserve(count.div_ceil(LANES));
+            for (channel, (sums, &centre)) in sums.short.iter_mut().zip(centre).enumerate() {
+                let range = start + channel * length..start + channel * length + count;
+                let grad = &mut grad[range.clone()];
+                if relu {
+                    for (grad, out) in grad.iter_mut().zip(&out[range.clone()]) {
+                        *grad = if *out <= 0.0 { 0.0 } else { *grad };
+                    }
+                }
+                add_products(sums, &z[range], centre, grad);
+            }
+        }
+        sums.finish()
+    }
+}
+
+versions! {
+    /// `z = (grad − mean_grad − (z − centre)·slope)·scale` for a piece, with one value a channel.
+    fn spread(z: &mut [f32], length: usize, terms: [&[f32]; 4], grad: &[f32]) {
+        let [centre, mean_grad, slope, scale] = terms;
+        for (nth, (z, grad)) in z.chunks_mut(length).zip(grad.chunks(length)).enumerate() {
+            let channel = nth % centre.len();
+            let (centre, mean_grad, slope, scale) = (centre[channel], mean_grad[channel], slope[channel], scale[channel]);
+            for (z, grad) in z.iter_mut().zip(grad) {
+                *z = (grad - mean_grad - (*z - centre) * slope) * scale;
+            }
+        }
+    }
+}
+
+versions! {
+    fn masked_scale(out: &[f32], length: usize, relu: bool, scale: &[f32], grad_out: &mut [f32], grad_z: &mut [f32]) {
         if relu {
             for (grad, out) in grad_out.iter_mut().zip(out) {
                 *grad = if *out <= 0.0 { 0.0 } else { *grad };
             }
         }
-        for (grad_z, grad) in grad_z.iter_mut().zip(&*grad_out) {
-            *grad_z = grad * scale;
+        for (nth, (grad_z, grad)) in grad_z.chunks_mut(length).zip(grad_out.chunks(length)).enumerate() {
+            let scale = scale[nth % scale.len()];
+            for (grad_z, grad) in grad_z.iter_mut().zip(grad) {
+                *grad_z = grad * scale;
+            }
         }
     }
-}
-
-fn plane(length: usize, channels: usize, name: &str) -> usize {
-    assert!(channels > 0 && length.is_multiple_of(channels), "{name}: length is not a multiple of channels");
-    length / channels
 }
 
 fn check(z: &[f32], channels: usize, per_channel: [&[f32]; 4], residual: Option<&[f32]>, out: &[f32]) {
@@ -161,7 +253,7 @@ fn check(z: &[f32], channels: usize, per_channel: [&[f32]; 4], residual: Option<
 #[expect(clippy::too_many_arguments, reason = "the terms of one formula")]
 pub fn batch_norm_train(
     z: &[f32],
-    channels: usize,
+    shape: NormShape,
     gamma: &[f32],
     beta: &[f32],
     eps: f32,
@@ -171,29 +263,67 @@ pub fn batch_norm_train(
     mean: &mut [f32],
     var: &mut [f32],
 ) {
-    let plane = plane(z.len(), channels, "batch_norm_train: z");
-    check(z, channels, [gamma, beta, mean, var], residual, out);
-    if plane == 0 {
+    let pieces = Pieces::new(shape, z.len(), "batch_norm_train: z");
+    check(z, shape.channels, [gamma, beta, mean, var], residual, out);
+    if z.is_empty() {
         return;
     }
-    out.par_chunks_mut(plane)
-        .zip(mean.par_iter_mut().zip(var.par_iter_mut()))
-        .enumerate()
-        .with_min_len(channels_per_task(plane))
-        .for_each(|(channel, (out, (mean, var)))| {
-            let range = channel * plane..(channel + 1) * plane;
-            let z = &z[range.clone()];
-            (*mean, *var) = moments(z);
-            let scale = gamma[channel] / (*var + eps).sqrt();
-            apply(z, *mean, scale, beta[channel], residual.map(|residual| &residual[range]), relu, out);
-        });
+    moments(z, shape, &pieces, mean, var);
+    normalise(z, &pieces, gamma, beta, mean, var, eps, residual, relu, out);
+}
+
+/// Mean and biased variance of every channel, in one pass around a first guess of the mean.
+fn moments(z: &[f32], shape: NormShape, pieces: &Pieces, mean: &mut [f32], var: &mut [f32]) {
+    // The mean of the first values: those lie as far from the mean as they like, but then they are part of the variance, so
+    // what the subtraction below loses stays bounded.
+    let (channel_start, count) = match Order::of(shape.batch) {
+        Order::Channels => (pieces.plane, pieces.plane.min(4 * LANES)),
+        Order::Positions => (shape.batch, shape.batch),
+    };
+    for (channel, guess) in mean.iter_mut().enumerate() {
+        let first = &z[channel * channel_start..][..count];
+        *guess = (first.iter().map(|&z| f64::from(z)).sum::<f64>() / count as f64) as f32;
+    }
+    let guess = &*mean;
+    let sums: Vec<_> = (z.par_chunks(pieces.size).enumerate())
+        .with_min_len(pieces.together())
+        .map(|(nth, z)| centred_sums(z, pieces.length, pieces.of(guess, nth)))
+        .collect();
+    let count = pieces.plane as f64;
+    for ((mean, var), [sum, square]) in mean.iter_mut().zip(var).zip(pieces.total(&sums, shape.channels)) {
+        let distance = sum / count;
+        *mean = (f64::from(*mean) + distance) as f32;
+        *var = (square / count - distance * distance).max(0.0) as f32;
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "the terms of one formula")]
+fn normalise(
+    z: &[f32],
+    pieces: &Pieces,
+    gamma: &[f32],
+    beta: &[f32],
+    mean: &[f32],
+    var: &[f32],
+    eps: f32,
+    residual: Option<&[f32]>,
+    relu: bool,
+    out: &mut [f32],
+) {
+    let scale: Vec<f32> = gamma.iter().zip(var).map(|(gamma, var)| gamma / (var + eps).sqrt()).collect();
+    out.par_chunks_mut(pieces.size).enumerate().with_min_len(pieces.together()).for_each(|(nth, out)| {
+        let range = nth * pieces.size..nth * pieces.size + out.len();
+        let terms = [pieces.of(mean, nth), pieces.of(&scale, nth), pieces.of(beta, nth)];
+        let residual = residual.map(|residual| &residual[range.clone()]);
+        apply(&z[range], pieces.length, terms, residual, relu, out);
+    });
 }
 
 /// As [`batch_norm_train`] with given statistics.
 #[expect(clippy::too_many_arguments, reason = "the terms of one formula")]
 pub fn batch_norm_eval(
     z: &[f32],
-    channels: usize,
+    shape: NormShape,
     gamma: &[f32],
     beta: &[f32],
     running_mean: &[f32],
@@ -203,17 +333,12 @@ pub fn batch_norm_eval(
     relu: bool,
     out: &mut [f32],
 ) {
-    let plane = plane(z.len(), channels, "batch_norm: z");
-    check(z, channels, [gamma, beta, running_mean, running_var], residual, out);
-    if plane == 0 {
+    let pieces = Pieces::new(shape, z.len(), "batch_norm: z");
+    check(z, shape.channels, [gamma, beta, running_mean, running_var], residual, out);
+    if z.is_empty() {
         return;
     }
-    out.par_chunks_mut(plane).enumerate().with_min_len(channels_per_task(plane)).for_each(|(channel, out)| {
-        let range = channel * plane..(channel + 1) * plane;
-        let scale = gamma[channel] / (running_var[channel] + eps).sqrt();
-        let residual = residual.map(|residual| &residual[range.clone()]);
-        apply(&z[range], running_mean[channel], scale, beta[channel], residual, relu, out);
-    });
+    normalise(z, &pieces, gamma, beta, running_mean, running_var, eps, residual, relu, out);
 }
 
 /// Gradient of [`batch_norm_train`].
@@ -223,7 +348,7 @@ pub fn batch_norm_eval(
 #[expect(clippy::too_many_arguments, reason = "the terms of one formula")]
 pub fn batch_norm_train_backward(
     z: &mut [f32],
-    channels: usize,
+    shape: NormShape,
     gamma: &[f32],
     mean: &[f32],
     var: &[f32],
@@ -234,7 +359,7 @@ pub fn batch_norm_train_backward(
     grad_gamma: &mut [f32],
     grad_beta: &mut [f32],
 ) {
-    let plane = plane(z.len(), channels, "batch_norm_train_backward: z");
+    let pieces = Pieces::new(shape, z.len(), "batch_norm_train_backward: z");
     for (length, name) in [
         (gamma.len(), "gamma"),
         (mean.len(), "mean"),
@@ -242,37 +367,46 @@ pub fn batch_norm_train_backward(
         (grad_gamma.len(), "grad_gamma"),
         (grad_beta.len(), "grad_beta"),
     ] {
-        assert_eq!(length, channels, "batch_norm_train_backward: {name} length");
+        assert_eq!(length, shape.channels, "batch_norm_train_backward: {name} length");
     }
     assert_eq!(grad_out.len(), z.len(), "batch_norm_train_backward: grad_out length");
     if relu {
         assert_eq!(out.len(), z.len(), "batch_norm_train_backward: out length");
     }
-    if plane == 0 {
+    if z.is_empty() {
         return;
     }
-    z.par_chunks_mut(plane)
-        .zip(grad_out.par_chunks_mut(plane))
-        .zip(grad_gamma.par_iter_mut().zip(grad_beta.par_iter_mut()))
-        .enumerate()
-        .with_min_len(channels_per_task(plane))
-        .for_each(|(channel, ((z, grad_out), (grad_gamma, grad_beta)))| {
-            let out = if relu { &out[channel * plane..(channel + 1) * plane] } else { &[] };
-            let (sum, product) = masked_sums(z, mean[channel], out, relu, grad_out);
-            let inverse = 1.0 / (f64::from(var[channel]) + f64::from(eps)).sqrt();
-            *grad_beta = sum as f32;
-            *grad_gamma = (product * inverse) as f32;
-            let slope = product * inverse * inverse / plane as f64;
-            let scale = gamma[channel] * inverse as f32;
-            spread(z, mean[channel], grad_out, scale, (sum / plane as f64) as f32, slope as f32);
-        });
+    let input = &*z;
+    let sums: Vec<_> = (grad_out.par_chunks_mut(pieces.size).enumerate())
+        .with_min_len(pieces.together())
+        .map(|(nth, grad)| {
+            let range = nth * pieces.size..nth * pieces.size + grad.len();
+            let out = if relu { &out[range.clone()] } else { &[] };
+            masked_sums(&input[range], pieces.length, pieces.of(mean, nth), out, relu, grad)
+        })
+        .collect();
+    let mut terms: [Vec<f32>; 3] = Default::default();
+    for (channel, [sum, product]) in pieces.total(&sums, shape.channels).into_iter().enumerate() {
+        let inverse = 1.0 / (f64::from(var[channel]) + f64::from(eps)).sqrt();
+        grad_beta[channel] = sum as f32;
+        grad_gamma[channel] = (product * inverse) as f32;
+        terms[0].push((sum / pieces.plane as f64) as f32);
+        terms[1].push((product * inverse * inverse / pieces.plane as f64) as f32);
+        terms[2].push(gamma[channel] * inverse as f32);
+    }
+    let grad_out = &*grad_out;
+    z.par_chunks_mut(pieces.size).enumerate().with_min_len(pieces.together()).for_each(|(nth, z)| {
+        let grad = &grad_out[nth * pieces.size..][..z.len()];
+        let [mean_grad, slope, scale] = [0, 1, 2].map(|term: usize| pieces.of(&terms[term], nth));
+        spread(z, pieces.length, [pieces.of(mean, nth), mean_grad, slope, scale], grad);
+    });
 }
 
 /// Gradient of [`batch_norm_eval`], whose statistics are constants. `grad_z` is written; `grad_out` is masked by `out > 0`
 /// (with `relu`) in place.
 #[expect(clippy::too_many_arguments, reason = "the terms of one formula")]
 pub fn batch_norm_eval_backward(
-    channels: usize,
+    shape: NormShape,
     gamma: &[f32],
     running_var: &[f32],
     eps: f32,
@@ -281,24 +415,25 @@ pub fn batch_norm_eval_backward(
     grad_out: &mut [f32],
     grad_z: &mut [f32],
 ) {
-    let plane = plane(grad_out.len(), channels, "batch_norm_eval_backward: grad_out");
-    assert_eq!(gamma.len(), channels, "batch_norm_eval_backward: gamma length");
-    assert_eq!(running_var.len(), channels, "batch_norm_eval_backward: running_var length");
+    let pieces = Pieces::new(shape, grad_out.len(), "batch_norm_eval_backward: grad_out");
+    assert_eq!(gamma.len(), shape.channels, "batch_norm_eval_backward: gamma length");
+    assert_eq!(running_var.len(), shape.channels, "batch_norm_eval_backward: running_var length");
     assert_eq!(grad_z.len(), grad_out.len(), "batch_norm_eval_backward: grad_z length");
     if relu {
         assert_eq!(out.len(), grad_out.len(), "batch_norm_eval_backward: out length");
     }
-    if plane == 0 {
+    if grad_out.is_empty() {
         return;
     }
+    let scale: Vec<f32> = gamma.iter().zip(running_var).map(|(gamma, var)| gamma / (var + eps).sqrt()).collect();
     grad_out
-        .par_chunks_mut(plane)
-        .zip(grad_z.par_chunks_mut(plane))
+        .par_chunks_mut(pieces.size)
+        .zip(grad_z.par_chunks_mut(pieces.size))
         .enumerate()
-        .with_min_len(channels_per_task(plane))
-        .for_each(|(channel, (grad_out, grad_z))| {
-            let out = if relu { &out[channel * plane..(channel + 1) * plane] } else { &[] };
-            masked_scale(out, relu, gamma[channel] / (running_var[channel] + eps).sqrt(), grad_out, grad_z);
+        .with_min_len(pieces.together())
+        .for_each(|(nth, (grad_out, grad_z))| {
+            let out = if relu { &out[nth * pieces.size..][..grad_out.len()] } else { &[] };
+            masked_scale(out, pieces.length, relu, pieces.of(&scale, nth), grad_out, grad_z);
         });
 }
 

@@ -1,16 +1,17 @@
-//! Max pooling and global average pooling in the batch-innermost layout, with their backward passes.
+//! Max pooling and global average pooling in the kernels' order, with their backward passes.
 
+use crate::kernels::layout::Order;
 use crate::kernels::simd::versions;
 use rayon::prelude::*;
 
 /// Values a task should have at least.
 const TASK: usize = 1 << 14;
 
-fn planes_per_task(plane: usize) -> usize {
-    TASK.div_ceil(plane.max(1))
+fn lines_per_task(line: usize) -> usize {
+    TASK.div_ceil(line.max(1))
 }
 
-/// Geometry of a max pool over `(C, H, W, N)`; windows may overlap, padding counts as −∞.
+/// Geometry of a max pool over maps in [`Order::of`] the batch; windows may overlap, padding counts as −∞.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolShape {
     /// N
@@ -56,6 +57,14 @@ impl PoolShape {
             (row < shape.in_height && col < shape.in_width).then(|| (offset as u8, row * shape.in_width + col))
         })
     }
+    /// The same pool over maps `(C', H, W, N')` whose positions hold what lies together: no channels are told apart where all
+    /// of them do.
+    fn folded(mut self) -> Self {
+        if Order::of(self.batch) == Order::Positions {
+            (self.channels, self.batch) = (1, self.channels * self.batch);
+        }
+        self
+    }
     fn check(&self) {
         assert!(self.kernel <= 15, "pool: kernel above 15 does not fit the argmax byte");
         assert!(self.padding < self.kernel, "pool: padding must be below kernel");
@@ -68,27 +77,28 @@ pub fn max_pool(shape: &PoolShape, input: &[f32], output: &mut [f32], argmax: &m
     assert_eq!(input.len(), shape.input_len(), "max_pool: input length");
     assert_eq!(output.len(), shape.output_len(), "max_pool: output length");
     assert_eq!(argmax.len(), shape.output_len(), "max_pool: argmax length");
-    let (plane, map) =
-        (shape.out_height() * shape.out_width() * shape.batch, shape.in_height * shape.in_width * shape.batch);
-    if plane == 0 {
+    let shape = &shape.folded();
+    let (line, map) = (shape.out_width() * shape.batch, shape.in_height * shape.in_width * shape.batch);
+    if output.is_empty() {
         return;
     }
     output
-        .par_chunks_mut(plane)
-        .zip(argmax.par_chunks_mut(plane))
+        .par_chunks_mut(line)
+        .zip(argmax.par_chunks_mut(line))
         .enumerate()
-        .with_min_len(planes_per_task(plane))
-        .for_each(|(channel, (output, argmax))| {
-            pool_plane(shape, &input[channel * map..(channel + 1) * map], output, argmax)
+        .with_min_len(lines_per_task(line))
+        .for_each(|(nth, (output, argmax))| {
+            let (channel, row) = (nth / shape.out_height(), nth % shape.out_height());
+            pool_row(shape, row, &input[channel * map..(channel + 1) * map], output, argmax)
         });
 }
 
 versions! {
-    fn pool_plane(shape: &PoolShape, input: &[f32], output: &mut [f32], argmax: &mut [u8]) {
+    fn pool_row(shape: &PoolShape, row: usize, input: &[f32], output: &mut [f32], argmax: &mut [u8]) {
         let batch = shape.batch;
-        for (position, (best, winner)) in output.chunks_exact_mut(batch).zip(argmax.chunks_exact_mut(batch)).enumerate() {
+        for (col, (best, winner)) in output.chunks_exact_mut(batch).zip(argmax.chunks_exact_mut(batch)).enumerate() {
             let mut first = true;
-            for (offset, from) in shape.window(position / shape.out_width(), position % shape.out_width()) {
+            for (offset, from) in shape.window(row, col) {
                 let values = &input[from * batch..(from + 1) * batch];
                 if std::mem::take(&mut first) {
                     best.copy_from_slice(values);
@@ -106,14 +116,21 @@ versions! {
 }
 
 versions! {
-    fn unpool_plane(shape: &PoolShape, argmax: &[u8], grad_output: &[f32], grad_input: &mut [f32]) {
-        let batch = shape.batch;
+    /// One row of the input's gradient, from every output row whose windows reach it.
+    fn unpool_row(shape: &PoolShape, row: usize, argmax: &[u8], grad_output: &[f32], grad_input: &mut [f32]) {
+        let (batch, width) = (shape.batch, shape.in_width);
         grad_input.fill(0.0);
-        for (position, (grad, winner)) in grad_output.chunks_exact(batch).zip(argmax.chunks_exact(batch)).enumerate() {
-            for (offset, to) in shape.window(position / shape.out_width(), position % shape.out_width()) {
-                let to = &mut grad_input[to * batch..(to + 1) * batch];
-                for ((to, &grad), &winner) in to.iter_mut().zip(grad).zip(winner) {
-                    *to += if winner == offset { grad } else { 0.0 };
+        let first = (row + shape.padding + 1).saturating_sub(shape.kernel).div_ceil(shape.stride);
+        let last = ((row + shape.padding) / shape.stride).min(shape.out_height() - 1);
+        for out_row in first..=last {
+            for out_col in 0..shape.out_width() {
+                let position = (out_row * shape.out_width() + out_col) * batch;
+                let (grad, winner) = (&grad_output[position..][..batch], &argmax[position..][..batch]);
+                for (offset, to) in shape.window(out_row, out_col).filter(|&(_, to)| to / width == row) {
+                    let to = &mut grad_input[to % width * batch..][..batch];
+                    for ((to, &grad), &winner) in to.iter_mut().zip(grad).zip(winner) {
+                        *to += if winner == offset { grad } else { 0.0 };
+                    }
                 }
             }
         }
@@ -126,30 +143,33 @@ pub fn max_pool_backward(shape: &PoolShape, argmax: &[u8], grad_output: &[f32], 
     assert_eq!(argmax.len(), shape.output_len(), "max_pool_backward: argmax length");
     assert_eq!(grad_output.len(), shape.output_len(), "max_pool_backward: grad_output length");
     assert_eq!(grad_input.len(), shape.input_len(), "max_pool_backward: grad_input length");
-    let (plane, map) =
-        (shape.out_height() * shape.out_width() * shape.batch, shape.in_height * shape.in_width * shape.batch);
-    if map == 0 || plane == 0 {
+    let shape = &shape.folded();
+    let (plane, line) = (shape.out_height() * shape.out_width() * shape.batch, shape.in_width * shape.batch);
+    if grad_input.is_empty() || plane == 0 {
         return grad_input.fill(0.0);
     }
-    grad_input.par_chunks_mut(map).enumerate().with_min_len(planes_per_task(map)).for_each(|(channel, grad_input)| {
+    grad_input.par_chunks_mut(line).enumerate().with_min_len(lines_per_task(line)).for_each(|(nth, grad_input)| {
+        let (channel, row) = (nth / shape.in_height, nth % shape.in_height);
         let range = channel * plane..(channel + 1) * plane;
-        unpool_plane(shape, &argmax[range.clone()], &grad_output[range], grad_input);
+        unpool_row(shape, row, &argmax[range.clone()], &grad_output[range], grad_input);
     });
 }
 
-/// Mean over the `positions = H·W` of each map: `(C, H, W, N)` to `(C, N)`.
+/// Mean over the `positions = H·W` of each map: to `(C, N)`.
 pub fn global_average_pool(channels: usize, positions: usize, batch: usize, input: &[f32], output: &mut [f32]) {
     assert_eq!(input.len(), channels * positions * batch, "global_average_pool: input length");
     assert_eq!(output.len(), channels * batch, "global_average_pool: output length");
     let scale = 1.0 / positions as f32;
+    let order = Order::of(batch);
+    let (by_position, by_channel) = (order.position_stride(channels, batch), order.channel_stride(positions, batch));
     if batch == 0 {
         return;
     }
-    let map = positions * batch;
-    output.par_chunks_mut(batch).enumerate().with_min_len(planes_per_task(map)).for_each(|(channel, sums)| {
+    let together = lines_per_task(positions * batch);
+    output.par_chunks_mut(batch).enumerate().with_min_len(together).for_each(|(channel, sums)| {
         sums.fill(0.0);
-        for values in input[channel * map..(channel + 1) * map].chunks_exact(batch) {
-            for (sum, value) in sums.iter_mut().zip(values) {
+        for position in 0..positions {
+            for (sum, value) in sums.iter_mut().zip(&input[position * by_position + channel * by_channel..]) {
                 *sum += value;
             }
         }
@@ -159,7 +179,7 @@ pub fn global_average_pool(channels: usize, positions: usize, batch: usize, inpu
     });
 }
 
-/// Gradient of [`global_average_pool`]: `(C, N)` to `(C, H, W, N)`. `grad_input` is overwritten.
+/// Gradient of [`global_average_pool`], from `(C, N)`. `grad_input` is overwritten.
 pub fn global_average_pool_backward(
     channels: usize,
     positions: usize,
@@ -173,16 +193,23 @@ pub fn global_average_pool_backward(
     if positions * batch == 0 {
         return;
     }
-    let map = positions * batch;
-    grad_input.par_chunks_mut(map).zip(grad_output.par_chunks(batch)).with_min_len(planes_per_task(map)).for_each(
-        |(to, grad)| {
-            for to in to.chunks_exact_mut(batch) {
-                for (to, grad) in to.iter_mut().zip(grad) {
-                    *to = grad * scale;
-                }
+    // A stretch of the gradient: a channel's maps, or a position's channels.
+    let order = Order::of(batch);
+    let (stretch, line) = match order {
+        Order::Channels => (positions * batch, batch),
+        Order::Positions => (channels * batch, channels * batch),
+    };
+    grad_input.par_chunks_mut(stretch).enumerate().with_min_len(lines_per_task(stretch)).for_each(|(nth, to)| {
+        let grad = match order {
+            Order::Channels => &grad_output[nth * batch..][..batch],
+            Order::Positions => grad_output,
+        };
+        for to in to.chunks_exact_mut(line) {
+            for (to, grad) in to.iter_mut().zip(grad) {
+                *to = grad * scale;
             }
-        },
-    );
+        }
+    });
 }
 
 #[cfg(test)]

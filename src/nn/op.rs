@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout as CandleLayout, Shape, Tensor};
 
 use crate::error::Result;
-use crate::kernels::layout::transpose;
+use crate::kernels::layout::{from_kernels, to_kernels};
+use crate::kernels::on_worker;
 
 use super::layout::Weights;
 use super::network::{Network, Shape3};
@@ -67,7 +68,7 @@ impl SectionOp {
         let own = parameters.map(|parameters| self.weights.with_parameters(parameters.to_vec()));
         let weights = own.as_ref().unwrap_or(&self.weights);
         let mut inner = state.1.take(input.len());
-        transpose(batch, shape.len(), input, &mut inner);
+        to_kernels(batch, channels, height * width, input, &mut inner);
         let (_, workspace) = &mut *state;
         let tape = self
             .network
@@ -75,7 +76,7 @@ impl SectionOp {
             .map_err(candle_core::Error::wrap)?;
         let to = tape.output_shape();
         let mut output = vec![0.0; to.len() * batch];
-        transpose(to.len(), batch, tape.output(), &mut output);
+        from_kernels(batch, to.channels, to.height * to.width, tape.output(), &mut output);
         state.0 = Some(tape);
         let shape = if (to.height, to.width) == (1, 1) && self.section.end == self.network.layers.len() {
             Shape::from((batch, to.channels))
@@ -93,10 +94,11 @@ impl SectionOp {
     ) -> candle_core::Result<(Tensor, Option<Tensor>)> {
         let mut state = lock(&self.state);
         let tape = state.0.take().ok_or_else(|| candle_core::Error::msg("a network section runs backward once"))?;
-        let batch = input.dim(0)?;
+        let (batch, channels, height, width) = input.dims4()?;
+        let to = tape.output_shape();
         let values = grad_result.flatten_all()?.to_vec1::<f32>()?;
         let mut grad = state.1.take(values.len());
-        transpose(batch, values.len() / batch, &values, &mut grad);
+        to_kernels(batch, to.channels, to.height * to.width, &values, &mut grad);
         let own = parameters
             .map(|parameters| Ok::<_, candle_core::Error>(self.weights.with_parameters(parameters.to_vec1()?)))
             .transpose()?;
@@ -109,7 +111,7 @@ impl SectionOp {
             .backward(tape, weights, None, grad, wanted, &mut state.1)
             .ok_or_else(|| candle_core::Error::msg("the section does not reach its input"))?;
         let mut outer = vec![0.0; grad_input.len()];
-        transpose(grad_input.len() / batch, batch, &grad_input, &mut outer);
+        from_kernels(batch, channels, height * width, &grad_input, &mut outer);
         let grad_input = Tensor::from_vec(outer, input.dims(), input.device())?;
         let flat = flat.map(|flat| Tensor::new(flat, input.device())).transpose()?;
         Ok((grad_input, flat))
@@ -126,11 +128,12 @@ impl CustomOp1 for SectionOp {
     }
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &CandleLayout) -> candle_core::Result<(CpuStorage, Shape)> {
-        self.run(contiguous_slice(storage, layout)?, layout.dims(), None)
+        let input = contiguous_slice(storage, layout)?;
+        on_worker(|| self.run(input, layout.dims(), None))
     }
 
     fn bwd(&self, arg: &Tensor, _result: &Tensor, grad_result: &Tensor) -> candle_core::Result<Option<Tensor>> {
-        Ok(Some(self.back(arg, None, grad_result)?.0))
+        Ok(Some(on_worker(|| self.back(arg, None, grad_result))?.0))
     }
 }
 
@@ -147,7 +150,8 @@ impl CustomOp2 for SectionOp {
         parameters_layout: &CandleLayout,
     ) -> candle_core::Result<(CpuStorage, Shape)> {
         let flat = contiguous_slice(parameters, parameters_layout)?;
-        self.run(contiguous_slice(input, input_layout)?, input_layout.dims(), Some(flat))
+        let input = contiguous_slice(input, input_layout)?;
+        on_worker(|| self.run(input, input_layout.dims(), Some(flat)))
     }
 
     fn bwd(
@@ -157,7 +161,7 @@ impl CustomOp2 for SectionOp {
         _result: &Tensor,
         grad_result: &Tensor,
     ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
-        let (grad_input, flat) = self.back(input, Some(parameters), grad_result)?;
+        let (grad_input, flat) = on_worker(|| self.back(input, Some(parameters), grad_result))?;
         Ok((Some(grad_input), flat))
     }
 }

@@ -1,6 +1,6 @@
 //! Running a [`Network`] forward and backward, with a tape of what the backward pass needs.
 //!
-//! Activations are kept batch-innermost, `(C, H, W, N)`: the kernels' layout. Buffers come from a [`Workspace`] and go
+//! Activations are kept in the kernels' order ([`crate::kernels::layout::Order`]), batch innermost. Buffers come from a [`Workspace`] and go
 //! back to it, so a training step allocates nothing after the first.
 
 use std::ops::Range;
@@ -80,7 +80,7 @@ impl Tape {
         self.shapes[self.shapes.len() - 1]
     }
 
-    /// The output, `(C, H, W, N)`.
+    /// The output, in the kernels' order (logits: `(K, N)`).
     pub fn output(&self) -> &[f32] {
         self.slots.last().and_then(Option::as_deref).unwrap_or(&[])
     }
@@ -107,7 +107,7 @@ pub struct Gradients<'a> {
 }
 
 impl Network {
-    /// Runs `section` on `input` `(C, H, W, N)`. Weights are only read: after [`Mode::Train`] the caller takes the batch
+    /// Runs `section` on `input`, in the kernels' order. Weights are only read: after [`Mode::Train`] the caller takes the batch
     /// statistics over with [`Network::update_running_statistics`].
     ///
     /// # Errors
@@ -156,7 +156,7 @@ impl Network {
                                 let mut variance = vec![0.0; to.channels];
                                 norm::batch_norm_train(
                                     &z,
-                                    to.channels,
+                                    norm::NormShape { channels: to.channels, batch },
                                     scale,
                                     shift,
                                     self.norm_epsilon,
@@ -170,7 +170,7 @@ impl Network {
                             } else {
                                 norm::batch_norm_eval(
                                     &z,
-                                    to.channels,
+                                    norm::NormShape { channels: to.channels, batch },
                                     scale,
                                     shift,
                                     weights.buffer(bn.mean),
@@ -241,7 +241,7 @@ impl Network {
         }
     }
 
-    /// Runs a tape backward from the gradient of its output `(C, H, W, N)`; returns the gradient of the section's input if
+    /// Runs a tape backward from the gradient of its output; returns the gradient of the section's input if
     /// it is wanted. The tape must come from [`Mode::Train`] or [`Mode::EvalTape`] with the same weights and patterns;
     /// parameter gradients need [`Mode::Train`] where a layer has a batch norm.
     pub fn backward(
@@ -284,7 +284,7 @@ impl Network {
                                 let mut grad_shift = vec![0.0; to.channels];
                                 norm::batch_norm_train_backward(
                                     &mut z,
-                                    to.channels,
+                                    norm::NormShape { channels: to.channels, batch },
                                     weights.parameter(bn.scale),
                                     &mean,
                                     &variance,
@@ -305,7 +305,7 @@ impl Network {
                             _ => {
                                 let mut grad_z = workspace.take(grad.len());
                                 norm::batch_norm_eval_backward(
-                                    to.channels,
+                                    norm::NormShape { channels: to.channels, batch },
                                     weights.parameter(bn.scale),
                                     weights.buffer(bn.variance),
                                     self.norm_epsilon,

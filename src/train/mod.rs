@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::{Images, for_each_batch};
 use crate::error::{Error, Result};
-use crate::kernels::layout::transpose;
+use crate::kernels::layout::to_kernels;
+use crate::kernels::on_worker;
 use crate::nn::optimizer::{Optimizer, OptimizerKind};
 use crate::nn::schedule::{Schedule, ScheduleKind};
 use crate::nn::{Gradients, Mode, Network, Shape3, Weights, Workspace, predicted_class};
@@ -103,7 +104,7 @@ impl Training<'_> {
         from: u64,
         to: u64,
         observer: &dyn Observer,
-        mut edit_gradient: impl FnMut(&Weights, &mut [f32]),
+        mut edit_gradient: impl FnMut(&Weights, &mut [f32]) + Send,
         mut after_step: impl FnMut(u64, &Weights),
     ) -> Result<TrainSummary> {
         let batch = self.config.batch_size;
@@ -139,31 +140,35 @@ impl Training<'_> {
             losses.push((0.0, 0));
             let mut step = first;
             for_each_batch(self.images, &batches, Some(epoch), |indices, pixels| {
-                let mut input = workspace.take(pixels.len());
-                transpose(batch, shape.len(), pixels, &mut input);
-                let labels: Vec<usize> = indices.iter().map(|&index| self.images.label(index)).collect();
-                let tape = self.network.forward(
-                    self.network.whole(),
-                    Mode::Train,
-                    weights,
-                    patterns.as_ref(),
-                    input,
-                    shape,
-                    batch,
-                    &mut workspace,
-                )?;
-                self.network.update_running_statistics(&tape, weights);
-                let mut grad_logits = workspace.take(tape.output().len());
-                let loss = cross_entropy(tape.output(), &labels, &mut grad_logits);
-                if !loss.is_finite() {
-                    let what = format!("the loss is {loss} at step {step}: training diverged");
-                    return Err(Error::config("train.learning_rate", what));
-                }
-                let wanted = Gradients { parameters: Some(&mut gradient), input: false };
-                self.network.backward(tape, weights, patterns.as_ref(), grad_logits, wanted, &mut workspace);
-                edit_gradient(weights, &mut gradient);
-                let rate = self.config.learning_rate * schedule.factor(step);
-                optimizer.step(&mut weights.parameters, &gradient, bits, rate as f32);
+                // Reading stays outside: it may itself need a worker while this thread waits for it.
+                let loss = on_worker(|| -> Result<f64> {
+                    let mut input = workspace.take(pixels.len());
+                    to_kernels(batch, shape.channels, shape.height * shape.width, pixels, &mut input);
+                    let labels: Vec<usize> = indices.iter().map(|&index| self.images.label(index)).collect();
+                    let tape = self.network.forward(
+                        self.network.whole(),
+                        Mode::Train,
+                        weights,
+                        patterns.as_ref(),
+                        input,
+                        shape,
+                        batch,
+                        &mut workspace,
+                    )?;
+                    self.network.update_running_statistics(&tape, weights);
+                    let mut grad_logits = workspace.take(tape.output().len());
+                    let loss = cross_entropy(tape.output(), &labels, &mut grad_logits);
+                    if !loss.is_finite() {
+                        let what = format!("the loss is {loss} at step {step}: training diverged");
+                        return Err(Error::config("train.learning_rate", what));
+                    }
+                    let wanted = Gradients { parameters: Some(&mut gradient), input: false };
+                    self.network.backward(tape, weights, patterns.as_ref(), grad_logits, wanted, &mut workspace);
+                    edit_gradient(weights, &mut gradient);
+                    let rate = self.config.learning_rate * schedule.factor(step);
+                    optimizer.step(&mut weights.parameters, &gradient, bits, rate as f32);
+                    Ok(loss)
+                })?;
                 if let Some(last) = losses.last_mut() {
                     *last = (last.0 + loss, last.1 + 1);
                 }
@@ -224,9 +229,10 @@ pub fn logits(
         let mut pixels = vec![0.0; shape.len() * chunk.len()];
         images.read(chunk, None, &mut pixels)?;
         let mut input = workspace.take(pixels.len());
-        transpose(chunk.len(), shape.len(), &pixels, &mut input);
+        to_kernels(chunk.len(), shape.channels, shape.height * shape.width, &pixels, &mut input);
         let whole = network.whole();
-        let tape = network.forward(whole, Mode::Eval, weights, None, input, shape, chunk.len(), &mut workspace)?;
+        let tape =
+            on_worker(|| network.forward(whole, Mode::Eval, weights, None, input, shape, chunk.len(), &mut workspace))?;
         let output = tape.output();
         for image in 0..chunk.len() {
             rows.push(output.iter().skip(image).step_by(chunk.len()).copied().collect());

@@ -10,11 +10,11 @@ use rayon::prelude::*;
 
 /// Floats of a panel that leave room for weights in a 1 MiB second-level cache.
 const BUDGET: usize = 112 * 1024;
-/// Density up to which sparse products read the source in place, from a measured crossover.
-const DIRECT_DENSITY: f64 = 0.15;
-/// Vectors of a position that make reading in place worth while on a wide map, and the most that are read together.
-const DIRECT_LEAST: usize = 4;
-const DIRECT_MOST: usize = 8;
+/// Floats of source rows that are read in place together.
+const DIRECT_BUDGET: usize = 160 * 1024;
+/// Vectors of a position that are read in place together at most, by dense and by sparse products.
+const DENSE_MOST: usize = 4;
+const SPARSE_MOST: usize = 8;
 /// Work items a call should have, so that a few threads stay busy to the end.
 const ITEMS: usize = 8;
 
@@ -83,14 +83,14 @@ pub(super) fn dense(
     destination: &mut [f32],
     accumulate: bool,
 ) {
-    let tiling = Tiling::new(problem, wish(problem, false));
+    let tiling = direct(problem, DENSE_MOST, false).unwrap_or_else(|| Tiling::new(problem, wish(problem, false)));
     let (channels, outputs) = (problem.source_channels, problem.destination_channels);
     let (mr, taps) = (kernels.mr, problem.kernel * problem.kernel);
     let used: Vec<usize> = (0..taps).filter(|&group| tiling.group_used[group]).collect();
     let group_rank: Vec<usize> = (0..taps).map(|group| used.partition_point(|&used| used < group)).collect();
     let tiles = outputs.div_ceil(mr);
     let tile_len = used.len() * channels * mr;
-    let plane = problem.destination_height * problem.destination_width * problem.batch;
+    let plane = problem.destination_channel();
     let target = Shared::new(destination);
     scratch::with(tiles * tile_len, |packed| {
         if tile_len > 0 {
@@ -135,6 +135,7 @@ pub(super) fn dense(
                                 rows: mr.min(outputs - tile * mr),
                                 stores: &stores[first..first + count],
                                 accumulate,
+                                whole: tiling.direct && !accumulate && (tile + 1) * mr <= outputs,
                             });
                         }
                     });
@@ -163,13 +164,15 @@ pub(super) fn sparse(
     destination: &mut [f32],
     accumulate: bool,
 ) {
-    let tiling = direct(problem, pattern).unwrap_or_else(|| Tiling::new(problem, wish(problem, true)));
+    // A pair keeps enough sums going at once where a position alone does not.
+    let pairs = problem.batch <= kernels.sparse_pair.len() * LANES;
+    let tiling = direct(problem, SPARSE_MOST, pairs).unwrap_or_else(|| Tiling::new(problem, wish(problem, true)));
     let index = match problem.direction {
         Direction::Forward => &pattern.by_output,
         Direction::Backward => &pattern.by_input,
     };
     let outputs = problem.destination_channels;
-    let plane = problem.destination_height * problem.destination_width * problem.batch;
+    let plane = problem.destination_channel();
     let groups = problem.kernel * problem.kernel;
     let starts = starts(index, &tiling, outputs, groups);
     let target = Shared::new(destination);
@@ -188,10 +191,11 @@ pub(super) fn sparse(
             let stores = tiling.stores(problem, batch_block);
             let nth = strides.partition_point(|&stride| stride < rows.channel_stride);
             for segment in &rows.segments {
-                for_tiles(tiling.vectors, kernels.sparse.len(), |first, count| {
+                let table = if segment.pair { kernels.sparse_pair } else { kernels.sparse };
+                for_tiles(tiling.vectors, table.len(), |first, count| {
                     // SAFETY: as in `dense`.
                     unsafe {
-                        (kernels.sparse[count - 1])(&SparseTile {
+                        (table[count - 1])(&SparseTile {
                             panel: panel.as_ptr().wrapping_offset(segment.panel).wrapping_add(first * LANES),
                             ranges: &rows.ranges[segment.ranges.0..segment.ranges.1],
                             starts: &starts,
@@ -203,6 +207,7 @@ pub(super) fn sparse(
                                 .wrapping_add(segment.destination + batch_block * tiling.block),
                             plane,
                             stores: &stores[first..first + count],
+                            pair: (tiling.pair_step, problem.destination_position()),
                             accumulate,
                         });
                     }
@@ -212,11 +217,11 @@ pub(super) fn sparse(
     });
 }
 
-/// Where few weights are kept, packing would cost more than the products: the source is read in place.
-fn direct(problem: &Problem, pattern: &Pattern) -> Option<Tiling> {
-    let least = if problem.destination_width <= 2 { 1 } else { DIRECT_LEAST };
-    let rows = problem.destination_height.div_ceil(ITEMS).max(1);
-    if pattern.density() > DIRECT_DENSITY { None } else { Tiling::direct(problem, least, DIRECT_MOST, rows) }
+/// Reading in place, as many rows at a time as leave the source in the second-level cache, and `ITEMS` pieces where it can.
+fn direct(problem: &Problem, most: usize, pairs: bool) -> Option<Tiling> {
+    let row = problem.source_channels * problem.source_width * problem.batch.min(most * LANES);
+    let fitting = (DIRECT_BUDGET / row.max(1)).saturating_sub(problem.kernel - 1).max(1);
+    Tiling::direct(problem, most, fitting.min(problem.destination_height.div_ceil(ITEMS)), pairs)
 }
 
 /// Scratch seen as entries.

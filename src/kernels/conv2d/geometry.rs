@@ -5,6 +5,7 @@
 //! reads, for each tap, one run of the panel at a fixed distance `relative[tap]` from the segment's base.
 
 use super::Conv2dShape;
+use crate::kernels::layout::Order;
 use crate::kernels::simd::LANES;
 
 /// Which way the taps connect the two maps.
@@ -20,6 +21,7 @@ pub(super) enum Direction {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Problem {
     pub direction: Direction,
+    pub order: Order,
     pub batch: usize,
     pub source_channels: usize,
     pub source_height: usize,
@@ -34,9 +36,9 @@ pub(super) struct Problem {
 
 impl Problem {
     pub(super) fn new(shape: &Conv2dShape, direction: Direction) -> Self {
-        let mut shape = *shape;
-        // A pointwise convolution sees no positions: the whole plane is one long batch.
-        if shape.kernel == 1 && shape.stride == 1 && shape.padding == 0 {
+        let (mut shape, order) = (*shape, Order::of(shape.batch));
+        // A pointwise convolution sees no positions: the whole plane of a channel is one long batch.
+        if order == Order::Channels && shape.kernel == 1 && shape.stride == 1 && shape.padding == 0 {
             shape.batch *= shape.in_height * shape.in_width;
             (shape.in_height, shape.in_width) = (1, 1);
         }
@@ -48,6 +50,7 @@ impl Problem {
         };
         Self {
             direction,
+            order,
             batch: shape.batch,
             source_channels: source.0,
             source_height: source.1,
@@ -59,6 +62,23 @@ impl Problem {
             stride: shape.stride,
             padding: shape.padding,
         }
+    }
+
+    /// Floats between neighbouring positions of the source.
+    pub(super) fn source_position(&self) -> usize {
+        self.order.position_stride(self.source_channels, self.batch)
+    }
+    /// Floats between channels of the source.
+    pub(super) fn source_channel(&self) -> usize {
+        self.order.channel_stride(self.source_height * self.source_width, self.batch)
+    }
+    /// Floats between neighbouring positions of the destination.
+    pub(super) fn destination_position(&self) -> usize {
+        self.order.position_stride(self.destination_channels, self.batch)
+    }
+    /// Floats between channels of the destination.
+    pub(super) fn destination_channel(&self) -> usize {
+        self.order.channel_stride(self.destination_height * self.destination_width, self.batch)
     }
 
     /// The source coordinate that `tap` joins to `destination`, possibly outside the map.
@@ -196,6 +216,8 @@ pub(super) struct Segment {
     pub destination: usize,
     /// the valid taps: a range of [`RowBlock::ranges`]
     pub ranges: (usize, usize),
+    /// whether the position to the right belongs to it too
+    pub pair: bool,
 }
 
 /// Some destination rows and what they read.
@@ -222,8 +244,10 @@ pub(super) struct Tiling {
     pub pitch: usize,
     /// the source itself is the panel: nothing is packed
     pub direct: bool,
-    /// vectors in a segment
+    /// vectors in a segment, or in each position of a pair
     pub vectors: usize,
+    /// floats of the panel between the positions of a pair
+    pub pair_step: isize,
     pub columns: Axis,
     pub column_runs: Vec<ColumnRun>,
     pub row_blocks: Vec<RowBlock>,
@@ -255,22 +279,24 @@ pub(super) struct Wish {
 }
 
 impl Tiling {
-    /// Reads the source in place, position by position, `rows` at a time: what packing copies is saved, and the
-    /// borders need no zeros. `None` where a batch does not divide into blocks of `least` to `most`
-    /// vectors.
-    pub(super) fn direct(problem: &Problem, least: usize, most: usize, rows: usize) -> Option<Self> {
-        let (batch, width) = (problem.batch, problem.destination_width);
-        let source_len = problem.source_channels * problem.source_height * problem.source_width * batch;
-        let vectors = batch / LANES;
-        if !batch.is_multiple_of(LANES) || vectors == 0 || i32::try_from(source_len).is_err() {
+    /// Reads the source in place, position by position (two by two with `pairs`, where both have the same taps), at most
+    /// `most` vectors of the batch and `rows` destination rows at a time: what packing copies is saved, and the borders need
+    /// no zeros. `None` where a position's values do not lie together.
+    pub(super) fn direct(problem: &Problem, most: usize, rows: usize, pairs: bool) -> Option<Self> {
+        let source_len = problem.source_channels * problem.source_height * problem.source_width * problem.batch;
+        if problem.order != Order::Positions || i32::try_from(source_len).is_err() {
             return None;
         }
+        let vectors = problem.batch / LANES;
         let vectors = (1..=most.min(vectors)).rev().find(|&count| vectors.is_multiple_of(count))?;
-        if vectors < least {
-            return None;
+        let columns = Axis::new(problem, 0..problem.destination_width, problem.source_width, false, false, true);
+        let pitch = problem.source_position();
+        let mut tiling = Self::assemble(problem, false, true, vectors * LANES, pitch, vectors, rows, columns, false);
+        // Taps that meet neighbouring destinations in the backward direction lie `stride` apart: no pairs there.
+        if pairs && (problem.direction == Direction::Forward || problem.stride == 1) {
+            tiling.pair_up(problem);
         }
-        let columns = Axis::new(problem, 0..width, problem.source_width, false, false, true);
-        Some(Self::assemble(problem, false, true, vectors * LANES, batch, vectors, rows, columns, false))
+        Some(tiling)
     }
 
     pub(super) fn new(problem: &Problem, wish: Wish) -> Self {
@@ -326,7 +352,7 @@ impl Tiling {
                 let axis = Axis::new(problem, range, problem.source_height, row_halo, false, direct);
                 let mut block = Self::row_block(axis, first, &columns, problem, flat, pitch, vectors);
                 if direct {
-                    block.channel_stride = problem.source_height * line_stride;
+                    block.channel_stride = problem.source_channel();
                 }
                 block
             })
@@ -347,12 +373,38 @@ impl Tiling {
             block,
             pitch,
             vectors,
+            pair_step: 0,
             column_runs: column_runs(&columns.lines),
             columns,
             row_blocks,
             group_tap,
             group_offset,
             group_used,
+        }
+    }
+
+    /// Makes one segment of two neighbouring positions of a row that have the same taps.
+    fn pair_up(&mut self, problem: &Problem) {
+        let columns = &self.columns;
+        let step = match problem.direction {
+            Direction::Forward => problem.stride as isize,
+            Direction::Backward => 1,
+        };
+        self.pair_step = step * self.pitch as isize;
+        for rows in &mut self.row_blocks {
+            let mut paired = Vec::with_capacity(rows.segments.len());
+            for row in rows.segments.chunks(problem.destination_width) {
+                let mut column = 0;
+                while column < row.len() {
+                    let next = column + 1;
+                    let pair = next < row.len()
+                        && columns.valid[next] == columns.valid[column]
+                        && columns.base[next] == columns.base[column] + step;
+                    paired.push(Segment { pair, ..row[column] });
+                    column += 1 + usize::from(pair);
+                }
+            }
+            rows.segments = paired;
         }
     }
 
@@ -382,8 +434,9 @@ impl Tiling {
                 }
                 segments.push(Segment {
                     panel: rows.base[row] * line_stride as isize + columns.base[column] * pitch as isize,
-                    destination: ((first + row) * problem.destination_width + column) * problem.batch,
+                    destination: ((first + row) * problem.destination_width + column) * problem.destination_position(),
                     ranges: (start, ranges.len()),
+                    pair: false,
                 });
             }
         }
@@ -408,9 +461,12 @@ impl Tiling {
         (0..self.vectors)
             .map(|vector| {
                 let at = vector * LANES;
-                if self.pitch.is_multiple_of(LANES) {
+                if !self.flat {
+                    (at, size.saturating_sub(at).min(LANES))
+                } else if self.pitch.is_multiple_of(LANES) {
                     let within = at % self.pitch;
-                    (at / self.pitch * problem.batch + within, size.saturating_sub(within).min(LANES))
+                    let position = at / self.pitch * problem.destination_position();
+                    (position + within, size.saturating_sub(within).min(LANES))
                 } else {
                     (at, (width * self.pitch - at).min(LANES))
                 }

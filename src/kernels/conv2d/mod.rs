@@ -9,11 +9,13 @@ mod reference;
 mod tiles;
 mod weight;
 
+#[cfg(doc)]
+use crate::kernels::layout::Order;
 use crate::kernels::simd::Path;
 use geometry::{Direction, Problem};
 pub use pattern::Pattern;
 
-/// Geometry of a square-kernel convolution, `(I, H, W, N)` to `(O, H', W', N)`.
+/// Geometry of a square-kernel convolution of N images, I to O channels. Maps lie in [`Order::of`] the batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Conv2dShape {
     /// N
@@ -100,7 +102,7 @@ pub fn choose(shape: &Conv2dShape, density: f64) -> Algorithm {
     if density < crossover { Algorithm::Sparse } else { Algorithm::Dense }
 }
 
-/// `output = weight ⋆ input`: `(I, H, W, N)` to `(O, H', W', N)`.
+/// `output = weight ⋆ input`.
 ///
 /// With a `pattern`, weights outside it count as zero and the cost follows the density.
 pub fn forward(shape: &Conv2dShape, weight: &[f32], pattern: Option<&Pattern>, input: &[f32], output: &mut [f32]) {

@@ -28,15 +28,15 @@ pub(super) fn pack(
                 to.fill(0.0);
                 continue;
             };
-            let plane = ((first + channel) * problem.source_height + row) * problem.source_width;
+            let start = (first + channel) * problem.source_channel() + batch_start;
             for run in &tiling.column_runs {
                 let to = &mut to[run.line * pitch..(run.line + run.count) * pitch];
                 let Some(column) = run.column else {
                     to.fill(0.0);
                     continue;
                 };
-                let from = (plane + column) * problem.batch + batch_start;
-                let step = run.step * problem.batch;
+                let from = start + (row * problem.source_width + column) * problem.source_position();
+                let step = run.step * problem.source_position();
                 assert!(from + (run.count - 1) * step + length <= source.len());
                 let (from, to) = (source[from..].as_ptr(), to.as_mut_ptr());
                 // Blocks that touch on both sides are one long block.

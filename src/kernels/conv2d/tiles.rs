@@ -26,6 +26,8 @@ pub(super) struct DenseTile<'a> {
     /// per vector: offset in the destination, lanes
     pub stores: &'a [(usize, usize)],
     pub accumulate: bool,
+    /// whether all rows exist, all lanes of neighbouring vectors are stored, and nothing is accumulated
+    pub whole: bool,
 }
 
 /// A kept weight and its distance in the panel, in floats.
@@ -49,6 +51,8 @@ pub(super) struct SparseTile<'a> {
     pub destination: *mut f32,
     pub plane: usize,
     pub stores: &'a [(usize, usize)],
+    /// floats between the two positions of a pair, in the panel and in the destination
+    pub pair: (isize, usize),
     pub accumulate: bool,
 }
 
@@ -122,6 +126,15 @@ unsafe fn dense<S: Simd, const MR: usize, const NR: usize>(tile: &DenseTile) {
                 }
             }
         }
+        if tile.whole {
+            let destination = tile.destination.wrapping_add(tile.stores.get_unchecked(0).0);
+            for (row, sums) in sums.iter().enumerate() {
+                for (column, &sum) in sums.iter().enumerate() {
+                    S::store(destination.wrapping_add(row * tile.plane + column * LANES), sum);
+                }
+            }
+            return;
+        }
         for (row, sums) in sums.iter().enumerate() {
             if row < tile.rows {
                 for (column, &sum) in sums.iter().enumerate() {
@@ -133,28 +146,64 @@ unsafe fn dense<S: Simd, const MR: usize, const NR: usize>(tile: &DenseTile) {
     }
 }
 
+/// Adds one kept weight's products.
+///
 /// # Safety
 /// As [`dense`].
 #[inline(always)]
-unsafe fn sparse<S: Simd, const NR: usize>(tile: &SparseTile) {
+unsafe fn add_entry<S: Simd, const NR: usize, const POSITIONS: usize>(
+    tile: &SparseTile,
+    entry: &Entry,
+    sums: &mut [[S::Vector; NR]; POSITIONS],
+) {
     // SAFETY: the caller's promise.
     unsafe {
+        let panel = tile.panel.wrapping_offset(entry.offset as isize);
+        let factor = S::broadcast(entry.weight);
+        for (position, sums) in sums.iter_mut().enumerate() {
+            let panel = panel.wrapping_offset(position as isize * tile.pair.0);
+            for (column, sum) in sums.iter_mut().enumerate() {
+                *sum = S::multiply_add(factor, S::load(panel.add(column * LANES)), *sum);
+            }
+        }
+    }
+}
+
+/// `POSITIONS` is 1, or 2 for a pair.
+///
+/// # Safety
+/// As [`dense`].
+#[inline(always)]
+unsafe fn sparse<S: Simd, const NR: usize, const POSITIONS: usize>(tile: &SparseTile) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        // A few sums alone would wait for each other: every other entry then goes into a second set.
+        let two_sets = POSITIONS * NR <= 4;
         for channel in tile.channel_range.0..tile.channel_range.1 {
-            let mut sums = [S::zero(); NR];
+            let (mut sums, mut second) = ([[S::zero(); NR]; POSITIONS], [[S::zero(); NR]; POSITIONS]);
             for &(start, end) in tile.ranges {
                 let from = *tile.starts.get_unchecked(channel * tile.groups + start) as usize;
                 let to = *tile.starts.get_unchecked(channel * tile.groups + end) as usize;
-                for &Entry { weight, offset } in tile.entries.get_unchecked(from..to) {
-                    let panel = tile.panel.wrapping_offset(offset as isize);
-                    let factor = S::broadcast(weight);
-                    for (column, sum) in sums.iter_mut().enumerate() {
-                        *sum = S::multiply_add(factor, S::load(panel.add(column * LANES)), *sum);
+                let mut entries = tile.entries.get_unchecked(from..to);
+                if two_sets {
+                    while let [one, other, rest @ ..] = entries {
+                        add_entry::<S, NR, POSITIONS>(tile, one, &mut sums);
+                        add_entry::<S, NR, POSITIONS>(tile, other, &mut second);
+                        entries = rest;
                     }
                 }
+                for entry in entries {
+                    add_entry::<S, NR, POSITIONS>(tile, entry, &mut sums);
+                }
             }
-            for (column, &sum) in sums.iter().enumerate() {
-                let (offset, lanes) = *tile.stores.get_unchecked(column);
-                put::<S>(tile.destination.wrapping_add(channel * tile.plane + offset), lanes, sum, tile.accumulate);
+            for position in 0..POSITIONS {
+                let destination = tile.destination.wrapping_add(channel * tile.plane + position * tile.pair.1);
+                for column in 0..NR {
+                    let (offset, lanes) = *tile.stores.get_unchecked(column);
+                    let sum = sums[position][column];
+                    let sum = if two_sets { S::add(sum, second[position][column]) } else { sum };
+                    put::<S>(destination.wrapping_add(offset), lanes, sum, tile.accumulate);
+                }
             }
         }
     }
@@ -267,6 +316,8 @@ pub(super) struct Kernels {
     pub dense: &'static [DenseFn],
     /// sparse tiles by number of vectors − 1
     pub sparse: &'static [SparseFn],
+    /// sparse tiles of a pair of positions, by number of vectors of each − 1
+    pub sparse_pair: &'static [SparseFn],
     /// gradient rows of a dot tile
     pub mo: usize,
     /// dot tiles by number of columns − 1
@@ -278,7 +329,7 @@ pub(super) struct Kernels {
 }
 
 macro_rules! compile {
-    ($name:ident, $module:ident, $simd:ty, $mr:literal, [$($nr:literal)*], [$($sr:literal)*], $mo:literal, [$($mc:literal)*], [$($one:literal)*] $(, $feature:literal)?) => {
+    ($name:ident, $module:ident, $simd:ty, $mr:literal, [$($nr:literal)*], [$($sr:literal)*], [$($sp:literal)*], $mo:literal, [$($mc:literal)*], [$($one:literal)*] $(, $feature:literal)?) => {
         mod $module {
             use super::*;
             $(#[target_feature(enable = $feature)])?
@@ -287,9 +338,9 @@ macro_rules! compile {
                 unsafe { super::dense::<$simd, $mr, NR>(tile) }
             }
             $(#[target_feature(enable = $feature)])?
-            pub(super) unsafe fn sparse<const NR: usize>(tile: &SparseTile) {
+            pub(super) unsafe fn sparse<const NR: usize, const POSITIONS: usize>(tile: &SparseTile) {
                 // SAFETY: as above.
-                unsafe { super::sparse::<$simd, NR>(tile) }
+                unsafe { super::sparse::<$simd, NR, POSITIONS>(tile) }
             }
             $(#[target_feature(enable = $feature)])?
             pub(super) unsafe fn dot<const MO: usize, const MC: usize>(tile: &mut DotTile) {
@@ -310,7 +361,8 @@ macro_rules! compile {
         static $name: Kernels = Kernels {
             mr: $mr,
             dense: &[$($module::dense::<$nr>),*],
-            sparse: &[$($module::sparse::<$sr>),*],
+            sparse: &[$($module::sparse::<$sr, 1>),*],
+            sparse_pair: &[$($module::sparse::<$sp, 2>),*],
             mo: $mo,
             dot: &[$($module::dot::<$mo, $mc>),*],
             dot_one: &[$($module::dot::<1, $one>),*],
@@ -323,10 +375,10 @@ macro_rules! compile {
 #[cfg(target_arch = "x86_64")]
 use crate::kernels::simd::{Avx2, Avx512};
 #[cfg(target_arch = "x86_64")]
-compile!(AVX512, avx512, Avx512, 8, [1 2 3], [1 2 3 4 5 6 7 8], 4, [1 2 3 4 5 6], [1 2 3 4 5 6 7 8], "avx512f,avx512vl,avx512dq");
+compile!(AVX512, avx512, Avx512, 8, [1 2 3], [1 2 3 4 5 6 7 8], [1 2 3 4], 4, [1 2 3 4 5 6], [1 2 3 4 5 6 7 8], "avx512f,avx512vl,avx512dq");
 #[cfg(target_arch = "x86_64")]
-compile!(AVX2, avx2, Avx2, 4, [1], [1 2 3 4], 2, [1 2], [1 2 3 4], "avx2,fma");
-compile!(PORTABLE, portable, Portable, 4, [1], [1 2], 2, [1], [1 2]);
+compile!(AVX2, avx2, Avx2, 4, [1], [1 2 3 4], [1 2], 2, [1 2], [1 2 3 4], "avx2,fma");
+compile!(PORTABLE, portable, Portable, 4, [1], [1 2], [1], 2, [1], [1 2]);
 
 pub(super) fn kernels(path: Path) -> &'static Kernels {
     match path {

@@ -12,9 +12,10 @@ use crate::kernels::simd::LANES;
 use rayon::prelude::*;
 
 const BUDGET: usize = 128 * 1024;
-/// Density up to which sparse products read in place, from a measured crossover, and the floats of source rows meanwhile.
-const DIRECT_DENSITY: f64 = 0.15;
-const DIRECT_BUDGET: usize = 192 * 1024;
+/// Kept weights of an output channel and tap up to which its gradient is read in place too, not packed, as it is used so seldom.
+const SELDOM: usize = 2;
+/// Most vectors of a position that are read in place together.
+const DIRECT_MOST: usize = 4;
 /// Input channels of a panel.
 const CHANNELS: usize = 128;
 /// Values of a gradient row per panel: four rows stay in the first-level cache. Sparse products take one row at a time.
@@ -80,11 +81,11 @@ fn wish(problem: &Problem, row_halo: bool, position_width: usize, values: usize)
 }
 
 /// Per tap group: the segments where it is valid. A packed gradient row holds segment after segment; one that is read in
-/// place has them where they are, and neighbours are one run.
-fn runs(tiling: &Tiling, rows: &RowBlock, groups: usize) -> Vec<Vec<Run>> {
+/// place (not `packed`) has them where they are.
+fn runs(tiling: &Tiling, rows: &RowBlock, groups: usize, packed: bool) -> Vec<Vec<Run>> {
     let mut runs: Vec<Vec<Run>> = vec![Vec::new(); groups];
     for (nth, segment) in rows.segments.iter().enumerate() {
-        let gradient = if tiling.direct { segment.destination } else { nth * tiling.vectors * LANES };
+        let gradient = if packed { nth * tiling.vectors * LANES } else { segment.destination };
         for &(start, end) in &rows.ranges[segment.ranges.0..segment.ranges.1] {
             for runs in &mut runs[start..end] {
                 match runs.last_mut() {
@@ -102,12 +103,10 @@ fn runs(tiling: &Tiling, rows: &RowBlock, groups: usize) -> Vec<Vec<Run>> {
     runs
 }
 
-/// Where few weights are kept, packing would cost more than the products: source and gradient are read in place, as many
-/// rows at a time as leave the source in the second-level cache.
-fn direct(problem: &Problem, pattern: &Pattern) -> Option<Tiling> {
-    let row = problem.source_channels.min(CHANNELS) * problem.source_width * problem.batch;
-    let rows = (DIRECT_BUDGET / row.max(1)).saturating_sub(problem.kernel - 1).max(1);
-    if pattern.density() > DIRECT_DENSITY { None } else { Tiling::direct(problem, 4, usize::MAX, rows) }
+/// Reads the source in place, as many rows at a time as give a gradient row its values.
+fn direct(problem: &Problem, values: usize) -> Option<Tiling> {
+    let row = problem.destination_width * problem.batch.min(DIRECT_MOST * LANES);
+    Tiling::direct(problem, DIRECT_MOST, (values / row.max(1)).max(1), false)
 }
 
 /// Packs one output channel's gradient of a (row block, batch block), segment after segment, padded with zeros.
@@ -141,10 +140,11 @@ pub(super) fn dense(
     let (mo, widest) = (kernels.mo, kernels.dot.len());
     // With few channels, tiles mix taps, which needs every tap valid everywhere.
     let mixed = channels < widest && problem.destination_width > 1;
-    let tiling = Tiling::new(problem, wish(problem, mixed, if mixed { 1 } else { 8 }, VALUES));
+    let tiling = if mixed { None } else { direct(problem, VALUES) }
+        .unwrap_or_else(|| Tiling::new(problem, wish(problem, mixed, if mixed { 1 } else { 8 }, VALUES)));
     let mixed = mixed && tiling.flat;
-    let runs: Vec<_> = tiling.row_blocks.iter().map(|rows| runs(&tiling, rows, groups)).collect();
-    let plane = problem.destination_height * problem.destination_width * problem.batch;
+    let runs: Vec<_> = tiling.row_blocks.iter().map(|rows| runs(&tiling, rows, groups, true)).collect();
+    let plane = problem.destination_channel();
     let length = grad_weight.len();
     let tiles = outputs.div_ceil(mo);
     let division = Division::new(problem, &tiling, tiles, length);
@@ -152,7 +152,8 @@ pub(super) fn dense(
         let target = Shared::new(partials);
         division.run(tiles, channels, |tile_range, (first_channel, end_channel), chunk, panels| {
             let count = end_channel - first_channel;
-            let longest = tiling.row_blocks.iter().map(|rows| panel_len(rows, count)).max().unwrap_or(0);
+            let panel_len = |rows| if tiling.direct { 0 } else { panel_len(rows, count) };
+            let longest = tiling.row_blocks.iter().map(panel_len).max().unwrap_or(0);
             let row_values = |rows: &RowBlock| rows.segments.len() * tiling.vectors * LANES;
             let widest_row = tiling.row_blocks.iter().map(row_values).max().unwrap_or(0);
             let mut columns = Vec::with_capacity(count * groups);
@@ -164,7 +165,14 @@ pub(super) fn dense(
                     let rows = &tiling.row_blocks[row_block];
                     let stores = tiling.stores(problem, batch_block);
                     let stride = row_values(rows);
-                    pack(kernels, problem, &tiling, rows, batch_block, (first_channel, count), source, panel);
+                    let batch_start = batch_block * tiling.block;
+                    let panel: &[f32] = if tiling.direct {
+                        &source[first_channel * rows.channel_stride + batch_start..]
+                    } else {
+                        let channels = (first_channel, count);
+                        pack(kernels, problem, &tiling, rows, batch_block, channels, source, panel);
+                        panel
+                    };
                     // (run list, columns): one list of all (channel, tap) pairs, or one list a tap.
                     columns.clear();
                     for group in 0..groups {
@@ -180,8 +188,8 @@ pub(super) fn dense(
                             let gradient = &mut gradient[row * stride..(row + 1) * stride];
                             match tile * mo + row {
                                 output if output < outputs => {
-                                    let from = &grad_output[output * plane..(output + 1) * plane];
-                                    pack_gradient(kernels, rows, &stores, from, batch_block * tiling.block, gradient);
+                                    let from = &grad_output[output * plane..];
+                                    pack_gradient(kernels, rows, &stores, from, batch_start, gradient);
                                 }
                                 _ => gradient.fill(0.0),
                             }
@@ -268,11 +276,12 @@ pub(super) fn sparse(
     let widest = kernels.dot_one.len();
     // Few kept weights a tap: tiles mix taps, which needs every tap valid everywhere.
     let mixed = problem.destination_width > 2 && kept < 4 * outputs * groups;
-    let tiling = direct(problem, pattern)
+    let tiling = direct(problem, VALUES)
         .unwrap_or_else(|| Tiling::new(problem, wish(problem, mixed, if mixed { 2 } else { 8 }, 4 * VALUES)));
     let mixed = mixed && tiling.flat;
-    let runs: Vec<_> = tiling.row_blocks.iter().map(|rows| runs(&tiling, rows, groups)).collect();
-    let plane = problem.destination_height * problem.destination_width * problem.batch;
+    let packed = !tiling.direct || kept > SELDOM * outputs * groups;
+    let runs: Vec<_> = tiling.row_blocks.iter().map(|rows| runs(&tiling, rows, groups, packed)).collect();
+    let plane = problem.destination_channel();
     let division = Division::new(problem, &tiling, outputs, kept);
     let index = &pattern.by_output;
     scratch::with(kept, |totals| {
@@ -283,7 +292,7 @@ pub(super) fn sparse(
                 let panel_len = |rows| if tiling.direct { 0 } else { panel_len(rows, count) };
                 let longest = tiling.row_blocks.iter().map(panel_len).max().unwrap_or(0);
                 let row_values = |rows: &RowBlock| {
-                    if tiling.direct { 0 } else { rows.segments.len() * tiling.vectors * LANES }
+                    if packed { rows.segments.len() * tiling.vectors * LANES } else { 0 }
                 };
                 let widest_row = tiling.row_blocks.iter().map(row_values).max().unwrap_or(0);
                 let mut sums = vec![0.0; widest];
@@ -331,12 +340,12 @@ pub(super) fn sparse(
                             if distances.is_empty() {
                                 continue;
                             }
-                            let from = &grad_output[output * plane..(output + 1) * plane];
-                            let gradient: &[f32] = if tiling.direct {
-                                &from[batch_start..]
-                            } else {
+                            let from = &grad_output[output * plane..];
+                            let gradient: &[f32] = if packed {
                                 pack_gradient(kernels, rows, &stores, from, batch_start, gradient);
                                 gradient
+                            } else {
+                                &from[batch_start..]
                             };
                             let mut start = 0;
                             for &(group, end) in &parts {

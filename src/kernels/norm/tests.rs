@@ -8,34 +8,48 @@ fn values(length: usize, seed: u32) -> Vec<f32> {
         .collect()
 }
 
+fn shape(channels: usize, batch: usize) -> NormShape {
+    NormShape { channels, batch }
+}
+
+/// The channel of the value at `index`.
+fn channel_of(index: usize, length: usize, shape: NormShape) -> usize {
+    match Order::of(shape.batch) {
+        Order::Channels => index / (length / shape.channels),
+        Order::Positions => index / shape.batch % shape.channels,
+    }
+}
+
 /// Forward in `f64`: out and the loss Σ out·grad.
 fn plain(
     z: &[f64],
-    channels: usize,
+    shape: NormShape,
     gamma: &[f64],
     beta: &[f64],
     statistics: Option<(&[f32], &[f32])>,
     residual: &[f64],
     relu: bool,
 ) -> Vec<f64> {
-    let plane = z.len() / channels;
-    let mut out = Vec::new();
-    for channel in 0..channels {
-        let z = &z[channel * plane..(channel + 1) * plane];
-        let (mean, var) = match statistics {
-            Some((mean, var)) => (f64::from(mean[channel]), f64::from(var[channel])),
-            None => {
-                let mean = z.iter().sum::<f64>() / plane as f64;
-                (mean, z.iter().map(|z| (z - mean) * (z - mean)).sum::<f64>() / plane as f64)
-            }
-        };
-        for (index, z) in z.iter().enumerate() {
-            let value =
-                (z - mean) / (var + 1e-5).sqrt() * gamma[channel] + beta[channel] + residual[channel * plane + index];
-            out.push(if relu { value.max(0.0) } else { value });
-        }
+    let channel_of = |index| channel_of(index, z.len(), shape);
+    let plane = (z.len() / shape.channels) as f64;
+    let (mut means, mut vars) = (vec![0.0; shape.channels], vec![0.0; shape.channels]);
+    for (index, z) in z.iter().enumerate() {
+        means[channel_of(index)] += z / plane;
     }
-    out
+    for (index, z) in z.iter().enumerate() {
+        vars[channel_of(index)] += (z - means[channel_of(index)]).powi(2) / plane;
+    }
+    if let Some((mean, var)) = statistics {
+        (means, vars) = (wide(mean), wide(var));
+    }
+    (z.iter().zip(residual).enumerate())
+        .map(|(index, (z, residual))| {
+            let channel = channel_of(index);
+            let value =
+                (z - means[channel]) / (vars[channel] + 1e-5).sqrt() * gamma[channel] + beta[channel] + residual;
+            if relu { value.max(0.0) } else { value }
+        })
+        .collect()
 }
 
 fn wide(values: &[f32]) -> Vec<f64> {
@@ -51,7 +65,19 @@ fn close(left: &[f32], right: &[f64], bound: f64, what: &str) {
 
 #[test]
 fn forward_equals_the_formula() {
-    for (channels, plane) in [(1, 1), (3, 7), (5, 63), (2, 5000), (17, 130)] {
+    // Odd batches and batches of whole vectors lie differently; some maps take several pieces.
+    for (channels, positions, batch) in [
+        (1, 1, 1),
+        (3, 1, 7),
+        (5, 9, 7),
+        (2, 100, 50),
+        (17, 13, 10),
+        (3, 4, 64),
+        (1, 9, 80),
+        (37, 200, 64),
+        (16, 49, 128),
+    ] {
+        let (plane, shape) = (positions * batch, shape(channels, batch));
         // A mean far from zero shows cancellation.
         let z: Vec<f32> = values(channels * plane, 1).iter().map(|z| z * 0.5 + 20.0).collect();
         let residual = values(z.len(), 2);
@@ -59,18 +85,18 @@ fn forward_equals_the_formula() {
         for relu in [false, true] {
             for added in [None, Some(&residual[..])] {
                 let (mut out, mut mean, mut var) = (vec![0.0; z.len()], vec![0.0; channels], vec![0.0; channels]);
-                batch_norm_train(&z, channels, &gamma, &beta, 1e-5, added, relu, &mut out, &mut mean, &mut var);
+                batch_norm_train(&z, shape, &gamma, &beta, 1e-5, added, relu, &mut out, &mut mean, &mut var);
                 let residual = added.map_or(vec![0.0; z.len()], wide);
                 let bound = if plane == 1 { 2e-3 } else { 2e-5 };
                 close(
                     &out,
-                    &plain(&wide(&z), channels, &wide(&gamma), &wide(&beta), None, &residual, relu),
+                    &plain(&wide(&z), shape, &wide(&gamma), &wide(&beta), None, &residual, relu),
                     bound,
                     "train",
                 );
-                batch_norm_eval(&z, channels, &gamma, &beta, &mean, &var, 1e-5, added, relu, &mut out);
+                batch_norm_eval(&z, shape, &gamma, &beta, &mean, &var, 1e-5, added, relu, &mut out);
                 let expected =
-                    plain(&wide(&z), channels, &wide(&gamma), &wide(&beta), Some((&mean, &var)), &residual, relu);
+                    plain(&wide(&z), shape, &wide(&gamma), &wide(&beta), Some((&mean, &var)), &residual, relu);
                 close(&out, &expected, bound, "eval");
             }
         }
@@ -79,7 +105,14 @@ fn forward_equals_the_formula() {
 
 #[test]
 fn backward_equals_finite_differences() {
-    let (channels, plane) = (3, 21);
+    for (positions, batch) in [(3, 7), (2, 64)] {
+        gradients_equal_finite_differences(positions, batch);
+    }
+}
+
+fn gradients_equal_finite_differences(positions: usize, batch: usize) {
+    let (channels, plane) = (3, positions * batch);
+    let shape = shape(channels, batch);
     let z = values(channels * plane, 1);
     let residual = values(z.len(), 2);
     let gradient = values(z.len(), 5);
@@ -87,13 +120,13 @@ fn backward_equals_finite_differences() {
     for relu in [false, true] {
         for train in [true, false] {
             let (mut out, mut mean, mut var) = (vec![0.0; z.len()], vec![0.0; channels], vec![0.0; channels]);
-            batch_norm_train(&z, channels, &gamma, &beta, 1e-5, Some(&residual), relu, &mut out, &mut mean, &mut var);
+            batch_norm_train(&z, shape, &gamma, &beta, 1e-5, Some(&residual), relu, &mut out, &mut mean, &mut var);
             let (mut grad_z, mut grad_out) = (z.clone(), gradient.clone());
             let (mut grad_gamma, mut grad_beta) = (vec![0.0; channels], vec![0.0; channels]);
             let statistics = if train {
                 batch_norm_train_backward(
                     &mut grad_z,
-                    channels,
+                    shape,
                     &gamma,
                     &mean,
                     &var,
@@ -106,12 +139,12 @@ fn backward_equals_finite_differences() {
                 );
                 None
             } else {
-                batch_norm_eval_backward(channels, &gamma, &var, 1e-5, &out, relu, &mut grad_out, &mut grad_z);
+                batch_norm_eval_backward(shape, &gamma, &var, 1e-5, &out, relu, &mut grad_out, &mut grad_z);
                 Some((&mean[..], &var[..]))
             };
             // `f` is the loss with one value moved; the difference quotient is central.
             let loss = |z: &[f64], gamma: &[f64], beta: &[f64], residual: &[f64]| {
-                plain(z, channels, gamma, beta, statistics, residual, relu)
+                plain(z, shape, gamma, beta, statistics, residual, relu)
                     .iter()
                     .zip(&gradient)
                     .map(|(out, grad)| out * f64::from(*grad))
@@ -139,18 +172,24 @@ fn backward_equals_finite_differences() {
 
 #[test]
 fn any_number_of_threads_gives_the_same_bits() {
+    for (positions, batch) in [(3001, 1), (47, 64)] {
+        threads_give_the_same_bits(37, positions, batch);
+    }
+}
+
+fn threads_give_the_same_bits(channels: usize, positions: usize, batch: usize) {
     let pool = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a small pool");
-    let (channels, plane) = (37, 3001);
+    let (plane, shape) = (positions * batch, shape(channels, batch));
     let (z, gamma) = (values(channels * plane, 1), values(channels, 3));
     let all = |threads| {
         pool(threads).install(|| {
             let (mut out, mut mean, mut var) = (vec![0.0; z.len()], vec![0.0; channels], vec![0.0; channels]);
-            batch_norm_train(&z, channels, &gamma, &gamma, 1e-5, None, true, &mut out, &mut mean, &mut var);
+            batch_norm_train(&z, shape, &gamma, &gamma, 1e-5, None, true, &mut out, &mut mean, &mut var);
             let (mut grad_z, mut grad_out) = (z.clone(), values(z.len(), 5));
             let (mut grad_gamma, mut grad_beta) = (vec![0.0; channels], vec![0.0; channels]);
             batch_norm_train_backward(
                 &mut grad_z,
-                channels,
+                shape,
                 &gamma,
                 &mean,
                 &var,
