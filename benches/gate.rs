@@ -45,7 +45,7 @@ enum Pass {
 
 fn convolution(density: f64, pass: Pass) -> Box<dyn FnMut()> {
     let shape = Conv2dShape {
-        batch: 32,
+        batch: 64,
         in_channels: 32,
         out_channels: 32,
         in_height: 14,
@@ -73,14 +73,14 @@ fn convolution(density: f64, pass: Pass) -> Box<dyn FnMut()> {
 }
 
 fn batch_norm() -> Box<dyn FnMut()> {
-    let (channels, length) = (32, 32 * 14 * 14 * 32);
+    let (channels, length) = (32, 32 * 14 * 14 * 64);
     let (input, ones) = (values(length, 4), vec![1.0; channels]);
     let (mut output, mut mean, mut variance) = (vec![0.0; length], vec![0.0; channels], vec![0.0; channels]);
     Box::new(move || {
         let output = black_box(&mut output);
         norm::batch_norm_train(
             &input,
-            norm::NormShape { channels, batch: 32 },
+            norm::NormShape { channels, batch: 64 },
             &ones,
             &ones,
             1e-5,
