@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Fuzzes every reader of outside bytes, or those named: ci/fuzz.sh [seconds for each] [reader]...
+# Fuzzes every reader of outside bytes, or those named: ci/fuzz.sh [seconds of the processor for each] [reader]...
 # Findings stay in target/fuzz-findings. TICKETLENS_FUZZ_SEED starts another stream.
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -1,166 +1,271 @@
 #!/usr/bin/env python3
 """Breaks the code on purpose and looks for a test that notices: ci/mutations.py [--list] [NAME PART]...
 
-Each mutation is one replacement in one file with the tests that should fail. It is applied in a copy of the tree
-(target/mutations/tree), with dependencies built once. Mutations that only the unit tests of their own file judge ("leaf")
-share a build with one other; a test is counted for a mutation only if no other mutation of that build touches what it
-tests. Survivors make the script fail. Results: docs/verification.md.
+A mutation puts another expression (or statement) in the place of the one between « and ». All of them are written into one copy
+of the tree (target/mutations/tree), each behind a question to an environment variable that is read once, so one build serves
+them all: `«a»` becomes `(if mutant(7) { b } else { a })`. The tests that should notice are then run once without a mutation,
+where they must pass, and once for each mutation, where one must fail. A survivor makes the script fail. Results:
+docs/verification.md.
 """
-import argparse, os, re, shutil, subprocess, sys, time
+import argparse, json, os, re, subprocess, sys, time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).resolve()
+TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).resolve() / "mutations"
+TREE = TARGET / "tree"
+# Longest time of the tests of one mutation, in seconds; a mutant that never ends is noticed.
+PATIENCE = 3600
+# Tests that run the others again, in other processes.
+SKIPPED = "suite golden::every_vector_path"
 
-# name, file, old, new, prefixes of the tests that should fail
-STEPS = ["training_steps::"]
+SWITCH = """
+/// Which mutation of ci/mutations.py is on.
+#[must_use]
+#[inline]
+pub fn mutant(number: u32) -> bool {
+    static ON: std::sync::LazyLock<u32> =
+        std::sync::LazyLock::new(|| std::env::var("TICKETLENS_MUTANT").ok().and_then(|text| text.parse().ok()).unwrap_or(0));
+    *ON == number
+}
+"""
+
+# Tests: the program and the beginning of their names.
+STEPS = ["suite training_steps::"]
+ORDER = ["suite report::the_order_of_records"]
+PUBLISHED = ["suite as_published::"]
+GATE = ["acceptance drift::"]
+# What, file, where («old»; any white space matches any other), new, tests of which one should fail.
 MUTATIONS = [
     # prune
-    ("one weight too many is pruned", "src/prune/cut.rs", "let count = prune_count(fraction, live.len());",
-     "let count = (prune_count(fraction, live.len()) + 1).min(live.len());", ["prune::cut::"]),
-    ("signed values are ranked, not magnitudes", "src/prune/cut.rs", "value.abs().to_bits()", "value.to_bits()", ["prune::cut::"]),
-    ("counts are rounded down", "src/prune/cut.rs", ".round_ties_even()", ".floor()", ["prune::cut::"]),
-    ("a global cut goes layer by layer", "src/prune/cut.rs", "Scope::Global => cut_group(values, masks, fraction),\n        Scope::Layerwise => {",
-     "Scope::Global | Scope::Layerwise => {", ["prune::cut::"]),
-    ("pruned weights count as live", "src/prune/cut.rs", "            if bit != 0 {", "            if bit != 2 {", ["prune::cut::"]),
-    ("the largest go", "src/prune/cut.rs", "live.select_nth_unstable(count - 1);", "live.select_nth_unstable_by(count - 1, |a, b| b.cmp(a));", ["prune::cut::"]),
-    ("masking halves instead of zeroing", "src/prune/mask.rs", "                *value = 0.0;", "                *value *= 0.5;", ["training::", "training_steps::", "run::"]),
-    ("the random mask is the ticket's", "src/prune/mask.rs", "bits[spec.range.clone()].shuffle(", "bits[spec.range.start..spec.range.start + 1].shuffle(", ["properties::", "run::"]),
-    ("batch-norm scales are pruned", "src/nn/layout.rs", "matches!(self, Self::ConvolutionWeight | Self::LinearWeight)",
-     "matches!(self, Self::ConvolutionWeight | Self::LinearWeight | Self::NormScale)", ["properties::", "run::", "oracle::"]),
-    ("exclude is ignored", "src/prune/mask.rs", "self.prunable.takes(spec.kind) && !exclude.iter().any(|name| *name == spec.name || name == layer)",
-     "self.prunable.takes(spec.kind) && !exclude.iter().any(|name| *name == spec.name && name == layer)", ["properties::", "run::"]),
+    ("one weight too many is pruned", "src/prune/cut.rs", "let count = «prune_count(fraction, live.len())»;", "(prune_count(fraction, live.len()) + 1).min(live.len())", ["lib prune::cut::"]),
+    ("signed values are ranked, not magnitudes", "src/prune/cut.rs", "live.push((«value.abs().to_bits()»,", "value.to_bits()", ["lib prune::cut::"]),
+    ("counts are rounded down", "src/prune/cut.rs", "«(fraction * remaining as f64).round_ties_even()» as usize", "(fraction * remaining as f64).floor()", ["lib prune::cut::"]),
+    ("a global cut goes layer by layer", "src/prune/cut.rs", "Scope::Global => «cut_group(values, masks, fraction)»,",
+     "for (values, mask) in values.iter().zip(masks.iter_mut()) { cut_group(std::slice::from_ref(values), std::slice::from_mut(mask), fraction); }", ["lib prune::cut::"]),
+    ("pruned weights count as live", "src/prune/cut.rs", "if «bit != 0» { live.push", "bit != 2", ["lib prune::cut::"]),
+    ("the largest go", "src/prune/cut.rs", "«live.select_nth_unstable(count - 1);»", "live.select_nth_unstable_by(count - 1, |a, b| b.cmp(a));", ["lib prune::cut::"]),
+    ("masking halves instead of zeroing", "src/prune/mask.rs", "if bit == 0 { «*value = 0.0;»", "*value *= 0.5;", ["suite training::", "suite training_steps::"]),
+    ("the random mask is the ticket's", "src/prune/mask.rs", "bits[«spec.range.clone()»].shuffle(", "spec.range.start..spec.range.start + 1", ["suite properties::"]),
+    ("batch-norm scales are pruned", "src/nn/layout.rs", "«matches!(self, Self::ConvolutionWeight | Self::LinearWeight)»",
+     "matches!(self, Self::ConvolutionWeight | Self::LinearWeight | Self::NormScale)", ["suite properties::"]),
+    ("exclude is ignored", "src/prune/mask.rs", "self.prunable.takes(spec.kind) && «!exclude.iter().any(|name| *name == spec.name || name == layer)»", "true", ["suite properties::"]),
     # train: rewind, mask, steps
-    ("buffers are not rewound", "src/experiment/rounds.rs", "_ => self.store.rewind_state(id.replicate, &setup.model)?,",
-     """_ => {
-                let mut w = self.store.rewind_state(id.replicate, &setup.model)?;
-                let before = RoundId { arm: Arm::Lottery.name().into(), replicate: id.replicate, round: id.round - 1 };
-                w.buffers = self.store.weights(&before, &setup.model)?.buffers;
-                w
-            }""", ["run::"]),
-    ("theta_k is one step late", "src/experiment/rounds.rs", "if id.round == 0 && step == rewind {", "if id.round == 0 && step == rewind + 1 {", ["run::"]),
-    ("reinit starts from the ticket's initial weights", "src/experiment/rounds.rs", 'network.initialise(Setup::derived_seed(plan, id.replicate, "reinit"))',
-     "network.initialise(replicate_seed)", ["run::"]),
-    ("masks come from the round's own mask, not nested", "src/experiment/rounds.rs", "let mask = self.store.mask(&before, layout)?;",
-     "let mask = Mask::dense(layout.clone());", ["run::"]),
-    ("the mask is lost in the optimiser", "src/train/mod.rs", "optimizer.step(&mut weights.parameters, &gradient, bits, rate as f32);",
-     "let _ = bits; optimizer.step(&mut weights.parameters, &gradient, None, rate as f32);", ["training::", "training_steps::"]),
-    ("weights below 6e-7 are frozen", "src/train/mod.rs", "            let rate = self.config.learning_rate",
-     "            for (g, w) in gradient.iter_mut().zip(&weights.parameters) { if *w < 6e-7 { *g = 0.0; } }\n            let rate = self.config.learning_rate", STEPS),
-    ("the running variance is biased", "src/nn/tape.rs", "let unbiased = count / (count - 1.0).max(1.0);", "let unbiased = 1.0_f32; let _ = count;", STEPS),
-    ("every epoch has the same order", "src/train/mod.rs", "epoch_order(self.seed, epoch, self.images.len())", "epoch_order(self.seed, 0, self.images.len())", STEPS),
-    ("the order after a rewind starts again", "src/train/mod.rs", "epoch_order(self.seed, epoch, self.images.len());",
-     "epoch_order(self.seed, epoch - from / steps_per_epoch, self.images.len());", STEPS),
-    ("the schedule after a rewind starts again", "src/train/mod.rs", "schedule.factor(step)", "schedule.factor(step - from)", STEPS),
-    ("the schedule is ignored", "src/train/mod.rs", "self.config.learning_rate * schedule.factor(step)", "self.config.learning_rate + 0.0 * schedule.factor(step)", STEPS),
-    ("momentum is forgotten", "src/kernels/optim.rs", "momentum * *buffer + gradient", "0.0 * momentum * *buffer + gradient", ["training_steps::", "kernels::optim::"]),
-    ("weight decay is forgotten", "src/kernels/optim.rs", "let gradient = grad + weight_decay * *weight;", "let gradient = grad + 0.0 * weight_decay * *weight;", ["training_steps::", "kernels::optim::"]),
-    ("the loss's gradient is a sum, not a mean", "src/train/mod.rs", "(share / batch as f64) as f32", "share as f32", STEPS),
+    ("buffers are not rewound", "src/experiment/rounds.rs", "_ => «self.store.rewind_state(id.replicate, &setup.model)?»,",
+     "let mut w = self.store.rewind_state(id.replicate, &setup.model)?; w.buffers = self.store.weights(&RoundId { arm: Arm::Lottery.name().into(), replicate: id.replicate, round: id.round - 1 }, &setup.model)?.buffers; w", ["suite run::every_round_starts_from_theta_k"]),
+    ("theta_k is one step late", "src/experiment/rounds.rs", "if «id.round == 0 && step == rewind» {", "id.round == 0 && step == rewind + 1", ["suite run::every_round_starts_from_theta_k"]),
+    ("reinit starts from the ticket's initial weights", "src/experiment/rounds.rs", '(Arm::Reinit, _) => «network.initialise(Setup::derived_seed(plan, id.replicate, "reinit"))»,', "network.initialise(replicate_seed)", ["suite run::every_round_starts_from_theta_k"]),
+    ("masks come from the dense network, not nested", "src/experiment/rounds.rs", "let mask = «self.store.mask(&before, layout)?»;", "Mask::dense(layout.clone())", ["suite run::a_run_keeps"]),
+    ("the mask is lost in the optimiser", "src/train/mod.rs", "optimizer.step(&mut weights.parameters, &gradient, «bits»,", "None", ["suite training::", "suite training_steps::"]),
+    ("weights below 6e-7 are frozen", "src/train/mod.rs", "«edit_gradient(weights, &mut gradient);»",
+     "edit_gradient(weights, &mut gradient); for (g, w) in gradient.iter_mut().zip(&weights.parameters) { if *w < 6e-7 { *g = 0.0; } }", STEPS),
+    ("the running variance is biased", "src/nn/tape.rs", "let unbiased = «count / (count - 1.0).max(1.0)»;", "1.0_f32", STEPS),
+    ("every epoch has the same order", "src/train/mod.rs", "«epoch_order(self.seed, epoch, self.images.len())»", "epoch_order(self.seed, 0, self.images.len())", STEPS),
+    ("the order after a rewind starts again", "src/train/mod.rs", "«epoch_order(self.seed, epoch, self.images.len())»", "epoch_order(self.seed, epoch - from / steps_per_epoch, self.images.len())", STEPS),
+    ("the schedule after a rewind starts again", "src/train/mod.rs", "self.config.learning_rate * «schedule.factor(step)»", "schedule.factor(step - from)", STEPS),
+    ("the schedule is ignored", "src/train/mod.rs", "self.config.learning_rate * «schedule.factor(step)»", "1.0", STEPS),
+    ("momentum is forgotten", "src/kernels/optim.rs", "if first_step { gradient } else { «momentum * *buffer + gradient» }", "gradient", ["suite training_steps::", "lib kernels::optim::"]),
+    ("weight decay is forgotten", "src/kernels/optim.rs", "let gradient = «grad + weight_decay * *weight»;", "*grad", ["suite training_steps::", "lib kernels::optim::"]),
+    ("the loss's gradient is a sum, not a mean", "src/train/mod.rs", "«(share / batch as f64) as f32»", "share as f32", STEPS),
     # explain
-    ("Grad-CAM adds pooled gradients", "src/explain/grad_cam.rs", "activation.broadcast_mul(&weights)", "activation.broadcast_add(&weights)", ["explain::", "oracle::"]),
-    ("Grad-CAM has no ReLU", "src/explain/grad_cam.rs", ".sum(1)?.relu()?", ".sum(1)?", ["explain::", "oracle::", "golden::"]),
-    ("gradients are summed, not averaged", "src/explain/grad_cam.rs", "gradient.mean_keepdim((2, 3))", "gradient.sum_keepdim((2, 3))", ["explain::", "oracle::"]),
-    ("upsampling aligns corners", "src/explain/grad_cam.rs", "(position as f64 + 0.5) * scale - 0.5", "position as f64 * scale", ["oracle::", "golden::"]),
-    ("an all-zero map is not flagged", "src/explain/grad_cam.rs", "top <= 0.0", "top < 0.0", ["explain::"]),
-    ("zero sensitivities count as positive", "src/explain/tcav.rs", "**s > 0.0).count()", "**s >= 0.0).count()", ["tcav::", "explain::"]),
-    ("sensitivities are not normalised", "src/explain/tcav.rs", "*sum / cav.weight_norm", "*sum", ["tcav::"]),
-    ("concept images are among the random ones", "src/explain/tcav.rs", ".filter(|image| !concept.contains(image))", ".filter(|_| !concept.is_empty())", ["tcav::"]),
-    ("a swapped pair keeps its sign", "src/explain/tcav.rs", "if a < b { score(sensitivities) }", "if a < b || b < a { score(sensitivities) }", ["tcav::"]),
-    ("decodability is the median, not twice it", "src/explain/tcav.rs", "(2.0 * median).min(1.0)", "median.min(1.0)", ["tcav::"]),
-    ("held-out images are fitted", "src/explain/held_out.rs", "fit_checked(gram, &train_positive, &train_negative, kind)", "fit_checked(gram, positive, negative, kind)", ["cav::"]),
-    ("randomised layers are not put back", "src/explain/sanity.rs", "if randomisation == Randomisation::Independent {", "if false {", ["explain::sanity::"]),
-    ("stability forgets its own square", "src/explain/geometry.rs", "(count * squares[concept] - 1.0)", "(count * squares[concept])", ["explain::geometry::"]),
-    ("insertion and deletion are swapped", "src/explain/faithfulness.rs", "match first == insert", "match first != insert", ["golden::", "calibration::"]),
+    ("Grad-CAM adds pooled gradients", "src/explain/grad_cam.rs", "let raw = «activation.broadcast_mul(&weights)?.sum(1)?.relu()?»;", "activation.broadcast_add(&weights)?.sum(1)?.relu()?", ["suite explain::", "suite oracle::"]),
+    ("Grad-CAM has no ReLU", "src/explain/grad_cam.rs", "let raw = «activation.broadcast_mul(&weights)?.sum(1)?.relu()?»;", "activation.broadcast_mul(&weights)?.sum(1)?", ["suite explain::", "suite oracle::", "suite golden::"]),
+    ("gradients are summed, not averaged", "src/explain/grad_cam.rs", "let weights = «gradient.mean_keepdim((2, 3))?»;", "gradient.sum_keepdim((2, 3))?", ["suite explain::", "suite oracle::"]),
+    ("upsampling aligns corners", "src/explain/grad_cam.rs", "«((position as f64 + 0.5) * scale - 0.5)».max(0.0)", "position as f64 * scale", ["suite oracle::", "suite golden::"]),
+    ("an all-zero map is not flagged", "src/explain/grad_cam.rs", "|&top| «top <= 0.0»", "top < 0.0", ["suite explain::"]),
+    ("zero sensitivities count as positive", "src/explain/tcav.rs", "«**s > 0.0»).count()", "**s >= 0.0", ["suite tcav::", "suite explain::"]),
+    ("sensitivities are not normalised", "src/explain/tcav.rs", "«*sum / cav.weight_norm»", "*sum", ["suite tcav::"]),
+    ("concept images are among the random ones", "src/explain/tcav.rs", "random.iter().flatten().filter(|image| «!concept.contains(image)»)", "true", ["suite tcav::"]),
+    ("a swapped pair keeps its sign", "src/explain/tcav.rs", "if «a < b» { score(sensitivities) }", "true", ["suite tcav::"]),
+    ("decodability is the median, not twice it", "src/explain/tcav.rs", "«(2.0 * median).min(1.0)»", "median.min(1.0)", ["suite tcav::"]),
+    ("held-out images are fitted", "src/explain/held_out.rs", "«fit_checked(gram, &train_positive, &train_negative, kind)»", "fit_checked(gram, positive, negative, kind)", ["suite cav::"]),
+    ("randomised layers are not put back", "src/explain/sanity.rs", "if «randomisation == Randomisation::Independent» {", "false", ["lib explain::sanity::"]),
+    ("stability forgets its own square", "src/explain/geometry.rs", "«(count * squares[concept] - 1.0)»", "(count * squares[concept])", ["lib explain::geometry::"]),
+    ("insertion and deletion are swapped", "src/explain/faithfulness.rs", "match «first == insert» {", "first != insert", ["suite golden::"]),
     # stats
-    ("a permutation p-value can be 0", "src/stats/permutation.rs", "(1 + count) as f64 / (1 + permutations) as f64", "count as f64 / (1 + permutations) as f64", ["stats::permutation::"]),
-    ("the permutation test is one-sided", "src/stats/permutation.rs", "&mut draws).abs() >= threshold).count()", "&mut draws) >= threshold).count()", ["stats::permutation::"]),
-    ("rounding splits ties", "src/stats/permutation.rs", "observed - 4.0 * f64::EPSILON * size * largest", "observed + 0.0 * size * largest", ["stats::permutation::"]),
-    ("the concept is not of its family", "src/stats/exchangeability.rs", "(1 + reached) as f64", "reached.max(1) as f64", ["stats::exchangeability::"]),
-    ("ties speak for the concept", "src/stats/exchangeability.rs", "**s >= statistics[0] - TIE", "**s > statistics[0] + TIE", ["stats::exchangeability::"]),
-    ("zeros count for the other set", "src/stats/exchangeability.rs", "sums[j] += 1.0 - pair.score - pair.ties;", "sums[j] += 1.0 - pair.score;", ["stats::exchangeability::"]),
-    ("Benjamini-Hochberg's rank is one off", "src/stats/multiplicity.rs", "/ (rank + 1) as f64", "/ (rank + 2) as f64", ["stats_oracle::"]),
-    ("Holm is Bonferroni", "src/stats/multiplicity.rs", "(family - rank) as f64", "family as f64", ["stats_oracle::"]),
-    ("the top fifth is the top tenth", "src/stats/similarity.rs", "top_overlap(first, second, 0.2)", "top_overlap(first, second, 0.1)", ["stats::similarity::", "golden::"]),
-    ("similarity is taken as drift", "src/stats/similarity.rs", "similarity.map(|s| 1.0 - s)", "similarity", ["stats::similarity::"]),
-    ("the jackknife forgets its factor", "src/stats/floor.rs", "sum_of_squares(&v) * (count.max(1) - 1) as f64", "sum_of_squares(&v) * 1.0", ["stats::floor::", "stats_coverage::"]),
-    ("half of the replicates are a majority", "src/stats/verdict.rs", "contra == 0 && 2 * pro > all", "contra == 0 && 2 * pro >= all", ["stats::verdict::"]),
-    ("drifted winners are faithful losers", "src/stats/verdict.rs", "(Answer::Yes, Answer::No) => Call::DriftedWinner", "(Answer::Yes, Answer::No) => Call::FaithfulLoser", ["stats::verdict::"]),
-    ("negative evidence counts", "src/stats/localisation.rs", ".map(|v| v.max(0.0))", ".map(|v| v.abs())", ["stats::localisation::"]),
-    ("the pooled variance has a degree too many", "src/stats/effect.rs", "/ (total - 2) as f64", "/ (total - 1) as f64", ["stats::effect::"]),
-    ("ranks are centred one half off", "src/stats/correlation.rs", "let middle = x.len() as f64 + 1.0;", "let middle = x.len() as f64;", ["stats_oracle::"]),
-    ("Wilson's interval is too wide", "src/stats/intervals.rs", "square / (4.0 * n * n)", "square / (2.0 * n * n)", ["stats_oracle::", "stats::intervals::"]),
+    ("a permutation p-value can be 0", "src/stats/permutation.rs", "«(1 + count) as f64 / (1 + permutations) as f64»", "count as f64 / (1 + permutations) as f64", ["lib stats::permutation::"]),
+    ("the permutation test is one-sided", "src/stats/permutation.rs", "«partial_shuffle_sum(&mut values, chosen, &mut draws).abs()» >= threshold", "partial_shuffle_sum(&mut values, chosen, &mut draws)", ["lib stats::permutation::"]),
+    ("rounding splits ties", "src/stats/permutation.rs", "«observed - 4.0 * f64::EPSILON * size * largest»", "observed", ["lib stats::permutation::"]),
+    ("the concept is not of its family", "src/stats/exchangeability.rs", "«(1 + reached) as f64»", "reached.max(1) as f64", ["lib stats::exchangeability::"]),
+    ("ties speak for the concept", "src/stats/exchangeability.rs", "«**s >= statistics[0] - TIE»", "**s > statistics[0] + TIE", ["lib stats::exchangeability::"]),
+    ("zeros count for the other set", "src/stats/exchangeability.rs", "sums[j] += «1.0 - pair.score - pair.ties»;", "1.0 - pair.score", ["lib stats::exchangeability::"]),
+    ("Benjamini-Hochberg's rank is one off", "src/stats/multiplicity.rs", "m * penalty / «(rank + 1)» as f64", "(rank + 2)", ["suite stats_oracle::"]),
+    ("Holm is Bonferroni", "src/stats/multiplicity.rs", "«(family - rank)» as f64", "family", ["suite stats_oracle::"]),
+    ("the top fifth is the top tenth", "src/stats/similarity.rs", "top_overlap(first, second, «0.2»)", "0.1", ["lib stats::similarity::", "suite golden::"]),
+    ("similarity is taken as drift", "src/stats/similarity.rs", "{ similarity } else { «similarity.map(|s| 1.0 - s)» }", "similarity", ["lib stats::similarity::"]),
+    ("the jackknife forgets its factor", "src/stats/floor.rs", "sum_of_squares(&v) * «(count.max(1) - 1) as f64» /", "1.0", ["lib stats::floor::", "suite stats_coverage::"]),
+    ("half of the replicates are a majority", "src/stats/verdict.rs", "contra == 0 && «2 * pro > all»", "2 * pro >= all", ["lib stats::verdict::"]),
+    ("drifted winners are faithful losers", "src/stats/verdict.rs", "(Answer::Yes, Answer::No) => «Call::DriftedWinner»,", "Call::FaithfulLoser", ["lib stats::verdict::"]),
+    ("negative evidence counts", "src/stats/localisation.rs", "map.iter().map(|v| «v.max(0.0)»).enumerate()", "v.abs()", ["lib stats::localisation::"]),
+    ("a tied maximum counts whole", "src/stats/localisation.rs", "Ok(«hits as f64 / peaks.len() as f64»)", "f64::from(u8::from(hits > 0))", ["lib stats::localisation::"]),
+    ("the pooled variance has a degree too many", "src/stats/effect.rs", "/ «(total - 2)» as f64", "(total - 1)", ["lib stats::effect::"]),
+    ("ranks are centred one half off", "src/stats/correlation.rs", "let middle = «x.len() as f64 + 1.0»;", "x.len() as f64", ["suite stats_oracle::"]),
+    ("Wilson's interval is too wide", "src/stats/intervals.rs", "«square / (4.0 * n * n)»", "square / (2.0 * n * n)", ["suite stats_oracle::", "lib stats::intervals::"]),
+    # localisation and birds in a run
+    ("every map is judged by the first image's box", "src/experiment/localisation.rs", "let Some(target) = «image.bounding_box» else", "shown[0].bounding_box", ["lib experiment::localisation::", "suite cub::"]),
+    ("energy is the pointing game", "src/experiment/localisation.rs", "energy_in_box: «mean(&energy)»,", "mean(&pointing)", ["lib experiment::localisation::", "suite cub::"]),
+    ("parts are reached from anywhere", "src/experiment/localisation.rs", "let reach = «height as f64 / map_size[0] as f64»;", "height as f64", ["lib experiment::localisation::", "suite cub::"]),
+    ("images without a box are chance", "src/experiment/localisation.rs", "chance: «covered / boxed as f64»,", "covered / shown.len() as f64", ["lib experiment::localisation::", "suite cub::"]),
+    ("a species' own photographs show its concepts", "src/experiment/birds.rs", "let without = «(!self.choice.own_class).then_some(species_index as u32)»;", "None", ["suite cub::"]),
+    ("the control is a concept that the species has", "src/experiment/birds.rs", "«self.whole.class_attribute(species_index, attribute) <= CONTROL_PERCENT»", "self.whole.class_attribute(species_index, attribute) > CONTROL_PERCENT", ["suite cub::"]),
+    ("explained photographs stand in concept sets", "src/experiment/birds.rs", "&splits, &sets, «&explained», without, plan.seed)", "&[]", ["suite cub::"]),
+    # the study's defects: each silently off
+    ("duplicate_leak does nothing", "src/experiment/as_published.rs", "if «!self.duplicate_leak» {", "true", PUBLISHED),
+    ("freeze_below_epsilon does nothing", "src/experiment/as_published.rs", "if «!self.freeze_below_epsilon» {", "true", PUBLISHED),
+    ("prune_batch_norm does nothing", "src/experiment/as_published.rs", "if «self.prune_batch_norm» {", "false", PUBLISHED),
+    ("per_layer_percentile does nothing", "src/experiment/as_published.rs", "if «!self.per_layer_percentile» {", "true", PUBLISHED),
+    ("keep_buffers does nothing", "src/experiment/as_published.rs", "if «self.keep_buffers» {", "false", PUBLISHED),
+    ("alias_biases does nothing", "src/experiment/as_published.rs", "if «self.alias_biases && round > 1» {", "false", PUBLISHED),
+    ("alias_biases rewinds no bias at all", "src/experiment/as_published.rs", "if «self.alias_biases && round > 1» {", "self.alias_biases", PUBLISHED),
+    ("explain_best_validation explains the last epoch", "src/experiment/as_published.rs", "Ok(accuracy) if «best.as_ref().is_none_or(|(before, _)| accuracy > *before)» =>", "accuracy >= 0.0", PUBLISHED),
+    ("explain_best_validation prunes what it explains", "src/experiment/rounds.rs", "match «self.plan.as_published.explain_best_validation» {", "false", PUBLISHED),
+    ("probability_gradient does nothing", "src/experiment/as_published.rs", "if «!self.probability_gradient» { return cut.gradient", "true", PUBLISHED),
+    ("cam_added_gradients does nothing", "src/experiment/as_published.rs", "if «!self.cam_added_gradients» {", "true", PUBLISHED),
+    ("no_random_cavs does nothing", "src/experiment/as_published.rs", "if «!self.no_random_cavs» {", "true", PUBLISHED),
+    # level of the tests on the run's own networks
+    ("a set keeps its meeting with the concept", "src/experiment/calibration.rs", "(0, _) | (_, 0) => «None»,", "Some(pair.score)", ["lib experiment::calibration::"]),
+    ("the second of a pair keeps its sign", "src/experiment/calibration.rs", "Some(«1.0 - pair.score - pair.ties»)", "pair.score", ["lib experiment::calibration::"]),
+    ("ranks reject at twice the level", "src/experiment/calibration.rs", "«reached as f64 <= alpha * random.len() as f64»", "reached as f64 <= 2.0 * alpha * random.len() as f64", ["lib experiment::calibration::"]),
+    ("a set is compared with itself too", "src/experiment/calibration.rs", "filter(|row| «!rows.contains(row)»)", "true", ["lib experiment::calibration::"]),
+    ("the baseline holds the set's own pairs", "src/experiment/calibration.rs", "«pair.positive != set && pair.negative != set»", "true", ["lib experiment::calibration::"]),
+    # drift, calls, the gate
+    ("images of wrong answers count", "src/experiment/drift.rs", "drift.filter(|_| «*a && *b»)", "true", ["suite golden::"]),
+    ("p-values are adjusted over all replicates", "src/experiment/study.rs", "families.entry((id.arm.clone(), «id.replicate»))", "0 * id.replicate", ["suite golden::"]),
+    ("the gate never says 1", "src/bin/ticketlens/drift.rs", "if «report.tripped()» { TRIPPED }", "false", GATE),
+    ("one of several candidates may trip unseen", "src/report/drift.rs", "«self.candidates.iter().any(CandidateDrift::tripped)»", "self.candidates.iter().all(CandidateDrift::tripped)", GATE),
+    ("a drift without a value passes", "src/bin/ticketlens/drift.rs", "let tripped = «value.is_none_or(|value| value > limit)»;", "value.is_some_and(|value| value > limit)", GATE),
+    ("the floor is no unit", "src/bin/ticketlens/drift.rs", "let value = «if in_floors { deciding.in_floors } else { deciding.raw }»;", "deciding.raw", GATE),
+    ("labels do not choose the images", "src/bin/ticketlens/drift.rs", "if «a.predicted[image] != labels[image] || b.predicted[image] != labels[image]» {", "false", GATE),
+    ("any two densities match", "src/report/compare.rs", "filter(|other| «apart(other) <= MOST_APART.ln()»)", "true", ["suite report::golden_comparison"]),
+    # the run folder
+    ("a round's record is written first", "src/experiment/store.rs", '«write_atomically(&path.join("weights.safetensors"), &save_weights(weights)?)?;» let views',
+     'write_json(&path.join("round.json"), record)?; write_atomically(&path.join("weights.safetensors"), &save_weights(weights)?)?;', ["suite store::"]),
+    ("a failed write leaves its part", "src/experiment/store.rs", "«let _ = fs::remove_file(&temporary);»", "", ["suite store::"]),
+    ("finished rounds are made again", "src/experiment/rounds.rs", "if let Some(record) = «self.store.round(&id)?» {", "None", ["suite store::"]),
+    ("another plan's folder is taken", "src/experiment/store.rs", "if «found.digest()? != plan.digest()?» {", "false", ["suite run::a_folder_of_another_plan"]),
+    ("changed data go unnoticed", "src/experiment/store.rs", "if «found.data != manifest.data» {", "false", ["suite store::"]),
+    ("records of another format are read", "src/experiment/store.rs", "if «format == FORMAT» {", "true", ["suite store::"]),
+    # the report
+    ("networks stand as recorded", "src/report/view.rs", "«networks.sort_by(|a, b| id_key(a.id).cmp(&id_key(b.id)));»", "", ORDER),
+    ("floor pairs stand as recorded", "src/report/view.rs", "«floor_pairs.sort_by_key(|pair| (pair.first, pair.second));»", "", ORDER),
+    ("sanity checks stand as recorded", "src/report/view.rs", "«sanity.sort_by_key(|record| record.replicate);»", "", ORDER),
+    ("effects stand as recorded", "src/report/view.rs", "«(place, arm_rank(&id.arm), id.arm.as_str(), id.round, id.replicate)»", "((e.record.stage, 0, 0, \"\"), arm_rank(&id.arm), id.arm.as_str(), id.round, id.replicate)", ORDER),
+    ("warnings stand as recorded", "src/report/html.rs", "«texts.sort();»", "", ORDER),
+    ("percent signs lose their space", "src/report/format.rs", "«format!(\"{} %\", decimal(100.0 * share, decimals))»", "format!(\"{}%\", decimal(100.0 * share, decimals))", ["suite report::golden_forms"]),
+    ("small numbers lose a decimal", "src/report/format.rs", "m if m >= 0.01 => «3»,", "2", ["suite report::golden_forms"]),
 ]
 
 
-def leaf(mutation):
-    """Judged by unit tests of its own statistics file alone, which no other file of the list changes."""
-    return len(mutation[4]) == 1 and mutation[4][0].startswith(("stats::", "explain::sanity::", "explain::geometry::"))
+def place(text, file, mutation):
+    """Start and end of the expression that a mutation replaces."""
+    before, old, after = re.fullmatch(r"([^«]*)«([^»]*)»(.*)", mutation, re.S).groups()
+    gap = lambda piece: r"\s*".join(re.escape(word) for word in piece.split())
+    pattern = r"\s*".join(part for part in [gap(before), f"({gap(old)})", gap(after)] if part)
+    found = list(re.finditer(pattern, text))
+    if len(found) != 1:
+        sys.exit(f"{file} holds {len(found)} times: {mutation}")
+    return found[0].span(1)
 
 
-def batches(mutations):
-    """Builds: at most one mutation that is no leaf, and leaves of different files whose tests it does not reach."""
-    rest, leaves = [m for m in mutations if not leaf(m)], [m for m in mutations if leaf(m)]
-    builds = []
-    while rest or leaves:
-        build = [rest.pop(0)] if rest else []
-        # Statistics do not reach training, pruning or CAVs; whole runs and snapshots they do.
-        apart = not build or all(p.startswith(("prune::", "training", "cav::", "tcav::", "kernels::")) for p in build[0][4])
-        if apart:
-            files = set()
-            for mutation in list(leaves):
-                alone = build and mutation[1].startswith("src/explain") and build[0][1].startswith("src/explain")
-                if mutation[1] not in files and not alone:
-                    files.add(mutation[1])
-                    build.append(mutation)
-                    leaves.remove(mutation)
-        builds.append(build)
-    return builds
+def mutated(text, file, mutations):
+    """The file with its mutations, (number, where, new), each behind its switch."""
+    switch = "ticketlens::mutant" if file.startswith("src/bin") else "crate::mutant"
+    places = {}
+    for number, where, new in mutations:
+        places.setdefault(place(text, file, where), []).append((number, new))
+    spans = sorted(places)
+    assert all(first[1] <= second[0] for first, second in zip(spans, spans[1:])), f"{file}: mutations overlap"
+    for start, end in reversed(spans):
+        old = text[start:end]
+        code = "".join(f"if {switch}({number}) {{ {new} }} else " for number, new in places[start, end]) + f"{{ {old} }}"
+        text = text[:start] + (code if old.endswith(";") else f"({code})") + text[end:]
+    return text
 
 
-def run(build, tree):
-    for _, file, old, new, _ in build:
-        text = (tree / file).read_text()
-        assert text.count(old) >= 1, f"{file} no longer holds `{old}`"
-        (tree / file).write_text(text.replace(old, new, 1))
-    filters = sorted({prefix for mutation in build for prefix in mutation[4]})
-    command = ["cargo", "test", "--locked", "--no-fail-fast", "--lib", "--test", "suite", "--", "--skip", "every_vector_path", *filters]
-    done = subprocess.run(command, cwd=tree, capture_output=True, text=True,
-                          env=os.environ | {"CARGO_TARGET_DIR": str(TARGET / "mutations"), "INSTA_UPDATE": "no", "PROPTEST_CASES": "64"})
-    output = done.stdout + done.stderr
-    failed = set(re.findall(r"^test (\S+) \.\.\. FAILED", output, re.M)) | set(re.findall(r"^test (\S+) - .* \.\.\. FAILED", output, re.M))
-    if re.search(r"^error(\[|: could not compile)", output, re.M) and not failed:
-        print(output[-3000:])
-        sys.exit(f"does not compile: {[m[0] for m in build]}")
-    results = [(m[0], sorted(test for test in failed if test.startswith(tuple(m[4])))) for m in build]
-    for _, file, _, _, _ in build:
-        shutil.copy2(ROOT / file, tree / file)
-    return results
+def write_tree():
+    """The mutated copy. Files that stay the same are not touched, so that a second build is short."""
+    mutations = {}
+    for number, (_, file, where, new, _) in enumerate(MUTATIONS, 1):
+        mutations.setdefault(file, []).append((number, where, new))
+    listed = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    files = [file for file in listed.split("\0") if file and (ROOT / file).is_file()]
+    for file in files:
+        content = (ROOT / file).read_bytes()
+        if file in mutations:
+            content = mutated(content.decode(), file, mutations[file]).encode()
+        if file == "src/lib.rs":
+            content += SWITCH.encode()
+        copy = TREE / file
+        if not copy.is_file() or copy.read_bytes() != content:
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(content)
+    for copy in [path for path in TREE.rglob("*") if path.is_file() and str(path.relative_to(TREE)) not in set(files)]:
+        copy.unlink()
+
+
+def build():
+    """Test programs by name, each with its tests."""
+    command = ["cargo", "test", "--locked", "--no-run", "--lib", "--test", "suite", "--test", "acceptance", "--message-format", "json-render-diagnostics"]
+    done = subprocess.run(command, cwd=TREE, capture_output=True, text=True, env=os.environ | {"CARGO_TARGET_DIR": str(TARGET)})
+    if done.returncode:
+        sys.exit(f"{done.stderr}\nthe mutations do not compile")
+    programs = {}
+    for message in [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]:
+        if message.get("executable") and message["profile"]["test"]:
+            name = "lib" if "lib" in message["target"]["kind"] else message["target"]["name"]
+            names = subprocess.run([message["executable"], "--list", "--format", "terse"], cwd=TREE, capture_output=True, text=True, check=True).stdout
+            tests = [line.removesuffix(": test") for line in names.splitlines() if line.endswith(": test")]
+            programs[name] = message["executable"], tests
+    return dict(sorted(programs.items(), key=lambda item: ["lib", "suite", "acceptance"].index(item[0])))
+
+
+def failing(programs, prefixes, number):
+    """The first test that fails with a mutation; 0: with none."""
+    # libtest's --fail-fast is not stable; this is how its own tests ask for it.
+    environment = os.environ | {"TICKETLENS_MUTANT": str(number), "RUSTC_BOOTSTRAP": "1", "INSTA_UPDATE": "no", "PROPTEST_CASES": "64"}
+    found = False
+    for program, (path, tests) in programs.items():
+        chosen = [test for test in tests if f"{program} {test}".startswith(tuple(prefixes)) and not f"{program} {test}".startswith(SKIPPED)]
+        if not chosen:
+            continue
+        found = True
+        try:
+            done = subprocess.run([path, "-Z", "unstable-options", "--fail-fast", "--exact", *chosen], cwd=TREE, capture_output=True, text=True, env=environment, timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            return f"{program}: never ends"
+        if done.returncode:
+            failed = re.search(r"^test (\S+)(?: - should panic)? \.\.\. FAILED", done.stdout, re.M)
+            return f"{program} {failed[1]}" if failed else f"{program}: dies: {(done.stdout + done.stderr)[-500:]}"
+    if not found:
+        sys.exit(f"no test begins with {prefixes}")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--list", action="store_true")
+    parser.add_argument("--list", action="store_true", help="look whether every mutation still has its place; builds nothing")
     parser.add_argument("part", nargs="*")
     arguments = parser.parse_args()
-    chosen = [m for m in MUTATIONS if not arguments.part or any(part in m[0] for part in arguments.part)]
-    for name, file, old, _, _ in MUTATIONS:
-        assert (ROOT / file).read_text().count(old) >= 1, f"{name}: {file} no longer holds `{old}`"
+    for _, file, where, _, _ in MUTATIONS:
+        place((ROOT / file).read_text(), file, where)
+    chosen = [(number, m) for number, m in enumerate(MUTATIONS, 1) if not arguments.part or any(part in m[0] for part in arguments.part)]
     if arguments.list:
-        for name, file, *_ in chosen:
-            print(f"{file}: {name}")
-        return print(f"{len(chosen)} mutations, {len(batches(chosen))} builds")
-    tree = TARGET / "mutations/tree"
-    shutil.rmtree(tree, ignore_errors=True)
-    shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns("target", ".git", "out", "runs", "shared"), symlinks=True)
+        for number, (name, file, *_) in chosen:
+            print(f"{number} {file}: {name}")
+        return print(f"{len(chosen)} mutations")
+    started = time.time()
+    TREE.mkdir(parents=True, exist_ok=True)
+    write_tree()
+    programs = build()
+    print(f"built in {time.time() - started:.0f} s", flush=True)
+    if failed := failing(programs, sorted({prefix for _, m in chosen for prefix in m[4]}), 0):
+        sys.exit(f"tests fail without a mutation: {failed}")
+    print(f"all tests pass without a mutation ({time.time() - started:.0f} s)", flush=True)
     survivors = []
-    for build in batches(chosen):
-        started = time.time()
-        for name, failed in run(build, tree):
-            verdict = f"caught by {failed[0]}" + (f" and {len(failed) - 1} more" if len(failed) > 1 else "") if failed else "SURVIVED"
-            print(f"{name}: {verdict}", flush=True)
-            survivors += [] if failed else [name]
-        print(f"  ({time.time() - started:.0f} s)", flush=True)
-    print(f"{len(chosen) - len(survivors)} of {len(chosen)} caught")
+    for number, (name, _, _, _, prefixes) in chosen:
+        clock = time.time()
+        failed = failing(programs, prefixes, number)
+        print(f"{number} {name}: {'caught by ' + failed if failed else 'SURVIVED'} ({time.time() - clock:.0f} s)", flush=True)
+        survivors += [] if failed else [name]
+    print(f"{len(chosen) - len(survivors)} of {len(chosen)} caught ({time.time() - started:.0f} s)")
     if survivors:
         sys.exit("survived: " + "; ".join(survivors))
 

@@ -78,6 +78,36 @@ mod tests {
         assert!((second[0] - 0.2).abs() < 1e-12 && (second[1] - 0.6).abs() < 1e-12 && second.len() == 2);
     }
 
+    fn scores_of(family: Vec<PairScore>, random_baseline: Vec<PairScore>) -> ClassScores {
+        let effect = crate::explain::tcav::Effect {
+            concept: Vec::new(),
+            random: Vec::new(),
+            effect: 0.0,
+            effect_standardised: None,
+        };
+        let concept = crate::explain::tcav::ConceptScores { runs: Vec::new(), family, effect };
+        ClassScores { concepts: vec![concept], random_baseline }
+    }
+
+    #[test]
+    fn a_set_is_no_part_of_what_it_is_compared_with() {
+        let plan = Plan::preset("quick", &[]).unwrap();
+        let pair = |positive, negative, score| PairScore { positive, negative, score, ties: 0.0 };
+        // Four images against four others: p = 2 / 70 for both sets. Against all eight neither would be rejected.
+        let random: Vec<Vec<usize>> = vec![(0..4).collect(), (4..8).collect()];
+        let products = DMatrix::from_fn(3, 8, |_, row| if row < 4 { 10.0 + row as f64 } else { row as f64 - 4.0 });
+        let scores = scores_of(vec![pair(1, 2, 0.5)], vec![pair(0, 1, 0.5), pair(1, 0, 0.5)]);
+        assert_eq!(calibration(&plan, Stage::Layer3, 0, &random, &products, &scores).effect, 2);
+        // The first set scores high against the others, whose scores between themselves are a half. Its own pairs in the
+        // baseline would spread that so widely that nothing could be told from it.
+        let random: Vec<Vec<usize>> = (0..4).map(|set| vec![2 * set, 2 * set + 1]).collect();
+        let own = [pair(1, 2, 0.9), pair(1, 3, 0.92), pair(1, 4, 0.94)];
+        let rest = [pair(2, 3, 0.5), pair(2, 4, 0.5), pair(3, 4, 0.5)];
+        let baseline = vec![pair(0, 1, 0.93), pair(1, 2, 0.5), pair(2, 3, 0.51), pair(3, 0, 0.07)];
+        let scores = scores_of([own, rest].concat(), baseline);
+        assert_eq!(calibration(&plan, Stage::Layer3, 0, &random, &products, &scores).legacy, 1);
+    }
+
     #[test]
     fn rejections_are_counted_at_the_level() {
         let plan = Plan::preset("quick", &[("explain.random_sets".into(), "39".into())]).unwrap();
@@ -90,20 +120,13 @@ mod tests {
             .flat_map(|a| (a + 1..=40).map(move |b| (a, b)))
             .map(|(a, b)| PairScore { positive: a, negative: b, score: score(a, b), ties: 0.0 })
             .collect();
-        let effect = crate::explain::tcav::Effect {
-            concept: Vec::new(),
-            random: Vec::new(),
-            effect: 0.0,
-            effect_standardised: None,
-        };
-        let concept = crate::explain::tcav::ConceptScores { runs: Vec::new(), family, effect };
         let baseline = (0..40).map(|set| PairScore {
             positive: set,
             negative: (set + 1) % 40,
             score: 0.5 + 0.01 * (set % 3) as f64,
             ties: 0.0,
         });
-        let scores = ClassScores { concepts: vec![concept], random_baseline: baseline.collect() };
+        let scores = scores_of(family, baseline.collect());
         let found = calibration(&plan, Stage::Layer3, 1, &random, &products, &scores);
         assert_eq!((found.stage, found.class, found.sets), (Stage::Layer3, 1, 40));
         // Two of forty may be rejected by ranks; the leaning set is by every test.

@@ -83,3 +83,49 @@ pub(super) fn localisation(
         }),
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::experiment::records::ShownPart;
+    use crate::stats::localisation::PixelBox;
+
+    /// Maps of 2×2 on an input of 4×4: half-pixel centres make the row 1, 0 into 1, ¾, ¼, 0.
+    #[test]
+    fn each_map_is_judged_by_its_own_box_and_parts() {
+        let plan = Plan::preset("quick", &[]).unwrap();
+        let shown = |bounding_box, parts: &[(&str, f64, f64)]| ShownImage {
+            index: 0,
+            class: 0,
+            fine: String::new(),
+            bounding_box,
+            parts: parts.iter().map(|&(name, x, y)| ShownPart { name: name.into(), x, y }).collect(),
+        };
+        let left = PixelBox { left: 0, top: 0, right: 2, bottom: 4 };
+        let corner = PixelBox { left: 2, top: 2, right: 4, bottom: 4 };
+        let images = [
+            shown(None, &[("beak", 0.5, 0.5)]),
+            shown(Some(left), &[("beak", 0.5, 0.5)]),
+            shown(Some(corner), &[("tail", 3.5, 3.5)]),
+            shown(Some(corner), &[]),
+        ];
+        let side = vec![1.0, 0.0, 1.0, 0.0];
+        let maps = [side.clone(), side.clone(), side, vec![0.0; 4]];
+        let of = |images: &[ShownImage]| localisation(&plan, Stage::Layer3, &maps, [2, 2], images, (4, 4)).unwrap();
+        let found = of(&images).unwrap();
+        // Columns 0 and 1 hold 1.75 of 2 in each row, columns 2 and 3 the rest; the last map is empty.
+        assert!((found.energy_in_box.unwrap() - (0.875 + 0.0625) / 2.0).abs() < 1e-12, "{found:?}");
+        assert_eq!(found.pointing_game, Some(0.5));
+        assert!((found.chance - (0.5 + 0.25 + 0.25) / 3.0).abs() < 1e-12, "{found:?}");
+        assert_eq!((found.images, found.degenerate), (2, 1));
+        let range = found.energy_interval.unwrap();
+        assert!(range.low <= 0.0625 && range.high >= 0.875, "{range:?}");
+        // A cell of the map is two pixels: of the four tied pixels of column 0 three lie so near the first bird's beak, none the
+        // other's tail; 9 of 16 pixels lie so near a corner.
+        let parts = found.parts.unwrap();
+        assert_eq!((parts.rate, parts.images), (Some(0.375), 2));
+        assert_eq!(parts.chance, 9.0 / 16.0);
+        assert_eq!(parts.nearest, BTreeMap::from([("beak".to_owned(), 1), ("tail".to_owned(), 1)]));
+        assert_eq!(of(&images[..1]), None, "no box, nothing to say");
+    }
+}

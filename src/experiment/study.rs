@@ -26,6 +26,7 @@ pub fn derive(plan: &Plan, store: &Store) -> Result<StudyRecord> {
     let stage = plan.explain.stages[0];
     let manifest = store.manifest()?;
     let mut networks: BTreeMap<RoundId, Network> = BTreeMap::new();
+    let mut counts = None;
     for id in round_ids(plan) {
         let record = store
             .round(&id)?
@@ -37,7 +38,18 @@ pub fn derive(plan: &Plan, store: &Store) -> Result<StudyRecord> {
         let cam = record.grad_cam.iter().find(|cam| cam.stage == stage);
         let cam = cam.ok_or_else(|| Error::format(store.root(), format!("records no Grad-CAM at {stage}")))?;
         let correct = cam.predicted.iter().zip(&manifest.cam_images).map(|(&p, shown)| p == shown.class).collect();
-        networks.insert(id, Network { maps: split_maps(&maps)?, correct, record });
+        let maps = split_maps(&maps)?;
+        // Networks are compared image by image.
+        let found = [record.test_correct.len(), cam.predicted.len(), maps.len()];
+        let expected = *counts.get_or_insert([found[0], manifest.cam_images.len(), manifest.cam_images.len()]);
+        if found != expected {
+            let what = format!(
+                "{} round {} of replicate {} records {found:?} answers, predictions and maps, expected {expected:?}",
+                id.arm, id.round, id.replicate
+            );
+            return Err(Error::format(store.root(), what));
+        }
+        networks.insert(id, Network { maps, correct, record });
     }
     let adjusted = adjusted_p_values(plan, &networks)?;
     let pairs = floor_pairs(plan, &networks, &adjusted)?;

@@ -141,6 +141,10 @@ mod tests {
         assert_eq!(names[..3], ["fc", "layer4.1", "layer4.0"], "from the output down");
         assert_eq!((names.len(), names[9], names[19]), (20, "stem", "stem"));
         assert_eq!(found[0].similarity, found[10].similarity, "the first of the cascade is fc alone");
+        for (cascade, alone) in found[1..10].iter().zip(&found[11..]) {
+            assert_eq!(cascade.layer, alone.layer);
+            assert_ne!(cascade.similarity, alone.similarity, "{} alone, the others put back", alone.layer);
+        }
         let mean = |layer: &RandomisedLayer| {
             let known: Vec<f64> = layer.similarity.iter().flatten().copied().collect();
             known.iter().sum::<f64>() / known.len() as f64

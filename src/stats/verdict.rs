@@ -371,6 +371,15 @@ mod tests {
         assert_eq!(verdicts(&[NONE, NONE, A], 3, None), (Inconclusive, Inconclusive));
         let disagree = study_verdict(&[vec![A, A], vec![B, B]], Some(&associated(0.8, 0.1, 0.5, 0.5)), 0.05);
         assert_eq!((disagree.a.verdict, disagree.a.votes), (Inconclusive, vec![Vote::For, Vote::Against]));
+        // Half of the replicates is not more than half, for a verdict or against.
+        let with_undecided = |own: &[Call], decided: usize| {
+            let calls: Vec<Vec<Call>> =
+                (0..4).map(|r| if r < decided { own.to_vec() } else { vec![NONE, NONE] }).collect();
+            let study = study_verdict(&calls, None, 0.05);
+            (study.a.verdict, study.b.verdict)
+        };
+        assert_eq!(with_undecided(&[A, A], 3), (Supported, Refuted));
+        assert_eq!(with_undecided(&[A, A], 2), (Inconclusive, Inconclusive));
     }
 
     proptest! {

@@ -85,6 +85,43 @@ fn a_floor_sets_the_unit_and_without_one_there_is_no_gate() {
     assert!(text.contains("no gate"), "{text}");
 }
 
+/// A network whose head is all zero has no gradient, so no map and no drift; that is no pass. Nor is a pass among candidates.
+#[test]
+fn what_cannot_be_shown_to_be_small_trips() {
+    let place = Place::new();
+    let mut tensors = candle_core::safetensors::load(fixture(CHECKPOINT), &Device::Cpu).unwrap();
+    for name in ["fc.weight", "fc.bias"] {
+        let zero = tensors[name].zeros_like().unwrap();
+        tensors.insert(name.into(), zero);
+    }
+    candle_core::safetensors::save(&tensors, place.path("blind.safetensors")).unwrap();
+    let blind = place.arg("blind.safetensors");
+    let (code, text) = outcome(&arguments(&blind, &["--max-drift", "100"]));
+    assert_eq!(code, Some(1), "{text}");
+    let (code, text) = outcome(&arguments(&fixture(CHECKPOINT), &["--max-drift", "100", "--candidate", &blind]));
+    assert_eq!(code, Some(1), "one of two trips: {text}");
+}
+
+/// Only images that both networks classify right count: with labels that are all wrong none does, and no drift is known.
+#[test]
+fn labels_choose_the_images_that_count() {
+    let place = Place::new();
+    let expected = fixture("oracle/resnet18_mnist/expected.safetensors");
+    let logits = candle_core::safetensors::load(expected, &Device::Cpu).unwrap()["logits"].to_vec2::<f32>().unwrap();
+    let right: Vec<usize> = logits.iter().map(|row| usize::from(row[1] > row[0])).collect();
+    let labels = |name: &str, of: &dyn Fn(usize) -> usize| {
+        let lines: String = right.iter().map(|&class| format!("{}\n", of(class))).collect();
+        place.write(name, lines.as_bytes())
+    };
+    let same = fixture(CHECKPOINT);
+    let right_labels = labels("right.txt", &|class| class);
+    let (code, text) = outcome(&arguments(&same, &["--max-drift", "0.05", "--labels", &right_labels]));
+    assert_eq!(code, Some(0), "{text}");
+    let wrong_labels = labels("wrong.txt", &|class| 1 - class);
+    let (code, text) = outcome(&arguments(&same, &["--max-drift", "0.05", "--labels", &wrong_labels]));
+    assert_eq!(code, Some(1), "{text}");
+}
+
 #[test]
 fn concepts_and_bad_input() {
     let place = Place::new();

@@ -92,6 +92,21 @@ fn each_species_is_tested_for_its_own_concepts_without_its_own_photographs() {
         of.sets.concepts.iter().flat_map(|concept| &concept.images).any(|&image| species(&own, image) == name)
     };
     assert!(own.concepts.iter().any(shows_own));
+    // What is explained is in no set, though photographs of the species may be.
+    let pictures = |images: &[usize]| -> Vec<Vec<u8>> {
+        images.iter().map(|&image| own.concept_images.bytes(image).unwrap().into_owned()).collect()
+    };
+    for of in &own.concepts {
+        let explained: Vec<Vec<u8>> =
+            own.class_images[of.classes[0]].iter().map(|&image| own.data.bytes(image).unwrap().into_owned()).collect();
+        assert_eq!(explained.len(), 6);
+        let mut drawn: Vec<Vec<u8>> = of.sets.concepts.iter().flat_map(|concept| pictures(&concept.images)).collect();
+        for set in &of.sets.random {
+            let RandomSet::Images(images) = set else { panic!() };
+            drawn.extend(pictures(images));
+        }
+        assert!(drawn.iter().all(|picture| !explained.contains(picture)));
+    }
     assert!(own.concept_note.as_ref().unwrap().own_class);
     // Nine photographs of a concept that only eight others show.
     let error = |overrides: &[(&str, &str)]| Setup::new(&plan(&root, overrides)).err().unwrap().to_string();

@@ -16,6 +16,7 @@ mod run;
 mod stats_calibration;
 mod stats_coverage;
 mod stats_oracle;
+mod store;
 mod support;
 mod tcav;
 mod training;

@@ -17,7 +17,7 @@ use ticketlens::explain::{Cut, Targets, grad_cam};
 use ticketlens::model::{Architecture, Block, ResNet, Stage, Stem, TensorFile, load_into, save_weights};
 use ticketlens::nn::Weights;
 use ticketlens::nn::schedule::{Schedule, ScheduleKind};
-use ticketlens::prune::{Mask, Scope, prune};
+use ticketlens::prune::{Mask, Scope, prune, prune_count};
 use ticketlens::seed;
 use ticketlens::stats::effect::concept_effect;
 
@@ -65,6 +65,36 @@ fn explain(model: &ResNet, weights: &Weights, images: &Tensor, swapped: bool) ->
     let cavs = fit_pairs(&gram(rows).unwrap(), sets, &[(0, 1)], CavKind::Logistic { c: 1.0 }, 0).unwrap();
     let maps = values(&grad_cam(&activation, &found.gradient).unwrap().raw);
     Explained { logits: values(&found.logits), maps, scores: score_class(&cavs, &products).unwrap() }
+}
+
+/// `exclude` takes a weight's name or its layer's; what it names is neither cut nor counted.
+#[test]
+fn excluded_layers_are_neither_cut_nor_counted() {
+    let (model, weights) = network(4, 2);
+    let dense = Mask::dense(model.network.layout.clone());
+    let exclude = ["conv1".to_owned(), "fc.weight".to_owned()];
+    let named = |name: &str| name == "conv1.weight" || name == "fc.weight";
+    let total: usize = model
+        .network
+        .layout
+        .parameters
+        .iter()
+        .filter(|spec| spec.kind.prunable() && !named(&spec.name))
+        .map(|spec| spec.range.len())
+        .sum();
+    for scope in [Scope::Global, Scope::Layerwise] {
+        let mask = prune(&weights, &dense, scope, 0.5, &exclude).unwrap();
+        for spec in model.network.layout.parameters.iter().filter(|spec| spec.kind.prunable()) {
+            let whole = mask.bits()[spec.range.clone()].iter().all(|&bit| bit == 1);
+            assert_eq!(whole, named(&spec.name), "{scope:?} {}", spec.name);
+        }
+        let (kept, counted) = mask.counts(&exclude);
+        assert_eq!(counted, total);
+        if scope == Scope::Global {
+            assert_eq!(kept, total - prune_count(0.5, total));
+        }
+        assert!(mask.layer_densities(&exclude).iter().all(|layer| !named(&layer.name)));
+    }
 }
 
 proptest! {

@@ -258,6 +258,27 @@ fn zeros_do_not_count() {
     assert_eq!(sensitivities(&p, &cav), [1.0 / 2f64.sqrt(), 0.0, 0.0]);
 }
 
+/// Twice the upper median of the runs' p-values, at most 1.
+#[test]
+fn decodability_is_twice_the_median_p_value() {
+    let world = world();
+    for partners in [4, 3] {
+        let design: Vec<(usize, usize)> = (1..=partners).map(|random| (0, random)).collect();
+        let cavs = fit_pairs(&world.gram(), world.sets.clone(), &design, LOGISTIC, 5).unwrap();
+        let scores = score_class(&cavs, &world.cross()).unwrap();
+        let mut below_one = 0;
+        for (concept, found) in scores.concepts.iter().enumerate() {
+            let mut p_values: Vec<f64> = found.runs.iter().map(|run| run.heldout_p_value).collect();
+            p_values.sort_by(f64::total_cmp);
+            assert_eq!(p_values.len(), partners);
+            let expected = (2.0 * p_values[partners / 2]).min(1.0);
+            assert_eq!(cavs.decodability_p_value(concept), expected);
+            below_one += usize::from(expected < 1.0);
+        }
+        assert!(below_one > 0, "the bound at 1 hides the factor");
+    }
+}
+
 #[test]
 fn decodability_separates_a_planted_concept_from_a_meaningless_one() {
     let world = world();
