@@ -21,7 +21,7 @@ use crate::stats::{Interval, StatsError};
 
 use super::cav::CavKind;
 use super::cut::{Cut, Targets};
-use super::gram::{GramError, Products, products_in_blocks};
+use super::gram::{GramError, Products, products_in_blocks_on};
 use super::stream::{activation_batch, activation_shape, explain_batch};
 use super::tcav::{ClassScores, ConceptScores, PairCavs, Run, Sets, fit_pairs, score_class};
 
@@ -229,7 +229,8 @@ fn products(
     blocks.extend(batches(&[question.images], config.batch));
     let count = |parts: &Vec<Part<'_>>| parts.iter().map(|(_, images)| images.len()).sum::<usize>();
     let sizes: Vec<usize> = blocks.iter().map(count).collect();
-    let Products { gram, .. } = products_in_blocks(&sizes, features, config.resident_bytes, &[], |block| {
+    let compute = &question.checkpoint.model.network.compute;
+    let Products { gram, .. } = products_in_blocks_on(compute, &sizes, features, config.resident_bytes, &[], |block| {
         let rows = match &blocks[block][..] {
             [(source, images)] if block >= gradients_from => {
                 let targets = Targets::Class(question.class);
