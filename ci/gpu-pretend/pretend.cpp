@@ -19,6 +19,7 @@
 #include <string>
 #include <tuple>
 #include <vector>
+#include <csetjmp>
 #include <ucontext.h>
 
 static void fault(const char* what) {
@@ -37,16 +38,26 @@ static inline float __uint_as_float(unsigned bits) { float value; memcpy(&value,
 static inline unsigned __float_as_uint(float value) { unsigned bits; memcpy(&bits, &value, 4); return bits; }
 
 static const size_t STACK = 1 << 16;
-struct Fibre { ucontext_t context; std::vector<char> stack; bool done; };
+struct Fibre { ucontext_t start; jmp_buf place; std::vector<char> stack; bool started, done; };
 static std::vector<Fibre> fibres;
-static ucontext_t scheduler;
+static jmp_buf scheduler;
 static unsigned current;
 static const std::function<void()>* body;
 
-static void __syncthreads() { swapcontext(&fibres[current].context, &scheduler); }
+// Jumps, not swapcontext, which asks the kernel each time.
+static void __syncthreads() {
+  if (!_setjmp(fibres[current].place)) _longjmp(scheduler, 1);
+}
 static void fibre_main() {
   (*body)();
   fibres[current].done = true;
+  _longjmp(scheduler, 1);
+}
+static void resume(Fibre& fibre) {
+  if (_setjmp(scheduler)) return;
+  if (fibre.started) _longjmp(fibre.place, 1);
+  fibre.started = true;
+  setcontext(&fibre.start);
 }
 
 static void run_kernel(const std::function<void()>& kernel, bool waits, Dim grid, Dim block) {
@@ -66,12 +77,12 @@ static void run_kernel(const std::function<void()>& kernel, bool waits, Dim grid
       for (unsigned thread = 0; thread < threads; thread++) {
         Fibre& fibre = fibres[thread];
         fibre.stack.resize(STACK);
-        fibre.done = false;
-        getcontext(&fibre.context);
-        fibre.context.uc_stack.ss_sp = fibre.stack.data();
-        fibre.context.uc_stack.ss_size = STACK;
-        fibre.context.uc_link = &scheduler;
-        makecontext(&fibre.context, fibre_main, 0);
+        fibre.started = fibre.done = false;
+        getcontext(&fibre.start);
+        fibre.start.uc_stack.ss_sp = fibre.stack.data();
+        fibre.start.uc_stack.ss_size = STACK;
+        fibre.start.uc_link = nullptr;
+        makecontext(&fibre.start, fibre_main, 0);
       }
       // Backwards on every second turn: the order of threads must not matter.
       for (unsigned turn = 0, left = threads; left > 0; turn++)
@@ -79,7 +90,7 @@ static void run_kernel(const std::function<void()>& kernel, bool waits, Dim grid
           current = turn % 2 ? threads - 1 - i : i;
           if (fibres[current].done) continue;
           place(current);
-          swapcontext(&scheduler, &fibres[current].context);
+          resume(fibres[current]);
           if (fibres[current].done) left--;
         }
     }

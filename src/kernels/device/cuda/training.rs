@@ -42,8 +42,12 @@ struct Stage {
     device_images: CudaSlice<f32>,
     device_labels: CudaSlice<u32>,
     device_losses: CudaSlice<f64>,
-    /// The device has read images and labels.
+    /// Pinned images and labels were copied to the device.
+    copied: CudaEvent,
+    /// The device has read its images and labels.
     read: CudaEvent,
+    /// The losses are in pinned memory.
+    arrived: CudaEvent,
 }
 
 impl Engine {
@@ -108,7 +112,9 @@ impl Stage {
                 device_images: copies.alloc(values).map_err(failed(what))?,
                 device_labels: copies.alloc(batch).map_err(failed(what))?,
                 device_losses: copies.alloc(batch).map_err(failed(what))?,
+                copied: copies.record_event(None).map_err(failed("an event"))?,
                 read: engine.0.pool.stream().record_event(None).map_err(failed("an event"))?,
+                arrived: engine.0.pool.stream().record_event(None).map_err(failed("an event"))?,
             })
         }
     }
@@ -134,14 +140,16 @@ impl Trainer {
         }
         let (compute, copies) = (engine.0.pool.stream(), &engine.0.copies);
         let stage = &mut self.stages[self.next];
-        // Waits for the copy of two batches ago, which is long done.
+        // The copy of two batches ago is long done. (cudarc's own event of pinned memory is not recorded without event tracking.)
+        stage.copied.synchronize().map_err(failed("waiting for a copy"))?;
         let pinned = stage.images.as_mut_slice().map_err(failed("pinned memory"))?;
         pinned.par_chunks_mut(COPY).zip(images.par_chunks(COPY)).for_each(|(to, from)| to.copy_from_slice(from));
         stage.labels.as_mut_slice().map_err(failed("pinned memory"))?.copy_from_slice(labels);
         copies.wait(&stage.read).map_err(failed("an event"))?;
         copies.memcpy_htod(&stage.images, &mut stage.device_images).map_err(failed("copying images"))?;
         copies.memcpy_htod(&stage.labels, &mut stage.device_labels).map_err(failed("copying labels"))?;
-        compute.join(copies).map_err(failed("an event"))?;
+        stage.copied.record(copies).map_err(failed("an event"))?;
+        compute.wait(&stage.copied).map_err(failed("an event"))?;
         let (floats, _) = stage.device_images.device_ptr(compute);
         let (label_values, _) = stage.device_labels.device_ptr(compute);
         let (losses, _) = stage.device_losses.device_ptr(compute);
@@ -152,6 +160,7 @@ impl Trainer {
         engine.each("cross_entropy", program.batch, arguments)?;
         stage.read.record(compute).map_err(failed("an event"))?;
         compute.memcpy_dtoh(&stage.device_losses, &mut stage.losses).map_err(failed("copying losses"))?;
+        stage.arrived.record(compute).map_err(failed("an event"))?;
         let gradient = Some(self.gradient.pointer());
         engine.backward_from(program, tape, &self.weights, Slot::Floats(grad), gradient, false)?;
         self.pending.push_back(self.next);
@@ -201,7 +210,9 @@ impl Trainer {
     /// When the device fails.
     pub fn loss(&mut self) -> Result<Option<f64>> {
         let Some(stage) = self.pending.pop_front() else { return Ok(None) };
-        let losses = self.stages[stage].losses.as_slice().map_err(failed("waiting for a loss"))?;
+        let Stage { losses, arrived, .. } = &self.stages[stage];
+        arrived.synchronize().map_err(failed("waiting for a loss"))?;
+        let losses = losses.as_slice().map_err(failed("waiting for a loss"))?;
         Ok(Some(losses.iter().sum::<f64>() / losses.len() as f64))
     }
 
