@@ -3,7 +3,8 @@
 use rand::Rng;
 use ticketlens::kernels::layout::transpose;
 use ticketlens::nn::{
-    BufferKind, Convolution, Gradients, Layer, LayoutBuilder, Mode, Network, Norm, ParameterKind, Shape3, Weights, Workspace,
+    BufferKind, Convolution, Gradients, Layer, LayoutBuilder, Mode, Network, Norm, ParameterKind, Shape3, Weights,
+    Workspace,
 };
 use ticketlens::seed;
 

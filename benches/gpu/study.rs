@@ -126,7 +126,8 @@ fn few_steps(on_cpu: &ResNet, on_device: &ResNet) -> Result<bool> {
             passed &= report(&format!("{name}, {how}, 3 steps: parameters"), error, limit);
             let error = relative_error(&found.buffers, &expected.buffers);
             passed &= report(&format!("{name}, {how}, 3 steps: running statistics"), error, 1e-3);
-            passed &= report(&format!("{name}, {how}: pruned weights are 0"), f64::from(u8::from(!mask.holds(&found))), 0.0);
+            passed &=
+                report(&format!("{name}, {how}: pruned weights are 0"), f64::from(u8::from(!mask.holds(&found))), 0.0);
         }
     }
     Ok(passed)
@@ -138,7 +139,8 @@ fn hooks(on_cpu: &ResNet, on_device: &ResNet) -> Result<bool> {
         let (images, config) = (Quarters::new(64), config(SGD, 1));
         let mut weights = model.network.initialise(3);
         let training = Training { network: &model.network, images: &images, config: &config, seed: 5 };
-        let mut edit = |_: &Weights, gradient: &mut [f32]| gradient.iter_mut().step_by(2).for_each(|value| *value = 0.0);
+        let mut edit =
+            |_: &Weights, gradient: &mut [f32]| gradient.iter_mut().step_by(2).for_each(|value| *value = 0.0);
         let mask = Mask::dense(model.network.layout.clone());
         let mut seen = Vec::new();
         training.run_seen(&mut weights, &mask, 0, 4, &Silent, Some(&mut edit), &|step| step == 2, |_, weights| {
@@ -207,7 +209,9 @@ fn explaining(on_cpu: &ResNet, on_device: &ResNet, precision: Precision) -> Resu
             Ok([explained.logits, activation, explained.gradient, maps])
         };
         let (expected, found) = (explain(on_cpu)?, explain(on_device)?);
-        for ((what, expected), found) in ["logits", "activation", "gradient", "Grad-CAM"].iter().zip(&expected).zip(&found) {
+        for ((what, expected), found) in
+            ["logits", "activation", "gradient", "Grad-CAM"].iter().zip(&expected).zip(&found)
+        {
             let values = |tensor: &Tensor| Ok::<_, ticketlens::error::Error>(tensor.flatten_all()?.to_vec1::<f32>()?);
             let error = relative_error(&values(found)?, &values(expected)?);
             passed &= report(&format!("{name}: {what} at {stage}"), error, limit);

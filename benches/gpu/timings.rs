@@ -32,7 +32,14 @@ struct Table {
 }
 
 impl Table {
-    fn row(&mut self, op: &str, size: &str, precision: Precision, mut seconds: Vec<f64>, operations: f64) -> Result<()> {
+    fn row(
+        &mut self,
+        op: &str,
+        size: &str,
+        precision: Precision,
+        mut seconds: Vec<f64>,
+        operations: f64,
+    ) -> Result<()> {
         seconds.sort_by(f64::total_cmp);
         let Some(&median) = seconds.get(seconds.len() / 2) else { return Ok(()) };
         let line = json!({
@@ -151,8 +158,7 @@ fn steps(table: &mut Table, engine: &Engine, small: bool, repeats: usize) -> Res
         let labels: Vec<u32> = (0..batch).map(|image| (image % model.architecture.classes) as u32).collect();
         let rule = Rule::Sgd { momentum: 0.9 };
         let mask = vec![1u8; weights.parameters.len()];
-        let mut trainer =
-            engine.trainer(program, &weights.parameters, &weights.buffers, Some(&mask), rule, 1e-4)?;
+        let mut trainer = engine.trainer(program, &weights.parameters, &weights.buffers, Some(&mask), rule, 1e-4)?;
         let mut step = |asked: bool| -> Result<()> {
             trainer.gradient_of(&images, &labels)?;
             trainer.update(0.01)?;

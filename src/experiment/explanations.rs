@@ -153,7 +153,8 @@ impl<'a> Explainer<'a> {
             values.extend(cut.activation(&images)?.flatten_all()?.to_vec1::<f32>()?);
         }
         let activations = rows(&values, features)?;
-        let gram = gram_on(&self.setup.model.network.compute, activations).map_err(|error| Error::statistics("TCAV", error.to_string()))?;
+        let gram = gram_on(&self.setup.model.network.compute, activations)
+            .map_err(|error| Error::statistics("TCAV", error.to_string()))?;
         for (tested, rows) in tested.iter().zip(&images.groups) {
             let means = self.group(cut, stage, tested, rows, activations, &gram, explained)?;
             explained.cavs.push(self.geometry(stage, tested, &gram, &means));

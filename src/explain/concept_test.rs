@@ -230,17 +230,18 @@ fn products(
     let count = |parts: &Vec<Part<'_>>| parts.iter().map(|(_, images)| images.len()).sum::<usize>();
     let sizes: Vec<usize> = blocks.iter().map(count).collect();
     let compute = &question.checkpoint.model.network.compute;
-    let Products { gram, .. } = products_in_blocks_on(compute, &sizes, features, config.resident_bytes, &[], |block| {
-        let rows = match &blocks[block][..] {
-            [(source, images)] if block >= gradients_from => {
-                let targets = Targets::Class(question.class);
-                explain_batch(&cut, source, images.clone(), targets)?.gradient
-            }
-            parts => activation_batch(&cut, parts)?,
-        };
-        read(sizes[block]);
-        Ok::<_, Error>(rows.flatten_all()?.to_vec1::<f32>()?)
-    })?;
+    let Products { gram, .. } =
+        products_in_blocks_on(compute, &sizes, features, config.resident_bytes, &[], |block| {
+            let rows = match &blocks[block][..] {
+                [(source, images)] if block >= gradients_from => {
+                    let targets = Targets::Class(question.class);
+                    explain_batch(&cut, source, images.clone(), targets)?.gradient
+                }
+                parts => activation_batch(&cut, parts)?,
+            };
+            read(sizes[block]);
+            Ok::<_, Error>(rows.flatten_all()?.to_vec1::<f32>()?)
+        })?;
     let images: usize = pool.iter().map(|source| source.len()).sum();
     let cross = gram.view((images, 0), (question.images.len(), images)).into_owned();
     Ok((gram.view((0, 0), (images, images)).into_owned(), cross))

@@ -195,8 +195,7 @@ impl Network {
                 let from = shapes[source];
                 match layer {
                     Layer::Convolution { norm, relu, .. } => {
-                        let (weight, shape) =
-                            self.geometry(index, from, batch).expect("a convolution multiplies");
+                        let (weight, shape) = self.geometry(index, from, batch).expect("a convolution multiplies");
                         Operation::Convolution {
                             shape,
                             weight: parameter(weight),

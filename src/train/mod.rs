@@ -119,10 +119,7 @@ impl Training<'_> {
     ///
     /// # Errors
     /// As [`Training::run`].
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the hooks of one loop; a struct of closures would only rename them"
-    )]
+    #[expect(clippy::too_many_arguments, reason = "the hooks of one loop; a struct of closures would only rename them")]
     pub fn run_seen(
         &self,
         weights: &mut Weights,
@@ -153,8 +150,9 @@ impl Training<'_> {
         let bits = (!dense).then_some(mask.bits());
         mask.apply(weights);
         if let Some(device) = self.network.compute.device() {
-            let hooks = on_device::Hooks { edit_gradient, sees, after_step: &mut after_step };
-            return self.run_on(device.training(), weights, bits, from, to, schedule, observer, hooks);
+            let engine = device.training();
+            let steps = from..to;
+            return self.run_on(engine, weights, bits, steps, schedule, observer, edit_gradient, sees, &mut after_step);
         }
         let mut optimizer =
             Optimizer::new(self.config.optimizer, self.config.weight_decay as f32, weights.parameters.len());

@@ -1,6 +1,7 @@
 //! Training and evaluation on a device: the same batches, labels and learning rates as on the CPU.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use crate::data::{Images, for_each_batch};
 use crate::error::{Error, Result};
@@ -10,13 +11,6 @@ use crate::nn::{Network, Shape3, Weights};
 use crate::progress::{Event, Observer};
 
 use super::{EditGradient, TrainSummary, Training, diverged, epoch_order};
-
-/// What looks on while training.
-pub(super) struct Hooks<'a> {
-    pub(super) edit_gradient: Option<EditGradient<'a>>,
-    pub(super) sees: &'a dyn Fn(u64) -> bool,
-    pub(super) after_step: &'a mut dyn FnMut(u64, &Weights),
-}
 
 /// Steps that were asked for and whose loss is not known yet.
 #[derive(Default)]
@@ -53,12 +47,14 @@ impl Training<'_> {
         engine: &Engine,
         weights: &mut Weights,
         mask: Option<&[u8]>,
-        from: u64,
-        to: u64,
+        steps: Range<u64>,
         schedule: Schedule,
         observer: &dyn Observer,
-        mut hooks: Hooks<'_>,
+        mut edit_gradient: Option<EditGradient<'_>>,
+        sees: &dyn Fn(u64) -> bool,
+        after_step: &mut dyn FnMut(u64, &Weights),
     ) -> Result<TrainSummary> {
+        let Range { start: from, end: to } = steps;
         let batch = self.config.batch_size;
         let program = self.network.program(self.network.whole(), Shape3::from(self.images.shape()), batch)?;
         let mut trainer = engine.trainer(
@@ -82,7 +78,7 @@ impl Training<'_> {
             for_each_batch(self.images, &batches, Some(epoch), |indices, pixels| {
                 let labels: Vec<u32> = indices.iter().map(|&index| self.images.label(index) as u32).collect();
                 trainer.gradient_of(pixels, &labels)?;
-                if let Some(edit_gradient) = &mut hooks.edit_gradient {
+                if let Some(edit_gradient) = &mut edit_gradient {
                     trainer.read(&mut weights.parameters, &mut weights.buffers)?;
                     let mut gradient = trainer.gradient()?;
                     edit_gradient(weights, &mut gradient);
@@ -91,9 +87,9 @@ impl Training<'_> {
                 trainer.update((self.config.learning_rate * schedule.factor(step)) as f32)?;
                 step += 1;
                 running.steps.push_back((epoch, step));
-                if (hooks.sees)(step) {
+                if sees(step) {
                     trainer.read(&mut weights.parameters, &mut weights.buffers)?;
-                    (hooks.after_step)(step, weights);
+                    after_step(step, weights);
                 }
                 if running.steps.len() > 1 {
                     running.settle(&mut trainer, from, observer)?;

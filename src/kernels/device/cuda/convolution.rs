@@ -111,7 +111,8 @@ impl Convolutions {
                 Err(CudnnError(status)) => refused.push(format!("{:?} {status:?}", candidate.algorithm)),
             }
         }
-        let what = format!("no deterministic algorithm of cuDNN does {direction:?} of {shape:?}: {}", refused.join(", "));
+        let what =
+            format!("no deterministic algorithm of cuDNN does {direction:?} of {shape:?}: {}", refused.join(", "));
         Err(Error::input(what))
     }
 

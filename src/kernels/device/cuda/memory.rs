@@ -104,7 +104,8 @@ impl Pool {
     pub(super) fn clear(&self, pointer: u64, bytes: usize) -> Result<()> {
         self.stream.context().bind_to_thread().map_err(failed("clearing memory"))?;
         // SAFETY: the caller's memory has so many bytes.
-        unsafe { driver::memset_d8_async(pointer, 0, bytes, self.stream.cu_stream()) }.map_err(failed("clearing memory"))
+        unsafe { driver::memset_d8_async(pointer, 0, bytes, self.stream.cu_stream()) }
+            .map_err(failed("clearing memory"))
     }
 }
 

@@ -29,8 +29,7 @@ pub(super) struct Statistics {
 
 impl Engine {
     pub(super) fn import(&self, extent: Extent, floats: u64, map: &Memory) -> Result<()> {
-        let arguments =
-            arguments![floats, map, extent.channels, extent.positions, self.innermost(), extent.len()];
+        let arguments = arguments![floats, map, extent.channels, extent.positions, self.innermost(), extent.len()];
         self.each("import_map", extent.len(), arguments)
     }
 
@@ -111,19 +110,8 @@ impl Engine {
         out: &Memory,
     ) -> Result<()> {
         let Extent { channels, positions, .. } = extent;
-        let arguments = arguments![
-            z,
-            mean,
-            scale,
-            shift,
-            residual,
-            relu,
-            out,
-            channels,
-            positions,
-            self.innermost(),
-            extent.len()
-        ];
+        let arguments =
+            arguments![z, mean, scale, shift, residual, relu, out, channels, positions, self.innermost(), extent.len()];
         self.each("norm_apply", extent.len(), arguments)
     }
 
@@ -159,8 +147,7 @@ impl Engine {
         let Extent { batch, channels, positions } = extent;
         let (partial, splits) = self.channel_sums(extent, |partial, grid| {
             let mean = &statistics.mean;
-            let arguments =
-                arguments![z, grad, out, mean, relu, partial, batch, channels, positions, self.innermost()];
+            let arguments = arguments![z, grad, out, mean, relu, partial, batch, channels, positions, self.innermost()];
             self.launch("norm_gradient_sums", grid, (32, 8), arguments)
         })?;
         let coefficients = self.take_floats(3 * channels)?;
@@ -208,8 +195,7 @@ impl Engine {
         grad_z: &Memory,
     ) -> Result<()> {
         let Extent { channels, positions, .. } = extent;
-        let arguments =
-            arguments![grad, out, scale, relu, grad_z, channels, positions, self.innermost(), extent.len()];
+        let arguments = arguments![grad, out, scale, relu, grad_z, channels, positions, self.innermost(), extent.len()];
         self.each("norm_eval_backward", extent.len(), arguments)
     }
 
@@ -266,8 +252,7 @@ impl Engine {
     }
 
     pub(super) fn average_pool_backward(&self, extent: Extent, grad: &Memory, grad_input: &Memory) -> Result<()> {
-        let arguments =
-            arguments![grad, grad_input, extent.channels, extent.positions, self.innermost(), extent.len()];
+        let arguments = arguments![grad, grad_input, extent.channels, extent.positions, self.innermost(), extent.len()];
         self.each("average_pool_backward", extent.len(), arguments)
     }
 

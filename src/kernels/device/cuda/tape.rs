@@ -71,7 +71,13 @@ impl Engine {
     ///
     /// # Errors
     /// When program, weights and images do not fit each other, or the device fails.
-    pub fn forward(&self, program: &Program, pass: Pass, weights: &DeviceWeights, images: &[f32]) -> Result<DeviceTape> {
+    pub fn forward(
+        &self,
+        program: &Program,
+        pass: Pass,
+        weights: &DeviceWeights,
+        images: &[f32],
+    ) -> Result<DeviceTape> {
         if images.len() != program.len(0) {
             return Err(Error::input(format!("{} values are no {} images", images.len(), program.batch)));
         }
@@ -141,11 +147,8 @@ impl Engine {
             Operation::Convolution { shape, weight, norm, residual, relu, .. } => {
                 let packed = self.pack(shape, at(parameters, weight.start))?;
                 let z = self.take_map(to.len())?;
-                let addresses = Addresses {
-                    input: self.map(source)?.pointer(),
-                    weight: packed.pointer(),
-                    output: z.pointer(),
-                };
+                let addresses =
+                    Addresses { input: self.map(source)?.pointer(), weight: packed.pointer(), output: z.pointer() };
                 self.convolutions().run(shape, Direction::Forward, addresses)?;
                 let residual = match residual {
                     None => 0,
@@ -336,7 +339,16 @@ impl Engine {
                         (Some(places), Some((z, statistics)), _) => {
                             let epsilon = program.norm_epsilon;
                             self.norm_train_backward(
-                                to, &z, &statistics, parameters, places, epsilon, out, relu, masked, gradient,
+                                to,
+                                &z,
+                                &statistics,
+                                parameters,
+                                places,
+                                epsilon,
+                                out,
+                                relu,
+                                masked,
+                                gradient,
                             )?;
                             Some(z)
                         }
@@ -356,8 +368,7 @@ impl Engine {
                     if let Some(gradient) = gradient {
                         let source = self.map(tape.slot(slot)?)?.pointer();
                         let packed_gradient = self.take_map(shape.weight_len())?;
-                        let addresses =
-                            Addresses { input: source, weight: packed_gradient.pointer(), output: product };
+                        let addresses = Addresses { input: source, weight: packed_gradient.pointer(), output: product };
                         self.convolutions().run(shape, Direction::GradWeight, addresses)?;
                         let (total, area) = (shape.weight_len(), shape.kernel * shape.kernel);
                         let place = at(gradient, weight.start);
@@ -367,11 +378,8 @@ impl Engine {
                     }
                     if wants_source {
                         let grad_source = self.take_map(from.len())?;
-                        let addresses = Addresses {
-                            input: grad_source.pointer(),
-                            weight: packed.pointer(),
-                            output: product,
-                        };
+                        let addresses =
+                            Addresses { input: grad_source.pointer(), weight: packed.pointer(), output: product };
                         self.convolutions().run(shape, Direction::GradInput, addresses)?;
                         self.add(&mut grads[slot], Slot::Map(grad_source), from.len())?;
                     }

@@ -70,7 +70,9 @@ impl Engine {
             return Err(Error::input("a network that is trained ends in a linear layer"));
         }
         let count = parameters.len();
-        if (count, buffers.len()) != (program.parameters, program.buffers) || mask.is_some_and(|mask| mask.len() != count) {
+        if (count, buffers.len()) != (program.parameters, program.buffers)
+            || mask.is_some_and(|mask| mask.len() != count)
+        {
             return Err(Error::input("weights, mask and network do not fit each other"));
         }
         let zeros = || {
@@ -188,16 +190,26 @@ impl Trainer {
                     false => (1.0, self.weight_decay),
                 };
                 let arguments = arguments![
-                    weights, gradient, mask, first, second, step_size, beta1, beta2, epsilon, root_correction, keep, decay,
+                    weights,
+                    gradient,
+                    mask,
+                    first,
+                    second,
+                    step_size,
+                    beta1,
+                    beta2,
+                    epsilon,
+                    root_correction,
+                    keep,
+                    decay,
                     total
                 ];
                 self.engine.each("adam_step", total, arguments)
             }
             (Rule::Sgd { momentum }, _) => {
                 let decay = self.weight_decay;
-                let arguments = arguments![
-                    weights, gradient, mask, first, learning_rate, momentum, decay, self.steps == 1, total
-                ];
+                let arguments =
+                    arguments![weights, gradient, mask, first, learning_rate, momentum, decay, self.steps == 1, total];
                 self.engine.each("sgd_step", total, arguments)
             }
             (Rule::Adam { .. }, None) => Err(Error::input("Adam without its second moment")),
