@@ -253,13 +253,13 @@ impl Run<'_> {
         let mut best = published.best_epoch(config.steps_per_epoch(images.len()));
         let mut edit_gradient = |weights: &Weights, gradient: &mut [f32]| published.edit_gradient(weights, gradient);
         let edit_gradient = published.freeze_below_epsilon.then_some(&mut edit_gradient as EditGradient<'_>);
-        let is_theta_k = |step: u64| id.round == 0 && step == rewind;
         let (steps_per_epoch, sees_epochs) = (config.steps_per_epoch(images.len()), best.is_some());
-        let sees = |step: u64| is_theta_k(step) || (sees_epochs && step.is_multiple_of(steps_per_epoch));
+        let sees =
+            |step: u64| (id.round == 0 && step == rewind) || (sees_epochs && step.is_multiple_of(steps_per_epoch));
         let observer = self.observer;
         let summary =
             training.run_seen(&mut weights, mask, from, total, observer, edit_gradient, &sees, |step, weights| {
-                if is_theta_k(step) {
+                if id.round == 0 && step == rewind {
                     theta_k = Some(weights.clone());
                 }
                 if let Some(best) = &mut best {
