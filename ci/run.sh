@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The whole gate, by hand and in CI: format, lints, docs, tests (the README's command), fuzzing, a smoke run of the benches,
-# supply chain, workflow files.
+# The whole gate, by hand and in CI: format, lints (of the device's code too), docs, tests (the README's command), fuzzing, a smoke run of
+# the benches, the device program on a pretend GPU, supply chain, workflow files.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export CARGO_TERM_COLOR=never INSTA_UPDATE=no
@@ -12,12 +12,16 @@ step "format"
 cargo fmt --all --check
 step "lints"
 cargo clippy --locked --all-targets -- -D warnings
+step "CUDA: types and lints"
+bash ci/gpu-check.sh
 step "docs"
 RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
 step "tests (with two seconds of fuzzing for each reader)"
 cargo test --locked
 step "benches (smoke: each runs once)"
 cargo test --locked --benches
+step "CUDA: the device program on a pretend GPU"
+bash ci/gpu-pretend.sh
 step "PyTorch round trip"
 bash ci/pytorch-roundtrip.sh
 step "supply chain"

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::data::{Factor, Pool, RandomKind};
 use crate::error::{Error, Result};
 use crate::explain::cav::CavKind;
+use crate::kernels::device::Precision;
 use crate::model::{Stage, Stem};
 use crate::nn::optimizer::OptimizerKind;
 use crate::nn::schedule::ScheduleKind;
@@ -49,9 +50,26 @@ pub struct Plan {
     pub statistics: StatisticsPlan,
     /// Calls and verdicts.
     pub verdict: VerdictPlan,
+    /// How a GPU computes, in runs with `--device cuda`; a run on the CPU does not read it.
+    #[serde(default, skip_serializing_if = "DevicePlan::is_default")]
+    pub device: DevicePlan,
     /// Defects of the study's own code, all off unless named.
     #[serde(default, skip_serializing_if = "AsPublished::is_off")]
     pub as_published: AsPublished,
+}
+
+/// Computing on a GPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DevicePlan {
+    /// Of training; with `bf16` evaluating and explaining are `tf32`.
+    pub precision: Precision,
+}
+
+impl DevicePlan {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// One line of networks of falling density (DESIGN 1.1).

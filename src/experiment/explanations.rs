@@ -9,7 +9,7 @@ use nalgebra::DMatrix;
 use crate::data::Images;
 use crate::error::{Error, Result};
 use crate::explain::geometry::{Geometry, MeanCav, geometry, mean_cav};
-use crate::explain::gram::{Rows, cross, gram};
+use crate::explain::gram::{Rows, cross_on, gram_on};
 use crate::explain::tcav::{ClassScores, ConceptScores, PairCavs, Sets, fit_pairs, score_class};
 use crate::explain::{Cut, Targets};
 use crate::model::Stage;
@@ -153,7 +153,8 @@ impl<'a> Explainer<'a> {
             values.extend(cut.activation(&images)?.flatten_all()?.to_vec1::<f32>()?);
         }
         let activations = rows(&values, features)?;
-        let gram = gram(activations).map_err(|error| Error::statistics("TCAV", error.to_string()))?;
+        let gram = gram_on(&self.setup.model.network.compute, activations)
+            .map_err(|error| Error::statistics("TCAV", error.to_string()))?;
         for (tested, rows) in tested.iter().zip(&images.groups) {
             let means = self.group(cut, stage, tested, rows, activations, &gram, explained)?;
             explained.cavs.push(self.geometry(stage, tested, &gram, &means));
@@ -200,8 +201,8 @@ impl<'a> Explainer<'a> {
                     gradients.extend(result.gradient.flatten_all()?.to_vec1::<f32>()?);
                 }
                 let gradients = rows(&gradients, activations.features())?;
-                let products =
-                    cross(gradients, activations).map_err(|error| Error::statistics("TCAV", error.to_string()))?;
+                let products = cross_on(&self.setup.model.network.compute, gradients, activations)
+                    .map_err(|error| Error::statistics("TCAV", error.to_string()))?;
                 let scores =
                     score_class(&cavs, &products).map_err(|error| Error::statistics("TCAV", error.to_string()))?;
                 if group == 0 {

@@ -17,8 +17,8 @@ mod study;
 
 pub use as_published::AsPublished;
 pub use birds::{ConceptChoice, CubData, LabelChoice, NamedConcepts, SpeciesChoice};
-pub use config::{Arm, Plan};
-pub use rounds::{explain_checkpoints, round_ids, run};
+pub use config::{Arm, DevicePlan, Plan};
+pub use rounds::{explain_checkpoints, round_ids, run, run_on};
 pub use setup::{ConceptRows, GroupRows, Setup, TestedConcepts};
 pub use store::{Store, write_atomically};
 pub use study::derive;

@@ -7,10 +7,10 @@ use std::time::Instant;
 use crate::data::{Images, Subset};
 use crate::error::{Error, Result};
 use crate::model::ResNet;
-use crate::nn::Weights;
+use crate::nn::{Compute, Weights};
 use crate::progress::{Event, Observer};
 use crate::prune::Mask;
-use crate::train::{Training, evaluate};
+use crate::train::{EditGradient, Training, evaluate};
 
 use super::config::{Arm, Plan, Rewind};
 use super::explanations::Explainer;
@@ -29,7 +29,15 @@ pub(super) const MAP_BYTES: usize = 384 << 20;
 /// # Errors
 /// [`Error::Interrupted`] when the observer breaks: what is finished stays. Otherwise what is at fault is named.
 pub fn run(plan: &Plan, out: &Path, observer: &dyn Observer) -> Result<StudyRecord> {
-    rounds(plan, None, out, observer)
+    rounds(plan, None, out, &Compute::Cpu, observer)
+}
+
+/// [`run`] on a device. A run is of one device from its first round to its last.
+///
+/// # Errors
+/// As [`run`], when the folder's run was begun elsewhere, or the device fails.
+pub fn run_on(plan: &Plan, out: &Path, compute: &Compute, observer: &dyn Observer) -> Result<StudyRecord> {
+    rounds(plan, None, out, compute, observer)
 }
 
 /// What [`run`] does, but the trained network of each round comes from `checkpoints`; nothing is trained, and the records hold
@@ -43,7 +51,7 @@ pub fn explain_checkpoints(
     out: &Path,
     observer: &dyn Observer,
 ) -> Result<StudyRecord> {
-    rounds(plan, Some(checkpoints), out, observer)
+    rounds(plan, Some(checkpoints), out, &Compute::Cpu, observer)
 }
 
 /// Where trained networks come from if they are not trained here.
@@ -53,9 +61,11 @@ fn rounds(
     plan: &Plan,
     checkpoints: Option<Checkpoints<'_>>,
     out: &Path,
+    compute: &Compute,
     observer: &dyn Observer,
 ) -> Result<StudyRecord> {
-    let setup = Setup::new(plan)?;
+    let mut setup = Setup::new(plan)?;
+    setup.model = setup.model.on(compute);
     let store = Store::open(out, plan)?;
     store.begin(&setup.manifest(plan)?)?;
     let (channels, height, width) = setup.data.shape();
@@ -241,9 +251,14 @@ impl Run<'_> {
         let mut theta_k: Option<Weights> = None;
         let batch = network.images_within(setup.data.shape().into(), MAP_BYTES, EVALUATION_BATCH)?;
         let mut best = published.best_epoch(config.steps_per_epoch(images.len()));
-        let edit_gradient = |weights: &Weights, gradient: &mut [f32]| published.edit_gradient(weights, gradient);
+        let mut edit_gradient = |weights: &Weights, gradient: &mut [f32]| published.edit_gradient(weights, gradient);
+        let edit_gradient = published.freeze_below_epsilon.then_some(&mut edit_gradient as EditGradient<'_>);
+        let (steps_per_epoch, sees_epochs) = (config.steps_per_epoch(images.len()), best.is_some());
+        let sees =
+            |step: u64| (id.round == 0 && step == rewind) || (sees_epochs && step.is_multiple_of(steps_per_epoch));
+        let observer = self.observer;
         let summary =
-            training.run_with(&mut weights, mask, from, total, self.observer, edit_gradient, |step, weights| {
+            training.run_seen(&mut weights, mask, from, total, observer, edit_gradient, &sees, |step, weights| {
                 if id.round == 0 && step == rewind {
                     theta_k = Some(weights.clone());
                 }

@@ -232,7 +232,7 @@ impl Setup {
             version: env!("CARGO_PKG_VERSION").into(),
             plan: plan.digest()?,
             data: self.data.fingerprint(),
-            device: "cpu".into(),
+            device: self.model.network.compute.description(),
             threads: rayon::current_num_threads(),
             cpu_features: cpu_features(),
             network: self.model.architecture.name(),

@@ -110,6 +110,10 @@ impl Store {
         if found.pretrained != manifest.pretrained {
             return Err(Error::format(&path, "the pretrained weights have changed since this run began"));
         }
+        if found.device != manifest.device {
+            let what = format!("this run began on {}, not on {}", found.device, manifest.device);
+            return Err(Error::format(&path, what));
+        }
         Ok(())
     }
 

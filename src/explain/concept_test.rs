@@ -21,7 +21,7 @@ use crate::stats::{Interval, StatsError};
 
 use super::cav::CavKind;
 use super::cut::{Cut, Targets};
-use super::gram::{GramError, Products, products_in_blocks};
+use super::gram::{GramError, Products, products_in_blocks_on};
 use super::stream::{activation_batch, activation_shape, explain_batch};
 use super::tcav::{ClassScores, ConceptScores, PairCavs, Run, Sets, fit_pairs, score_class};
 
@@ -229,17 +229,19 @@ fn products(
     blocks.extend(batches(&[question.images], config.batch));
     let count = |parts: &Vec<Part<'_>>| parts.iter().map(|(_, images)| images.len()).sum::<usize>();
     let sizes: Vec<usize> = blocks.iter().map(count).collect();
-    let Products { gram, .. } = products_in_blocks(&sizes, features, config.resident_bytes, &[], |block| {
-        let rows = match &blocks[block][..] {
-            [(source, images)] if block >= gradients_from => {
-                let targets = Targets::Class(question.class);
-                explain_batch(&cut, source, images.clone(), targets)?.gradient
-            }
-            parts => activation_batch(&cut, parts)?,
-        };
-        read(sizes[block]);
-        Ok::<_, Error>(rows.flatten_all()?.to_vec1::<f32>()?)
-    })?;
+    let compute = &question.checkpoint.model.network.compute;
+    let Products { gram, .. } =
+        products_in_blocks_on(compute, &sizes, features, config.resident_bytes, &[], |block| {
+            let rows = match &blocks[block][..] {
+                [(source, images)] if block >= gradients_from => {
+                    let targets = Targets::Class(question.class);
+                    explain_batch(&cut, source, images.clone(), targets)?.gradient
+                }
+                parts => activation_batch(&cut, parts)?,
+            };
+            read(sizes[block]);
+            Ok::<_, Error>(rows.flatten_all()?.to_vec1::<f32>()?)
+        })?;
     let images: usize = pool.iter().map(|source| source.len()).sum();
     let cross = gram.view((images, 0), (question.images.len(), images)).into_owned();
     Ok((gram.view((0, 0), (images, images)).into_owned(), cross))

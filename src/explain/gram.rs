@@ -9,6 +9,8 @@ use std::ops::Range;
 use nalgebra::{DMatrix, DMatrixView, Dyn, MatrixView};
 use rayon::prelude::*;
 
+use crate::nn::{Accelerator, Compute};
+
 /// Images per tile of the product: two tiles of one feature chunk fit into the second-level cache.
 const TILE: usize = 128;
 /// Features per partial sum; also the unit of parallel work.
@@ -56,6 +58,9 @@ pub enum GramError {
         /// Row of the first offending image.
         index: usize,
     },
+    /// The device failed.
+    #[error("{0}")]
+    Device(String),
 }
 
 /// A borrowed `(images, features)` matrix of f32, one image after the other: flattened activations or class gradients.
@@ -181,21 +186,50 @@ pub fn gram(activations: Rows<'_>) -> Result<DMatrix<f64>, GramError> {
     }
 }
 
+/// [`gram`] where `compute` says. A device multiplies f32 exactly and sums in f64, feature after feature: the bits do not depend on blocks,
+/// but on whether it was the CPU or a device.
+///
+/// # Errors
+/// As [`gram`], or the device fails.
+pub fn gram_on(compute: &Compute, activations: Rows<'_>) -> Result<DMatrix<f64>, GramError> {
+    let Some(device) = compute.device() else { return gram(activations) };
+    let images = activations.images();
+    let products = device_products(device, activations, None)?;
+    match (0..images).find(|&image| !products[(image, image)].is_finite()) {
+        Some(index) => Err(GramError::NotFinite { what: "activation", index }),
+        None => Ok(products),
+    }
+}
+
+fn device_products(device: &Accelerator, left: Rows<'_>, right: Option<Rows<'_>>) -> Result<DMatrix<f64>, GramError> {
+    let (m, n) = (left.images(), right.unwrap_or(left).images());
+    if m == 0 || n == 0 {
+        return Ok(DMatrix::zeros(m, n));
+    }
+    let products = device.exact().row_products(left.values, right.map(|right| right.values), left.features);
+    Ok(DMatrix::from_row_slice(m, n, &products.map_err(|error| GramError::Device(error.to_string()))?))
+}
+
 /// The products `G Aᵀ` of `left` rows `(m, features)`, such as class gradients, with `right` rows `(n, features)`: `(m, n)`.
 ///
 /// # Errors
 /// The feature counts differ, or a value is not finite (named as a gradient if it is in `left`).
 pub fn cross(left: Rows<'_>, right: Rows<'_>) -> Result<DMatrix<f64>, GramError> {
+    cross_on(&Compute::Cpu, left, right)
+}
+
+/// [`cross`] where `compute` says.
+///
+/// # Errors
+/// As [`cross`], or the device fails.
+pub fn cross_on(compute: &Compute, left: Rows<'_>, right: Rows<'_>) -> Result<DMatrix<f64>, GramError> {
     if left.features != right.features {
         return Err(GramError::Features { left: left.features, right: right.features });
     }
-    let (rows, columns) = (tiles(left.images()), tiles(right.images()));
-    let pairs: Vec<_> = rows.iter().flat_map(|i| columns.iter().map(move |j| (i, j))).collect();
-    let products: Vec<DMatrix<f64>> = pairs.par_iter().map(|&(i, j)| tile(left, i, Some(right), j)).collect();
-    let mut cross = DMatrix::zeros(left.images(), right.images());
-    for (&(i, j), product) in pairs.iter().zip(&products) {
-        cross.view_mut((i.start, j.start), (i.len(), j.len())).copy_from(&product.view((0, 0), (i.len(), j.len())));
-    }
+    let cross = match compute.device() {
+        Some(device) => device_products(device, left, Some(right))?,
+        None => cross_here(left, right),
+    };
     if cross.iter().all(|value| value.is_finite()) {
         return Ok(cross);
     }
@@ -205,6 +239,17 @@ pub fn cross(left: Rows<'_>, right: Rows<'_>) -> Result<DMatrix<f64>, GramError>
         None => ("activation", bad(right).unwrap_or(0)),
     };
     Err(GramError::NotFinite { what, index })
+}
+
+fn cross_here(left: Rows<'_>, right: Rows<'_>) -> DMatrix<f64> {
+    let (rows, columns) = (tiles(left.images()), tiles(right.images()));
+    let pairs: Vec<_> = rows.iter().flat_map(|i| columns.iter().map(move |j| (i, j))).collect();
+    let products: Vec<DMatrix<f64>> = pairs.par_iter().map(|&(i, j)| tile(left, i, Some(right), j)).collect();
+    let mut cross = DMatrix::zeros(left.images(), right.images());
+    for (&(i, j), product) in pairs.iter().zip(&products) {
+        cross.view_mut((i.start, j.start), (i.len(), j.len())).copy_from(&product.view((0, 0), (i.len(), j.len())));
+    }
+    cross
 }
 
 /// What TCAV needs of the activations of one (checkpoint, stage).
@@ -227,6 +272,21 @@ pub struct Products {
 /// What `load` returns; a block with another number of images than announced; gradients with another feature count; a value
 /// that is not finite.
 pub fn products_in_blocks<E: From<GramError>>(
+    images: &[usize],
+    features: usize,
+    resident_bytes: usize,
+    gradients: &[Rows<'_>],
+    load: impl FnMut(usize) -> Result<Vec<f32>, E>,
+) -> Result<Products, E> {
+    products_in_blocks_on(&Compute::Cpu, images, features, resident_bytes, gradients, load)
+}
+
+/// [`products_in_blocks`] where `compute` says.
+///
+/// # Errors
+/// As there, or the device fails.
+pub fn products_in_blocks_on<E: From<GramError>>(
+    compute: &Compute,
     images: &[usize],
     features: usize,
     resident_bytes: usize,
@@ -257,12 +317,12 @@ pub fn products_in_blocks<E: From<GramError>>(
             let shift = |error| shift_index(error, starts[block]);
             if first == 0 {
                 for (gradients, all) in gradients.iter().zip(&mut cross_of_all) {
-                    let product = cross(*gradients, rows).map_err(shift)?;
+                    let product = cross_on(compute, *gradients, rows).map_err(shift)?;
                     all.columns_mut(starts[block], images[block]).copy_from(&product);
                 }
             }
             for (offset, other) in resident.iter().enumerate() {
-                let product = cross(Rows::new(other, features)?, rows).map_err(shift)?;
+                let product = cross_on(compute, Rows::new(other, features)?, rows).map_err(shift)?;
                 let (row, column) = (starts[first + offset], starts[block]);
                 gram_of_all.view_mut((row, column), product.shape()).copy_from(&product);
                 gram_of_all.view_mut((column, row), (product.ncols(), product.nrows())).tr_copy_from(&product);
@@ -270,7 +330,7 @@ pub fn products_in_blocks<E: From<GramError>>(
             let size = size_of_val(values.as_slice());
             open &= resident.is_empty() || bytes + size <= resident_bytes;
             if open {
-                let product = gram(rows).map_err(shift)?;
+                let product = gram_on(compute, rows).map_err(shift)?;
                 gram_of_all.view_mut((starts[block], starts[block]), product.shape()).copy_from(&product);
                 bytes += size;
                 resident.push(values);

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::nn::{BufferKind, Convolution, Layer, LayoutBuilder, Network, Norm, ParameterKind};
+use crate::nn::{BufferKind, Compute, Convolution, Layer, LayoutBuilder, Network, Norm, ParameterKind};
 
 use super::architecture::{Architecture, Block, Stage, Stem};
 
@@ -59,6 +59,12 @@ impl ResNet {
         });
         let network = Arc::new(Network::new(builder.layout.finish(), builder.layers));
         Self { architecture, network, stage_slots }
+    }
+
+    /// The same network, computing elsewhere.
+    pub fn on(&self, compute: &Compute) -> Self {
+        let network = Network { compute: compute.clone(), ..Network::clone(&self.network) };
+        Self { network: Arc::new(network), ..self.clone() }
     }
 
     /// Φ of DESIGN 1.2: the layers up to and including `stage`.

@@ -5,6 +5,7 @@
 //! ([`Weights`]), both described by a [`Layout`] of torchvision names, so that masks, rewinding and optimiser steps are
 //! single passes over slices.
 
+mod device;
 pub mod init;
 mod layout;
 mod network;
@@ -13,6 +14,7 @@ pub mod optimizer;
 pub mod schedule;
 mod tape;
 
+pub use device::{Accelerator, Compute};
 pub use layout::{BufferKind, Layout, LayoutBuilder, ParameterKind, TensorSpec, Weights};
 pub use network::{Convolution, Layer, Network, Norm, Patterns, Shape3};
 pub use op::section;

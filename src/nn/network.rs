@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::kernels::conv2d::{self, Algorithm, Conv2dShape, Pattern};
 
+use super::device::Compute;
 use super::layout::Layout;
 
 /// Channels, height and width of one image or activation.
@@ -143,15 +144,17 @@ pub struct Network {
     pub norm_epsilon: f32,
     /// Weight of a new batch in the running statistics.
     pub norm_momentum: f32,
+    /// Where it computes.
+    pub compute: Compute,
 }
 
 /// The sparse pattern of each layer whose density makes the sparse kernels faster; `None`: dense.
 pub type Patterns = Vec<Option<Pattern>>;
 
 impl Network {
-    /// A network with PyTorch's batch-norm constants (ε = 1e-5, momentum 0.1).
+    /// A network with PyTorch's batch-norm constants (ε = 1e-5, momentum 0.1), on the CPU.
     pub fn new(layout: Layout, layers: Vec<Layer>) -> Self {
-        Self { layout: Arc::new(layout), layers, norm_epsilon: 1e-5, norm_momentum: 0.1 }
+        Self { layout: Arc::new(layout), layers, norm_epsilon: 1e-5, norm_momentum: 0.1, compute: Compute::Cpu }
     }
 
     /// The section that holds every layer.

@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::kernels::layout::{from_kernels, to_kernels};
 use crate::kernels::on_worker;
 
+use super::device::Accelerator;
 use super::layout::Weights;
 use super::network::{Network, Shape3};
 use super::tape::{Gradients, Mode, Tape, Workspace};
@@ -64,6 +65,17 @@ impl SectionOp {
             return Err(candle_core::Error::msg(format!("expected (N, C, H, W), got {dims:?}")));
         };
         let shape = Shape3 { channels, height, width };
+        if let Some(device) = self.network.compute.device() {
+            let weights = self.weights_with(parameters);
+            let (network, section) = (&self.network, self.section.clone());
+            let output = match self.mode {
+                Mode::Train => device.train_forward(network, section, &weights, input, shape),
+                Mode::EvalTape | Mode::Eval => device.evaluate(network, section, &weights, input, shape),
+            };
+            let to = self.network.shapes(self.section.clone(), shape).map_err(candle_core::Error::wrap)?;
+            let output = output.map_err(candle_core::Error::wrap)?;
+            return Ok((CpuStorage::F32(output), self.output_shape(batch, to[to.len() - 1])));
+        }
         let mut state = lock(&self.state);
         let own = parameters.map(|parameters| self.weights.with_parameters(parameters.to_vec()));
         let weights = own.as_ref().unwrap_or(&self.weights);
@@ -78,12 +90,52 @@ impl SectionOp {
         let mut output = vec![0.0; to.len() * batch];
         from_kernels(batch, to.channels, to.height * to.width, tape.output(), &mut output);
         state.0 = Some(tape);
-        let shape = if (to.height, to.width) == (1, 1) && self.section.end == self.network.layers.len() {
+        Ok((CpuStorage::F32(output), self.output_shape(batch, to)))
+    }
+
+    /// `(N, K)` at the end of the network, else `(N, C, H, W)`.
+    fn output_shape(&self, batch: usize, to: Shape3) -> Shape {
+        if (to.height, to.width) == (1, 1) && self.section.end == self.network.layers.len() {
             Shape::from((batch, to.channels))
         } else {
             Shape::from((batch, to.channels, to.height, to.width))
-        };
-        Ok((CpuStorage::F32(output), shape))
+        }
+    }
+
+    /// The weights, with other parameters if some are given.
+    fn weights_with(&self, parameters: Option<&[f32]>) -> Arc<Weights> {
+        match parameters {
+            None => self.weights.clone(),
+            Some(parameters) => Arc::new(self.weights.with_parameters(parameters.to_vec())),
+        }
+    }
+
+    /// [`SectionOp::back`] on a device.
+    fn back_on(
+        &self,
+        device: &Accelerator,
+        input: &Tensor,
+        parameters: Option<&Tensor>,
+        grad_result: &Tensor,
+    ) -> candle_core::Result<(Tensor, Option<Tensor>)> {
+        let (_, channels, height, width) = input.dims4()?;
+        let values = |tensor: &Tensor| tensor.flatten_all()?.to_vec1::<f32>();
+        let weights = self.weights_with(parameters.map(values).transpose()?.as_deref());
+        let wants_parameters = parameters.is_some() && self.mode == Mode::Train;
+        let (flat, grad_input) = device
+            .gradients(
+                &self.network,
+                self.section.clone(),
+                self.mode,
+                &weights,
+                &values(input)?,
+                Shape3 { channels, height, width },
+                &values(grad_result)?,
+                wants_parameters,
+            )
+            .map_err(candle_core::Error::wrap)?;
+        let grad_input = Tensor::from_vec(grad_input, input.dims(), input.device())?;
+        Ok((grad_input, flat.map(|flat| Tensor::new(flat, input.device())).transpose()?))
     }
 
     fn back(
@@ -92,6 +144,9 @@ impl SectionOp {
         parameters: Option<&Tensor>,
         grad_result: &Tensor,
     ) -> candle_core::Result<(Tensor, Option<Tensor>)> {
+        if let Some(device) = self.network.compute.device() {
+            return self.back_on(device, input, parameters, grad_result);
+        }
         let mut state = lock(&self.state);
         let tape = state.0.take().ok_or_else(|| candle_core::Error::msg("a network section runs backward once"))?;
         let (batch, channels, height, width) = input.dims4()?;

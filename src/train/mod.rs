@@ -1,5 +1,7 @@
 //! Training and evaluation.
 
+mod on_device;
+
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
@@ -48,6 +50,9 @@ impl TrainConfig {
     }
 }
 
+/// Sees the weights and may change the loss's gradient before the optimiser takes its step.
+pub type EditGradient<'a> = &'a mut (dyn FnMut(&Weights, &mut [f32]) + Send);
+
 /// What a training run reports.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TrainSummary {
@@ -85,7 +90,7 @@ impl Training<'_> {
         observer: &dyn Observer,
         after_step: impl FnMut(u64, &Weights),
     ) -> Result<TrainSummary> {
-        self.run_with(weights, mask, from, to, observer, |_, _| {}, after_step)
+        self.run_seen(weights, mask, from, to, observer, None, &|_| true, after_step)
     }
 
     /// [`Training::run`] with `edit_gradient`, which sees the weights and may change the loss's gradient before the optimiser takes its step: where
@@ -105,6 +110,26 @@ impl Training<'_> {
         to: u64,
         observer: &dyn Observer,
         mut edit_gradient: impl FnMut(&Weights, &mut [f32]) + Send,
+        after_step: impl FnMut(u64, &Weights),
+    ) -> Result<TrainSummary> {
+        self.run_seen(weights, mask, from, to, observer, Some(&mut edit_gradient), &|_| true, after_step)
+    }
+
+    /// [`Training::run_with`] for hooks that are not always there: `after_step` sees the weights after the steps that `sees` names alone.
+    /// On a device each look at weights or gradient is a copy to the host.
+    ///
+    /// # Errors
+    /// As [`Training::run`].
+    #[expect(clippy::too_many_arguments, reason = "the hooks of one loop; a struct of closures would only rename them")]
+    pub fn run_seen(
+        &self,
+        weights: &mut Weights,
+        mask: &Mask,
+        from: u64,
+        to: u64,
+        observer: &dyn Observer,
+        mut edit_gradient: Option<EditGradient<'_>>,
+        sees: &dyn Fn(u64) -> bool,
         mut after_step: impl FnMut(u64, &Weights),
     ) -> Result<TrainSummary> {
         let batch = self.config.batch_size;
@@ -125,6 +150,11 @@ impl Training<'_> {
             (!dense).then(|| self.network.patterns(mask.bits(), shape, batch, self.config.sparse_below)).transpose()?;
         let bits = (!dense).then_some(mask.bits());
         mask.apply(weights);
+        if let Some(device) = self.network.compute.device() {
+            let engine = device.training();
+            let steps = from..to;
+            return self.run_on(engine, weights, bits, steps, schedule, observer, edit_gradient, sees, &mut after_step);
+        }
         let mut optimizer =
             Optimizer::new(self.config.optimizer, self.config.weight_decay as f32, weights.parameters.len());
         let mut gradient = vec![0.0; weights.parameters.len()];
@@ -159,12 +189,13 @@ impl Training<'_> {
                     let mut grad_logits = workspace.take(tape.output().len());
                     let loss = cross_entropy(tape.output(), &labels, &mut grad_logits);
                     if !loss.is_finite() {
-                        let what = format!("the loss is {loss} at step {step}: training diverged");
-                        return Err(Error::config("train.learning_rate", what));
+                        return Err(diverged(loss, step));
                     }
                     let wanted = Gradients { parameters: Some(&mut gradient), input: false };
                     self.network.backward(tape, weights, patterns.as_ref(), grad_logits, wanted, &mut workspace);
-                    edit_gradient(weights, &mut gradient);
+                    if let Some(edit_gradient) = &mut edit_gradient {
+                        edit_gradient(weights, &mut gradient);
+                    }
                     let rate = self.config.learning_rate * schedule.factor(step);
                     optimizer.step(&mut weights.parameters, &gradient, bits, rate as f32);
                     Ok(loss)
@@ -173,7 +204,9 @@ impl Training<'_> {
                     *last = (last.0 + loss, last.1 + 1);
                 }
                 step += 1;
-                after_step(step, weights);
+                if sees(step) {
+                    after_step(step, weights);
+                }
                 match observer.notice(&Event::StepDone { epoch, step: step - from, loss }).is_break() {
                     true => Err(Error::Interrupted),
                     false => Ok(()),
@@ -184,6 +217,10 @@ impl Training<'_> {
         let epoch_loss = losses.iter().map(|(sum, count)| sum / *count as f64).collect();
         Ok(TrainSummary { epoch_loss, steps: to.saturating_sub(from) })
     }
+}
+
+fn diverged(loss: f64, step: u64) -> Error {
+    Error::config("train.learning_rate", format!("the loss is {loss} at step {step}: training diverged"))
 }
 
 /// The order in which an epoch visits `count` images: a function of seed and epoch, not of history.
@@ -223,6 +260,9 @@ pub fn logits(
     batch: usize,
 ) -> Result<Vec<Vec<f32>>> {
     let shape = Shape3::from(images.shape());
+    if let Some(device) = network.compute.device() {
+        return on_device::logits(network, device.exact(), weights, images, indices, batch);
+    }
     let mut workspace = Workspace::default();
     let mut rows = Vec::with_capacity(indices.len());
     for chunk in indices.chunks(batch) {

@@ -5,6 +5,7 @@ mod as_published;
 mod calibration;
 mod cav;
 mod cub;
+mod device;
 mod explain;
 mod golden;
 mod oracle;

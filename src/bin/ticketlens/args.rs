@@ -6,7 +6,9 @@ use std::str::FromStr;
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use ticketlens::data::{ImageSource, Normalisation, Preprocess};
+use ticketlens::kernels::device::Precision;
 use ticketlens::model::{Checkpoint, Stage, load_checkpoint};
+use ticketlens::nn::Compute;
 
 use crate::terminal;
 
@@ -61,6 +63,14 @@ pub(crate) struct ImageArguments {
     /// Images in memory at a time
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = parse_batch)]
     pub(crate) batch: usize,
+    /// Where to compute
+    #[arg(long, value_name = "cpu|cuda[:N]", default_value = "cpu")]
+    device: String,
+}
+
+/// Opens what `--device` names; `precision` is how a GPU computes.
+pub(crate) fn open_device(name: &str, precision: Precision) -> anyhow::Result<Compute> {
+    Compute::open(name, precision).with_context(|| format!("--device {name}"))
 }
 
 fn parse_batch(text: &str) -> Result<usize, String> {
@@ -89,6 +99,11 @@ impl ImageArguments {
         Ok(preprocess)
     }
 
+    /// Opens the device, which computes in f32.
+    pub(crate) fn compute(&self) -> anyhow::Result<Compute> {
+        open_device(&self.device, Precision::F32)
+    }
+
     /// The normalisation that a picture of such an array was given, if the user said so.
     pub(crate) fn said_normalisation(&self) -> bool {
         self.mean.is_some() || self.preset.is_some()
@@ -101,9 +116,10 @@ impl ImageArguments {
     }
 }
 
-/// A checkpoint, and a check that `class` is one of its classes.
-pub(crate) fn open_checkpoint(path: &Path, class: Option<usize>) -> anyhow::Result<Checkpoint> {
-    let checkpoint = load_checkpoint(path)?;
+/// A checkpoint, computing where `compute` says, and a check that `class` is one of its classes.
+pub(crate) fn open_checkpoint(path: &Path, class: Option<usize>, compute: &Compute) -> anyhow::Result<Checkpoint> {
+    let mut checkpoint = load_checkpoint(path)?;
+    checkpoint.model = checkpoint.model.on(compute);
     let classes = checkpoint.model.architecture.classes;
     match class {
         Some(class) if class >= classes => {

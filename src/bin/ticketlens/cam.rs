@@ -77,7 +77,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Target::Class(class) => Some(class),
         _ => None,
     };
-    let checkpoint = open_checkpoint(&arguments.checkpoint, class)?;
+    let checkpoint = open_checkpoint(&arguments.checkpoint, class, &arguments.preparation.compute()?)?;
     let architecture = &checkpoint.model.architecture;
     let source = arguments.preparation.open(&arguments.images, &checkpoint)?;
     let labels: Vec<usize> = match (arguments.class, &arguments.labels) {

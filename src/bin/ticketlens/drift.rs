@@ -117,7 +117,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 }
 
 fn compare(arguments: &Arguments) -> anyhow::Result<DriftReport> {
-    let reference = open_checkpoint(&arguments.reference, None)?;
+    let compute = arguments.preparation.compute()?;
+    let reference = open_checkpoint(&arguments.reference, None, &compute)?;
     let classes = reference.model.architecture.classes;
     let source = arguments.preparation.open(&arguments.images, &reference)?;
     let labels: Option<Vec<usize>> = match &arguments.labels {
@@ -131,7 +132,7 @@ fn compare(arguments: &Arguments) -> anyhow::Result<DriftReport> {
         paths
             .iter()
             .map(|path| {
-                let checkpoint = open_checkpoint(path, None)?;
+                let checkpoint = open_checkpoint(path, None, &compute)?;
                 let found = checkpoint.model.architecture.classes;
                 ensure!(found == classes, "{}: has {found} classes, the reference has {classes}", path.display());
                 Ok(checkpoint)

@@ -40,7 +40,7 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     check_distinct("--out", &arguments.out, &[&arguments.checkpoint])?;
-    let checkpoint = open_checkpoint(&arguments.checkpoint, arguments.class)?;
+    let checkpoint = open_checkpoint(&arguments.checkpoint, arguments.class, &arguments.preparation.compute()?)?;
     let source = arguments.preparation.open(&arguments.images, &checkpoint)?;
     let (count, classes) = (source.len(), checkpoint.model.architecture.classes);
     let stage = arguments.stage.unwrap_or(Stage::Layer4);

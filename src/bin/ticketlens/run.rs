@@ -7,13 +7,14 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::Args;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use ticketlens::error::Error;
-use ticketlens::experiment::{Plan, run as run_plan, write_atomically};
+use ticketlens::experiment::{Plan, run_on as run_plan, write_atomically};
 use ticketlens::progress::{Event, Observer};
 
+use crate::args::open_device;
 use crate::{report, terminal};
 
 /// Prune, retrain, explain every round, and decide on hypotheses A and B
@@ -45,10 +46,8 @@ fn parse_setting(text: &str) -> Result<(String, String), String> {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    if arguments.device != "cpu" {
-        bail!("--device {}: this program was built for the CPU alone", arguments.device);
-    }
     let plan = load(&arguments.plan, &arguments.settings)?;
+    let compute = open_device(&arguments.device, plan.device.precision)?;
     let out = match &arguments.out {
         Some(out) => out.clone(),
         None => Path::new("runs").join(format!("{}-{}", plan.name, &plan.digest()?[..8])),
@@ -56,7 +55,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
     let progress = Progress::new(&out);
     interrupt_once()?;
-    match run_plan(&plan, &out, &progress) {
+    match run_plan(&plan, &out, &compute, &progress) {
         Ok(_) => progress.finish(),
         Err(Error::Interrupted) => {
             progress.finish();

@@ -144,7 +144,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if let Some(json) = &arguments.json {
         check_distinct("--json", json, &[&arguments.checkpoint])?;
     }
-    let checkpoint = open_checkpoint(&arguments.checkpoint, Some(arguments.class))?;
+    let checkpoint = open_checkpoint(&arguments.checkpoint, Some(arguments.class), &arguments.preparation.compute()?)?;
     let open = |images: &str| arguments.preparation.open(images, &checkpoint);
     let images = open(&arguments.images)?;
     let concepts = arguments

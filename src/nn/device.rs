@@ -1,0 +1,244 @@
+//! Where a network computes: on the CPU's kernels, or on a device that runs the same list of layers.
+
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::error::{Error, Result};
+use crate::kernels::device::{DeviceWeights, Engine, NormPlaces, Operation, Pass, Precision, Program, Rule, Wanted};
+use crate::kernels::pool::PoolShape;
+
+use super::layout::Weights;
+use super::network::{Layer, Network, Shape3};
+use super::optimizer::OptimizerKind;
+use super::tape::Mode;
+
+/// Where a network computes.
+#[derive(Clone, Debug, Default)]
+pub enum Compute {
+    /// On this machine's processor; bit-equal for any number of threads.
+    #[default]
+    Cpu,
+    /// On a device; repeatable on one device with one driver and one cuDNN, and equal to the CPU up to rounding.
+    Device(Arc<Accelerator>),
+}
+
+/// An opened device: one engine that trains, and one that evaluates and explains, which never rounds its maps.
+#[derive(Debug)]
+pub struct Accelerator {
+    training: Engine,
+    exact: Engine,
+    /// The weights that were used last, on the device. While this holds the `Arc`, nothing can change what it points to.
+    resident: Mutex<Option<Resident>>,
+}
+
+struct Resident {
+    weights: Arc<Weights>,
+    on_device: Arc<DeviceWeights>,
+}
+
+impl std::fmt::Debug for Resident {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("weights on a device")
+    }
+}
+
+impl Compute {
+    /// Opens `cpu`, `cuda` (the first device) or `cuda:N`.
+    ///
+    /// # Errors
+    /// The name is unknown, or what is missing for it is named.
+    pub fn open(name: &str, precision: Precision) -> Result<Self> {
+        let ordinal = match name.split_once(':') {
+            _ if name == "cpu" => return Ok(Compute::Cpu),
+            None if name == "cuda" => 0,
+            Some(("cuda", number)) => number
+                .parse()
+                .map_err(|_| Error::input(format!("`{number}` is no device number, expected cuda:0, cuda:1, …")))?,
+            _ => return Err(Error::input("expected cpu, cuda or cuda:N")),
+        };
+        let training = Engine::open(ordinal, precision)?;
+        let exact = training.with_precision(if precision == Precision::Bf16 { Precision::Tf32 } else { precision })?;
+        Ok(Compute::Device(Arc::new(Accelerator { training, exact, resident: Mutex::default() })))
+    }
+
+    /// `cpu`, or the device with its driver, libraries and precision.
+    pub fn description(&self) -> String {
+        match self {
+            Compute::Cpu => "cpu".into(),
+            Compute::Device(device) => device.training.description(),
+        }
+    }
+
+    /// The device, unless it is the CPU.
+    pub fn device(&self) -> Option<&Arc<Accelerator>> {
+        match self {
+            Compute::Cpu => None,
+            Compute::Device(device) => Some(device),
+        }
+    }
+}
+
+impl Accelerator {
+    /// The engine that trains.
+    pub fn training(&self) -> &Engine {
+        &self.training
+    }
+
+    /// The engine that evaluates and explains.
+    pub fn exact(&self) -> &Engine {
+        &self.exact
+    }
+
+    /// `weights` on the device; copied there unless they were the last ones.
+    fn resident(&self, weights: &Arc<Weights>) -> Result<Arc<DeviceWeights>> {
+        let mut last = self.resident.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(last) = &*last
+            && Arc::ptr_eq(&last.weights, weights)
+        {
+            return Ok(last.on_device.clone());
+        }
+        let on_device = Arc::new(self.exact.load(&weights.parameters, &weights.buffers)?);
+        *last = Some(Resident { weights: weights.clone(), on_device: on_device.clone() });
+        Ok(on_device)
+    }
+
+    /// A section of `network` on images `(N, C, H, W)`: its output, in that order.
+    ///
+    /// # Errors
+    /// When shapes do not fit or the device fails.
+    pub(super) fn evaluate(
+        &self,
+        network: &Network,
+        section: Range<usize>,
+        weights: &Arc<Weights>,
+        images: &[f32],
+        shape: Shape3,
+    ) -> Result<Vec<f32>> {
+        let program = network.program(section, shape, images.len() / shape.len().max(1))?;
+        let weights = self.resident(weights)?;
+        let tape = self.exact.forward(&program, Pass::Evaluate, &weights, images)?;
+        self.exact.output(&program, &tape)
+    }
+
+    /// The gradients of [`Network::forward`] and [`Network::backward`] in `(N, C, H, W)`, in one go: of the flat parameters, if they are
+    /// wanted, and of the input. The forward pass is run again: a tape on the device is not kept between the two.
+    ///
+    /// # Errors
+    /// When shapes do not fit or the device fails.
+    #[expect(clippy::too_many_arguments, reason = "what a section is, and what is wanted of it")]
+    pub(super) fn gradients(
+        &self,
+        network: &Network,
+        section: Range<usize>,
+        mode: Mode,
+        weights: &Arc<Weights>,
+        images: &[f32],
+        shape: Shape3,
+        grad_output: &[f32],
+        parameters: bool,
+    ) -> Result<(Option<Vec<f32>>, Vec<f32>)> {
+        let program = network.program(section, shape, images.len() / shape.len().max(1))?;
+        let pass = match mode {
+            Mode::Train => Pass::Train { update: false },
+            Mode::EvalTape | Mode::Eval => Pass::Tape,
+        };
+        let weights = self.resident(weights)?;
+        let tape = self.exact.forward(&program, pass, &weights, images)?;
+        let wanted = Wanted { parameters, input: true };
+        let (flat, input) = self.exact.backward(&program, tape, &weights, grad_output, wanted)?;
+        Ok((flat, input.ok_or_else(|| Error::input("the section does not reach its input"))?))
+    }
+
+    /// A section in training mode, without taking the batch's statistics over.
+    ///
+    /// # Errors
+    /// When shapes do not fit or the device fails.
+    pub(super) fn train_forward(
+        &self,
+        network: &Network,
+        section: Range<usize>,
+        weights: &Arc<Weights>,
+        images: &[f32],
+        shape: Shape3,
+    ) -> Result<Vec<f32>> {
+        let program = network.program(section, shape, images.len() / shape.len().max(1))?;
+        let weights = self.resident(weights)?;
+        let tape = self.exact.forward(&program, Pass::Train { update: false }, &weights, images)?;
+        self.exact.output(&program, &tape)
+    }
+}
+
+impl From<OptimizerKind> for Rule {
+    fn from(kind: OptimizerKind) -> Self {
+        match kind {
+            OptimizerKind::Sgd { momentum } => Rule::Sgd { momentum },
+            OptimizerKind::Adam { beta1, beta2, epsilon } => Rule::Adam { beta1, beta2, epsilon, decoupled: false },
+            OptimizerKind::AdamW { beta1, beta2, epsilon } => Rule::Adam { beta1, beta2, epsilon, decoupled: true },
+        }
+    }
+}
+
+impl Network {
+    /// What a device runs for `section` on `batch` images of `input`: the same layers, with names and indices resolved.
+    ///
+    /// # Errors
+    /// When `input` does not fit the section, or there is no image.
+    pub fn program(&self, section: Range<usize>, input: Shape3, batch: usize) -> Result<Program> {
+        let shapes = self.shapes(section.clone(), input)?;
+        let parameter = |index: usize| self.layout.parameters[index].range.clone();
+        let buffer = |index: usize| self.layout.buffers[index].range.clone();
+        let operations = section
+            .clone()
+            .map(|index| {
+                let layer = &self.layers[index];
+                let source = layer.source() - section.start;
+                let from = shapes[source];
+                match layer {
+                    Layer::Convolution { norm, relu, .. } => {
+                        let (weight, shape) = self.geometry(index, from, batch).expect("a convolution multiplies");
+                        Operation::Convolution {
+                            shape,
+                            weight: parameter(weight),
+                            norm: norm.as_ref().map(|norm| NormPlaces {
+                                scale: parameter(norm.scale),
+                                shift: parameter(norm.shift),
+                                mean: buffer(norm.mean),
+                                variance: buffer(norm.variance),
+                            }),
+                            residual: layer.residual().map(|slot| slot - section.start),
+                            relu: *relu,
+                            source,
+                        }
+                    }
+                    Layer::MaxPool { kernel, stride, padding, .. } => Operation::MaxPool {
+                        shape: PoolShape {
+                            batch,
+                            channels: from.channels,
+                            in_height: from.height,
+                            in_width: from.width,
+                            kernel: *kernel,
+                            stride: *stride,
+                            padding: *padding,
+                        },
+                        source,
+                    },
+                    Layer::GlobalAveragePool { .. } => Operation::GlobalAveragePool { source },
+                    Layer::Linear { weight, bias, .. } => {
+                        Operation::Linear { weight: parameter(*weight), bias: parameter(*bias), source }
+                    }
+                }
+            })
+            .collect();
+        let program = Program {
+            batch,
+            slots: shapes.iter().map(|shape| [shape.channels, shape.height, shape.width]).collect(),
+            operations,
+            norm_epsilon: self.norm_epsilon,
+            norm_momentum: self.norm_momentum,
+            parameters: self.layout.parameter_count(),
+            buffers: self.layout.buffer_count(),
+        };
+        program.check()?;
+        Ok(program)
+    }
+}
