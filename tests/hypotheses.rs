@@ -1,9 +1,5 @@
 //! Whole studies: mild pruning keeps winning tickets and their explanations, extreme pruning loses both. Nothing here sets an outcome: plans go in,
-//! verdicts come out, and each test prints its table.
-//!
-//! On real digits mild pruning supports A. Extreme pruning loses the accuracy and drifts beyond the floor in every replicate, but whether the interval
-//! also clears the margin, and so B, depends on the seeds: four replicates do not settle it. On planted images one of the dense seeds looks elsewhere than the
-//! others, so the floor is too uncertain for a verdict. Where a verdict is not settled the tests hold the direction, not the verdict.
+//! verdicts come out, and each test prints its table. docs/statistics.md says how these plans were found and what else was tried.
 
 use ticketlens::experiment::records::{Call, Outcome, StudyRecord};
 use ticketlens::experiment::{Plan, Store, run};
@@ -12,21 +8,27 @@ use ticketlens::stats::floor::{Candidate, FloorPair, floor_ratio};
 use ticketlens::stats::similarity::{Similarity, spearman};
 use ticketlens::stats::verdict::{Answer, within_limit};
 
-const DIGITS: &[(&str, &str)] = &[("replicates", "3"), ("data.task", "classes"), ("data.train", "3000")];
+const DIGITS: &[(&str, &str)] = &[("replicates", "5"), ("data.task", "classes"), ("data.train", "3000")];
+/// Class by the background's texture: its evidence covers the same pixels whether a network finds the one value or misses the other. By colour
+/// or shape it does not: each seed finds one of the two values on the object and takes its absence, anywhere, for the other, so dense seeds
+/// differ by the toss of a coin and the floor is uncertain. The noise makes a task of it that a few weights cannot do; the head is kept because it is
+/// what extreme pruning cuts off first, and a network without one has no maps.
 const PLANTED: &[(&str, &str)] = &[
-    ("replicates", "4"),
+    ("replicates", "5"),
     ("data.source", "planted"),
     ("data.task", "classes"),
-    ("data.planted", "{ side = 32, channels = 3, used = [\"colour\", \"texture\"] }"),
-    ("data.train", "2000"),
+    ("data.planted", "{ side = 32, channels = 3, used = [\"texture\"], noise = 50 }"),
+    ("data.train", "1500"),
+    ("prune.exclude", "[\"fc\"]"),
 ];
 /// Two prunings of a tenth: 81 % of the weights are left.
 const MILD: &[(&str, &str)] = &[("prune.rounds", "2"), ("prune.fraction", "0.1")];
 /// The same density in one pruning, for time.
 const MILD_PLANTED: &[(&str, &str)] = &[("prune.rounds", "1"), ("prune.fraction", "0.19")];
-/// One pruning far below the critical density of these networks: 0.5 % for digits, 0.2 % for the easier planted images.
-const EXTREME_DIGITS: &[(&str, &str)] = &[("replicates", "4"), ("prune.rounds", "1"), ("prune.fraction", "0.995")];
-const EXTREME_PLANTED: &[(&str, &str)] = &[("prune.rounds", "1"), ("prune.fraction", "0.998")];
+/// One pruning far below the critical density of these networks: 0.5 % for digits, 0.1 % for the easier planted images. With four replicates of digits the
+/// interval of the drift is too long (its t quantile alone is 3.2) to clear the limit surely.
+const EXTREME_DIGITS: &[(&str, &str)] = &[("replicates", "8"), ("prune.rounds", "1"), ("prune.fraction", "0.995")];
+const EXTREME_PLANTED: &[(&str, &str)] = &[("prune.rounds", "1"), ("prune.fraction", "0.999")];
 
 fn plan(parts: &[&[(&str, &str)]]) -> Plan {
     let small: &[(&str, &str)] = &[
@@ -77,6 +79,11 @@ fn study(name: &str, plan: &Plan) -> (StudyRecord, Store, tempfile::TempDir) {
             call.call
         );
     }
+    for summary in study.rounds.iter().filter(|summary| summary.id.round > 0) {
+        let drift = summary.drift_in_floors.map_or("-".into(), |drift| format!("{drift:.2}"));
+        let (id, accuracy) = (&summary.id, 100.0 * summary.test_accuracy);
+        println!("  round {}, replicate {}: accuracy {accuracy:.1}%, drift {drift} floors", id.round, id.replicate);
+    }
     for (hypothesis, verdict) in [("A", &study.hypothesis_a), ("B", &study.hypothesis_b)] {
         println!("  {hypothesis}: {:?}: {}", verdict.outcome, verdict.reason);
     }
@@ -94,37 +101,34 @@ fn study(name: &str, plan: &Plan) -> (StudyRecord, Store, tempfile::TempDir) {
     (study, Store::existing(folder.path()).unwrap(), folder)
 }
 
-/// What mild pruning gives on any data: no accuracy lost, less drift than between dense seeds in every round (mean over replicates), A not refuted.
-fn mild_pruning(name: &str, data: &[(&str, &str)], mild: &[(&str, &str)]) -> StudyRecord {
+/// A supported; no accuracy lost and less drift than between dense seeds in every round (mean over replicates).
+fn mild_pruning_supports_a(name: &str, data: &[(&str, &str)], mild: &[(&str, &str)]) {
     let plan = plan(&[data, mild]);
     let (study, store, _folder) = study(&format!("{name}, mild pruning"), &plan);
-    assert_ne!(study.hypothesis_a.outcome, Outcome::Refuted);
+    assert_eq!(study.hypothesis_a.outcome, Outcome::Supported);
     assert_ne!(study.hypothesis_b.outcome, Outcome::Supported);
     for call in study.calls.iter().filter(|call| call.round > 0) {
         let difference = call.accuracy_interval.unwrap();
         assert!(difference.low > -plan.verdict.accuracy_margin, "{call:?}");
-    }
-    for call in study.calls.iter().filter(|call| call.round > 0) {
         assert!(call.drift_in_floors.unwrap() < 1.0, "{call:?}");
     }
     units(&plan, &study, &store);
-    study
 }
 
-fn extreme_pruning_loses_tickets_and_explanations(
-    name: &str,
-    data: &[(&str, &str)],
-    extreme: &[(&str, &str)],
-) -> StudyRecord {
+/// B supported; tickets lost beyond the margin and drift above the floor, each with its error, and the drift in every replicate too.
+fn extreme_pruning_supports_b(name: &str, data: &[(&str, &str)], extreme: &[(&str, &str)]) {
     let plan = plan(&[data, extreme]);
     let (study, _, _folder) = study(&format!("{name}, extreme pruning"), &plan);
     assert_ne!(study.hypothesis_a.outcome, Outcome::Supported);
     let last = study.calls.last().unwrap();
+    let (lost, drift) = (last.accuracy_interval.unwrap(), last.drift_interval.unwrap());
+    assert!(lost.high < -plan.verdict.accuracy_margin, "tickets lost: {last:?}");
+    assert!(drift.low > 1.0, "drift above the floor: {last:?}");
+    for summary in study.rounds.iter().filter(|summary| summary.id.round > 0) {
+        assert!(summary.drift_in_floors.unwrap() > 1.0, "{:?}: {:?}", summary.id, summary.drift_in_floors);
+    }
     assert!(matches!(last.call, Call::B | Call::Inconclusive), "{last:?}");
-    let lost = last.accuracy_interval.unwrap();
-    assert!(lost.high < 0.0, "accuracy lost: {lost:?}");
-    assert!(last.drift_in_floors.unwrap() > 1.0, "drift above the floor: {last:?}");
-    study
+    assert_eq!(study.hypothesis_b.outcome, Outcome::Supported);
 }
 
 /// What a floor unit is: 0 for the same checkpoint, about 1 for a held-out dense seed, more for random weights.
@@ -143,17 +147,22 @@ fn units(plan: &Plan, study: &StudyRecord, store: &Store) {
             .map(|(a, b)| spearman(a, b).map(Similarity::value).unwrap().map(|rho| (1.0 - rho).max(0.0)))
             .collect()
     };
-    let floor = drift(0, 1);
+    // The last dense seed is held out; the others make the floor.
+    let last = dense.len() - 1;
+    let floor: Vec<((usize, usize), Vec<Option<f64>>)> =
+        (0..last).flat_map(|b| (0..b).map(move |a| (a, b))).map(|(a, b)| ((a, b), drift(a, b))).collect();
+    let pairs: Vec<FloorPair<'_>> =
+        floor.iter().map(|(replicates, drift)| FloorPair { replicates: *replicates, drift }).collect();
     let in_floors = |candidates: &[Vec<Option<f64>>]| {
-        let candidates: Vec<Candidate<'_>> = candidates.iter().map(|drift| Candidate { replicate: 2, drift }).collect();
-        let pair = FloorPair { replicates: (0, 1), drift: &floor };
-        floor_ratio(&candidates, &[pair], 0.95, 999, 1, "units").unwrap()
+        let candidates: Vec<Candidate<'_>> =
+            candidates.iter().map(|drift| Candidate { replicate: last, drift }).collect();
+        floor_ratio(&candidates, &pairs, 0.95, 999, 1, "units").unwrap()
     };
-    let same = in_floors(&[drift(2, 2)]);
+    let same = in_floors(&[drift(last, last)]);
     assert!(same.ratio < 1e-9, "{same:?}");
     assert_eq!(within_limit(same.interval, 1.0).unwrap(), Answer::Yes);
-    let held_out = in_floors(&[drift(2, 0), drift(2, 1)]).ratio;
-    println!("  held-out dense seed: {held_out:.2} floor units of two others");
+    let held_out = in_floors(&(0..last).map(|other| drift(last, other)).collect::<Vec<_>>()).ratio;
+    println!("  held-out dense seed: {held_out:.2} floor units of the others");
     assert!((0.5..2.0).contains(&held_out), "about one: {held_out}");
     assert_eq!(study.sanity.len(), plan.replicates);
     for check in &study.sanity {
@@ -163,28 +172,20 @@ fn units(plan: &Plan, study: &StudyRecord, store: &Store) {
 
 #[test]
 fn mild_pruning_of_digits_supports_a() {
-    let study = mild_pruning("digits", DIGITS, MILD);
-    assert_eq!(study.hypothesis_a.outcome, Outcome::Supported);
+    mild_pruning_supports_a("digits", DIGITS, MILD);
 }
 
 #[test]
-fn extreme_pruning_of_digits_loses_tickets_and_explanations() {
-    let study = extreme_pruning_loses_tickets_and_explanations("digits", DIGITS, EXTREME_DIGITS);
-    let last = study.calls.last().unwrap();
-    // Tickets lost beyond the margin, its error included, and drift above the floor in every replicate.
-    assert!(last.accuracy_interval.unwrap().high < -0.03, "{last:?}");
-    for summary in study.rounds.iter().filter(|summary| summary.id.round > 0) {
-        assert!(summary.drift_in_floors.unwrap() > 1.0, "{:?}: {:?}", summary.id, summary.drift_in_floors);
-    }
-    assert_ne!(study.hypothesis_b.outcome, Outcome::Refuted);
+fn extreme_pruning_of_digits_supports_b() {
+    extreme_pruning_supports_b("digits", DIGITS, EXTREME_DIGITS);
 }
 
 #[test]
-fn mild_pruning_of_planted_images_drifts_less_than_a_new_seed() {
-    mild_pruning("planted", PLANTED, MILD_PLANTED);
+fn mild_pruning_of_planted_images_supports_a() {
+    mild_pruning_supports_a("planted", PLANTED, MILD_PLANTED);
 }
 
 #[test]
-fn extreme_pruning_of_planted_images_loses_accuracy_and_drifts_more_than_a_new_seed() {
-    extreme_pruning_loses_tickets_and_explanations("planted", PLANTED, EXTREME_PLANTED);
+fn extreme_pruning_of_planted_images_supports_b() {
+    extreme_pruning_supports_b("planted", PLANTED, EXTREME_PLANTED);
 }
