@@ -4,8 +4,8 @@
 //
 // It is strict where a GPU is lenient. Work is asynchronous: nothing runs before something waits for it (PRETEND=lazy, the default) or
 // everything runs at once (PRETEND=eager). New memory is NaN. Writing past the end of an allocation, or using one that was freed, aborts.
-// cuDNN's heuristics offer algorithms that are not deterministic or fail when run, and convolutions round their factors to TF32
-// unless they were told not to.
+// cuDNN's heuristics offer algorithms that are not deterministic or fail when run, odd numbers of channels are refused where they lie
+// innermost, and convolutions round their factors to TF32 unless they were told not to.
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -408,6 +408,8 @@ static void put(const Tensor& t, void* data, const std::vector<double>& values) 
 static R convolve(int direction, const Tensor& x, void* xs, const Tensor& w, void* ws, const Tensor& y, void* ys,
                   const Convolution& convolution, int algorithm, void* room, size_t size, const void* alpha, const void* beta) {
   if (algorithm != 1) return 3000;
+  // Odd numbers of channels that lie innermost.
+  if (x.format == 1 && (x.c % 2 || y.c % 2)) return 3000;
   if (!room || size < ROOM || *(float*)alpha != 1.0f || *(float*)beta != 0.0f) return 2000;
   int p = convolution.padding, s = convolution.stride;
   if (w.c != x.c || y.c != w.n || y.n != x.n || y.h != (x.h + 2 * p - w.h) / s + 1 || y.w != (x.w + 2 * p - w.w) / s + 1) return 2000;

@@ -1,6 +1,6 @@
 //! cuDNN's convolutions: descriptors and algorithms are chosen once for each shape, one workspace serves all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::c_void;
 use std::mem::MaybeUninit;
 use std::ptr::from_ref;
@@ -15,7 +15,7 @@ use cudarc::cudnn::sys::{
 
 use super::memory::{Memory, Pool};
 use super::{failed, innermost};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::kernels::conv2d::Conv2dShape;
 use crate::kernels::device::Precision;
 
@@ -46,6 +46,8 @@ pub(super) struct Convolutions {
     pool: Arc<Pool>,
     precision: Precision,
     shapes: BTreeMap<[usize; 8], Described>,
+    /// What no algorithm takes.
+    refused: BTreeSet<([usize; 8], Direction)>,
     workspace: Option<Memory>,
 }
 
@@ -62,14 +64,14 @@ struct Described {
 }
 
 /// An algorithm (of the direction's own enumeration) with the mathematics and the workspace that it needs.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 struct Candidate {
     algorithm: Algorithm,
     math: cudnnMathType_t,
     workspace: usize,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 enum Algorithm {
     Forward(ForwardAlgorithm),
     Data(DataAlgorithm),
@@ -82,38 +84,44 @@ impl Convolutions {
         let handle = cudnn::create_handle().map_err(failed("cuDNN"))?;
         // SAFETY: the handle was just made and the pool keeps the stream.
         unsafe { cudnn::set_stream(handle, pool.stream().cu_stream().cast()) }.map_err(failed("cuDNN"))?;
-        Ok(Self { handle, pool: pool.clone(), precision, shapes: BTreeMap::new(), workspace: None })
+        Ok(Self {
+            handle,
+            pool: pool.clone(),
+            precision,
+            shapes: BTreeMap::new(),
+            refused: BTreeSet::new(),
+            workspace: None,
+        })
     }
 
-    /// One product. `Forward` writes `output`, `GradInput` writes `input`, `GradWeight` writes `weight`; the other two are read.
+    /// One product. `Forward` writes `output`, `GradInput` writes `input`, `GradWeight` writes `weight`; the other two are read. `false`:
+    /// no deterministic algorithm of cuDNN takes the shape, as the maps lie.
     ///
     /// # Errors
-    /// When no deterministic algorithm of cuDNN takes the shape.
-    pub(super) fn run(&mut self, shape: &Conv2dShape, direction: Direction, addresses: Addresses) -> Result<()> {
+    /// When cuDNN fails otherwise.
+    pub(super) fn run(&mut self, shape: &Conv2dShape, direction: Direction, addresses: Addresses) -> Result<bool> {
         self.pool.stream().context().bind_to_thread().map_err(failed("cuDNN"))?;
         let key = key(shape);
+        if self.refused.contains(&(key, direction)) {
+            return Ok(false);
+        }
         if !self.shapes.contains_key(&key) {
             let described = Described::new(shape, self.precision).map_err(failed("cuDNN's descriptors"))?;
             self.shapes.insert(key, described);
         }
         if let Some(candidate) = self.shapes[&key].chosen.get(&direction).copied() {
-            return self.attempt(key, candidate, addresses)?.map_err(failed("cuDNN"));
+            return self.attempt(key, candidate, addresses)?.map(|()| true).map_err(failed("cuDNN"));
         }
-        let mut refused = Vec::new();
         for candidate in self.shapes[&key].candidates(self.handle, direction, self.precision) {
-            match self.attempt(key, candidate, addresses)? {
-                Ok(()) => {
-                    if let Some(described) = self.shapes.get_mut(&key) {
-                        described.chosen.insert(direction, candidate);
-                    }
-                    return Ok(());
+            if self.attempt(key, candidate, addresses)?.is_ok() {
+                if let Some(described) = self.shapes.get_mut(&key) {
+                    described.chosen.insert(direction, candidate);
                 }
-                Err(CudnnError(status)) => refused.push(format!("{:?} {status:?}", candidate.algorithm)),
+                return Ok(true);
             }
         }
-        let what =
-            format!("no deterministic algorithm of cuDNN does {direction:?} of {shape:?}: {}", refused.join(", "));
-        Err(Error::input(what))
+        self.refused.insert((key, direction));
+        Ok(false)
     }
 
     fn attempt(

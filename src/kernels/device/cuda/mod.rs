@@ -37,6 +37,8 @@ struct Inner {
     copies: Arc<CudaStream>,
     kernels: BTreeMap<&'static str, Kernel>,
     convolutions: Mutex<Convolutions>,
+    /// Convolutions of planar floats, for what cuDNN does not take otherwise.
+    planar: Mutex<Convolutions>,
     precision: Precision,
     ordinal: usize,
     name: String,
@@ -171,6 +173,7 @@ impl Engine {
         Ok(Self(Arc::new(Inner {
             kernels: compile(context, precision)?,
             convolutions: Mutex::new(Convolutions::new(&pool, precision)?),
+            planar: Mutex::new(Convolutions::new(&pool, Precision::F32)?),
             copies,
             precision,
             ordinal,
@@ -216,6 +219,10 @@ impl Engine {
 
     fn convolutions(&self) -> MutexGuard<'_, Convolutions> {
         self.0.convolutions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn planar(&self) -> MutexGuard<'_, Convolutions> {
+        self.0.planar.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One pass over `total` values in blocks of 256.

@@ -1,8 +1,10 @@
 //! The device's own operations on maps: batch norm, pooling, the linear layer, loss. Shapes come from a checked program.
 
+use super::convolution::{Addresses, Direction};
 use super::memory::Memory;
 use super::{Engine, arguments};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::kernels::conv2d::Conv2dShape;
 use crate::kernels::device::program::NormPlaces;
 use crate::kernels::pool::PoolShape;
 
@@ -28,6 +30,50 @@ pub(super) struct Statistics {
 }
 
 impl Engine {
+    /// One product of a convolution, of maps as they lie; see `Convolutions::run`.
+    ///
+    /// What cuDNN takes in no such way (it may refuse odd numbers of channels that lie innermost) goes through planar floats.
+    pub(super) fn convolve(&self, shape: &Conv2dShape, direction: Direction, addresses: [&Memory; 3]) -> Result<()> {
+        let [input, weight, output] = addresses;
+        let pointers = |[input, weight, output]: [&Memory; 3]| Addresses {
+            input: input.pointer(),
+            weight: weight.pointer(),
+            output: output.pointer(),
+        };
+        if self.convolutions().run(shape, direction, pointers(addresses))? {
+            return Ok(());
+        }
+        let refused = || Error::input(format!("no deterministic algorithm of cuDNN does {direction:?} of {shape:?}"));
+        if !self.innermost() {
+            return Err(refused());
+        }
+        let area = |channels, positions| Extent { batch: shape.batch, channels, positions };
+        let from = area(shape.in_channels, shape.in_height * shape.in_width);
+        let to = area(shape.out_channels, shape.out_height() * shape.out_width());
+        // A weight lies as a map of so many images does.
+        let kernels =
+            Extent { batch: shape.out_channels, channels: shape.in_channels, positions: shape.kernel * shape.kernel };
+        let parts = [(from, input), (kernels, weight), (to, output)];
+        let written = match direction {
+            Direction::GradInput => 0,
+            Direction::GradWeight => 1,
+            Direction::Forward => 2,
+        };
+        let mut floats = Vec::with_capacity(3);
+        for (place, (extent, map)) in parts.iter().enumerate() {
+            let memory = self.take_floats(extent.len())?;
+            if place != written {
+                self.export(*extent, map, &memory)?;
+            }
+            floats.push(memory);
+        }
+        if !self.planar().run(shape, direction, pointers([&floats[0], &floats[1], &floats[2]]))? {
+            return Err(refused());
+        }
+        let (extent, map) = parts[written];
+        self.import(extent, floats[written].pointer(), map)
+    }
+
     pub(super) fn import(&self, extent: Extent, floats: u64, map: &Memory) -> Result<()> {
         let arguments = arguments![floats, map, extent.channels, extent.positions, self.innermost(), extent.len()];
         self.each("import_map", extent.len(), arguments)

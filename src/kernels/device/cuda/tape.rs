@@ -1,6 +1,6 @@
 //! Running a program forward and backward on the device; the counterpart of `nn::tape`, layer by layer.
 
-use super::convolution::{Addresses, Direction};
+use super::convolution::Direction;
 use super::memory::Memory;
 use super::operations::{Extent, Linear, Statistics, at};
 use super::{Engine, Pass, Precision, Program, Wanted, arguments};
@@ -147,9 +147,7 @@ impl Engine {
             Operation::Convolution { shape, weight, norm, residual, relu, .. } => {
                 let packed = self.pack(shape, at(parameters, weight.start))?;
                 let z = self.take_map(to.len())?;
-                let addresses =
-                    Addresses { input: self.map(source)?.pointer(), weight: packed.pointer(), output: z.pointer() };
-                self.convolutions().run(shape, Direction::Forward, addresses)?;
+                self.convolve(shape, Direction::Forward, [self.map(source)?, &packed, &z])?;
                 let residual = match residual {
                     None => 0,
                     Some(slot) => self.map(tape.slot(*slot)?)?.pointer(),
@@ -364,12 +362,11 @@ impl Engine {
                             None
                         }
                     };
-                    let product = grad_z.as_ref().unwrap_or(masked).pointer();
+                    let product = grad_z.as_ref().unwrap_or(masked);
                     if let Some(gradient) = gradient {
-                        let source = self.map(tape.slot(slot)?)?.pointer();
                         let packed_gradient = self.take_map(shape.weight_len())?;
-                        let addresses = Addresses { input: source, weight: packed_gradient.pointer(), output: product };
-                        self.convolutions().run(shape, Direction::GradWeight, addresses)?;
+                        let source = self.map(tape.slot(slot)?)?;
+                        self.convolve(shape, Direction::GradWeight, [source, &packed_gradient, product])?;
                         let (total, area) = (shape.weight_len(), shape.kernel * shape.kernel);
                         let place = at(gradient, weight.start);
                         let arguments =
@@ -378,9 +375,7 @@ impl Engine {
                     }
                     if wants_source {
                         let grad_source = self.take_map(from.len())?;
-                        let addresses =
-                            Addresses { input: grad_source.pointer(), weight: packed.pointer(), output: product };
-                        self.convolutions().run(shape, Direction::GradInput, addresses)?;
+                        self.convolve(shape, Direction::GradInput, [&grad_source, &packed, product])?;
                         self.add(&mut grads[slot], Slot::Map(grad_source), from.len())?;
                     }
                     // The masked gradient is the residual's; nothing reads it any more but what was asked for already.
