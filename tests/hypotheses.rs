@@ -149,7 +149,7 @@ fn units(plan: &Plan, study: &StudyRecord, store: &Store) {
     };
     // The last dense seed is held out; the others make the floor.
     let last = dense.len() - 1;
-    let floor: Vec<((usize, usize), Vec<Option<f64>>)> =
+    let floor: Vec<_> =
         (0..last).flat_map(|b| (0..b).map(move |a| (a, b))).map(|(a, b)| ((a, b), drift(a, b))).collect();
     let pairs: Vec<FloorPair<'_>> =
         floor.iter().map(|(replicates, drift)| FloorPair { replicates: *replicates, drift }).collect();

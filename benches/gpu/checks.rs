@@ -130,17 +130,18 @@ fn compare(
         (&found.grad_parameters, &expected.grad_parameters),
     ];
     // The gradient of each tensor on its own scale.
-    let mut error = parts[..2].iter().map(|(found, expected)| distance(engine, found, expected)).fold(0.0, f64::max);
+    let mut error =
+        parts[..2].iter().map(|(found, expected)| distance(engine.precision(), found, expected)).fold(0.0, f64::max);
     for spec in &network.layout.parameters {
         let (found, expected) = (&parts[2].0[spec.range.clone()], &parts[2].1[spec.range.clone()]);
-        error = error.max(distance(engine, found, expected));
+        error = error.max(distance(engine.precision(), found, expected));
     }
     Ok(report(name, error, limit))
 }
 
 /// f32 must agree in its worst value. Rounded maps move a value across a ReLU here and there, which a mean of squares forgives.
-fn distance(engine: &Engine, found: &[f32], expected: &[f32]) -> f64 {
-    if engine.precision() == Precision::F32 || found.len() != expected.len() {
+pub(crate) fn distance(precision: Precision, found: &[f32], expected: &[f32]) -> f64 {
+    if precision == Precision::F32 || found.len() != expected.len() {
         return relative_error(found, expected);
     }
     let squares = |values: &mut dyn Iterator<Item = f64>| values.map(|value| value * value).sum::<f64>();

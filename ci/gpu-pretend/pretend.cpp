@@ -344,11 +344,12 @@ API nvrtcGetPTX(void* in, char* text) { strcpy(text, ((Source*)in)->bf16 ? "bf16
 // ---- cuDNN: convolutions by their definition.
 struct Tensor { int format = 0, type = 0, n = 0, c = 0, h = 0, w = 0; };
 struct Convolution { int padding = 0, stride = 1, math = 0; };
-static void* cudnn_stream;
+// A handle works on a stream of its own.
+struct Handle { Stream* stream = nullptr; };
 extern "C" size_t cudnnGetVersion() { return 91900; }
-API cudnnCreate(void** out) { static int handle; *out = &handle; return bound == &context ? 0 : 1001; }
-API cudnnDestroy(void*) { return 0; }
-API cudnnSetStream(void* handle, void* stream) { *(void**)&cudnn_stream = stream; (void)handle; return 0; }
+API cudnnCreate(void** out) { *out = new Handle; return bound == &context ? 0 : 1001; }
+API cudnnDestroy(void* handle) { delete (Handle*)handle; return 0; }
+API cudnnSetStream(void* handle, void* stream) { ((Handle*)handle)->stream = (Stream*)stream; return 0; }
 API cudnnCreateTensorDescriptor(void** out) { *out = new Tensor; return 0; }
 API cudnnCreateFilterDescriptor(void** out) { *out = new Tensor; return 0; }
 API cudnnCreateConvolutionDescriptor(void** out) { *out = new Convolution; return 0; }
@@ -405,7 +406,7 @@ static void put(const Tensor& t, void* data, const std::vector<double>& values) 
 }
 
 // direction 0: y from x and w; 1: x from w and y; 2: w from x and y. Tensors in (n, c, h, w), the filter as (k, c, kh, kw).
-static R convolve(int direction, const Tensor& x, void* xs, const Tensor& w, void* ws, const Tensor& y, void* ys,
+static R convolve(void* handle, int direction, const Tensor& x, void* xs, const Tensor& w, void* ws, const Tensor& y, void* ys,
                   const Convolution& convolution, int algorithm, void* room, size_t size, const void* alpha, const void* beta) {
   if (algorithm != 1) return 3000;
   // Odd numbers of channels that lie innermost.
@@ -416,7 +417,7 @@ static R convolve(int direction, const Tensor& x, void* xs, const Tensor& w, voi
   if (x.type != y.type || x.type != w.type || x.format != y.format || x.format != w.format) return 2000;
   LOCKED;
   Convolution how = convolution;
-  push((Stream*)cudnn_stream, [=] {
+  push(((Handle*)handle)->stream, [=] {
     within(allocations, xs, bytes(x), "cuDNN's input outside an allocation");
     within(allocations, ws, bytes(w), "cuDNN's weight outside an allocation");
     within(allocations, ys, bytes(y), "cuDNN's output outside an allocation");
@@ -446,15 +447,15 @@ static R convolve(int direction, const Tensor& x, void* xs, const Tensor& w, voi
   });
   return 0;
 }
-API cudnnConvolutionForward(void*, const void* alpha, void* x, void* xs, void* w, void* ws, void* convolution, int algorithm,
+API cudnnConvolutionForward(void* handle, const void* alpha, void* x, void* xs, void* w, void* ws, void* convolution, int algorithm,
                             void* room, size_t size, const void* beta, void* y, void* ys) {
-  return convolve(0, *(Tensor*)x, xs, *(Tensor*)w, ws, *(Tensor*)y, ys, *(Convolution*)convolution, algorithm, room, size, alpha, beta);
+  return convolve(handle, 0, *(Tensor*)x, xs, *(Tensor*)w, ws, *(Tensor*)y, ys, *(Convolution*)convolution, algorithm, room, size, alpha, beta);
 }
-API cudnnConvolutionBackwardData(void*, const void* alpha, void* w, void* ws, void* y, void* ys, void* convolution, int algorithm,
+API cudnnConvolutionBackwardData(void* handle, const void* alpha, void* w, void* ws, void* y, void* ys, void* convolution, int algorithm,
                                  void* room, size_t size, const void* beta, void* x, void* xs) {
-  return convolve(1, *(Tensor*)x, xs, *(Tensor*)w, ws, *(Tensor*)y, ys, *(Convolution*)convolution, algorithm, room, size, alpha, beta);
+  return convolve(handle, 1, *(Tensor*)x, xs, *(Tensor*)w, ws, *(Tensor*)y, ys, *(Convolution*)convolution, algorithm, room, size, alpha, beta);
 }
-API cudnnConvolutionBackwardFilter(void*, const void* alpha, void* x, void* xs, void* y, void* ys, void* convolution, int algorithm,
+API cudnnConvolutionBackwardFilter(void* handle, const void* alpha, void* x, void* xs, void* y, void* ys, void* convolution, int algorithm,
                                    void* room, size_t size, const void* beta, void* w, void* ws) {
-  return convolve(2, *(Tensor*)x, xs, *(Tensor*)w, ws, *(Tensor*)y, ys, *(Convolution*)convolution, algorithm, room, size, alpha, beta);
+  return convolve(handle, 2, *(Tensor*)x, xs, *(Tensor*)w, ws, *(Tensor*)y, ys, *(Convolution*)convolution, algorithm, room, size, alpha, beta);
 }

@@ -3,6 +3,8 @@
 //! What Candle has not is not here: max pooling with padding, a bias-free step of SGD with momentum, a fused batch norm. The gradients
 //! of a convolution are the two expressions of its autograd, without the zero fill and the addition that the graph adds.
 
+#![expect(clippy::disallowed_methods, reason = "timings: what the values are does not matter")]
+
 use std::fs::File;
 use std::io::Write;
 use std::time::Instant;

@@ -1,6 +1,6 @@
 //! The device of a build without the feature `cuda`: it cannot be opened, and so nothing else can be called.
 
-use super::{Pass, Precision, Program, Rule, Wanted};
+use super::{HostGradients, Pass, Precision, Program, Rule, Wanted};
 use crate::error::{Error, Result};
 
 #[derive(Clone, Copy, Debug)]
@@ -83,7 +83,7 @@ impl Engine {
         _: &DeviceWeights,
         _: &[f32],
         _: Wanted,
-    ) -> Result<(Option<Vec<f32>>, Option<Vec<f32>>)> {
+    ) -> Result<HostGradients> {
         match self.0 {}
     }
 

@@ -23,6 +23,9 @@ pub use program::{NormPlaces, Operation, Pass, Program, Rule, Wanted};
 
 use serde::{Deserialize, Serialize};
 
+/// Gradients back on the host, as far as they were wanted: of the flat parameters, and of a section's input `(N, C, H, W)`.
+pub type HostGradients = (Option<Vec<f32>>, Option<Vec<f32>>);
+
 /// How a device computes the products of a network; sums of batch norm, losses, the linear layer and optimiser steps are exact in every
 /// case (f32, with f64 sums).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

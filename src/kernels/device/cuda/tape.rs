@@ -6,6 +6,7 @@ use super::operations::{Extent, Linear, Statistics, at};
 use super::{Engine, Pass, Precision, Program, Wanted, arguments};
 use crate::error::{Error, Result};
 use crate::kernels::conv2d::Conv2dShape;
+use crate::kernels::device::HostGradients;
 use crate::kernels::device::program::Operation;
 
 /// A network's flat parameters and buffers on a device.
@@ -36,6 +37,7 @@ impl Slot {
 }
 
 /// What a layer keeps between forward and backward, beside its output.
+#[expect(clippy::large_enum_variant, reason = "one for each layer of a tape")]
 enum Saved {
     Nothing,
     /// The weight as cuDNN read it; with batch statistics, the norm's input and what came of it; else the norm's factor.
@@ -264,7 +266,7 @@ impl Engine {
         weights: &DeviceWeights,
         grad_output: &[f32],
         wanted: Wanted,
-    ) -> Result<(Option<Vec<f32>>, Option<Vec<f32>>)> {
+    ) -> Result<HostGradients> {
         let gradient = match wanted.parameters {
             false => None,
             true => {
