@@ -12,7 +12,7 @@ out=$(cd "$out" && pwd)
 start=$SECONDS
 
 CARGO_TARGET_DIR=$target cargo build --release --locked --features cudnn --bin ticketlens
-gpu=$(CARGO_TARGET_DIR=$target cargo bench --locked --features cudnn --bench gpu --no-run 2>&1 | tee /dev/stderr | sed -n 's/.*Executable.*(\(.*\)).*/\1/p')
+gpu=$(CARGO_TARGET_DIR=$target cargo bench --locked --features cudnn --bench gpu --no-run 2>&1 | tee >(cat >&2) | sed -n 's/.*Executable.*(\(.*\)).*/\1/p')
 cp "$target/release/ticketlens" "$out/ticketlens"
 cp "$(realpath "$gpu")" "$out/gpu"
 strip "$out/ticketlens" "$out/gpu"

@@ -10,7 +10,7 @@ fi
 target=${CARGO_TARGET_DIR:-target}
 pretend=$target/gpu-pretend
 bash ci/gpu-pretend/build.sh "$pretend"
-program=$(cargo test --locked --features cudnn --bench gpu --no-run 2>&1 | tee /dev/stderr | sed -n 's/.*Executable.*(\(.*\)).*/\1/p')
+program=$(cargo test --locked --features cudnn --bench gpu --no-run 2>&1 | tee >(cat >&2) | sed -n 's/.*Executable.*(\(.*\)).*/\1/p')
 program=$(realpath "$program")
 steps=${1:-6}
 for how in lazy eager; do
