@@ -62,8 +62,11 @@ step "checks" 240 ./gpu check --steps "${GPU_STEPS:-200}" >"$results/check.txt" 
 grep -vE '^pass' "$results/check.txt"
 echo "$(grep -c '^pass' "$results/check.txt") checks passed"
 # A study through the program itself: two rounds of the built-in digits.
+small=(--set data.train=64 --set data.validation=400 --set data.test=64 --set model.width=2 --set explain.cam_images=10 --set explain.class_images=8
+  --set explain.images_per_set=5 --set explain.random_sets=19 --set statistics.permutations=99 --set statistics.bootstrap=99)
+[ -n "${GPU_SMALL:-}" ] || small=()
 step "a study" 60 ./ticketlens run quick --device cuda --quiet --out "$results/study" --set prune.rounds=1 --set replicates=2 \
-  --set train.epochs=1 >"$results/study.txt" 2>&1 || { failed=1; tail -5 "$results/study.txt"; }
+  --set train.epochs=1 "${small[@]}" >"$results/study.txt" 2>&1 || { failed=1; tail -5 "$results/study.txt"; }
 step "timings" 120 ./gpu time ${GPU_SMALL:+--small} --repeats "${GPU_REPEATS:-20}" --out "$results/ticketlens.jsonl" \
   >"$results/timings.txt" 2>&1 || { failed=1; tail -5 "$results/timings.txt"; }
 if [ -x ./gpu-candle ]; then

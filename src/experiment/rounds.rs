@@ -258,7 +258,7 @@ impl Run<'_> {
             |step: u64| (id.round == 0 && step == rewind) || (sees_epochs && step.is_multiple_of(steps_per_epoch));
         let observer = self.observer;
         let summary =
-            training.run_seen(&mut weights, mask, from, total, observer, edit_gradient, &sees, |step, weights| {
+            training.run_with(&mut weights, mask, from, total, observer, edit_gradient, &sees, |step, weights| {
                 if id.round == 0 && step == rewind {
                     theta_k = Some(weights.clone());
                 }

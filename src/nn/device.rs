@@ -102,21 +102,26 @@ impl Accelerator {
         Ok(on_device)
     }
 
-    /// A section of `network` on images `(N, C, H, W)`: its output, in that order.
+    /// A section of `network` on images `(N, C, H, W)`: its output, in that order. [`Mode::Train`] takes no batch statistics over.
     ///
     /// # Errors
     /// When shapes do not fit or the device fails.
-    pub(super) fn evaluate(
+    pub(super) fn forward(
         &self,
         network: &Network,
         section: Range<usize>,
+        mode: Mode,
         weights: &Arc<Weights>,
         images: &[f32],
         shape: Shape3,
     ) -> Result<Vec<f32>> {
         let program = network.program(section, shape, images.len() / shape.len().max(1))?;
+        let pass = match mode {
+            Mode::Train => Pass::Train { update: false },
+            Mode::EvalTape | Mode::Eval => Pass::Evaluate,
+        };
         let weights = self.resident(weights)?;
-        let tape = self.exact.forward(&program, Pass::Evaluate, &weights, images)?;
+        let tape = self.exact.forward(&program, pass, &weights, images)?;
         self.exact.output(&program, &tape)
     }
 
@@ -147,24 +152,6 @@ impl Accelerator {
         let wanted = Wanted { parameters, input: true };
         let (flat, input) = self.exact.backward(&program, tape, &weights, grad_output, wanted)?;
         Ok((flat, input.ok_or_else(|| Error::input("the section does not reach its input"))?))
-    }
-
-    /// A section in training mode, without taking the batch's statistics over.
-    ///
-    /// # Errors
-    /// When shapes do not fit or the device fails.
-    pub(super) fn train_forward(
-        &self,
-        network: &Network,
-        section: Range<usize>,
-        weights: &Arc<Weights>,
-        images: &[f32],
-        shape: Shape3,
-    ) -> Result<Vec<f32>> {
-        let program = network.program(section, shape, images.len() / shape.len().max(1))?;
-        let weights = self.resident(weights)?;
-        let tape = self.exact.forward(&program, Pass::Train { update: false }, &weights, images)?;
-        self.exact.output(&program, &tape)
     }
 }
 

@@ -68,10 +68,7 @@ impl SectionOp {
         if let Some(device) = self.network.compute.device() {
             let weights = self.weights_with(parameters);
             let (network, section) = (&self.network, self.section.clone());
-            let output = match self.mode {
-                Mode::Train => device.train_forward(network, section, &weights, input, shape),
-                Mode::EvalTape | Mode::Eval => device.evaluate(network, section, &weights, input, shape),
-            };
+            let output = device.forward(network, section, self.mode, &weights, input, shape);
             let to = self.network.shapes(self.section.clone(), shape).map_err(candle_core::Error::wrap)?;
             let output = output.map_err(candle_core::Error::wrap)?;
             return Ok((CpuStorage::F32(output), self.output_shape(batch, to[to.len() - 1])));

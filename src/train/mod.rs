@@ -90,38 +90,17 @@ impl Training<'_> {
         observer: &dyn Observer,
         after_step: impl FnMut(u64, &Weights),
     ) -> Result<TrainSummary> {
-        self.run_seen(weights, mask, from, to, observer, None, &|_| true, after_step)
+        self.run_with(weights, mask, from, to, observer, None, &|_| true, after_step)
     }
 
-    /// [`Training::run`] with `edit_gradient`, which sees the weights and may change the loss's gradient before the optimiser takes its step: where
-    /// a plan's `as_published.freeze_below_epsilon` comes in.
-    ///
-    /// # Errors
-    /// As [`Training::run`].
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the two hooks of one loop; a struct of closures would only rename them"
-    )]
-    pub fn run_with(
-        &self,
-        weights: &mut Weights,
-        mask: &Mask,
-        from: u64,
-        to: u64,
-        observer: &dyn Observer,
-        mut edit_gradient: impl FnMut(&Weights, &mut [f32]) + Send,
-        after_step: impl FnMut(u64, &Weights),
-    ) -> Result<TrainSummary> {
-        self.run_seen(weights, mask, from, to, observer, Some(&mut edit_gradient), &|_| true, after_step)
-    }
-
-    /// [`Training::run_with`] for hooks that are not always there: `after_step` sees the weights after the steps that `sees` names alone.
-    /// On a device each look at weights or gradient is a copy to the host.
+    /// [`Training::run`] with `edit_gradient`, which sees the weights and may change the loss's gradient before the optimiser takes its step (where
+    /// a plan's `as_published.freeze_below_epsilon` comes in), and with `after_step` called only after the steps that `sees` names. On a device
+    /// each look at weights or gradient is a copy to the host.
     ///
     /// # Errors
     /// As [`Training::run`].
     #[expect(clippy::too_many_arguments, reason = "the hooks of one loop; a struct of closures would only rename them")]
-    pub fn run_seen(
+    pub fn run_with(
         &self,
         weights: &mut Weights,
         mask: &Mask,

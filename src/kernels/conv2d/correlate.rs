@@ -1,7 +1,7 @@
 //! Forward and grad-input, dense and sparse: panels through tiles.
 
 use super::geometry::{Direction, Problem, RowBlock, Tiling, Wish};
-use super::panel::{pack, panel_len};
+use super::panel::{panel_of, room};
 use super::pattern::{Index, Pattern};
 use super::tiles::{DenseTile, Entry, Kernels, SparseTile};
 use crate::kernels::scratch::{self, Shared};
@@ -64,11 +64,8 @@ fn for_each_item(
             (&tiling.row_blocks[panel % tiling.row_blocks.len()], panel / tiling.row_blocks.len());
         let range = (parts * split / splits, parts * (split + 1) / splits);
         let channels = problem.source_channels;
-        if tiling.direct {
-            return body(rows, batch_block, range, &source[batch_block * tiling.block..]);
-        }
-        scratch::with(panel_len(rows, channels), |panel| {
-            pack(kernels, problem, tiling, rows, batch_block, (0, channels), source, panel);
+        scratch::with(room(tiling, rows, channels), |panel| {
+            let panel = panel_of(kernels, problem, tiling, rows, batch_block, (0, channels), source, panel);
             body(rows, batch_block, range, panel);
         });
     });

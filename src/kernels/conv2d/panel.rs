@@ -6,7 +6,7 @@ use crate::kernels::simd::LANES;
 
 /// Packs channels `first..first + count` of one (row block, batch block) of `source` into `panel`.
 #[expect(clippy::too_many_arguments, reason = "what to pack, from where, in which order, to where")]
-pub(super) fn pack(
+fn pack(
     kernels: &Kernels,
     problem: &Problem,
     tiling: &Tiling,
@@ -53,7 +53,32 @@ pub(super) fn pack(
     panel[end..panel_len(rows, count)].fill(0.0);
 }
 
+/// What tiles read of channels `first..first + count` of one (row block, batch block): the source itself where the tiling reads in
+/// place, else `room`, packed.
+#[expect(clippy::too_many_arguments, reason = "as pack")]
+pub(super) fn panel_of<'a>(
+    kernels: &Kernels,
+    problem: &Problem,
+    tiling: &Tiling,
+    rows: &RowBlock,
+    batch_block: usize,
+    (first, count): (usize, usize),
+    source: &'a [f32],
+    room: &'a mut [f32],
+) -> &'a [f32] {
+    if tiling.direct {
+        return &source[first * rows.channel_stride + batch_block * tiling.block..];
+    }
+    pack(kernels, problem, tiling, rows, batch_block, (first, count), source, room);
+    room
+}
+
+/// Floats of room that [`panel_of`] needs.
+pub(super) fn room(tiling: &Tiling, rows: &RowBlock, channels: usize) -> usize {
+    if tiling.direct { 0 } else { panel_len(rows, channels) }
+}
+
 /// Floats of a panel of `channels` channels, with what vectors may read past its end.
-pub(super) fn panel_len(rows: &RowBlock, channels: usize) -> usize {
+fn panel_len(rows: &RowBlock, channels: usize) -> usize {
     channels * rows.channel_stride + (rows.panel_len - rows.channel_stride) + LANES
 }

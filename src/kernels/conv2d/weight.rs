@@ -4,7 +4,7 @@
 //! added in order.
 
 use super::geometry::{Direction, Problem, RowBlock, Tiling, Wish};
-use super::panel::{pack, panel_len};
+use super::panel::{panel_of, room};
 use super::pattern::Pattern;
 use super::tiles::{DotTile, Kernels, Run};
 use crate::kernels::scratch::{self, Shared};
@@ -152,8 +152,7 @@ pub(super) fn dense(
         let target = Shared::new(partials);
         division.run(tiles, channels, |tile_range, (first_channel, end_channel), chunk, panels| {
             let count = end_channel - first_channel;
-            let panel_len = |rows| if tiling.direct { 0 } else { panel_len(rows, count) };
-            let longest = tiling.row_blocks.iter().map(panel_len).max().unwrap_or(0);
+            let longest = tiling.row_blocks.iter().map(|rows| room(&tiling, rows, count)).max().unwrap_or(0);
             let row_values = |rows: &RowBlock| rows.segments.len() * tiling.vectors * LANES;
             let widest_row = tiling.row_blocks.iter().map(row_values).max().unwrap_or(0);
             let mut columns = Vec::with_capacity(count * groups);
@@ -166,13 +165,8 @@ pub(super) fn dense(
                     let stores = tiling.stores(problem, batch_block);
                     let stride = row_values(rows);
                     let batch_start = batch_block * tiling.block;
-                    let panel: &[f32] = if tiling.direct {
-                        &source[first_channel * rows.channel_stride + batch_start..]
-                    } else {
-                        let channels = (first_channel, count);
-                        pack(kernels, problem, &tiling, rows, batch_block, channels, source, panel);
-                        panel
-                    };
+                    let held = (first_channel, count);
+                    let panel = panel_of(kernels, problem, &tiling, rows, batch_block, held, source, panel);
                     // (run list, columns): one list of all (channel, tap) pairs, or one list a tap.
                     columns.clear();
                     for group in 0..groups {
@@ -289,8 +283,7 @@ pub(super) fn sparse(
             let target = Shared::new(partials);
             division.run(outputs, channels, |output_range, (first_channel, end_channel), chunk, panels| {
                 let count = end_channel - first_channel;
-                let panel_len = |rows| if tiling.direct { 0 } else { panel_len(rows, count) };
-                let longest = tiling.row_blocks.iter().map(panel_len).max().unwrap_or(0);
+                let longest = tiling.row_blocks.iter().map(|rows| room(&tiling, rows, count)).max().unwrap_or(0);
                 let row_values = |rows: &RowBlock| {
                     if packed { rows.segments.len() * tiling.vectors * LANES } else { 0 }
                 };
@@ -304,13 +297,8 @@ pub(super) fn sparse(
                         let rows = &tiling.row_blocks[row_block];
                         let stores = tiling.stores(problem, batch_block);
                         let batch_start = batch_block * tiling.block;
-                        let panel: &[f32] = if tiling.direct {
-                            &source[first_channel * rows.channel_stride + batch_start..]
-                        } else {
-                            let channels = (first_channel, count);
-                            pack(kernels, problem, &tiling, rows, batch_block, channels, source, panel);
-                            panel
-                        };
+                        let held = (first_channel, count);
+                        let panel = panel_of(kernels, problem, &tiling, rows, batch_block, held, source, panel);
                         for output in output_range.0..output_range.1 {
                             distances.clear();
                             places.clear();

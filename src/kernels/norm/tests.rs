@@ -103,6 +103,26 @@ fn forward_equals_the_formula() {
     }
 }
 
+/// The one pass over a channel centres it by its first values: here those are a hundred deviations away from the rest.
+#[test]
+fn moments_hold_where_the_first_values_are_unlike_the_rest() {
+    for (positions, batch) in [(49, 64), (300, 7)] {
+        let shape = shape(2, batch);
+        let mut z = values(2 * positions * batch, 1);
+        for (index, z) in z.iter_mut().enumerate() {
+            let first = match Order::of(batch) {
+                Order::Channels => index % (positions * batch) < 64,
+                Order::Positions => index < 2 * batch,
+            };
+            *z += if first { 100.0 } else { 0.0 };
+        }
+        let (mut out, mut mean, mut var) = (vec![0.0; z.len()], vec![0.0; 2], vec![0.0; 2]);
+        batch_norm_train(&z, shape, &[1.0; 2], &[0.0; 2], 1e-5, None, false, &mut out, &mut mean, &mut var);
+        let residual = vec![0.0; z.len()];
+        close(&out, &plain(&wide(&z), shape, &[1.0; 2], &[0.0; 2], None, &residual, false), 5e-5, "out");
+    }
+}
+
 #[test]
 fn backward_equals_finite_differences() {
     for (positions, batch) in [(3, 7), (2, 64)] {

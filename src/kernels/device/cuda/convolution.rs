@@ -113,7 +113,8 @@ impl Convolutions {
             return self.attempt(key, candidate, addresses)?.map(|()| true).map_err(failed("cuDNN"));
         }
         for candidate in self.shapes[&key].candidates(self.handle, direction, self.precision) {
-            if self.attempt(key, candidate, addresses)?.is_ok() {
+            // A workspace for which there is no room refuses its algorithm, not the convolution.
+            if matches!(self.attempt(key, candidate, addresses), Ok(Ok(()))) {
                 if let Some(described) = self.shapes.get_mut(&key) {
                     described.chosen.insert(direction, candidate);
                 }
