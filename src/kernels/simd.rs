@@ -78,6 +78,10 @@ pub(crate) unsafe trait Simd {
     /// `a·b + c`
     unsafe fn multiply_add(a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
     unsafe fn add(a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    /// `a − b`
+    unsafe fn subtract(a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    /// Rows become columns.
+    unsafe fn transpose(rows: [Self::Vector; LANES]) -> [Self::Vector; LANES];
     unsafe fn sum(vector: Self::Vector) -> f32;
 }
 
@@ -141,6 +145,14 @@ unsafe impl Simd for Portable {
         std::array::from_fn(|lane| a[lane] + b[lane])
     }
     #[inline(always)]
+    unsafe fn subtract(a: Self::Vector, b: Self::Vector) -> Self::Vector {
+        std::array::from_fn(|lane| a[lane] - b[lane])
+    }
+    #[inline(always)]
+    unsafe fn transpose(rows: [Self::Vector; LANES]) -> [Self::Vector; LANES] {
+        std::array::from_fn(|column| std::array::from_fn(|row| rows[row][column]))
+    }
+    #[inline(always)]
     unsafe fn sum(vector: Self::Vector) -> f32 {
         let quarter: [f32; 4] =
             std::array::from_fn(|lane| (vector[lane] + vector[lane + 8]) + (vector[lane + 4] + vector[lane + 12]));
@@ -153,7 +165,7 @@ pub(crate) use x86::{Avx2, Avx512};
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::Simd;
+    use super::{LANES, Simd};
     use std::arch::x86_64::*;
 
     pub(crate) struct Avx512;
@@ -192,6 +204,44 @@ mod x86 {
             unsafe { _mm512_add_ps(a, b) }
         }
         #[inline(always)]
+        unsafe fn subtract(a: __m512, b: __m512) -> __m512 {
+            // SAFETY: see the impl.
+            unsafe { _mm512_sub_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn transpose(mut rows: [__m512; LANES]) -> [__m512; LANES] {
+            // SAFETY: see the impl.
+            unsafe {
+                // Within each 128-bit quarter 4×4 squares are turned: first pairs, then pairs of pairs.
+                for pair in 0..8 {
+                    let (a, b) = (rows[2 * pair], rows[2 * pair + 1]);
+                    rows[2 * pair] = _mm512_unpacklo_ps(a, b);
+                    rows[2 * pair + 1] = _mm512_unpackhi_ps(a, b);
+                }
+                let mut columns = rows;
+                for four in 0..4 {
+                    for half in 0..2 {
+                        let a = _mm512_castps_pd(rows[4 * four + half]);
+                        let b = _mm512_castps_pd(rows[4 * four + half + 2]);
+                        columns[4 * four + 2 * half] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
+                        columns[4 * four + 2 * half + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
+                    }
+                }
+                // Then the quarters themselves: quarter q of columns[4·r + c] is quarter r of result 4·q + c.
+                for column in 0..4 {
+                    let [a, b, c, d] =
+                        [columns[column], columns[column + 4], columns[column + 8], columns[column + 12]];
+                    let (low, high) = (_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xDD));
+                    let (low_, high_) = (_mm512_shuffle_f32x4(c, d, 0x88), _mm512_shuffle_f32x4(c, d, 0xDD));
+                    rows[column] = _mm512_shuffle_f32x4(low, low_, 0x88);
+                    rows[column + 8] = _mm512_shuffle_f32x4(low, low_, 0xDD);
+                    rows[column + 4] = _mm512_shuffle_f32x4(high, high_, 0x88);
+                    rows[column + 12] = _mm512_shuffle_f32x4(high, high_, 0xDD);
+                }
+                rows
+            }
+        }
+        #[inline(always)]
         unsafe fn sum(vector: __m512) -> f32 {
             // SAFETY: see the impl.
             unsafe { _mm512_reduce_add_ps(vector) }
@@ -199,6 +249,35 @@ mod x86 {
     }
 
     pub(crate) struct Avx2;
+
+    /// An 8×8 square with rows and columns exchanged.
+    ///
+    /// # Safety
+    /// The machine has AVX.
+    #[inline(always)]
+    unsafe fn turn(rows: [__m256; 8]) -> [__m256; 8] {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut pairs = rows;
+            for pair in 0..4 {
+                let (a, b) = (rows[2 * pair], rows[2 * pair + 1]);
+                pairs[2 * pair] = _mm256_unpacklo_ps(a, b);
+                pairs[2 * pair + 1] = _mm256_unpackhi_ps(a, b);
+            }
+            let mut fours = pairs;
+            for four in 0..2 {
+                for half in 0..2 {
+                    let (a, b) = (pairs[4 * four + half], pairs[4 * four + half + 2]);
+                    fours[4 * four + 2 * half] = _mm256_shuffle_ps(a, b, 0x44);
+                    fours[4 * four + 2 * half + 1] = _mm256_shuffle_ps(a, b, 0xEE);
+                }
+            }
+            std::array::from_fn(|column| {
+                let (a, b) = (fours[column % 4], fours[column % 4 + 4]);
+                if column < 4 { _mm256_permute2f128_ps(a, b, 0x20) } else { _mm256_permute2f128_ps(a, b, 0x31) }
+            })
+        }
+    }
 
     // SAFETY: the methods are the instructions of the same name; the caller promises AVX2, FMA and valid pointers.
     unsafe impl Simd for Avx2 {
@@ -235,6 +314,25 @@ mod x86 {
         unsafe fn add(a: Self::Vector, b: Self::Vector) -> Self::Vector {
             // SAFETY: see the impl.
             unsafe { (_mm256_add_ps(a.0, b.0), _mm256_add_ps(a.1, b.1)) }
+        }
+        #[inline(always)]
+        unsafe fn subtract(a: Self::Vector, b: Self::Vector) -> Self::Vector {
+            // SAFETY: see the impl.
+            unsafe { (_mm256_sub_ps(a.0, b.0), _mm256_sub_ps(a.1, b.1)) }
+        }
+        #[inline(always)]
+        unsafe fn transpose(rows: [Self::Vector; LANES]) -> [Self::Vector; LANES] {
+            // SAFETY: see the impl.
+            unsafe {
+                let corner = |first: usize, right: bool| {
+                    turn(std::array::from_fn(|row| {
+                        let row = rows[first + row];
+                        if right { row.1 } else { row.0 }
+                    }))
+                };
+                let (top, bottom) = ([corner(0, false), corner(0, true)], [corner(8, false), corner(8, true)]);
+                std::array::from_fn(|column| (top[column / 8][column % 8], bottom[column / 8][column % 8]))
+            }
         }
         #[inline(always)]
         unsafe fn sum(vector: Self::Vector) -> f32 {

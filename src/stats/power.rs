@@ -14,7 +14,7 @@ pub struct Needed {
     pub for_any_finding: usize,
 }
 
-/// Random sets `N` that the exchangeability test needs: its smallest p-value is `1 / (N + 1)`.
+/// Random sets `N` that the exchangeability test needs: its smallest p-value is `1 / (N + 1)`. `usize::MAX` where no number suffices.
 ///
 /// # Errors
 /// `alpha` outside (0, 1), or an empty family.
@@ -36,7 +36,8 @@ pub fn sets_needed(alpha: f64, family_size: usize, adjustment: Adjustment) -> Re
     let least = |factor: f64| {
         // From just below the quotient upward with the test's own arithmetic, so that rounding cannot cost a set.
         let start = ((factor / alpha).floor() as usize).saturating_sub(2).max(1);
-        (start..).find(|&n| factor / (n + 1) as f64 <= alpha).expect("1/(n+1) falls below any positive level")
+        // A level of 1e-300 is positive too, but no number of sets reaches it.
+        (start..usize::MAX).find(|&n| factor / (n + 1) as f64 <= alpha).unwrap_or(usize::MAX)
     };
     let one = least(family_size as f64 * penalty);
     Ok(Needed { for_one_finding: one, for_any_finding: if step_up { least(penalty) } else { one } })
@@ -77,6 +78,7 @@ mod tests {
             needed(0.05, 200, Adjustment::BenjaminiHochberg),
             Needed { for_one_finding: 3999, for_any_finding: 19 }
         );
+        assert_eq!(needed(1e-320, 4, Adjustment::BenjaminiHochberg).for_any_finding, usize::MAX);
         assert!(sets_needed(0.0, 3, Adjustment::Holm).is_err());
         assert!(sets_needed(0.05, 0, Adjustment::Holm).is_err());
     }

@@ -38,7 +38,7 @@ fn wish(problem: &Problem, sparse: bool) -> Wish {
 }
 
 /// The other channel's and the row channel's place in the dense weight `(O, I, k, k)`.
-fn weight_at(problem: &Problem, destination: usize, source: usize) -> usize {
+pub(super) fn weight_at(problem: &Problem, destination: usize, source: usize) -> usize {
     let taps = problem.kernel * problem.kernel;
     match problem.direction {
         Direction::Forward => (destination * problem.source_channels + source) * taps,

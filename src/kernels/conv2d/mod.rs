@@ -7,7 +7,9 @@ mod pattern;
 #[cfg(test)]
 mod reference;
 mod tiles;
+mod transforms;
 mod weight;
+mod winograd;
 
 use crate::kernels::layout::Order;
 use crate::kernels::simd::Path;
@@ -93,12 +95,14 @@ pub enum Algorithm {
 
 /// The faster algorithm for this geometry and density, from a measured crossover.
 ///
-/// Measured on AVX-512 (Zen 5) over the three passes of ResNet-18's convolutions: they break even at a density of 0.27 to
-/// 0.33 where maps lie by position, at 0.36 to 0.40 where they lie by channel and dense products pack them too, and near 0.28
-/// on 1×1 maps, where a weight's gradient is a short sum.
+/// Measured on AVX-512 (Zen 5) over the three passes of ResNet-18's convolutions. Where [minimal filtering](winograd) computes all
+/// weights they break even at a density of 0.21 with 16 channels and 0.11 with 128. Elsewhere at 0.27 to 0.33 where maps lie by
+/// position, at 0.36 to 0.40 where they lie by channel and dense products pack them too, and near 0.28 on 1×1 maps, where a weight's
+/// gradient is a short sum.
 #[must_use]
 pub fn choose(shape: &Conv2dShape, density: f64) -> Algorithm {
     let crossover = match Order::of(shape.batch) {
+        _ if winograd::pays(shape) => 0.105 + 1.8 / shape.in_channels.min(shape.out_channels) as f64,
         _ if shape.out_height() * shape.out_width() == 1 => 0.28,
         Order::Positions => 0.30,
         Order::Channels => 0.36,
@@ -167,6 +171,7 @@ fn correlate(
     }
     let (kernels, problem) = (tiles::kernels(path), Problem::new(shape, direction));
     match pattern {
+        None if winograd::pays(shape) => winograd::product(kernels, &problem, weight, source, destination, accumulate),
         None => correlate::dense(kernels, &problem, weight, source, destination, accumulate),
         Some(pattern) => correlate::sparse(kernels, &problem, weight, pattern, source, destination, accumulate),
     }
@@ -185,6 +190,7 @@ fn weight_gradient(
     }
     let (kernels, problem) = (tiles::kernels(path), Problem::new(shape, Direction::Forward));
     match pattern {
+        None if winograd::pays(shape) => winograd::weight_gradient(kernels, &problem, input, grad_output, grad_weight),
         None => weight::dense(kernels, &problem, input, grad_output, grad_weight),
         Some(pattern) => weight::sparse(kernels, &problem, pattern, input, grad_output, grad_weight),
     }

@@ -110,6 +110,32 @@ proptest! {
     }
 }
 
+/// Shapes that minimal filtering takes.
+fn filtered_shapes() -> impl Strategy<Value = Conv2dShape> {
+    let channels = || prop::sample::select(vec![16usize, 32, 48]);
+    let batch = prop::sample::select(vec![64usize, 80, 96, 144]);
+    (batch, channels(), channels(), 3usize..=9, 3usize..=9, 0usize..=2)
+        .prop_map(|(batch, in_channels, out_channels, in_height, in_width, padding)| Conv2dShape {
+            batch,
+            in_channels,
+            out_channels,
+            in_height,
+            in_width,
+            kernel: 3,
+            stride: 1,
+            padding,
+        })
+        .prop_filter("taken, in a moment", |shape| winograd::pays(shape) && shape.multiply_adds() < 30_000_000)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn minimal_filtering_equals_the_plain_loops(shape in filtered_shapes(), seed in 0u64..1 << 30) {
+        check(&shape, 0.5, seed);
+    }
+}
+
 fn shape(
     batch: usize,
     in_channels: usize,
@@ -136,6 +162,8 @@ fn networks_geometries_equal_the_plain_loops() {
         (shape(128, 1, 16, 28, 3, 1), 0.3),
         (shape(64, 1, 24, 28, 7, 2), 0.3),
         (shape(128, 16, 16, 9, 3, 1), 0.1),
+        (shape(80, 16, 32, 7, 3, 1), 0.4),
+        (shape(64, 48, 16, 4, 3, 1), 0.4),
         (shape(16, 16, 33, 28, 3, 2), 0.1),
         (shape(32, 17, 32, 14, 1, 2), 0.1),
         (shape(128, 150, 140, 1, 3, 1), 0.05),
@@ -157,6 +185,7 @@ fn any_number_of_threads_gives_the_same_bits() {
     let pool = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a small pool");
     for shape in [
         shape(128, 16, 16, 14, 3, 1),
+        shape(80, 16, 48, 7, 3, 1),
         shape(70, 5, 37, 9, 3, 2),
         shape(128, 130, 64, 2, 3, 1),
         shape(8, 1, 8, 30, 7, 2),

@@ -1,6 +1,7 @@
 //! The innermost loops, written once over [`Simd`] and compiled for every instruction set.
 
 use super::geometry::Segment;
+use super::transforms::{self, Block, OUTPUTS, POINTS, Products, Taps};
 use crate::kernels::simd::{LANES, Path, Portable, Simd};
 
 /// A tile of `MR` destination channels × some vectors.
@@ -302,6 +303,14 @@ unsafe fn copy<S: Simd>(
     }
 }
 
+type SourceFn = unsafe fn(&[*const f32; POINTS], Block, *mut f32, usize);
+type SourceRowsFn = unsafe fn(&[*const f32; POINTS], usize, usize, *mut f32, usize);
+type GradientRowsFn = unsafe fn(&[*const f32; OUTPUTS], usize, usize, *mut f32, usize);
+type OutputFn = unsafe fn(*const f32, usize, &[*mut f32; OUTPUTS], Block, bool);
+type ProductsFn = unsafe fn(&Products);
+type KernelPointsFn = unsafe fn(&Taps, *mut f32, usize);
+type KernelGradientsFn = unsafe fn(*const f32, usize, usize, usize, &mut Taps);
+type TurnFn = unsafe fn(*const f32, Block, *mut f32);
 type DenseFn = unsafe fn(&DenseTile);
 type SparseFn = unsafe fn(&SparseTile);
 type DotFn = unsafe fn(&mut DotTile);
@@ -326,10 +335,19 @@ pub(super) struct Kernels {
     pub dot_one: &'static [DotFn],
     pub collect: CollectFn,
     pub copy: CopyFn,
+    /// [`transforms`]' loops
+    pub source: SourceFn,
+    pub source_rows: SourceRowsFn,
+    pub gradient_rows: GradientRowsFn,
+    pub output: OutputFn,
+    pub products: ProductsFn,
+    pub turn: TurnFn,
+    pub kernel_points: KernelPointsFn,
+    pub kernel_gradients: KernelGradientsFn,
 }
 
 macro_rules! compile {
-    ($name:ident, $module:ident, $simd:ty, $mr:literal, [$($nr:literal)*], [$($sr:literal)*], [$($sp:literal)*], $mo:literal, [$($mc:literal)*], [$($one:literal)*] $(, $feature:literal)?) => {
+    ($name:ident, $module:ident, $simd:ty, $mr:literal, [$($nr:literal)*], [$($sr:literal)*], [$($sp:literal)*], $mo:literal, [$($mc:literal)*], [$($one:literal)*], $widest:literal, $tall:literal $(, $feature:literal)?) => {
         mod $module {
             use super::*;
             $(#[target_feature(enable = $feature)])?
@@ -357,6 +375,46 @@ macro_rules! compile {
                 // SAFETY: as above.
                 unsafe { super::copy::<$simd>(from, from_stride, to, to_stride, length, padded, blocks) }
             }
+            $(#[target_feature(enable = $feature)])?
+            pub(super) unsafe fn source(from: &[*const f32; POINTS], block: Block, to: *mut f32, distance: usize) {
+                // SAFETY: as above.
+                unsafe { transforms::source::<$simd>(from, block, to, distance) }
+            }
+            $(#[target_feature(enable = $feature)])?
+            pub(super) unsafe fn source_rows(from: &[*const f32; POINTS], length: usize, pair: usize, to: *mut f32, distance: usize) {
+                // SAFETY: as above.
+                unsafe { transforms::source_rows::<$simd>(from, length, pair, to, distance) }
+            }
+            $(#[target_feature(enable = $feature)])?
+            pub(super) unsafe fn gradient_rows(from: &[*const f32; OUTPUTS], length: usize, pair: usize, to: *mut f32, distance: usize) {
+                // SAFETY: as above.
+                unsafe { transforms::gradient_rows::<$simd>(from, length, pair, to, distance) }
+            }
+            $(#[target_feature(enable = $feature)])?
+            pub(super) unsafe fn output(from: *const f32, distance: usize, to: &[*mut f32; OUTPUTS], block: Block, accumulate: bool) {
+                // SAFETY: as above.
+                unsafe { transforms::output::<$simd>(from, distance, to, block, accumulate) }
+            }
+            $(#[target_feature(enable = $feature)])?
+            pub(super) unsafe fn products(part: &Products) {
+                // SAFETY: as above.
+                unsafe { transforms::products::<$simd, $widest, $tall>(part) }
+            }
+            $(#[target_feature(enable = $feature)])?
+            pub(super) unsafe fn turn(from: *const f32, block: Block, to: *mut f32) {
+                // SAFETY: as above.
+                unsafe { transforms::turn::<$simd>(from, block, to) }
+            }
+            $(#[target_feature(enable = $feature)])?
+            pub(super) unsafe fn kernel_points(taps: &Taps, to: *mut f32, distance: usize) {
+                // SAFETY: as above.
+                unsafe { transforms::kernel_points::<$simd>(taps, to, distance) }
+            }
+            $(#[target_feature(enable = $feature)])?
+            pub(super) unsafe fn kernel_gradients(from: *const f32, distance: usize, parts: usize, part_distance: usize, taps: &mut Taps) {
+                // SAFETY: as above.
+                unsafe { transforms::kernel_gradients::<$simd>(from, distance, parts, part_distance, taps) }
+            }
         }
         static $name: Kernels = Kernels {
             mr: $mr,
@@ -368,6 +426,14 @@ macro_rules! compile {
             dot_one: &[$($module::dot::<1, $one>),*],
             collect: $module::collect,
             copy: $module::copy,
+            source: $module::source,
+            source_rows: $module::source_rows,
+            gradient_rows: $module::gradient_rows,
+            output: $module::output,
+            products: $module::products,
+            turn: $module::turn,
+            kernel_points: $module::kernel_points,
+            kernel_gradients: $module::kernel_gradients,
         };
     };
 }
@@ -375,10 +441,10 @@ macro_rules! compile {
 #[cfg(target_arch = "x86_64")]
 use crate::kernels::simd::{Avx2, Avx512};
 #[cfg(target_arch = "x86_64")]
-compile!(AVX512, avx512, Avx512, 8, [1 2 3], [1 2 3 4 5 6 7 8], [1 2 3 4], 4, [1 2 3 4 5 6], [1 2 3 4 5 6 7 8], "avx512f,avx512vl,avx512dq");
+compile!(AVX512, avx512, Avx512, 8, [1 2 3], [1 2 3 4 5 6 7 8], [1 2 3 4], 4, [1 2 3 4 5 6], [1 2 3 4 5 6 7 8], 3, 16, "avx512f,avx512vl,avx512dq");
 #[cfg(target_arch = "x86_64")]
-compile!(AVX2, avx2, Avx2, 4, [1], [1 2 3 4], [1 2], 2, [1 2], [1 2 3 4], "avx2,fma");
-compile!(PORTABLE, portable, Portable, 4, [1], [1 2], [1], 2, [1], [1 2]);
+compile!(AVX2, avx2, Avx2, 4, [1], [1 2 3 4], [1 2], 2, [1 2], [1 2 3 4], 1, 4, "avx2,fma");
+compile!(PORTABLE, portable, Portable, 4, [1], [1 2], [1], 2, [1], [1 2], 1, 4);
 
 pub(super) fn kernels(path: Path) -> &'static Kernels {
     match path {
