@@ -235,7 +235,7 @@ fn lottery(model: &ResNet, size: &Size, folder: &std::path::Path, train: usize, 
         let start = Instant::now();
         training.run(&mut weights, &mask, 0, config.total_steps(train), &Silent, |_, _| {}).expect("digits train");
         let seconds = start.elapsed().as_secs_f64();
-        let right = evaluate(&model.network, &weights, &tested, 500).expect("it fits");
+        let right = evaluate(&model.network, &weights, &tested, 512).expect("it fits");
         let accuracy = right.iter().filter(|&&right| right).count() as f64 / right.len() as f64;
         let density = mask.density(&[]);
         println!(

@@ -163,6 +163,8 @@ fn networks_geometries_equal_the_plain_loops() {
         (shape(64, 1, 24, 28, 7, 2), 0.3),
         (shape(128, 16, 16, 9, 3, 1), 0.1),
         (shape(80, 16, 32, 7, 3, 1), 0.4),
+        // More tiles in a row than a weight's gradient takes up at a time.
+        (shape(64, 16, 64, 14, 3, 1), 0.4),
         (shape(64, 48, 16, 4, 3, 1), 0.4),
         (shape(16, 16, 33, 28, 3, 2), 0.1),
         (shape(32, 17, 32, 14, 1, 2), 0.1),
