@@ -95,7 +95,7 @@ pub enum Algorithm {
 
 /// The faster algorithm for this geometry and density, from a measured crossover.
 ///
-/// Measured on AVX-512 (Zen 5) over the three passes of ResNet-18's convolutions. Where [minimal filtering](winograd) computes all
+/// Measured on AVX-512 (Zen 5) over the three passes of ResNet-18's convolutions. Where minimal filtering (`winograd`) computes all
 /// weights they break even at a density of 0.21 with 16 channels and 0.11 with 128. Elsewhere at 0.27 to 0.33 where maps lie by
 /// position, at 0.36 to 0.40 where they lie by channel and dense products pack them too, and near 0.28 on 1×1 maps, where a weight's
 /// gradient is a short sum.
