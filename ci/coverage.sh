@@ -13,9 +13,11 @@ if [ -z "${LLVM_COV:-}" ]; then
   rustup component add llvm-tools >/dev/null 2>&1 || true
 fi
 mkdir -p target/coverage
-# Left out: the program's own lines, and what trains for minutes when every inlined instruction counts (tests/hypotheses.rs, the as-published studies,
-# the calibrations).
-"$TOOL" llvm-cov --locked --no-report --lib --test suite --test acceptance -- --skip as_published:: --skip calibration:: --skip stats_coverage::
+# Left out: the program's own lines, and what trains for minutes when every inlined instruction counts (tests/hypotheses.rs, and in the suite the
+# as-published studies, calibrations, whole runs and the portable path).
+"$TOOL" llvm-cov --locked --no-report --lib --test acceptance
+"$TOOL" llvm-cov --locked --no-report --test suite -- --skip as_published --skip calibration --skip stats_coverage --skip run:: --skip training \
+  --skip store:: --skip every_vector_path
 report() { "$TOOL" llvm-cov report --ignore-filename-regex 'src/bin/|tests/|tests\.rs' "$@"; }
 report --summary-only --json --output-path target/coverage/summary.json
 report >target/coverage/summary.txt
