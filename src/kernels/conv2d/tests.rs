@@ -136,6 +136,49 @@ proptest! {
     }
 }
 
+/// The largest error of all three passes, beside `f64`, is within 1e-5 of the deviation of what they compute.
+#[test]
+fn minimal_filtering_rounds_to_less_than_1e_5() {
+    for shape in [shape(64, 16, 16, 12, 3, 1), shape(64, 64, 64, 4, 3, 1)] {
+        assert!(winograd::pays(&shape));
+        let (input, weight) = (values(shape.input_len(), 1), values(shape.weight_len(), 2));
+        let gradient = values(shape.output_len(), 3);
+        let mut exact = [vec![0.0; shape.output_len()], vec![0.0; shape.input_len()], vec![0.0; shape.weight_len()]];
+        let [outputs, inputs, weights] = &mut exact;
+        let at = |position: usize, channels: usize, channel: usize| (position * channels + channel) * shape.batch;
+        let side = shape.in_width;
+        for (nth, weights) in weights.iter_mut().enumerate() {
+            let (output, channel) = (nth / 9 / shape.in_channels, nth / 9 % shape.in_channels);
+            for position in 0..side * side {
+                let (y, x) = (position / side + nth % 9 / 3, position % side + nth % 3);
+                if !(1..=side).contains(&y) || !(1..=side).contains(&x) {
+                    continue;
+                }
+                let to = at(position, shape.out_channels, output);
+                let from = at((y - 1) * side + x - 1, shape.in_channels, channel);
+                for image in 0..shape.batch {
+                    outputs[to + image] += f64::from(weight[nth]) * f64::from(input[from + image]);
+                    inputs[from + image] += f64::from(weight[nth]) * f64::from(gradient[to + image]);
+                    *weights += f64::from(input[from + image]) * f64::from(gradient[to + image]);
+                }
+            }
+        }
+        for path in Path::available() {
+            let mut got = exact.each_ref().map(|exact| vec![0.0; exact.len()]);
+            correlate(path, &shape, Direction::Forward, &weight, None, &input, &mut got[0], false);
+            correlate(path, &shape, Direction::Backward, &weight, None, &gradient, &mut got[1], false);
+            weight_gradient(path, &shape, None, &input, &gradient, &mut got[2]);
+            for (pass, (got, exact)) in got.iter().zip(&exact).enumerate() {
+                let deviation = (exact.iter().map(|value| value * value).sum::<f64>() / exact.len() as f64).sqrt();
+                let worst =
+                    got.iter().zip(exact).map(|(got, exact)| (f64::from(*got) - exact).abs()).fold(0.0, f64::max);
+                println!("{path:?} pass {pass} of {} channels: {:.1e}", shape.in_channels, worst / deviation);
+                assert!(worst < 1e-5 * deviation, "{path:?} pass {pass} {shape:?}: {worst} of {deviation}");
+            }
+        }
+    }
+}
+
 fn shape(
     batch: usize,
     in_channels: usize,

@@ -1,7 +1,7 @@
 //! The innermost loops, written once over [`Simd`] and compiled for every instruction set.
 
 use super::geometry::Segment;
-use super::transforms::{self, Block, OUTPUTS, POINTS, Products, Taps};
+use super::transforms::{self, Block, OUTPUTS, POINTS, Products, SIDE, STEP, Taps};
 use crate::kernels::simd::{LANES, Path, Portable, Simd};
 
 /// A tile of `MR` destination channels × some vectors.
@@ -383,12 +383,12 @@ macro_rules! compile {
             $(#[target_feature(enable = $feature)])?
             pub(super) unsafe fn source_rows(from: &[*const f32; POINTS], length: usize, pair: usize, to: *mut f32, distance: usize) {
                 // SAFETY: as above.
-                unsafe { transforms::source_rows::<$simd>(from, length, pair, to, distance) }
+                unsafe { transforms::rows::<$simd, POINTS, SIDE>(from, length, pair, to, distance) }
             }
             $(#[target_feature(enable = $feature)])?
             pub(super) unsafe fn gradient_rows(from: &[*const f32; OUTPUTS], length: usize, pair: usize, to: *mut f32, distance: usize) {
                 // SAFETY: as above.
-                unsafe { transforms::gradient_rows::<$simd>(from, length, pair, to, distance) }
+                unsafe { transforms::rows::<$simd, OUTPUTS, STEP>(from, length, pair, to, distance) }
             }
             $(#[target_feature(enable = $feature)])?
             pub(super) unsafe fn output(from: *const f32, distance: usize, to: &[*mut f32; OUTPUTS], block: Block, accumulate: bool) {

@@ -3,8 +3,8 @@
 //!
 //! With a 6×6 piece `d` of a map, a kernel `g` and the 4×4 outputs `y`: `y = Aᵀ[(G g Gᵀ) ⊙ (Bᵀ d B)]A` (Lavin and Gray, CVPR 2016,
 //! section 4.1). Read backwards, `∂g = Gᵀ[Σ (A ∂y Aᵀ) ⊙ (Bᵀ d B)]G`. The matrices are those of Cook and Toom at the points
-//! 0, ∞, ±[`NEAR`], ±[`FAR`], in this order, whose squares ½ and 2 keep rounding near that of a direct sum: with the usual ±1, ±2 it is twice to four
-//! times as large (measured as Barabasz et al. do, TOMS 2020).
+//! 0, ∞, ±[`NEAR`], ±[`FAR`], in this order, whose squares ½ and 2 keep rounding near that of a direct sum: with the usual ±1, ±2 its largest
+//! error is four to six times as large (on the choice of points: Barabasz et al., ACM TOMS 2020).
 
 #![expect(
     clippy::needless_range_loop,
@@ -293,26 +293,34 @@ pub(super) unsafe fn source<S: Simd>(from: &[*const f32; POINTS], block: Block, 
     }
 }
 
-/// A pair of rows of `Bᵀ d B`.
+/// Pair `PAIR` of rows of `Bᵀ d B` (`TAPS` = [`SIDE`]) or `A ∂y Aᵀ` (`TAPS` = [`STEP`]).
 ///
 /// # Safety
-/// As [`source`].
+/// As [`rows`].
 #[inline(always)]
-unsafe fn source_rows_of<S: Simd, const PAIR: usize>(
-    from: &[*const f32; POINTS],
+unsafe fn rows_of<S: Simd, const N: usize, const TAPS: usize, const PAIR: usize>(
+    from: &[*const f32; N],
     length: usize,
     to: *mut f32,
     distance: usize,
 ) {
-    // SAFETY: the caller's promise.
+    const { assert!(N == TAPS * TAPS && (TAPS == SIDE || TAPS == STEP)) };
+    // SAFETY: the caller's promise; columns beyond `TAPS` are neither loaded nor used.
     unsafe {
         for at in (0..length).step_by(LANES) {
-            let column = |x: usize| source_pair::<S>(PAIR, |y| S::load(from.get_unchecked(SIDE * y + x).add(at)));
+            let column = |x: usize| match TAPS {
+                SIDE => source_pair::<S>(PAIR, |y| S::load(from.get_unchecked(SIDE * y + x).add(at))),
+                _ if x < STEP => gradient_pair::<S>(PAIR, |y| S::load(from.get_unchecked(STEP * y + x).add(at))),
+                _ => [S::zero(); 2],
+            };
             let columns = [column(0), column(1), column(2), column(3), column(4), column(5)];
             for y in 0..2 {
                 let to = to.add(y * SIDE * distance + at);
                 for other in 0..PAIRS {
-                    let [one, two] = source_pair::<S>(other, |x| columns[x][y]);
+                    let [one, two] = match TAPS {
+                        SIDE => source_pair::<S>(other, |x| columns[x][y]),
+                        _ => gradient_pair::<S>(other, |x| columns[x][y]),
+                    };
                     S::store(to.add(2 * other * distance), one);
                     S::store(to.add((2 * other + 1) * distance), two);
                 }
@@ -321,13 +329,13 @@ unsafe fn source_rows_of<S: Simd, const PAIR: usize>(
     }
 }
 
-/// A pair of rows of `Bᵀ d B` of `length` floats at 36 positions; the rest as [`source`].
+/// A pair of rows of `Bᵀ d B` of `length` floats at 36 positions, or of `A ∂y Aᵀ` at 16 positions (`TAPS` a side); the rest as [`source`].
 ///
 /// # Safety
 /// As [`source`].
 #[inline(always)]
-pub(super) unsafe fn source_rows<S: Simd>(
-    from: &[*const f32; POINTS],
+pub(super) unsafe fn rows<S: Simd, const N: usize, const TAPS: usize>(
+    from: &[*const f32; N],
     length: usize,
     pair: usize,
     to: *mut f32,
@@ -336,59 +344,9 @@ pub(super) unsafe fn source_rows<S: Simd>(
     // SAFETY: the caller's promise.
     unsafe {
         match pair {
-            0 => source_rows_of::<S, 0>(from, length, to, distance),
-            1 => source_rows_of::<S, 1>(from, length, to, distance),
-            _ => source_rows_of::<S, 2>(from, length, to, distance),
-        }
-    }
-}
-
-/// A pair of rows of `A ∂y Aᵀ`.
-///
-/// # Safety
-/// As [`source`].
-#[inline(always)]
-unsafe fn gradient_rows_of<S: Simd, const PAIR: usize>(
-    from: &[*const f32; OUTPUTS],
-    length: usize,
-    to: *mut f32,
-    distance: usize,
-) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        for at in (0..length).step_by(LANES) {
-            let column = |x: usize| gradient_pair::<S>(PAIR, |y| S::load(from.get_unchecked(STEP * y + x).add(at)));
-            let columns = [column(0), column(1), column(2), column(3)];
-            for y in 0..2 {
-                let to = to.add(y * SIDE * distance + at);
-                for other in 0..PAIRS {
-                    let [one, two] = gradient_pair::<S>(other, |x| columns[x][y]);
-                    S::store(to.add(2 * other * distance), one);
-                    S::store(to.add((2 * other + 1) * distance), two);
-                }
-            }
-        }
-    }
-}
-
-/// A pair of rows of `A ∂y Aᵀ` of `length` floats at 16 positions; the rest as [`source`].
-///
-/// # Safety
-/// As [`source`].
-#[inline(always)]
-pub(super) unsafe fn gradient_rows<S: Simd>(
-    from: &[*const f32; OUTPUTS],
-    length: usize,
-    pair: usize,
-    to: *mut f32,
-    distance: usize,
-) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        match pair {
-            0 => gradient_rows_of::<S, 0>(from, length, to, distance),
-            1 => gradient_rows_of::<S, 1>(from, length, to, distance),
-            _ => gradient_rows_of::<S, 2>(from, length, to, distance),
+            0 => rows_of::<S, N, TAPS, 0>(from, length, to, distance),
+            1 => rows_of::<S, N, TAPS, 1>(from, length, to, distance),
+            _ => rows_of::<S, N, TAPS, 2>(from, length, to, distance),
         }
     }
 }

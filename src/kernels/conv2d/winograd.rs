@@ -2,7 +2,7 @@
 //! outputs takes 36 multiplications for each pair of channels in place of 144.
 //!
 //! Maps lie by position, so that transforms work on whole vectors of the batch. Positions and points are a line more than their length
-//! apart, since powers of two would meet in the same few sets of the cache. A tile's 36 points are then 16 products of matrices.
+//! apart, since powers of two would meet in the same few sets of the cache. A tile's 36 points are then 36 products of matrices.
 //! What is summed in which order depends on the shape alone.
 
 use super::Conv2dShape;
