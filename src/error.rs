@@ -112,6 +112,11 @@ impl Error {
     }
 }
 
+/// Turns the error of a statistic into the crate's own, for `map_err`: `statistic` says of what.
+pub fn undefined<E: std::fmt::Display>(statistic: &'static str) -> impl Fn(E) -> Error {
+    move |error| Error::statistics(statistic, error.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,14 +6,17 @@
 
 pub mod data;
 pub mod error;
-pub mod experiment;
 pub mod explain;
 pub mod kernels;
 pub mod model;
 pub mod nn;
+pub mod plan;
 pub mod progress;
 pub mod prune;
+pub mod records;
 pub mod report;
+pub mod run;
 pub mod seed;
 pub mod stats;
+pub mod study;
 pub mod train;

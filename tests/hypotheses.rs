@@ -1,12 +1,14 @@
 //! Whole studies: mild pruning keeps winning tickets and their explanations, extreme pruning loses both. Nothing here sets an outcome: plans go in,
 //! verdicts come out, and each test prints its table. docs/statistics.md says how these plans were found and what else was tried.
 
-use ticketlens::experiment::records::{Call, Outcome, StudyRecord};
-use ticketlens::experiment::{Plan, Store, run};
+use ticketlens::plan::Plan;
 use ticketlens::progress::Silent;
+use ticketlens::records::Store;
+use ticketlens::records::{Call, Outcome, StudyRecord};
 use ticketlens::stats::floor::{Candidate, FloorPair, floor_ratio};
 use ticketlens::stats::similarity::{Similarity, spearman};
 use ticketlens::stats::verdict::{Answer, within_limit};
+use ticketlens::study::run;
 
 const DIGITS: &[(&str, &str)] = &[("replicates", "5"), ("data.task", "classes"), ("data.train", "3000")];
 /// Class by the background's texture: its evidence covers the same pixels whether a network finds the one value or misses the other. By colour
@@ -64,7 +66,7 @@ fn study(name: &str, plan: &Plan) -> (StudyRecord, Store, tempfile::TempDir) {
     println!("\n{name}: floor {:.3} (Spearman drift of dense replicates)", study.floor.spearman.unwrap());
     println!("  round  density  accuracy  difference, points     drift, floors          call");
     for call in &study.calls {
-        let range = |range: Option<ticketlens::experiment::records::Range>, scale: f64| {
+        let range = |range: Option<ticketlens::records::Interval>, scale: f64| {
             range.map_or("-".into(), |range| format!("[{:.2}, {:.2}]", scale * range.low, scale * range.high))
         };
         println!(

@@ -10,7 +10,7 @@ use nalgebra::DMatrix;
 use serde::Serialize;
 
 use crate::data::ImageSource;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, undefined};
 use crate::model::{Checkpoint, Stage};
 use crate::stats::bootstrap::{self, Bootstrapped};
 use crate::stats::exchangeability::{Design, PairScore, exchangeability_test};
@@ -365,10 +365,6 @@ fn options(config: &TestConfig) -> bootstrap::Options {
 /// Undefined where nothing varies: then there is no interval.
 fn interval(result: crate::stats::Result<Bootstrapped>) -> Option<Interval> {
     result.ok().map(|result| result.interval)
-}
-
-fn undefined(statistic: &'static str) -> impl Fn(StatsError) -> Error {
-    move |error| Error::statistics(statistic, error.to_string())
 }
 
 impl From<GramError> for Error {

@@ -85,3 +85,12 @@ pub fn normalise(maps: &Tensor) -> Result<Tensor> {
     }
     Ok(Tensor::from_vec(values, maps.dims(), maps.device())?)
 }
+
+/// Raw maps `(N, h, w)` as one row of `h · w` values for each image.
+///
+/// # Errors
+/// When they are not of that shape.
+pub fn split_maps(maps: &Tensor) -> Result<Vec<Vec<f64>>> {
+    let rows = maps.flatten_from(1)?.to_vec2::<f32>()?;
+    Ok(rows.into_iter().map(|row| row.into_iter().map(f64::from).collect()).collect())
+}

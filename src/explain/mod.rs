@@ -16,7 +16,7 @@ pub mod tcav;
 
 pub use checkpoint_drift::CheckpointMaps;
 pub use cut::{Cut, LogitGradient, Targets};
-pub use grad_cam::{GradCam, grad_cam, normalise, upsample, upsample_map};
+pub use grad_cam::{GradCam, grad_cam, normalise, split_maps, upsample, upsample_map};
 pub use stream::{
     ExplainedBatch, activation_batch, activation_shape, explain_batch, explain_in_batches, logits_in_batches,
 };

@@ -7,7 +7,7 @@ use super::figures::Figure;
 use super::format;
 use super::table::{Cell, Table};
 use super::view::{Spread, View};
-use crate::experiment::records::{CalibrationRecord, Range};
+use crate::records::{CalibrationRecord, Interval};
 
 /// The tests, in the order of tables and figures.
 pub(crate) const TESTS: [&str; 3] = ["effect, label permutation", "score, exchangeability", "score, legacy Welch t"];
@@ -22,13 +22,13 @@ pub(crate) struct Documented {
     /// Share rejected at a nominal 5 %.
     pub(crate) share: f64,
     /// Exact 99 % interval.
-    pub(crate) interval: Range,
+    pub(crate) interval: Interval,
     /// Draws of random images as the concept.
     pub(crate) draws: usize,
 }
 
 const fn documented(data: &'static str, test: usize, [share, low, high]: [f64; 3], draws: usize) -> Documented {
-    Documented { data, test: TESTS[test], share, interval: Range { low, high }, draws }
+    Documented { data, test: TESTS[test], share, interval: Interval { low, high }, draws }
 }
 
 /// The table "Why the t-test fails" of `docs/statistics.md`.

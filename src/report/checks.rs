@@ -8,9 +8,9 @@ use super::format;
 use super::html::{figure, table_card};
 use super::table::{Cell, Table};
 use super::view::{Network, Point, Spread, View};
-use crate::experiment::config::Arm;
-use crate::experiment::records::{FaithfulnessRecord, Randomisation, SanityRecord, SanitySummary};
 use crate::model::Stage;
+use crate::plan::Arm;
+use crate::records::{FaithfulnessRecord, Randomisation, SanityRecord, SanitySummary};
 
 /// Both checks, as far as they are recorded.
 pub(crate) fn section(view: &View) -> Markup {

@@ -14,8 +14,8 @@ use super::markdown;
 use super::table::{Cell, Table};
 use super::view::{Bar, Measure, Point, View};
 use crate::error::{Error, Result};
-use crate::experiment::config::Arm;
-use crate::experiment::records::Call;
+use crate::plan::Arm;
+use crate::records::Call;
 
 /// Densities further apart than this ratio are not matched.
 const MOST_APART: f64 = 1.12;

@@ -4,7 +4,7 @@ use super::Study;
 use super::table::{Cell, Table};
 use super::view::{Measure, View};
 use crate::error::Result;
-use crate::experiment::records::{Range, RoundId};
+use crate::records::{Interval, RoundId};
 
 /// The study as CSV with columns `arm, replicate, round, density, stage, class, concept, measure, value, low, high, p_value,
 /// p_adjusted`; shares lie in [0, 1], absent numbers are empty.
@@ -68,7 +68,7 @@ pub fn render(study: &Study) -> Result<String> {
         }
         for found in &record.localisation {
             let place = [found.stage.map_or("", |stage| stage.name()), "", ""];
-            let mut add = |measure: &str, value: Option<f64>, range: Option<Range>| {
+            let mut add = |measure: &str, value: Option<f64>, range: Option<Interval>| {
                 table.rows.push(row(network.id, record.density, place, measure, value, range, [None; 2]));
             };
             add("energy_in_box", found.energy_in_box, found.energy_interval);
@@ -81,7 +81,7 @@ pub fn render(study: &Study) -> Result<String> {
     for effect in &view.effects {
         let record = effect.record;
         let place = [record.stage.name(), view.class(record.class), &record.concept];
-        let mut add = |measure: &str, value: Option<f64>, range: Option<Range>, p: [Option<f64>; 2]| {
+        let mut add = |measure: &str, value: Option<f64>, range: Option<Interval>, p: [Option<f64>; 2]| {
             table.rows.push(row(effect.id, effect.density, place, measure, value, range, p));
         };
         let adjusted = effect.adjusted;
@@ -101,7 +101,7 @@ fn row(
     [stage, class, concept]: [&str; 3],
     measure: &str,
     value: Option<f64>,
-    range: Option<Range>,
+    range: Option<Interval>,
     [p, adjusted]: [Option<f64>; 2],
 ) -> Vec<Cell> {
     vec![

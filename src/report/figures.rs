@@ -7,8 +7,8 @@ use super::format;
 use super::paper;
 use super::table::{Cell, Table};
 use super::view::{Measure, Point, Spread, View};
-use crate::experiment::config::{Arm, Source};
-use crate::experiment::records::{Call, Range};
+use crate::plan::{Arm, Source};
+use crate::records::{Call, Interval};
 
 /// A figure of the page.
 pub(crate) struct Figure {
@@ -39,7 +39,7 @@ pub(crate) fn arm_layers(
     points: &[&Point],
     arm: &str,
     spread: impl Fn(&Point) -> Option<Spread>,
-    interval: impl Fn(&Point) -> Option<Range>,
+    interval: impl Fn(&Point) -> Option<Interval>,
     label: impl Fn(&Point, &Spread) -> String,
 ) -> Vec<Layer> {
     let (class, shape) = style(arm);
@@ -345,9 +345,9 @@ pub(crate) fn rounds_table(view: &View) -> Table {
     );
     for point in &view.points {
         let call = point.call;
-        let interval = |range: Option<Range>, scale: f64| {
+        let interval = |range: Option<Interval>, scale: f64| {
             range.map_or_else(Cell::absent, |range| {
-                Cell::text(format::range(Range { low: scale * range.low, high: scale * range.high }))
+                Cell::text(format::range(Interval { low: scale * range.low, high: scale * range.high }))
             })
         };
         let dense = call.is_some_and(|call| call.call == Call::Dense);

@@ -1,6 +1,6 @@
 //! Numbers and names as people read them.
 
-use crate::experiment::records::{Call, Outcome, Range};
+use crate::records::{Call, Interval, Outcome};
 
 /// Shown where there is no number.
 pub(crate) const ABSENT: &str = "–";
@@ -62,7 +62,7 @@ pub(crate) fn p_value(p: f64) -> String {
 }
 
 /// `low to high`.
-pub(crate) fn range(range: Range) -> String {
+pub(crate) fn range(range: Interval) -> String {
     format!("{} to {}", number(range.low), number(range.high))
 }
 

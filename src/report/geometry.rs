@@ -8,9 +8,9 @@ use super::format;
 use super::html::figure;
 use super::table::{Cell, Table};
 use super::view::{Network, Point, Spread, View};
-use crate::experiment::config::Arm;
-use crate::experiment::records::CavGeometry;
 use crate::model::Stage;
+use crate::plan::Arm;
+use crate::records::CavGeometry;
 use crate::stats::correlation::spearman_coefficient;
 
 /// Entanglement and stability at every stage where they are recorded.

@@ -13,9 +13,8 @@ use super::sections;
 use super::table::Table;
 use super::view::{Measure, View};
 use crate::error::Result;
-use crate::experiment::config::Arm;
-use crate::experiment::records::{Call, Outcome, Range, RoundCall, Verdict};
-use crate::stats::Interval;
+use crate::plan::Arm;
+use crate::records::{Call, Interval, Outcome, RoundCall, Verdict};
 use crate::stats::verdict::{Answer, non_inferior, within_limit};
 
 const STYLE: &str = include_str!("page/style.css");
@@ -179,13 +178,13 @@ fn key_numbers(view: &View) -> Markup {
     let lottery = view.arm(Arm::Lottery.name());
     let (Some(dense), Some(last)) = (lottery.first(), lottery.last()) else { return html! {} };
     let confidence = format::percent(view.plan.verdict.confidence, 0);
-    let interval = |range: Option<Range>, scale: f64| {
+    let interval = |range: Option<Interval>, scale: f64| {
         range.map_or_else(
             || "no interval".to_owned(),
             |range| {
                 format!(
                     "{confidence} interval {}",
-                    format::range(Range { low: scale * range.low, high: scale * range.high })
+                    format::range(Interval { low: scale * range.low, high: scale * range.high })
                 )
             },
         )
@@ -197,7 +196,7 @@ fn key_numbers(view: &View) -> Markup {
         let calls = lottery.iter().filter(|point| point.round > 0).filter_map(|point| point.call);
         calls.filter(|call| question(call) == Some(Answer::Yes)).count()
     };
-    let bounds = |range: Option<Range>| range.map(|range| Interval { low: range.low, high: range.high });
+    let bounds = |range: Option<Interval>| range.map(|range| Interval { low: range.low, high: range.high });
     let matching = answers_yes(&|call| non_inferior(bounds(call.accuracy_interval)?, margins.accuracy_margin).ok());
     let preserved = answers_yes(&|call| within_limit(bounds(call.drift_interval)?, 1.0 + margins.drift_margin).ok());
     let number = |label: &str, value: String, note: String| {

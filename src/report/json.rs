@@ -9,11 +9,11 @@ use super::calibration::{DOCUMENTED, Documented, levels};
 use super::geometry;
 use super::view::{Measure, Network, Point, Spread, View};
 use crate::error::{Error, Result};
-use crate::experiment::records::{
-    Association, Call, CavGeometry, Drift, FaithfulnessRecord, FloorPair, LocalisationRecord, Manifest, Range,
+use crate::model::Stage;
+use crate::records::{
+    Association, Call, CavGeometry, Drift, FaithfulnessRecord, FloorPair, Interval, LocalisationRecord, Manifest,
     SanityLayer, Seconds, Verdict,
 };
-use crate::model::Stage;
 use crate::stats::similarity::Measure as MapMeasure;
 
 /// Version of the schema; it rises when a field changes its meaning or goes.
@@ -65,7 +65,7 @@ struct Sanity<'a> {
     stage: Option<Stage>,
     images: Option<usize>,
     drift_in_floors: Option<f64>,
-    interval: Option<Range>,
+    interval: Option<Interval>,
     destroyed: Option<bool>,
     layers: &'a [SanityLayer],
 }
@@ -123,9 +123,9 @@ struct Round<'a> {
     density: f64,
     test_accuracy: Over,
     accuracy_difference: Option<f64>,
-    accuracy_interval: Option<Range>,
+    accuracy_interval: Option<Interval>,
     drift_in_floors: InFloors,
-    drift_interval: Option<Range>,
+    drift_interval: Option<Interval>,
     significant: Option<Over>,
     tested: usize,
     call: Option<Call>,
@@ -163,11 +163,11 @@ struct Tcav<'a> {
     concept: &'a str,
     effect: f64,
     effect_standardised: Option<f64>,
-    effect_interval: Option<Range>,
+    effect_interval: Option<Interval>,
     effect_p: f64,
     effect_p_adjusted: Option<f64>,
     score: f64,
-    score_interval: Option<Range>,
+    score_interval: Option<Interval>,
     score_p: f64,
     score_p_adjusted: Option<f64>,
     legacy_welch_p: Option<f64>,

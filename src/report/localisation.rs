@@ -8,7 +8,7 @@ use super::format;
 use super::html::figure;
 use super::table::{Cell, Table};
 use super::view::{Network, Point, View};
-use crate::experiment::records::{LocalisationRecord, Range};
+use crate::records::{Interval, LocalisationRecord};
 
 /// What is drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +22,7 @@ impl Quantity {
     const ALL: [Quantity; 3] = [Quantity::Energy, Quantity::Pointing, Quantity::Parts];
 
     /// Value, interval and chance.
-    fn of(self, record: &LocalisationRecord) -> Option<(f64, Option<Range>, f64)> {
+    fn of(self, record: &LocalisationRecord) -> Option<(f64, Option<Interval>, f64)> {
         match self {
             Quantity::Energy => Some((record.energy_in_box?, record.energy_interval, record.chance)),
             Quantity::Pointing => Some((record.pointing_game?, record.pointing_interval, record.chance)),
@@ -80,7 +80,7 @@ pub(crate) fn section(view: &View) -> Markup {
 }
 
 fn chart(view: &View, quantity: Quantity) -> Option<Figure> {
-    let all: Vec<(f64, Option<Range>, f64)> =
+    let all: Vec<(f64, Option<Interval>, f64)> =
         view.networks.iter().filter_map(|network| quantity.of(first_stage(view, network)?)).collect();
     let chance = all.first()?.2;
     let ends = all.iter().flat_map(|(value, range, _)| [Some(*value), range.map(|r| r.low), range.map(|r| r.high)]);
@@ -117,13 +117,13 @@ fn chart(view: &View, quantity: Quantity) -> Option<Figure> {
 
 /// Band, mean line and marks of one arm.
 fn arm_layers(view: &View, arm: &str, quantity: Quantity, class: &str, shape: Shape) -> Vec<Layer> {
-    let at = |point: &&Point| -> Option<(f64, f64, Range, String)> {
+    let at = |point: &&Point| -> Option<(f64, f64, Interval, String)> {
         let here = view.networks.iter().filter(|of| of.id.arm == point.arm && of.id.round == point.round);
-        let found: Vec<(f64, Option<Range>, f64)> =
+        let found: Vec<(f64, Option<Interval>, f64)> =
             here.filter_map(|network| quantity.of(first_stage(view, network)?)).collect();
         let mean = found.iter().map(|(value, ..)| value).sum::<f64>() / found.len() as f64;
-        let ends = found.iter().map(|&(value, range, _)| range.unwrap_or(Range { low: value, high: value }));
-        let hull = ends.reduce(|a, b| Range { low: a.low.min(b.low), high: a.high.max(b.high) })?;
+        let ends = found.iter().map(|&(value, range, _)| range.unwrap_or(Interval { low: value, high: value }));
+        let hull = ends.reduce(|a, b| Interval { low: a.low.min(b.low), high: a.high.max(b.high) })?;
         let kept = format::density(point.density);
         let title = format!(
             "{}, round {}, {kept} kept: {} ({} to {})",
@@ -135,7 +135,7 @@ fn arm_layers(view: &View, arm: &str, quantity: Quantity, class: &str, shape: Sh
         );
         Some((point.density, mean, hull, title))
     };
-    let points: Vec<(f64, f64, Range, String)> = view.line(arm).iter().filter_map(at).collect();
+    let points: Vec<(f64, f64, Interval, String)> = view.line(arm).iter().filter_map(at).collect();
     let band = points.iter().map(|&(x, _, hull, _)| (x, hull.low, hull.high)).collect();
     let line = points.iter().map(|&(x, y, ..)| (x, y)).collect();
     let marks = points.into_iter().map(|(x, y, _, title)| Mark { x, y, whisker: None, title }).collect();
@@ -167,7 +167,7 @@ pub(crate) fn table(view: &View) -> Table {
             "zero maps",
         ],
     );
-    let interval = |range: Option<Range>| {
+    let interval = |range: Option<Interval>| {
         range.map_or_else(Cell::absent, |range| {
             Cell::text(format!("{} to {}", format::percent(range.low, 1), format::percent(range.high, 1)))
         })

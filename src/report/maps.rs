@@ -12,8 +12,8 @@ use super::format;
 use super::picture::{self, Picture};
 use super::view::{Network, View};
 use crate::error::{Error, Result};
-use crate::experiment::records::RoundId;
 use crate::model::Stage;
+use crate::records::RoundId;
 
 /// At most so many images in the explorer.
 const MOST_IMAGES: usize = 64;

@@ -10,9 +10,9 @@ use super::localisation;
 use super::table::{Cell, Table};
 use super::view::{Measure, Spread, View};
 use crate::error::Result;
-use crate::experiment::config::Arm;
-use crate::experiment::records::{Call, SanityRecord, Verdict};
 use crate::model::Stage;
+use crate::plan::Arm;
+use crate::records::{Call, SanityRecord, Verdict};
 
 /// The study as Markdown: verdict, rounds of each arm, concepts, floor, facts.
 ///

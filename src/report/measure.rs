@@ -1,6 +1,6 @@
 //! The measures of drift that the report draws, by name.
 
-use crate::experiment::records::{Drift, Floor, MeasureDrift};
+use crate::records::{Drift, Floor, MeasureDrift};
 use crate::stats::similarity::Measure as MapMeasure;
 
 /// The drift measures that a floor exists for.

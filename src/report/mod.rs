@@ -32,8 +32,8 @@ mod view;
 
 use std::collections::BTreeMap;
 
-use crate::experiment::records::{Manifest, RoundId, RoundRecord, SanityRecord, StudyRecord};
 use crate::model::Stage;
+use crate::records::{Manifest, RoundId, RoundRecord, SanityRecord, StudyRecord};
 
 /// Everything that a report is made of: what a run folder holds, read by the caller.
 #[derive(Clone, Debug, PartialEq)]

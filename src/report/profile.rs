@@ -8,9 +8,9 @@ use super::format;
 use super::paper;
 use super::table::{Cell, Table};
 use super::view::{Bar, Effect, View};
-use crate::experiment::config::Arm;
-use crate::experiment::records::Range;
 use crate::model::Stage;
+use crate::plan::Arm;
+use crate::records::Interval;
 
 /// TCAV of one class at one stage in the lottery arm: one panel a concept.
 pub(crate) fn tcav(view: &View, stage: Stage, class: usize, concepts: &[String]) -> Option<Figure> {
@@ -71,7 +71,8 @@ pub(crate) fn effects_table(view: &View, stage: Stage, class: Option<usize>) -> 
         |effect: &&Effect| effect.record.stage == stage && class.is_none_or(|class| class == effect.record.class);
     for effect in view.effects.iter().filter(wanted) {
         let record = effect.record;
-        let interval = |range: Option<Range>| range.map_or_else(Cell::absent, |range| Cell::text(format::range(range)));
+        let interval =
+            |range: Option<Interval>| range.map_or_else(Cell::absent, |range| Cell::text(format::range(range)));
         table.rows.push(vec![
             Cell::text(view.class(record.class)),
             Cell::text(&record.concept),

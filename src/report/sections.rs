@@ -11,8 +11,8 @@ use super::profile;
 use super::table::{Cell, Table};
 use super::view::{Spread, View};
 use crate::error::Result;
-use crate::experiment::config::Arm;
-use crate::experiment::records::{Drift, RoundRecord, RoundSummary};
+use crate::plan::Arm;
+use crate::records::{Drift, RoundRecord, RoundSummary};
 
 /// Grad-CAM: the grid over the rounds and the explorer.
 pub(crate) fn maps(view: &View, gallery: Option<&Gallery>) -> Result<Markup> {

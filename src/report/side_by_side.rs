@@ -15,8 +15,8 @@ use super::markdown;
 use super::paper;
 use super::table::{Cell, Table};
 use crate::error::{Error, Result};
-use crate::experiment::config::Arm;
-use crate::experiment::records::Range;
+use crate::plan::Arm;
+use crate::records::Interval;
 
 /// How studies are told from one another in the paper's row.
 const PAPER: &str = "the paper (best validation, nearest density)";
@@ -100,8 +100,9 @@ pub fn csv(studies: &[Study]) -> Result<String> {
                 else {
                     continue;
                 };
-                let end =
-                    |of: fn(Range) -> f64| estimate.interval.map_or_else(Cell::absent, |range| Cell::number(of(range)));
+                let end = |of: fn(Interval) -> f64| {
+                    estimate.interval.map_or_else(Cell::absent, |range| Cell::number(of(range)))
+                };
                 table.rows.push(vec![
                     Cell::text(name),
                     Cell::text(quantity.field()),

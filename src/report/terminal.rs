@@ -4,7 +4,7 @@ use super::Study;
 use super::format;
 use super::view::{Measure, Point, Spread, View};
 use crate::error::Result;
-use crate::experiment::records::{Call, Outcome, Range, Verdict};
+use crate::records::{Call, Interval, Outcome, Verdict};
 
 const WIDTH: usize = 80;
 
@@ -86,7 +86,7 @@ impl Row {
         let percent = |share: f64, decimals: usize| format::decimal(100.0 * share, decimals);
         let accuracy = &point.accuracy;
         let varies = accuracy.values.len() > 1;
-        let ends = |range: Range| format!("({}–{})", format::number(range.low), format::number(range.high));
+        let ends = |range: Interval| format!("({}–{})", format::number(range.low), format::number(range.high));
         Self {
             round: point.round.to_string(),
             density: format::density(point.density),

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use super::Study;
 pub(crate) use super::measure::Measure;
 use crate::error::Result;
-use crate::experiment::config::{Arm, Plan, Source, TaskKind};
-use crate::experiment::records::{
-    Adjusted, CamRecord, CavGeometry, FloorPair, Range, RoundCall, RoundId, RoundRecord, RoundSummary, SanityRecord,
+use crate::model::Stage;
+use crate::plan::{Arm, Plan, Source, TaskKind};
+use crate::records::{
+    Adjusted, CamRecord, CavGeometry, FloorPair, Interval, RoundCall, RoundId, RoundRecord, RoundSummary, SanityRecord,
     TcavRecord,
 };
-use crate::model::Stage;
 
 /// A study in reading order.
 pub(crate) struct View<'a> {
@@ -113,11 +113,11 @@ pub(crate) struct Bar {
     /// Standardised effect.
     pub(crate) effect: Option<Spread>,
     /// The replicates' intervals of it, taken together.
-    pub(crate) effect_range: Option<Range>,
+    pub(crate) effect_range: Option<Interval>,
     /// TCAV score.
     pub(crate) score: Option<Spread>,
     /// The replicates' intervals of it, taken together.
-    pub(crate) score_range: Option<Range>,
+    pub(crate) score_range: Option<Interval>,
     /// Replicates in which the effect is significant after adjustment and the concept decodable.
     pub(crate) significant: usize,
     /// Replicates in which the concept can be decoded.
@@ -315,11 +315,11 @@ fn bar(round: usize, effects: &[&Effect], alpha: f64) -> Bar {
     let over = |value: fn(&TcavRecord) -> Option<f64>| {
         Spread::of(effects.iter().filter_map(|effect| Some((effect.id.replicate, value(effect.record)?))))
     };
-    let hull = |interval: fn(&TcavRecord) -> Option<Range>| {
+    let hull = |interval: fn(&TcavRecord) -> Option<Interval>| {
         effects
             .iter()
             .filter_map(|effect| interval(effect.record))
-            .reduce(|a, b| Range { low: a.low.min(b.low), high: a.high.max(b.high) })
+            .reduce(|a, b| Interval { low: a.low.min(b.low), high: a.high.max(b.high) })
     };
     let significant =
         |effect: &&&Effect| effect.record.decodable && effect.adjusted.is_some_and(|p| p.effect_p <= alpha);

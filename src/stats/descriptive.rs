@@ -120,6 +120,12 @@ pub(crate) fn require_variation(what: &'static str, values: &[f64]) -> Result<()
     if is_constant(values) { Err(StatsError::ZeroVariance { what }) } else { Ok(()) }
 }
 
+/// Mean of the values that are defined, `None` where none is.
+pub fn known_mean(values: &[Option<f64>]) -> Option<f64> {
+    let known: Vec<f64> = values.iter().flatten().copied().collect();
+    (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -36,7 +36,7 @@ pub mod special;
 pub mod t_tests;
 pub mod verdict;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Why a statistic has no value. `what` names the argument or the statistic.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, thiserror::Error)]
@@ -105,7 +105,7 @@ pub struct TestResult {
 }
 
 /// A confidence interval `[low, high]`.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Interval {
     /// Lower end.
     pub low: f64,

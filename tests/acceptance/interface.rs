@@ -31,7 +31,7 @@ fn every_command_has_help_with_an_example_that_it_accepts() {
 fn help_names_every_preset() {
     let help = String::from_utf8(bare(&["run", "--help"]).stdout).unwrap();
     let help: String = help.split_whitespace().collect::<Vec<_>>().join(" ");
-    for (name, _) in ticketlens::experiment::config::PRESETS {
+    for (name, _) in ticketlens::plan::PRESETS {
         assert!(help.contains(&format!("{name},")) || help.contains(&format!("{name})")), "{name}: {help}");
     }
 }

@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 use ticketlens::data::{
     ImageSource, Images, Normalisation, Preprocess, cub, idx, read_class_folders, read_label_argument,
 };
-use ticketlens::experiment::config::PRESETS;
-use ticketlens::experiment::{Plan, Store, explain_checkpoints, round_ids};
 use ticketlens::model::{TensorFile, load_checkpoint, load_into};
+use ticketlens::plan::PRESETS;
+use ticketlens::plan::Plan;
 use ticketlens::progress::Silent;
 use ticketlens::prune::prunable_tensors;
+use ticketlens::records::{Store, round_ids};
 use ticketlens::report::{Maps, RawMaps, Study, csv, html, json, markdown, terminal};
+use ticketlens::study::explain_checkpoints;
 
 /// Files of one input: path within its folder, content.
 pub(crate) type Tree = Vec<(String, Vec<u8>)>;
@@ -357,7 +359,7 @@ fn read_records(folder: &Path) -> Result<(), String> {
         form.map_err(text)?;
     }
     // Drift and verdicts from the records alone.
-    ticketlens::experiment::derive(&plan, &store).map(drop).map_err(text)
+    ticketlens::study::derive(&plan, &store).map(drop).map_err(text)
 }
 
 fn read_pictures(root: &Path) -> Result<(), String> {

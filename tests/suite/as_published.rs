@@ -5,15 +5,18 @@ use std::sync::{Arc, OnceLock};
 
 use candle_core::Tensor;
 use ticketlens::data::{Images, Subset};
-use ticketlens::experiment::as_published::EPSILON;
-use ticketlens::experiment::records::{RoundId, RoundRecord};
-use ticketlens::experiment::{AsPublished, Plan, Setup, Store, run};
 use ticketlens::explain::{Cut, Targets};
 use ticketlens::model::Stage;
 use ticketlens::nn::{ParameterKind, Weights};
+use ticketlens::plan::{AsPublished, Plan};
 use ticketlens::progress::Silent;
 use ticketlens::prune::{Mask, Prunable, prune_count};
+use ticketlens::records::Store;
+use ticketlens::records::{RoundId, RoundRecord};
+use ticketlens::run::EPSILON;
+use ticketlens::run::Setup;
 use ticketlens::stats::correlation::pearson_coefficient;
+use ticketlens::study::run;
 use ticketlens::train::{Training, evaluate};
 
 use crate::run::tiny_plan;

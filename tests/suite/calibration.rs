@@ -6,7 +6,6 @@ use std::sync::{Arc, OnceLock};
 use nalgebra::DMatrix;
 use rand::seq::{IndexedRandom, SliceRandom};
 use ticketlens::data::{Factor, Images, Origin, PlantedPlan, Subset, planted};
-use ticketlens::experiment::{Plan, Setup};
 use ticketlens::explain::cav::CavKind;
 use ticketlens::explain::gram::{Rows, cross, gram};
 use ticketlens::explain::held_out::held_out;
@@ -14,8 +13,10 @@ use ticketlens::explain::tcav::{Effect, PairCavs, Sets, concept_effect, fit_pair
 use ticketlens::explain::{Cut, Targets, grad_cam, upsample_map};
 use ticketlens::model::Stage;
 use ticketlens::nn::Weights;
+use ticketlens::plan::Plan;
 use ticketlens::progress::Silent;
 use ticketlens::prune::Mask;
+use ticketlens::run::Setup;
 use ticketlens::seed::stream;
 use ticketlens::stats::exchangeability::{Design, PairScore, exchangeability_test};
 use ticketlens::stats::intervals::clopper_pearson;

@@ -3,12 +3,15 @@
 use std::path::Path;
 
 use ticketlens::data::RandomSet;
-use ticketlens::experiment::records::{FORMAT, RoundId};
-use ticketlens::experiment::{Plan, Setup, Store, run};
 use ticketlens::model::Stage;
 use ticketlens::nn::ParameterKind;
+use ticketlens::plan::Plan;
 use ticketlens::progress::Silent;
+use ticketlens::records::Store;
+use ticketlens::records::{FORMAT, RoundId};
 use ticketlens::report::{self, Maps, Study};
+use ticketlens::run::Setup;
+use ticketlens::study::run;
 
 use crate::tiny_cub;
 
@@ -87,7 +90,7 @@ fn each_species_is_tested_for_its_own_concepts_without_its_own_photographs() {
         }
     }
     let own = Setup::new(&plan(&root, &[("data.cub.own_class", "true"), ("explain.images_per_set", "6")])).unwrap();
-    let shows_own = |of: &ticketlens::experiment::TestedConcepts| {
+    let shows_own = |of: &ticketlens::run::TestedConcepts| {
         let name = &own.data.labels().names()[of.classes[0]];
         of.sets.concepts.iter().flat_map(|concept| &concept.images).any(|&image| species(&own, image) == name)
     };
@@ -137,9 +140,9 @@ fn a_run_on_birds_records_where_it_looks_and_the_same_bits_for_any_thread_count(
     for summary in &study.rounds {
         let record = store.round(&summary.id).unwrap().unwrap();
         let other = Store::existing(runs[1].0.path()).unwrap().round(&summary.id).unwrap().unwrap();
-        let timeless = |record: &ticketlens::experiment::records::RoundRecord| {
+        let timeless = |record: &ticketlens::records::RoundRecord| {
             let mut record = record.clone();
-            record.seconds = ticketlens::experiment::records::Seconds { train: 0.0, explain: 0.0 };
+            record.seconds = ticketlens::records::Seconds { train: 0.0, explain: 0.0 };
             record
         };
         assert_eq!(timeless(&record), timeless(&other));

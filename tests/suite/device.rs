@@ -1,9 +1,9 @@
 //! What can be said of computing on a GPU without one. The rest is `benches/gpu`, on a pretend GPU (ci/gpu-pretend.sh) and on real ones.
 
-use ticketlens::experiment::Plan;
 use ticketlens::kernels::device::{Operation, Precision};
 use ticketlens::model::{Architecture, ResNet, Stage, Stem};
 use ticketlens::nn::{Compute, Shape3};
+use ticketlens::plan::Plan;
 
 #[test]
 fn a_device_that_is_not_there_is_an_error_that_says_why() {

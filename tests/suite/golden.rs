@@ -8,12 +8,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use ticketlens::experiment::{Plan, Store, explain_checkpoints, round_ids, run};
 use ticketlens::explain::upsample_map;
 use ticketlens::kernels::vector_path;
 use ticketlens::model::{TensorFile, load_into};
+use ticketlens::plan::Plan;
 use ticketlens::progress::Silent;
+use ticketlens::records::{Store, round_ids};
 use ticketlens::report::{Maps, RawMaps, Study, html, json};
+use ticketlens::study::{explain_checkpoints, run};
 
 use crate::report::golden;
 use crate::support::fixture;

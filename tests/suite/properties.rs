@@ -7,9 +7,6 @@ use candle_core::{Device, IndexOp, Tensor};
 use proptest::prelude::*;
 use rand::Rng;
 use rand::seq::SliceRandom;
-use ticketlens::experiment::config::Rewind;
-use ticketlens::experiment::records::{RoundId, RoundRecord, Seconds};
-use ticketlens::experiment::{Plan, Store};
 use ticketlens::explain::cav::CavKind;
 use ticketlens::explain::gram::{Rows, cross, gram};
 use ticketlens::explain::tcav::{ClassScores, Sets, fit_pairs, score_class};
@@ -17,7 +14,11 @@ use ticketlens::explain::{Cut, Targets, grad_cam};
 use ticketlens::model::{Architecture, Block, ResNet, Stage, Stem, TensorFile, load_into, save_weights};
 use ticketlens::nn::Weights;
 use ticketlens::nn::schedule::{Schedule, ScheduleKind};
+use ticketlens::plan::Plan;
+use ticketlens::plan::Rewind;
 use ticketlens::prune::{Mask, Scope, prune, prune_count};
+use ticketlens::records::Store;
+use ticketlens::records::{RoundId, RoundRecord, Seconds};
 use ticketlens::seed;
 use ticketlens::stats::effect::concept_effect;
 
@@ -344,7 +345,7 @@ proptest! {
         let mask = prune(&weights, &Mask::dense(layout.clone()), scope, fraction, &[]).unwrap();
         let maps = BTreeMap::from([("layer3".to_owned(), noise(seed, &[3, 2, 2]))]);
         let record = RoundRecord {
-            format: ticketlens::experiment::records::FORMAT,
+            format: ticketlens::records::FORMAT,
             id: RoundId { arm: id.0.to_owned(), replicate: id.1, round: id.2 },
             weights: weights.digest(),
             density: mask.density(&[]),

@@ -7,8 +7,8 @@ use std::path::Path;
 use std::time::Instant;
 
 use proptest::prelude::*;
-use ticketlens::experiment::records::Adjusted;
 use ticketlens::model::Stage;
+use ticketlens::records::Adjusted;
 use ticketlens::report::drift::{
     CandidateDrift, ConceptDrift, DRIFT_SCHEMA_VERSION, DriftReport, Gate, MeasuredDrift, NamedDrift,
 };
@@ -429,11 +429,11 @@ fn photographs_are_reduced_and_fit() {
 /// A round whose drift is undecided has no call, yet its accuracy may surely match; the page once counted calls.
 #[test]
 fn a_round_without_a_call_still_counts_for_the_question_it_answers() {
-    use ticketlens::experiment::records::{Call, Range};
+    use ticketlens::records::{Call, Interval};
     let mut study = fake::study(&SMALL);
     for call in study.study.calls.iter_mut().filter(|call| call.arm == "lottery" && call.round > 0) {
-        call.accuracy_interval = Some(Range { low: -0.001, high: 0.004 });
-        call.drift_interval = Some(Range { low: 0.4, high: 9.0 });
+        call.accuracy_interval = Some(Interval { low: -0.001, high: 0.004 });
+        call.drift_interval = Some(Interval { low: 0.4, high: 9.0 });
         call.call = Call::Inconclusive;
     }
     let page = html::render(&study).unwrap();

@@ -7,11 +7,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ticketlens::data::{Images, Subset};
 use ticketlens::error::Error;
-use ticketlens::experiment::{Plan, Setup, Store, round_ids, run};
 use ticketlens::nn::Weights;
+use ticketlens::plan::Plan;
 use ticketlens::progress::{Event, Observer, Silent};
 use ticketlens::prune::{Mask, prune_count};
+use ticketlens::records::{Store, round_ids};
+use ticketlens::run::Setup;
 use ticketlens::stats::similarity::Measure;
+use ticketlens::study::run;
 use ticketlens::train::Training;
 
 pub(crate) fn tiny_plan(overrides: &[(&str, &str)]) -> Plan {
@@ -238,7 +241,7 @@ fn a_folder_of_another_plan_is_refused_and_left_alone() {
 
 #[test]
 fn a_plan_survives_a_round_trip_and_bad_plans_name_their_field() {
-    for (name, _) in ticketlens::experiment::config::PRESETS {
+    for (name, _) in ticketlens::plan::PRESETS {
         let overrides = [("data.path".to_owned(), "x".to_owned())];
         let plan = Plan::preset(name, &overrides).unwrap();
         let again = Plan::parse("again", &plan.to_toml().unwrap(), &[]).unwrap();

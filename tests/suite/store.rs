@@ -5,8 +5,11 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Mutex;
 
-use ticketlens::experiment::{Plan, Setup, Store, derive, round_ids, run};
+use ticketlens::plan::Plan;
 use ticketlens::progress::{Event, Observer, Silent};
+use ticketlens::records::{Store, round_ids};
+use ticketlens::run::Setup;
+use ticketlens::study::{derive, run};
 
 use crate::run::tiny_plan;
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use ticketlens::experiment::write_atomically;
+use ticketlens::records::write_atomically;
 use ticketlens::report::{Study, compare, side_by_side};
 
 use crate::report::{Format, load};

@@ -7,11 +7,11 @@ use std::process::ExitCode;
 use anyhow::{Context, bail, ensure};
 use clap::{Args, ValueEnum};
 use ticketlens::data::{ImageSource, read_label_argument};
-use ticketlens::experiment::write_atomically;
 use ticketlens::explain::cav::CavKind;
 use ticketlens::explain::concept_test::{Question, TestConfig, test_concepts};
 use ticketlens::explain::{CheckpointMaps, Targets};
 use ticketlens::model::{Checkpoint, Stage};
+use ticketlens::records::write_atomically;
 use ticketlens::report::drift::{
     CandidateDrift, ConceptDrift, DRIFT_SCHEMA_VERSION, DriftReport, Gate, MeasuredDrift, NamedDrift,
 };

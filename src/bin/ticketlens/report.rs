@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use ticketlens::experiment::{Store, round_ids, write_atomically};
+use ticketlens::records::{Store, round_ids, write_atomically};
 use ticketlens::report::{self, Maps, RawMaps, Study};
 
 use crate::terminal;

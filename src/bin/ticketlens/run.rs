@@ -11,8 +11,10 @@ use anyhow::Context;
 use clap::Args;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use ticketlens::error::Error;
-use ticketlens::experiment::{Plan, run_on as run_plan, write_atomically};
+use ticketlens::plan::Plan;
 use ticketlens::progress::{Event, Observer};
+use ticketlens::records::write_atomically;
+use ticketlens::study::run_on as run_plan;
 
 use crate::args::open_device;
 use crate::{report, terminal};

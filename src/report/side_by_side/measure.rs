@@ -6,9 +6,9 @@ use super::super::Study;
 use super::super::format;
 use super::super::view::{Network, Point, View};
 use crate::error::{Error, Result};
-use crate::experiment::config::Arm;
-use crate::experiment::records::{Range, TcavRecord};
 use crate::model::Stage;
+use crate::plan::Arm;
+use crate::records::{Interval, TcavRecord};
 use crate::stats::correlation::spearman_coefficient;
 use crate::stats::t_tests::one_sample_t;
 
@@ -96,7 +96,7 @@ impl Quantity {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(super) struct Estimate {
     pub(super) mean: f64,
-    pub(super) interval: Option<Range>,
+    pub(super) interval: Option<Interval>,
 }
 
 /// A density of the reference and, for each study, its round of like density.
@@ -250,7 +250,7 @@ impl<'a> Sides<'a> {
             .collect();
         // Equal values, or one, leave the interval undefined.
         let interval = one_sample_t(&values, 0.0, 0.95).ok().map(|test| test.interval);
-        let interval = interval.map(|interval| Range { low: interval.low, high: interval.high });
+        let interval = interval.map(|interval| Interval { low: interval.low, high: interval.high });
         Some(Estimate { mean: mean(&values)?, interval })
     }
 

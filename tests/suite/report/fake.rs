@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use rand::Rng;
 use ticketlens::data::builtin_mnist;
-use ticketlens::experiment::config::Plan;
-use ticketlens::experiment::records::{
+use ticketlens::model::Stage;
+use ticketlens::plan::Plan;
+use ticketlens::prune::LayerDensity;
+use ticketlens::records::{
     Adjusted, Association, CalibrationRecord, Call, CamRecord, CavGeometry, Drift, FORMAT, FaithfulnessRecord, Floor,
-    FloorPair, Manifest, MeasureDrift, Outcome, Randomisation, Range, RoundCall, RoundId, RoundRecord, RoundSummary,
+    FloorPair, Interval, Manifest, MeasureDrift, Outcome, Randomisation, RoundCall, RoundId, RoundRecord, RoundSummary,
     SanityLayer, SanityRecord, SanitySummary, Seconds, ShownImage, StudyRecord, TcavRecord, Verdict,
 };
-use ticketlens::model::Stage;
-use ticketlens::prune::LayerDensity;
 use ticketlens::report::{Maps, RawMaps, Study};
 use ticketlens::seed::stream;
 use ticketlens::stats::similarity::Measure;
@@ -49,8 +49,8 @@ fn six(value: f64) -> f64 {
     (value * 1e6).round() / 1e6
 }
 
-fn around(value: f64, half: f64) -> Range {
-    Range { low: six(value - half), high: six(value + half) }
+fn around(value: f64, half: f64) -> Interval {
+    Interval { low: six(value - half), high: six(value + half) }
 }
 
 /// How far a network has come from dense, 0 to about 1.
@@ -163,7 +163,7 @@ fn sanity(replicates: usize) -> (Vec<SanityRecord>, Vec<SanitySummary>) {
     let summary = |replicate: usize| SanitySummary {
         replicate,
         drift_in_floors: Some(six(2.4 + 0.2 * replicate as f64)),
-        interval: Some(Range { low: if replicate == 2 { 0.9 } else { 1.8 }, high: 3.1 }),
+        interval: Some(Interval { low: if replicate == 2 { 0.9 } else { 1.8 }, high: 3.1 }),
         destroyed: (replicate != 2).then_some(true),
     };
     ((0..replicates).map(record).collect(), (0..replicates).map(summary).collect())
@@ -190,7 +190,7 @@ fn tcav(arm: &str, replicate: usize, round: usize, density: f64) -> Vec<TcavReco
                 class,
                 concept: (*concept).to_owned(),
                 score,
-                score_interval: Some(Range { low: six(score - 0.08).max(0.0), high: six(score + 0.08).min(1.0) }),
+                score_interval: Some(Interval { low: six(score - 0.08).max(0.0), high: six(score + 0.08).min(1.0) }),
                 score_p: six(0.4 - 0.35 * effect.abs()).max(0.025),
                 legacy_welch_p: Some(six(0.05 - 0.05 * effect.abs()).max(0.0001)),
                 effect: six(3.1 * effect),

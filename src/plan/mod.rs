@@ -1,6 +1,8 @@
 //! Plans: raw TOML (`deny_unknown_fields`) in, a checked [`Plan`] with a hash out. The fields stand here; reading and checking them below.
 
+mod as_published;
 mod check;
+mod cub;
 mod read;
 
 use std::path::PathBuf;
@@ -19,10 +21,9 @@ use crate::stats::exchangeability::Design;
 use crate::stats::multiplicity::Adjustment;
 use crate::train::TrainConfig;
 
+pub use as_published::AsPublished;
+pub use cub::{ConceptChoice, CubData, LabelChoice, NamedConcepts, SpeciesChoice};
 pub use read::PRESETS;
-
-use super::as_published::AsPublished;
-use super::birds::CubData;
 
 /// Everything that decides a run's result. Field for field what a plan file holds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

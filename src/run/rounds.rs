@@ -12,58 +12,34 @@ use crate::progress::{Event, Observer};
 use crate::prune::Mask;
 use crate::train::{EditGradient, Training, evaluate};
 
-use super::config::{Arm, Plan, Rewind};
 use super::explanations::Explainer;
-use super::records::{FORMAT, RoundId, RoundRecord, Seconds, StudyRecord};
 use super::setup::Setup;
-use super::store::Store;
-use super::study;
+use crate::plan::{Arm, Plan, Rewind};
+use crate::records::Store;
+use crate::records::{FORMAT, RoundId, RoundRecord, Seconds, round_ids, sorted_arms};
 
 /// Images evaluated at a time; bounds memory, does not change results.
 const EVALUATION_BATCH: usize = 128;
 /// The largest map of a batch may take so many bytes; without a tape about four are alive at once.
 pub(super) const MAP_BYTES: usize = 384 << 20;
 
-/// Runs `plan` in the folder `out`, going on from the last finished round, and derives the study.
-///
-/// # Errors
-/// [`Error::Interrupted`] when the observer breaks: what is finished stays. Otherwise what is at fault is named.
-pub fn run(plan: &Plan, out: &Path, observer: &dyn Observer) -> Result<StudyRecord> {
-    rounds(plan, None, out, &Compute::Cpu, observer)
-}
-
-/// [`run`] on a device. A run is of one device from its first round to its last.
-///
-/// # Errors
-/// As [`run`], when the folder's run was begun elsewhere, or the device fails.
-pub fn run_on(plan: &Plan, out: &Path, compute: &Compute, observer: &dyn Observer) -> Result<StudyRecord> {
-    rounds(plan, None, out, compute, observer)
-}
-
-/// What [`run`] does, but the trained network of each round comes from `checkpoints`; nothing is trained, and the records hold
-/// no losses. Masks are drawn as in a run, from the final weights of the round before.
-///
-/// # Errors
-/// As [`run`], and when a checkpoint is not the ticket that its round's mask makes.
-pub fn explain_checkpoints(
-    plan: &Plan,
-    checkpoints: &dyn Fn(&RoundId, &ResNet) -> Result<Weights>,
-    out: &Path,
-    observer: &dyn Observer,
-) -> Result<StudyRecord> {
-    rounds(plan, Some(checkpoints), out, &Compute::Cpu, observer)
-}
-
 /// Where trained networks come from if they are not trained here.
-type Checkpoints<'a> = &'a dyn Fn(&RoundId, &ResNet) -> Result<Weights>;
+pub type Checkpoints<'a> = &'a dyn Fn(&RoundId, &ResNet) -> Result<Weights>;
 
-fn rounds(
+/// Makes every network of `plan` that the folder `out` does not hold yet: prunes, trains, evaluates, explains, records. With
+/// `checkpoints` nothing is trained: the trained network of each round comes from there, and the records hold no losses. Masks
+/// are drawn as in a run, from the final weights of the round before.
+///
+/// # Errors
+/// [`Error::Interrupted`] when the observer breaks: what is finished stays. Otherwise what is at fault is named: the plan's
+/// field, the folder, another device than the run began on, a checkpoint that is not the ticket that its round's mask makes.
+pub fn rounds(
     plan: &Plan,
     checkpoints: Option<Checkpoints<'_>>,
     out: &Path,
     compute: &Compute,
     observer: &dyn Observer,
-) -> Result<StudyRecord> {
+) -> Result<Store> {
     let mut setup = Setup::new(plan)?;
     setup.model = setup.model.on(compute);
     let store = Store::open(out, plan)?;
@@ -86,30 +62,7 @@ fn rounds(
         }
         run.sanity(replicate)?;
     }
-    notice(observer, &Event::Phase("deriving drift, floor and verdict"))?;
-    let study = study::derive(plan, &store)?;
-    store.write_study(&study)?;
-    Ok(study)
-}
-
-/// The networks of a plan, in the order in which they are made.
-pub fn round_ids(plan: &Plan) -> Vec<RoundId> {
-    let mut ids = Vec::new();
-    for replicate in 0..plan.replicates {
-        for arm in sorted_arms(plan) {
-            let first = usize::from(arm != Arm::Lottery);
-            ids.extend((first..=plan.prune.rounds).map(|round| RoundId { arm: arm.name().into(), replicate, round }));
-        }
-    }
-    ids
-}
-
-/// The lottery arm first, since the controls take its masks.
-fn sorted_arms(plan: &Plan) -> Vec<Arm> {
-    let mut arms = plan.arms.clone();
-    arms.sort();
-    arms.dedup();
-    arms
+    Ok(store)
 }
 
 pub(super) fn notice(observer: &dyn Observer, event: &Event) -> Result<()> {

@@ -7,7 +7,7 @@ use candle_core::Tensor;
 use nalgebra::DMatrix;
 
 use crate::data::Images;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, undefined};
 use crate::explain::geometry::{Geometry, MeanCav, geometry, mean_cav};
 use crate::explain::gram::{Rows, cross_on, gram_on};
 use crate::explain::tcav::{ClassScores, ConceptScores, PairCavs, Sets, fit_pairs, score_class};
@@ -23,12 +23,14 @@ use crate::stats::t_tests::welch_t;
 
 use super::as_published;
 use super::calibration::calibration;
-use super::config::Plan;
 use super::localisation::localisation;
-use super::records::{
-    CalibrationRecord, CamRecord, CavGeometry, FaithfulnessRecord, LocalisationRecord, Range, SanityRecord, TcavRecord,
-};
 use super::setup::{ConceptRows, GroupRows, Setup, TestedConcepts};
+use crate::explain::split_maps;
+use crate::plan::Plan;
+use crate::records::{
+    CalibrationRecord, CamRecord, CavGeometry, FaithfulnessRecord, Interval, LocalisationRecord, SanityRecord,
+    TcavRecord,
+};
 
 /// Images that pass through the network at a time; fewer of large ones.
 const BATCH: usize = 100;
@@ -112,7 +114,7 @@ impl<'a> Explainer<'a> {
     fn localisation(&self, stage: Stage, size: [usize; 2], maps: &Tensor) -> Result<Option<LocalisationRecord>> {
         let shown = self.setup.shown_images();
         let (_, height, width) = self.setup.data.shape();
-        localisation(self.plan, stage, &super::study::split_maps(maps)?, size, &shown, (height, width))
+        localisation(self.plan, stage, &split_maps(maps)?, size, &shown, (height, width))
     }
 
     /// TCAV of every class with its concepts. Classes whose activations fit memory together share them, and the Gram matrix.
@@ -305,7 +307,7 @@ impl<'a> Explainer<'a> {
         let score_interval = one_sample(&positive, mean, options, seed, &format!("score-interval/{stream}"));
         // Undefined where nothing varies: then there is no interval.
         let range = |result: crate::stats::Result<Bootstrapped>| {
-            result.ok().map(|result| Range { low: result.interval.low, high: result.interval.high })
+            result.ok().map(|result| Interval { low: result.interval.low, high: result.interval.high })
         };
         let heldout: f64 = of.runs.iter().map(|run| run.heldout_accuracy).sum();
         Ok(TcavRecord {
@@ -328,8 +330,4 @@ impl<'a> Explainer<'a> {
 
 fn rows(values: &[f32], features: usize) -> Result<Rows<'_>> {
     Rows::new(values, features).map_err(|error| Error::statistics("TCAV", error.to_string()))
-}
-
-fn undefined(statistic: &'static str) -> impl Fn(crate::stats::StatsError) -> Error {
-    move |error| Error::statistics(statistic, error.to_string())
 }

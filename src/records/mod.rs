@@ -3,27 +3,24 @@
 //! [`RoundRecord`] is written by the round itself (`round.json`, its commit marker). [`StudyRecord`] (`metrics.json`) is derived
 //! from all round records: adjusted p-values, drift, floor, calls and verdicts.
 
+mod folder;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 pub use crate::explain::sanity::Randomisation;
 use crate::model::Stage;
+use crate::plan::{Arm, Plan};
 use crate::prune::LayerDensity;
+pub use crate::stats::Interval;
 use crate::stats::localisation::PixelBox;
 use crate::stats::similarity::Measure;
 
+pub use folder::{Store, read_trunk, write_atomically};
+
 /// Version of [`RoundRecord`] and [`StudyRecord`]; readers refuse another.
 pub const FORMAT: u32 = 1;
-
-/// A confidence interval.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Range {
-    /// Lower end.
-    pub low: f64,
-    /// Upper end.
-    pub high: f64,
-}
 
 /// Which network: arm, replicate and round. Round 0 of the lottery arm is the dense network.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -116,7 +113,7 @@ pub struct TcavRecord {
     /// Mean TCAV score against the random sets, in [0, 1].
     pub score: f64,
     /// Bootstrap interval of the score over class images.
-    pub score_interval: Option<Range>,
+    pub score_interval: Option<Interval>,
     /// Exchangeability p-value of the score.
     pub score_p: f64,
     /// Legacy Welch t-test of concept scores against random scores; not calibrated. Absent where undefined.
@@ -126,7 +123,7 @@ pub struct TcavRecord {
     /// Δ over the pooled standard deviation; absent where nothing varies.
     pub effect_standardised: Option<f64>,
     /// Bootstrap interval of the standardised effect over concept and random images.
-    pub effect_interval: Option<Range>,
+    pub effect_interval: Option<Interval>,
     /// Label-permutation p-value of the effect.
     pub effect_p: f64,
     /// Mean held-out accuracy of the concept's CAVs.
@@ -230,7 +227,7 @@ pub struct SanitySummary {
     /// Mean drift of the random network's maps, in floor units.
     pub drift_in_floors: Option<f64>,
     /// Interval of that.
-    pub interval: Option<Range>,
+    pub interval: Option<Interval>,
     /// Whether randomising destroys the maps: they end further away than another trained network's. Absent where the
     /// interval leaves it open or is undefined.
     pub destroyed: Option<bool>,
@@ -394,12 +391,12 @@ pub struct LocalisationRecord {
     pub energy_in_box: Option<f64>,
     /// Interval of that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub energy_interval: Option<Range>,
+    pub energy_interval: Option<Interval>,
     /// Pointing game: mean rate at which the maximum lies in the box.
     pub pointing_game: Option<f64>,
     /// Interval of that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pointing_interval: Option<Range>,
+    pub pointing_interval: Option<Interval>,
     /// Mean share of the image that the boxes cover: what a map that knows nothing gets.
     pub chance: f64,
     /// Images whose map says something.
@@ -417,7 +414,7 @@ pub struct PartHits {
     /// Mean rate of hits.
     pub rate: Option<f64>,
     /// Interval of that.
-    pub interval: Option<Range>,
+    pub interval: Option<Interval>,
     /// Mean share of the image that lies so near to a part.
     pub chance: f64,
     /// Images with a visible part whose map says something.
@@ -520,11 +517,11 @@ pub struct RoundCall {
     /// Mean accuracy difference to dense (this − dense) and its interval over replicates and images.
     pub accuracy_difference: f64,
     /// Interval of the difference.
-    pub accuracy_interval: Option<Range>,
+    pub accuracy_interval: Option<Interval>,
     /// Mean drift in floor units.
     pub drift_in_floors: Option<f64>,
     /// Interval of the drift in floor units, over replicates and images.
-    pub drift_interval: Option<Range>,
+    pub drift_interval: Option<Interval>,
     /// The call.
     pub call: Call,
     /// Why, in words.
@@ -563,4 +560,24 @@ pub struct Association {
     pub p_value: f64,
     /// Smallest p-value that so many replicates can give.
     pub smallest_p: f64,
+}
+
+/// The networks of a plan, in the order in which they are made.
+pub fn round_ids(plan: &Plan) -> Vec<RoundId> {
+    let mut ids = Vec::new();
+    for replicate in 0..plan.replicates {
+        for arm in sorted_arms(plan) {
+            let first = usize::from(arm != Arm::Lottery);
+            ids.extend((first..=plan.prune.rounds).map(|round| RoundId { arm: arm.name().into(), replicate, round }));
+        }
+    }
+    ids
+}
+
+/// The lottery arm first, since the controls take its masks.
+pub fn sorted_arms(plan: &Plan) -> Vec<Arm> {
+    let mut arms = plan.arms.clone();
+    arms.sort();
+    arms.dedup();
+    arms
 }

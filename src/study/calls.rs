@@ -10,9 +10,9 @@ use crate::stats::intervals::paired_accuracy_difference;
 use crate::stats::verdict::{self, Answer, Preserved, non_inferior, study_verdict, within_limit};
 use crate::stats::{Interval, StatsError};
 
-use super::config::Plan;
-use super::records::{Association, Call, Outcome, Range, RoundCall, RoundId, RoundSummary, Verdict};
-use super::study::Pair;
+use super::Pair;
+use crate::plan::Plan;
+use crate::records::{Association, Call, Outcome, RoundCall, RoundId, RoundSummary, Verdict};
 
 /// Calls for every arm and round, over all replicates.
 pub(super) fn round_calls(
@@ -76,7 +76,7 @@ pub(super) fn round_calls(
                 &format!("{stream}/accuracy"),
             )
             .ok()
-            .map(|result| Range { low: result.interval.low, high: result.interval.high });
+            .map(|result| Interval { low: result.interval.low, high: result.interval.high });
             let candidates: Vec<Candidate<'_>> =
                 ids.iter().map(|id| Candidate { replicate: id.replicate, drift: &drifts[id] }).collect();
             // Undefined (no image that counts, a floor of zero) leaves the drift without a value: the call says so.
@@ -89,9 +89,9 @@ pub(super) fn round_calls(
                 &format!("{stream}/drift"),
             ) {
                 call.drift_in_floors = Some(result.ratio);
-                call.drift_interval = Some(Range { low: result.interval.low, high: result.interval.high });
+                call.drift_interval = Some(Interval { low: result.interval.low, high: result.interval.high });
             }
-            let interval = |range: Option<Range>| range.map(|range| Interval { low: range.low, high: range.high });
+            let interval = |range: Option<Interval>| range.map(|range| Interval { low: range.low, high: range.high });
             let (made, reason) = decide(plan, interval(call.accuracy_interval), interval(call.drift_interval))?;
             (call.call, call.reason) = (recorded(made), reason);
             Ok(call)

@@ -9,8 +9,8 @@ use crate::model::Stage;
 use crate::stats::permutation::label_permutation;
 use crate::stats::t_tests::welch_t;
 
-use super::config::Plan;
-use super::records::CalibrationRecord;
+use crate::plan::Plan;
+use crate::records::CalibrationRecord;
 
 /// Label permutations of each set: enough to tell 5 % from more; the concepts' own test draws the plan's number.
 const PERMUTATIONS: usize = 999;

@@ -10,14 +10,11 @@ use crate::explain::faithfulness::{Faithfulness, Judged, faithfulness, shuffled_
 use crate::explain::sanity::{Randomisation, randomise_layers};
 use crate::model::Stage;
 use crate::nn::Weights;
-use crate::stats::floor::{Candidate, FloorPair, floor_ratio};
-use crate::stats::verdict::{Answer, within_limit};
 
-use super::config::Plan;
-use super::drift::mean;
-use super::records::{FORMAT, FaithfulnessRecord, Range, SanityLayer, SanityRecord, SanitySummary};
 use super::setup::Setup;
-use super::study::Pair;
+use crate::plan::Plan;
+use crate::records::{FORMAT, FaithfulnessRecord, SanityLayer, SanityRecord};
+use crate::stats::descriptive::known_mean;
 
 /// Images of the sanity check; it runs about twenty networks on them.
 const SANITY_IMAGES: usize = 64;
@@ -53,7 +50,7 @@ pub(super) fn faithfulness_of(
         by_chance.push(judge(&shuffled_map(&map, plan.seed, index as u64))?);
     }
     let of = |all: &[Faithfulness], value: fn(&Faithfulness) -> f64| {
-        mean(&all.iter().map(|one| Some(value(one))).collect::<Vec<_>>())
+        known_mean(&all.iter().map(|one| Some(value(one))).collect::<Vec<_>>())
     };
     Ok(FaithfulnessRecord {
         stage,
@@ -92,37 +89,9 @@ pub(super) fn sanity(plan: &Plan, setup: &Setup, weights: &Weights, replicate: u
             .map(|layer| SanityLayer {
                 randomisation: layer.randomisation,
                 layer: layer.layer,
-                similarity: mean(&layer.similarity),
+                similarity: known_mean(&layer.similarity),
                 degenerate: layer.similarity.iter().filter(|s| s.is_none()).count(),
             })
             .collect(),
     })
-}
-
-/// Whether randomising destroyed the maps: drift beyond the floor, by an interval over images. The question is about this network beside these
-/// dense ones, so they are taken as given: all pairs count as of the same two replicates, whose variation does not enter.
-pub(super) fn sanity_summary(plan: &Plan, record: &SanityRecord, pairs: &[Pair]) -> SanitySummary {
-    let floor: Vec<FloorPair<'_>> = pairs
-        .iter()
-        .map(|pair| FloorPair { replicates: (0, 1), drift: &pair.per_image[..record.images.min(pair.per_image.len())] })
-        .collect();
-    let ratio = floor_ratio(
-        &[Candidate { replicate: record.replicate, drift: &record.random_drift }],
-        &floor,
-        plan.verdict.confidence,
-        plan.statistics.bootstrap,
-        plan.seed,
-        &format!("sanity/{}", record.replicate),
-    );
-    let ratio = ratio.ok();
-    SanitySummary {
-        replicate: record.replicate,
-        drift_in_floors: ratio.map(|ratio| ratio.ratio),
-        interval: ratio.map(|ratio| Range { low: ratio.interval.low, high: ratio.interval.high }),
-        destroyed: ratio.and_then(|ratio| match within_limit(ratio.interval, 1.0) {
-            Ok(Answer::No) => Some(true),
-            Ok(Answer::Yes) => Some(false),
-            Ok(Answer::Straddles) | Err(_) => None,
-        }),
-    }
 }

@@ -16,9 +16,9 @@ use crate::seed;
 use crate::stats::localisation::PixelBox;
 
 use super::birds::{self, Birds};
-use super::config::{self, Plan, TaskKind};
-use super::records::{ConceptNote, FORMAT, Manifest, ShownImage, ShownPart};
-use super::store::read_trunk;
+use crate::plan::{self, Plan, TaskKind};
+use crate::records::read_trunk;
+use crate::records::{ConceptNote, FORMAT, Manifest, ShownImage, ShownPart};
 
 /// Everything that the plan draws once for all replicates, arms and rounds: comparisons over rounds need the same images.
 pub struct Setup {
@@ -89,11 +89,11 @@ fn load(plan: &Plan) -> Result<Loaded> {
         idx::read_folder(path, family)
     };
     let data = match plan.data.source {
-        config::Source::BuiltinMnist => builtin_mnist()?,
-        config::Source::Mnist => folder(Family::Mnist)?,
-        config::Source::Fashion => folder(Family::Fashion)?,
-        config::Source::Planted => return load_planted(plan),
-        config::Source::Cub => {
+        plan::Source::BuiltinMnist => builtin_mnist()?,
+        plan::Source::Mnist => folder(Family::Mnist)?,
+        plan::Source::Fashion => folder(Family::Fashion)?,
+        plan::Source::Planted => return load_planted(plan),
+        plan::Source::Cub => {
             let birds = birds::load(plan)?;
             let (boxes, parts) = (Some(birds.boxes.clone()), Some(birds.parts.clone()));
             return Ok(Loaded { data: birds.data.clone(), concepts: Source::Birds(Box::new(birds)), boxes, parts });

@@ -1,22 +1,73 @@
 //! What follows from the round records: adjusted p-values, drift, floor, calls, verdicts (DESIGN 1.6).
 
+mod calls;
+mod drift;
+mod sanity;
+
 use std::collections::BTreeMap;
+use std::path::Path;
 
-use candle_core::Tensor;
-
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, undefined};
+use crate::explain::split_maps;
+use crate::nn::Compute;
+use crate::progress::{Event, Observer};
+use crate::run::{Checkpoints, rounds};
+use crate::stats::descriptive::known_mean;
 use crate::stats::multiplicity::adjust;
 use crate::stats::similarity::Measure;
 
-use super::checks::sanity_summary;
-use super::config::Plan;
-use super::drift::{Network, compare, mean, significant, undefined};
-use super::localisation::localisation;
-use super::records::{
-    Adjusted, Drift, FORMAT, Floor, FloorPair, RoundId, RoundSummary, SanitySummary, StudyRecord, TcavRecord,
+use self::drift::{Network, compare, significant};
+use self::sanity::sanity_summary;
+use crate::plan::Plan;
+use crate::records::Store;
+use crate::records::{
+    Adjusted, Drift, FORMAT, Floor, FloorPair, RoundId, RoundSummary, SanitySummary, StudyRecord, TcavRecord, round_ids,
 };
-use super::rounds::round_ids;
-use super::store::Store;
+
+/// Runs `plan` in the folder `out` on the CPU, going on from the last finished round, and derives the study.
+///
+/// # Errors
+/// As [`crate::run::rounds`] and [`derive`].
+pub fn run(plan: &Plan, out: &Path, observer: &dyn Observer) -> Result<StudyRecord> {
+    conduct(plan, None, out, &Compute::Cpu, observer)
+}
+
+/// [`run`] on a device. A run is of one device from its first round to its last.
+///
+/// # Errors
+/// As [`run`], when the folder's run was begun elsewhere, or the device fails.
+pub fn run_on(plan: &Plan, out: &Path, compute: &Compute, observer: &dyn Observer) -> Result<StudyRecord> {
+    conduct(plan, None, out, compute, observer)
+}
+
+/// [`run`] with trained networks from `checkpoints`: nothing is trained.
+///
+/// # Errors
+/// As [`run`], and when a checkpoint is not the ticket that its round's mask makes.
+pub fn explain_checkpoints(
+    plan: &Plan,
+    checkpoints: Checkpoints<'_>,
+    out: &Path,
+    observer: &dyn Observer,
+) -> Result<StudyRecord> {
+    conduct(plan, Some(checkpoints), out, &Compute::Cpu, observer)
+}
+
+fn conduct(
+    plan: &Plan,
+    checkpoints: Option<Checkpoints<'_>>,
+    out: &Path,
+    compute: &Compute,
+    observer: &dyn Observer,
+) -> Result<StudyRecord> {
+    let store = rounds(plan, checkpoints, out, compute, observer)?;
+    if observer.notice(&Event::Phase("deriving drift, floor and verdict")).is_break() {
+        return Err(Error::Interrupted);
+    }
+    let study = derive(plan, &store)?;
+    store.write_study(&study)?;
+    Ok(study)
+}
 
 /// Derives the study from the finished rounds of a run folder.
 ///
@@ -54,12 +105,6 @@ pub fn derive(plan: &Plan, store: &Store) -> Result<StudyRecord> {
     let adjusted = adjusted_p_values(plan, &networks)?;
     let pairs = floor_pairs(plan, &networks, &adjusted)?;
     let dense = |replicate| id_of("lottery", replicate, 0);
-    let [_, height, width] = manifest.image_shape;
-    let input = (height, width);
-    let size = |network: &Network| {
-        let cam = network.record.grad_cam.iter().find(|cam| cam.stage == stage);
-        cam.map_or([1, 1], |cam| cam.size)
-    };
     let mut rounds = Vec::new();
     let mut drifts: BTreeMap<RoundId, Vec<Option<f64>>> = BTreeMap::new();
     for (id, network) in &networks {
@@ -78,11 +123,7 @@ pub fn derive(plan: &Plan, store: &Store) -> Result<StudyRecord> {
             test_accuracy: network.record.test_accuracy,
             drift_in_floors: None,
             measures_in_floors: BTreeMap::new(),
-            localisation: match network.record.localisation.iter().find(|of| of.stage == Some(stage)) {
-                Some(recorded) => Some(recorded.clone()),
-                // Old records hold none.
-                None => localisation(plan, stage, &network.maps, size(network), &manifest.cam_images, input)?,
-            },
+            localisation: network.record.localisation.iter().find(|of| of.stage == Some(stage)).cloned(),
             drift: compared.drift,
             adjusted: adjusted[id].clone(),
             significant,
@@ -99,7 +140,7 @@ pub fn derive(plan: &Plan, store: &Store) -> Result<StudyRecord> {
             })
             .collect();
     }
-    let calls = super::calls::round_calls(plan, &networks_by_round(plan), &rounds, &drifts, &pairs, |id| {
+    let calls = calls::round_calls(plan, &networks_by_round(plan), &rounds, &drifts, &pairs, |id| {
         networks[id].record.test_correct.as_bytes().to_vec()
     })?;
     let votes = (0..plan.replicates)
@@ -109,7 +150,7 @@ pub fn derive(plan: &Plan, store: &Store) -> Result<StudyRecord> {
                     let (id, dense) = (id_of("lottery", replicate, round), dense(replicate));
                     let correct =
                         (networks[&id].record.test_correct.as_bytes(), networks[&dense].record.test_correct.as_bytes());
-                    super::calls::replicate_call(plan, &id, correct, &drifts[&id], &pairs)
+                    calls::replicate_call(plan, &id, correct, &drifts[&id], &pairs)
                 })
                 .collect()
         })
@@ -131,7 +172,7 @@ pub fn derive(plan: &Plan, store: &Store) -> Result<StudyRecord> {
                 )
             }),
     );
-    let (hypothesis_a, hypothesis_b, association) = super::calls::verdicts(plan, &votes, &rounds);
+    let (hypothesis_a, hypothesis_b, association) = calls::verdicts(plan, &votes, &rounds);
     Ok(StudyRecord { format: FORMAT, floor, rounds, calls, hypothesis_a, hypothesis_b, association, sanity, warnings })
 }
 
@@ -204,7 +245,7 @@ fn floor_pairs(
 
 fn floor_of(pairs: &[Pair]) -> Floor {
     let mean_of = |value: fn(&Drift) -> Option<f64>| {
-        mean(&pairs.iter().map(|pair| value(&pair.record.drift)).collect::<Vec<_>>())
+        known_mean(&pairs.iter().map(|pair| value(&pair.record.drift)).collect::<Vec<_>>())
     };
     Floor {
         spearman: mean_of(|drift| drift.spearman),
@@ -214,7 +255,7 @@ fn floor_of(pairs: &[Pair]) -> Floor {
             .filter_map(|measure| {
                 let of: Vec<Option<f64>> =
                     pairs.iter().map(|pair| pair.record.drift.measures[&measure].both_right).collect();
-                Some((measure, mean(&of)?))
+                Some((measure, known_mean(&of)?))
             })
             .collect(),
         pairs: pairs.iter().map(|pair| pair.record.clone()).collect(),
@@ -231,9 +272,4 @@ fn warnings(plan: &Plan, power: &[String], networks: &BTreeMap<RoundId, Network>
         warnings.push("two replicates give one pair for the noise floor: its own uncertainty is barely known".into());
     }
     warnings
-}
-
-pub(super) fn split_maps(maps: &Tensor) -> Result<Vec<Vec<f64>>> {
-    let rows = maps.flatten_from(1)?.to_vec2::<f32>()?;
-    Ok(rows.into_iter().map(|row| row.into_iter().map(f64::from).collect()).collect())
 }

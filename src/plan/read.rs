@@ -7,13 +7,13 @@ use crate::error::{Error, Result};
 
 /// Presets by name.
 pub const PRESETS: [(&str, &str); 7] = [
-    ("quick", include_str!("../presets/quick.toml")),
-    ("mnist", include_str!("../presets/mnist.toml")),
-    ("fashion", include_str!("../presets/fashion.toml")),
-    ("mnist-as-published", include_str!("../presets/mnist-as-published.toml")),
-    ("mnist-corrected", include_str!("../presets/mnist-corrected.toml")),
-    ("cub", include_str!("../presets/cub.toml")),
-    ("cub-small", include_str!("../presets/cub-small.toml")),
+    ("quick", include_str!("presets/quick.toml")),
+    ("mnist", include_str!("presets/mnist.toml")),
+    ("fashion", include_str!("presets/fashion.toml")),
+    ("mnist-as-published", include_str!("presets/mnist-as-published.toml")),
+    ("mnist-corrected", include_str!("presets/mnist-corrected.toml")),
+    ("cub", include_str!("presets/cub.toml")),
+    ("cub-small", include_str!("presets/cub-small.toml")),
 ];
 
 impl Plan {

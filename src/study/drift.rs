@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, undefined};
 use crate::stats::correlation::spearman_coefficient;
+use crate::stats::descriptive::known_mean;
 use crate::stats::similarity::{Measure, Similarity};
 
-use super::config::Plan;
-use super::records::{Adjusted, Drift, MeasureDrift, RoundRecord, TcavRecord};
+use crate::plan::Plan;
+use crate::records::{Adjusted, Drift, MeasureDrift, RoundRecord, TcavRecord};
 
 /// A network's record and its raw maps at the stage that drift is measured at.
 pub(super) struct Network {
@@ -56,8 +57,8 @@ pub(super) fn compare(
         let both_right: Vec<Option<f64>> =
             (all.iter().zip(counts)).map(|(drift, (a, b))| drift.filter(|_| *a && *b)).collect();
         let found = MeasureDrift {
-            both_right: mean(&both_right),
-            all: mean(&all),
+            both_right: known_mean(&both_right),
+            all: known_mean(&all),
             degenerate: all.iter().filter(|drift| drift.is_none()).count(),
         };
         measures.insert(measure, found);
@@ -107,17 +108,7 @@ pub(super) fn compare(
     Ok(Compared { drift, per_image: right })
 }
 
-/// Mean of the defined values.
-pub(super) fn mean(values: &[Option<f64>]) -> Option<f64> {
-    let known: Vec<f64> = values.iter().flatten().copied().collect();
-    (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64)
-}
-
 fn root_mean_square(a: &[f64], b: &[f64]) -> Option<f64> {
     let squares: f64 = a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum();
     (!a.is_empty()).then(|| (squares / a.len() as f64).sqrt())
-}
-
-pub(super) fn undefined(statistic: &'static str) -> impl Fn(crate::stats::StatsError) -> Error {
-    move |error| Error::statistics(statistic, error.to_string())
 }

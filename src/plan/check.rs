@@ -1,7 +1,6 @@
 //! What a plan must hold before anything is computed.
 
-use super::super::birds::CubData;
-use super::{Arm, Plan, PoolKind, Rewind, Source, StatisticsPlan, TaskKind};
+use super::{Arm, CubData, Plan, PoolKind, Rewind, Source, StatisticsPlan, TaskKind};
 use crate::error::{Error, Result};
 use crate::model::Architecture;
 use crate::stats::power::{permutations_needed, sets_needed};

@@ -8,9 +8,10 @@ use crate::model::Stage;
 use crate::stats::bootstrap::{Method, Options, one_sample};
 use crate::stats::localisation::{energy_in_box, point_chance, point_hit, pointing_game};
 
-use super::config::Plan;
-use super::drift::{mean, undefined};
-use super::records::{LocalisationRecord, PartHits, Range, ShownImage};
+use crate::error::undefined;
+use crate::plan::Plan;
+use crate::records::{Interval, LocalisationRecord, PartHits, ShownImage};
+use crate::stats::descriptive::known_mean;
 
 /// Whether the raw maps `(h · w)` of the shown images look at their objects, upsampled to the input `(height, width)`, as boxes are in
 /// input pixels. `None` where no image has a box.
@@ -53,7 +54,7 @@ pub(super) fn localisation(
     if boxed == 0 {
         return Ok(None);
     }
-    let interval = |values: &[Option<f64>], name: &str| -> Option<Range> {
+    let interval = |values: &[Option<f64>], name: &str| -> Option<Interval> {
         let known: Vec<f64> = values.iter().flatten().copied().collect();
         let options = Options {
             resamples: plan.statistics.bootstrap,
@@ -62,20 +63,20 @@ pub(super) fn localisation(
         };
         let mean = |values: &[f64]| Some(values.iter().sum::<f64>() / values.len() as f64);
         let found = one_sample(&known, mean, options, plan.seed, &format!("localisation/{stage}/{name}")).ok()?;
-        Some(Range { low: found.interval.low, high: found.interval.high })
+        Some(Interval { low: found.interval.low, high: found.interval.high })
     };
     let images = pointing.iter().flatten().count();
     Ok(Some(LocalisationRecord {
         stage: Some(stage),
-        energy_in_box: mean(&energy),
+        energy_in_box: known_mean(&energy),
         energy_interval: interval(&energy, "energy"),
-        pointing_game: mean(&pointing),
+        pointing_game: known_mean(&pointing),
         pointing_interval: interval(&pointing, "pointing"),
         chance: covered / boxed as f64,
         images,
         degenerate: boxed - images,
         parts: (with_parts > 0).then(|| PartHits {
-            rate: mean(&parts),
+            rate: known_mean(&parts),
             interval: interval(&parts, "parts"),
             chance: near / with_parts as f64,
             images: parts.iter().flatten().count(),
@@ -87,7 +88,7 @@ pub(super) fn localisation(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::experiment::records::ShownPart;
+    use crate::records::ShownPart;
     use crate::stats::localisation::PixelBox;
 
     /// Maps of 2×2 on an input of 4×4: half-pixel centres make the row 1, 0 into 1, ¾, ¼, 0.

@@ -21,8 +21,8 @@ use crate::model::{ResNet, TensorFile, load_into, load_trunk, save_weights};
 use crate::nn::{Layout, Weights};
 use crate::prune::Mask;
 
-use super::config::Plan;
-use super::records::{FORMAT, Manifest, RoundId, RoundRecord, SanityRecord, StudyRecord};
+use super::{FORMAT, Manifest, RoundId, RoundRecord, SanityRecord, StudyRecord};
+use crate::plan::Plan;
 
 /// A run folder.
 #[derive(Clone, Debug)]
@@ -297,7 +297,7 @@ impl Store {
 }
 
 /// The convolutions and batch norms of the checkpoint that a plan starts from; its linear layer is left out, and is zero.
-pub(super) fn read_trunk(model: &ResNet, path: &Path) -> Result<Weights> {
+pub fn read_trunk(model: &ResNet, path: &Path) -> Result<Weights> {
     let head = Weights::zeros(model.network.layout.clone());
     let trunk = TensorFile::open(path).and_then(|file| load_trunk(model, &file, &head));
     trunk.map_err(|error| Error::config("model.pretrained", error.to_string()))
