@@ -6,6 +6,7 @@
 mod folder;
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +26,7 @@ pub const FORMAT: u32 = 1;
 /// Which network: arm, replicate and round. Round 0 of the lottery arm is the dense network.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct RoundId {
-    /// `lottery`, `random_mask` or `reinit`.
+    /// `lottery`, `random_mask`, `reinit`, or `twin-1` and so on.
     pub arm: String,
     /// Index of the replicate.
     pub replicate: usize,
@@ -562,22 +563,67 @@ pub struct Association {
     pub smallest_p: f64,
 }
 
-/// The networks of a plan, in the order in which they are made.
-pub fn round_ids(plan: &Plan) -> Vec<RoundId> {
-    let mut ids = Vec::new();
-    for replicate in 0..plan.replicates {
-        for arm in sorted_arms(plan) {
-            let first = usize::from(arm != Arm::Lottery);
-            ids.extend((first..=plan.prune.rounds).map(|round| RoundId { arm: arm.name().into(), replicate, round }));
-        }
-    }
-    ids
+/// Networks that are made one after the other: an arm's rounds, or one twin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Line {
+    /// An arm of the plan.
+    Arm(Arm),
+    /// A dense network from the same θ_k with another data order; the number is that of the order, from 1.
+    Twin(usize),
 }
 
-/// The lottery arm first, since the controls take its masks.
-pub fn sorted_arms(plan: &Plan) -> Vec<Arm> {
-    let mut arms = plan.arms.clone();
-    arms.sort();
-    arms.dedup();
-    arms
+impl Line {
+    /// The lines of a plan, each after those that it needs: the lottery arm first, since twins take its θ_k and controls its
+    /// masks.
+    pub fn of(plan: &Plan) -> Vec<Self> {
+        let mut arms = plan.arms.clone();
+        arms.sort();
+        arms.dedup();
+        let mut lines: Vec<Self> = arms.into_iter().map(Line::Arm).collect();
+        let after_lottery = 1.min(lines.len());
+        lines.splice(after_lottery..after_lottery, (1..=plan.floor.twins).map(Line::Twin));
+        lines
+    }
+
+    /// The name in folders and records: the arm's, or `twin-1`.
+    pub fn name(self) -> String {
+        match self {
+            Line::Arm(arm) => arm.name().to_owned(),
+            Line::Twin(order) => format!("twin-{order}"),
+        }
+    }
+
+    /// Its rounds. Round 0 is dense; the controls share that of the lottery arm.
+    pub fn rounds(self, plan: &Plan) -> RangeInclusive<usize> {
+        match self {
+            Line::Arm(Arm::Lottery) => 0..=plan.prune.rounds,
+            Line::Arm(_) => 1..=plan.prune.rounds,
+            Line::Twin(_) => 0..=0,
+        }
+    }
+
+    /// The network of one replicate and round.
+    pub fn id(self, replicate: usize, round: usize) -> RoundId {
+        RoundId { arm: self.name(), replicate, round }
+    }
+}
+
+impl RoundId {
+    /// The dense network of a replicate: the parent of its tickets.
+    pub fn parent(replicate: usize) -> Self {
+        Line::Arm(Arm::Lottery).id(replicate, 0)
+    }
+
+    /// Whether it is a twin: a dense network with another data order.
+    pub fn is_twin(&self) -> bool {
+        self.arm.starts_with("twin-")
+    }
+}
+
+/// The networks of a plan, in the order in which they are made.
+pub fn round_ids(plan: &Plan) -> Vec<RoundId> {
+    let lines = Line::of(plan);
+    let of =
+        |replicate| lines.iter().flat_map(move |line| line.rounds(plan).map(move |round| line.id(replicate, round)));
+    (0..plan.replicates).flat_map(of).collect()
 }
