@@ -149,6 +149,7 @@ impl Run<'_> {
             epoch_loss,
             validation_accuracy: share(&validation_correct),
             test_accuracy: share(&test_correct),
+            class_accuracy: self.class_accuracy(&test_correct),
             test_correct: test_correct.iter().map(|&right| if right { '1' } else { '0' }).collect(),
             grad_cam: explained.grad_cam,
             tcav: explained.tcav,
@@ -160,6 +161,19 @@ impl Run<'_> {
         };
         self.store.finish_round(&record, &weights, &mask, &explained.maps)?;
         Ok(record)
+    }
+
+    /// Share of the test images of each class that are classified correctly; 0 for a class without any.
+    fn class_accuracy(&self, correct: &[bool]) -> Vec<f64> {
+        let setup = self.setup;
+        let of = |class| {
+            let own: Vec<bool> = (setup.splits.test.iter().zip(correct))
+                .filter(|&(&image, _)| setup.data.label(image) == class)
+                .map(|(_, &right)| right)
+                .collect();
+            share(&own)
+        };
+        (0..setup.data.labels().classes()).map(of).collect()
     }
 
     /// rewind → train; returns the trained weights and the mean loss of each epoch.
