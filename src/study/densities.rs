@@ -59,9 +59,7 @@ fn one(plan: &Plan, networks: &Networks, seeds: &Levels, line: Line, round: usiz
         let mut found = PixelRecord { view: view.clone(), counted: 0.0, measures: Default::default() };
         for measure in Measure::ALL {
             let seed_floor = seeds.pixels.get(&measure).copied().filter(|_| place == 0);
-            // One draw of images for every measure: they are compared with each other.
-            let stream = format!("ratio/{}/{round}/{view}", line.name());
-            let (ratio, counted) = pixels(plan, &replicates, view, measure, seed_floor, &stream)?;
+            let (ratio, counted) = pixels(plan, &replicates, view, measure, seed_floor)?;
             if measure == Measure::Spearman {
                 found.counted = counted;
             }

@@ -113,7 +113,6 @@ pub(super) fn pixels(
     view: &str,
     measure: Measure,
     seed_floor: Option<f64>,
-    stream: &str,
 ) -> Result<(Ratio, f64)> {
     let found: Vec<ByComparator> =
         replicates.iter().map(|beside| ByComparator::new(beside, view, measure)).collect::<Result<_>>()?;
@@ -122,9 +121,8 @@ pub(super) fn pixels(
     let counted: Vec<f64> =
         rows.iter().map(|row| row.iter().flatten().count() as f64 / row.len().max(1) as f64).collect();
     let counted = counted.iter().sum::<f64>() / counted.len().max(1) as f64;
-    let statistics = &plan.statistics;
-    let logs = log_ratios(&rows, statistics.bootstrap, plan.seed, stream);
-    let all_images = log_ratios(&every, 1, plan.seed, stream).ok();
+    let logs = log_ratios(&rows);
+    let all_images = log_ratios(&every).ok();
     let logs = logs.and_then(|(values, images)| match comparators(plan) {
         Comparators::Twins => Ok((values.clone(), values, images)),
         Comparators::Seeds => {
@@ -277,9 +275,6 @@ pub(super) fn over_floor(
     drift: &[Option<f64>],
     floor: &[Vec<Option<f64>>],
     verdict: &VerdictPlan,
-    resamples: usize,
-    seed: u64,
-    stream: &str,
 ) -> Result<(f64, Interval)> {
     let row: RatioByImage = (drift.iter().enumerate())
         .map(|(image, drift)| {
@@ -287,7 +282,7 @@ pub(super) fn over_floor(
             drift.zip(known_mean(&known))
         })
         .collect();
-    let (values, images) = log_ratios(&[row], resamples, seed, stream).map_err(undefined("drift over the floor"))?;
+    let (values, images) = log_ratios(&[row]).map_err(undefined("drift over the floor"))?;
     let mean = Mean {
         estimate: values[0],
         standard_error: images.of_one.sqrt(),

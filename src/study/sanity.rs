@@ -28,15 +28,7 @@ pub(super) fn summary(plan: &Plan, networks: &Networks, record: &SanityRecord) -
     for other in &others {
         floor.push(map_drift(Measure::Spearman, of, &networks.get(other)?.views[view])?);
     }
-    let found = over_floor(
-        &record.random_drift,
-        &floor,
-        &plan.verdict,
-        plan.statistics.bootstrap,
-        plan.seed,
-        &format!("sanity/{}", record.replicate),
-    )
-    .ok();
+    let found = over_floor(&record.random_drift, &floor, &plan.verdict).ok();
     let destroyed = found.and_then(|(_, interval)| match explanations_answer(interval, 1.0) {
         Ok(Explanations::Changed) => Some(true),
         Ok(Explanations::Kept) => Some(false),
