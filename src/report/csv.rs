@@ -75,7 +75,7 @@ pub fn render(study: &Study) -> Result<String> {
             }
         }
     }
-    for record in &study.study.densities {
+    for record in view.points.iter().filter_map(|point| point.record) {
         let id = RoundId { arm: record.arm.clone(), replicate: 0, round: record.round };
         let mut add = |measure: &str, value: Option<f64>, range: Option<Interval>, p: Option<f64>| {
             let mut cells = row(&id, record.density, [""; 3], measure, value, range, [p, None]);

@@ -173,7 +173,8 @@ pub(crate) fn trust(view: &View) -> Markup {
                 "What retraining without pruning does. ρ compares a ticket with its parent’s twins; other seeds are the wider floor, shown beside."
             }, &floor))
             (table_card("tests", "Three tests side by side", &html! {
-                "Level " (alpha) ". The effect’s label permutation and the score’s exchangeability test hold their level and are adjusted over the whole family; the customary "
+                "Level " (alpha) ". Answers rest on the effect. The score’s own test compares the concept with " (view.plan.explain.random_sets)
+                " random sets, so its p is at least " (format::number(1.0 / (view.plan.explain.random_sets as f64 + 1.0))) " before adjustment: after it, few or no scores can be significant. The effect’s label permutation and the score’s exchangeability test hold their level and are adjusted over the whole family; the customary "
                 "Welch test shares one concept set among its scores and rejects meaningless concepts in 30–70 % of cases: it stands here for comparison with published work only."
             }, &tests))
             (figure(&calibration::calibration(view)))

@@ -18,6 +18,7 @@ mod stats_calibration;
 mod stats_coverage;
 mod stats_oracle;
 mod store;
+mod study;
 mod study_statistics;
 mod support;
 mod tcav;

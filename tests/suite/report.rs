@@ -305,9 +305,13 @@ fn checks_geometry_measures_and_calibration_are_in_every_form() {
     for measure in ["ssim_drift", "deletion", "insertion_of_shuffled_maps", "cav_stability", "entanglement"] {
         assert!(csv.contains(&format!(",{measure},")), "{measure}");
     }
-    for title in
-        ["Randomised layers", "Deletion and insertion at layer3", "Cosines of concepts", "hold their level", "SSIM"]
-    {
+    for title in [
+        "Randomised layers",
+        "Deletion and insertion at layer3",
+        "Cosines of concepts",
+        "hold their level",
+        "Map structure",
+    ] {
         assert!(markdown.contains(title), "{title}");
     }
 }
