@@ -1,15 +1,9 @@
-//! Explanations of a frozen network: Grad-CAM maps and TCAV, from the activations and gradients at a cut.
+//! Explanations of a frozen network: saliency maps and TCAV, from the activations and gradients at a cut.
 
-pub mod cav;
 mod checkpoint_drift;
-pub mod concept_test;
 mod cut;
 pub mod faithfulness;
-pub mod geometry;
 mod grad_cam;
-pub mod gram;
-pub mod held_out;
-mod logistic;
 pub mod sanity;
 mod stream;
 pub mod tcav;

@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::{Factor, Pool, RandomKind};
 use crate::error::{Error, Result};
-use crate::explain::cav::CavKind;
+use crate::explain::tcav::cav::CavKind;
+use crate::explain::tcav::design;
 use crate::kernels::device::Precision;
 use crate::model::{Stage, Stem};
 use crate::nn::optimizer::OptimizerKind;
@@ -279,11 +280,8 @@ impl ExplainPlan {
             );
             return Err(Error::config("explain.random_sets", what));
         }
-        match self.partners {
-            None => Design::all_pairs(members).map_err(|error| Error::config("explain.random_sets", error.to_string())),
-            Some(partners) => Design::regular(members, partners, seed, "explain/design")
-                .map_err(|error| Error::config("explain.partners", error.to_string())),
-        }
+        let field = if self.partners.is_some() { "explain.partners" } else { "explain.random_sets" };
+        design(self.random_sets, self.partners, seed).map_err(|error| Error::config(field, error.to_string()))
     }
 }
 

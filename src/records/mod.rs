@@ -123,7 +123,8 @@ pub struct TcavRecord {
     /// Δ over the pooled standard deviation; absent where nothing varies.
     pub effect_standardised: Option<f64>,
     /// Bootstrap interval of the standardised effect over concept and random images.
-    pub effect_interval: Option<Interval>,
+    #[serde(alias = "effect_interval")]
+    pub effect_standardised_interval: Option<Interval>,
     /// Label-permutation p-value of the effect.
     pub effect_p: f64,
     /// Mean held-out accuracy of the concept's CAVs.

@@ -16,8 +16,8 @@ use rand::seq::SliceRandom;
 
 use crate::data::Splits;
 use crate::error::{Error, Result};
-use crate::explain::cav::{Cav, CavKind, fit};
-use crate::explain::tcav::{Score, score, sensitivities};
+use crate::explain::tcav::cav::{Cav, CavKind, fit};
+use crate::explain::tcav::{score, sensitivities};
 use crate::explain::{Cut, GradCam, LogitGradient, Targets, grad_cam};
 use crate::nn::{ParameterKind, Weights, predicted_class};
 use crate::prune::{Mask, Prunable, prune, prune_with};
@@ -194,8 +194,7 @@ impl AsPublished {
 
 /// `no_random_cavs`: replaces the score of a record by that of one CAV, which nothing tests. `cross` = `G Aᵀ` `(class images, images)`.
 pub(super) fn score_without_test(record: &mut TcavRecord, cross: &DMatrix<f64>, cav: &Cav) {
-    let Score { score, .. } = score(&sensitivities(cross, cav));
-    record.score = score;
+    record.score = score(&sensitivities(cross, cav)).score;
     record.score_interval = None;
     record.score_p = 1.0;
     record.legacy_welch_p = None;

@@ -1,47 +1,41 @@
 //! The explanations of one network: Grad-CAM on the fixed test images, and TCAV with its tests, at every stage of the plan.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::Tensor;
 use nalgebra::DMatrix;
 
 use crate::data::Images;
-use crate::error::{Error, Result, undefined};
-use crate::explain::geometry::{Geometry, MeanCav, geometry, mean_cav};
-use crate::explain::gram::{Rows, cross_on, gram_on};
-use crate::explain::tcav::{ClassScores, ConceptScores, PairCavs, Sets, fit_pairs, score_class};
-use crate::explain::{Cut, Targets};
+use crate::error::{Error, Result};
+use crate::explain::tcav::geometry::{Geometry, MeanCav, geometry};
+use crate::explain::tcav::gram::Pool;
+use crate::explain::tcav::{ConceptCavs, ConceptImages, ConceptTest, Samples, Tests};
+use crate::explain::{Cut, Targets, split_maps};
 use crate::model::Stage;
 use crate::nn::{Shape3, Weights, predicted_class};
 use crate::progress::{Event, Observer};
-use crate::stats::bootstrap::{Bootstrapped, Method, Options, one_sample, two_sample};
-use crate::stats::effect::concept_effect;
-use crate::stats::exchangeability::{Design, PairScore, exchangeability_test};
-use crate::stats::permutation::label_permutation;
-use crate::stats::t_tests::welch_t;
 
 use super::as_published;
 use super::calibration::calibration;
 use super::localisation::localisation;
-use super::setup::{ConceptRows, GroupRows, Setup, TestedConcepts};
-use crate::explain::split_maps;
+use super::setup::{ConceptRows, Setup, TestedConcepts};
 use crate::plan::Plan;
 use crate::records::{
-    CalibrationRecord, CamRecord, CavGeometry, FaithfulnessRecord, Interval, LocalisationRecord, SanityRecord,
-    TcavRecord,
+    CalibrationRecord, CamRecord, CavGeometry, FaithfulnessRecord, LocalisationRecord, SanityRecord, TcavRecord,
 };
 
 /// Images that pass through the network at a time; fewer of large ones.
 const BATCH: usize = 100;
-/// Activations of concept and random images that are kept at a time, unless one class needs more.
+/// Activations of concept and random images that are kept at a time.
 const ACTIVATION_BYTES: usize = 1536 << 20;
 
 /// Explains networks of one run on its fixed images.
 pub(super) struct Explainer<'a> {
     plan: &'a Plan,
     setup: &'a Setup,
-    design: Design,
+    tests: Tests,
     /// Images that pass at a time.
     batch: usize,
 }
@@ -60,9 +54,18 @@ pub(super) struct Explained {
 
 impl<'a> Explainer<'a> {
     pub(super) fn new(plan: &'a Plan, setup: &'a Setup) -> Result<Self> {
-        let design = plan.explain.design(plan.seed)?;
+        let tests = Tests {
+            cav: plan.explain.cav_kind(),
+            design: plan.explain.design(plan.seed)?,
+            permutations: plan.statistics.permutations,
+            resamples: plan.statistics.bootstrap,
+            confidence: plan.verdict.confidence,
+            interval_in_logits: false,
+            alpha: plan.statistics.alpha,
+            seed: plan.seed,
+        };
         let batch = setup.model.network.images_within(setup.data.shape().into(), super::rounds::MAP_BYTES, BATCH)?;
-        Ok(Self { plan, setup, design, batch })
+        Ok(Self { plan, setup, tests, batch })
     }
 
     pub(super) fn explain(&self, weights: &Arc<Weights>, observer: &dyn Observer) -> Result<Explained> {
@@ -149,87 +152,57 @@ impl<'a> Explainer<'a> {
         features: usize,
         explained: &mut Explained,
     ) -> Result<()> {
-        let mut values = Vec::with_capacity(images.count * features);
-        for start in (0..images.count).step_by(self.batch) {
-            let images = images.images(self.setup, start..images.count.min(start + self.batch))?;
-            values.extend(cut.activation(&images)?.flatten_all()?.to_vec1::<f32>()?);
-        }
-        let activations = rows(&values, features)?;
-        let gram = gram_on(&self.setup.model.network.compute, activations)
-            .map_err(|error| Error::statistics("TCAV", error.to_string()))?;
+        let blocks: Vec<Range<usize>> =
+            (0..images.count).step_by(BATCH).map(|start| start..images.count.min(start + BATCH)).collect();
+        let sizes: Vec<usize> = blocks.iter().map(Range::len).collect();
+        let compute = &self.setup.model.network.compute;
+        let mut activations = Pool::new(compute, &sizes, features, ACTIVATION_BYTES, |block| {
+            let mut values = Vec::with_capacity(sizes[block] * features);
+            for start in blocks[block].clone().step_by(self.batch) {
+                let images = images.images(self.setup, start..blocks[block].end.min(start + self.batch))?;
+                values.extend(cut.activation(&images)?.flatten_all()?.to_vec1::<f32>()?);
+            }
+            Ok::<_, Error>(values)
+        })?;
         for (tested, rows) in tested.iter().zip(&images.groups) {
-            let means = self.group(cut, stage, tested, rows, activations, &gram, explained)?;
-            explained.cavs.push(self.geometry(stage, tested, &gram, &means));
+            let concepts: Vec<ConceptImages> = (tested.sets.concepts.iter().zip(&rows.concepts))
+                .map(|(concept, images)| ConceptImages {
+                    name: concept.name.clone(),
+                    images: images.clone(),
+                    random: concept.random.clone(),
+                })
+                .collect();
+            let samples = Samples { stage: stage.name(), concepts: &concepts, random: &rows.random };
+            let cavs = ConceptCavs::fit(activations.gram(), samples, &self.tests)?;
+            explained.cavs.push(self.geometry(stage, tested, activations.gram(), &cavs.means()));
+            let published = &self.plan.as_published;
+            let against_rest = published.cavs_against_rest(activations.gram(), &rows.concepts, self.tests.cav)?;
+            for &class in &tested.classes {
+                let images: Vec<&[usize]> = self.setup.class_images[class].chunks(BATCH).collect();
+                let sizes: Vec<usize> = images.iter().map(|images| images.len()).collect();
+                let cross = activations.cross(&sizes, |block| {
+                    let mut gradients = Vec::with_capacity(sizes[block] * features);
+                    for indices in images[block].chunks(self.batch) {
+                        let activation = cut.activation(&self.setup.data.tensor(indices)?)?;
+                        let result = published.gradient(cut, &activation, Targets::Class(class))?;
+                        gradients.extend(result.gradient.flatten_all()?.to_vec1::<f32>()?);
+                    }
+                    Ok(gradients)
+                })?;
+                let tests = cavs.test(class, &cross)?;
+                let of_first = &rows.random[concepts.first().map_or(0..0, |concept| concept.random.clone())];
+                let design = self.tests.design.pairs();
+                explained.calibration.push(calibration(self.plan, stage, class, of_first, design, &cross, &tests));
+                for (place, (concept, test)) in concepts.iter().zip(&tests.concepts).enumerate() {
+                    let mut record = record(stage, class, &concept.name, test);
+                    if let Some(against_rest) = &against_rest {
+                        as_published::score_without_test(&mut record, &cross, &against_rest[place]);
+                    }
+                    explained.tcav.push(record);
+                }
+            }
         }
         Ok(())
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "one call site; what is tested, where, and where the records go")]
-    fn group(
-        &self,
-        cut: &Cut,
-        stage: Stage,
-        tested: &TestedConcepts,
-        of_sets: &GroupRows,
-        activations: Rows<'_>,
-        gram: &DMatrix<f64>,
-        explained: &mut Explained,
-    ) -> Result<Vec<MeanCav>> {
-        // Concepts that share their random sets share the fits between those sets.
-        let mut groups: BTreeMap<(usize, usize), Vec<usize>> = BTreeMap::new();
-        for (index, concept) in tested.sets.concepts.iter().enumerate() {
-            groups.entry((concept.random.start, concept.random.end)).or_default().push(index);
-        }
-        let kind = self.plan.explain.cav_kind();
-        let against_rest = self.plan.as_published.cavs_against_rest(gram, &of_sets.concepts, kind)?;
-        let mut records = Vec::new();
-        let mut means: BTreeMap<usize, MeanCav> = BTreeMap::new();
-        for (group, (&(start, end), concepts)) in groups.iter().enumerate() {
-            let sets = Sets {
-                concepts: concepts.iter().map(|&concept| of_sets.concepts[concept].clone()).collect(),
-                random: of_sets.random[start..end].to_vec(),
-            };
-            let cavs = fit_pairs(gram, sets, self.design.pairs(), kind, self.plan.seed)
-                .map_err(|error| Error::statistics("TCAV", error.to_string()))?;
-            for (place, &concept) in concepts.iter().enumerate() {
-                means.insert(concept, mean_cav(&cavs, place, gram.nrows()));
-            }
-            for &class in &tested.classes {
-                let images = &self.setup.class_images[class];
-                let mut gradients = Vec::new();
-                for indices in images.chunks(self.batch) {
-                    let activation = cut.activation(&self.setup.data.tensor(indices)?)?;
-                    let result = self.plan.as_published.gradient(cut, &activation, Targets::Class(class))?;
-                    gradients.extend(result.gradient.flatten_all()?.to_vec1::<f32>()?);
-                }
-                let gradients = rows(&gradients, activations.features())?;
-                let products = cross_on(&self.setup.model.network.compute, gradients, activations)
-                    .map_err(|error| Error::statistics("TCAV", error.to_string()))?;
-                let scores =
-                    score_class(&cavs, &products).map_err(|error| Error::statistics("TCAV", error.to_string()))?;
-                if group == 0 {
-                    let random = &of_sets.random[start..end];
-                    explained.calibration.push(calibration(self.plan, stage, class, random, &products, &scores));
-                }
-                for (place, &concept) in concepts.iter().enumerate() {
-                    let name = &tested.sets.concepts[concept].name;
-                    let mut record = self.record(stage, class, name, place, &cavs, &scores)?;
-                    if let Some(against_rest) = &against_rest {
-                        as_published::score_without_test(&mut record, &products, &against_rest[concept]);
-                    }
-                    records.push(record);
-                }
-            }
-        }
-        records.sort_by(|a, b| {
-            let order = |record: &TcavRecord| {
-                let names = &tested.sets.concepts;
-                (record.class, names.iter().position(|concept| concept.name == record.concept))
-            };
-            order(a).cmp(&order(b))
-        });
-        explained.tcav.extend(records);
-        Ok(means.into_values().collect())
     }
 
     fn geometry(&self, stage: Stage, tested: &TestedConcepts, gram: &DMatrix<f64>, means: &[MeanCav]) -> CavGeometry {
@@ -250,84 +223,23 @@ impl<'a> Explainer<'a> {
             stability,
         }
     }
-
-    fn record(
-        &self,
-        stage: Stage,
-        class: usize,
-        name: &str,
-        place: usize,
-        cavs: &PairCavs,
-        scores: &ClassScores,
-    ) -> Result<TcavRecord> {
-        let of: &ConceptScores = &scores.concepts[place];
-        let statistics = &self.plan.statistics;
-        let pairs: Vec<PairScore> =
-            of.family.iter().map(|pair| PairScore { score: pair.score, ties: pair.ties }).collect();
-        let test = exchangeability_test(&self.design, &pairs).map_err(undefined("TCAV score"))?;
-        let concept_scores: Vec<f64> = of.runs.iter().map(|run| run.score).collect();
-        let baseline: Vec<f64> = scores.random_baseline.iter().map(|pair| pair.score).collect();
-        let stream = format!("{stage}/{class}/{name}");
-        // Where no projection varies, nothing distinguishes the concept: p = 1, and `effect_standardised` is absent.
-        let effect_p = match of.effect.effect_standardised {
-            None => 1.0,
-            Some(_) => {
-                label_permutation(
-                    &of.effect.concept,
-                    &of.effect.random,
-                    statistics.permutations,
-                    self.plan.seed,
-                    &format!("permutation/{stream}"),
-                )
-                .map_err(undefined("concept effect"))?
-                .p_value
-            }
-        };
-        let level = self.plan.verdict.confidence;
-        let options = Options { resamples: statistics.bootstrap, confidence: level, method: Method::Percentile };
-        let seed = self.plan.seed;
-        // Over concept and random images.
-        let effect_interval = two_sample(
-            &of.effect.concept,
-            &of.effect.random,
-            |concept, random| Some(concept_effect(concept, random).ok()?.effect_standardised),
-            options,
-            seed,
-            &format!("effect-interval/{stream}"),
-        );
-        // Over class images: each has a share of random sets against which its sensitivity is positive.
-        let images = of.runs.first().map_or(0, |run| run.sensitivity.len());
-        let positive: Vec<f64> = (0..images)
-            .map(|image| {
-                let count = of.runs.iter().filter(|run| run.sensitivity[image] > 0.0).count();
-                count as f64 / of.runs.len() as f64
-            })
-            .collect();
-        let mean = |shares: &[f64]| Some(shares.iter().sum::<f64>() / shares.len() as f64);
-        let score_interval = one_sample(&positive, mean, options, seed, &format!("score-interval/{stream}"));
-        // Undefined where nothing varies: then there is no interval.
-        let range = |result: crate::stats::Result<Bootstrapped>| {
-            result.ok().map(|result| Interval { low: result.interval.low, high: result.interval.high })
-        };
-        let heldout: f64 = of.runs.iter().map(|run| run.heldout_accuracy).sum();
-        Ok(TcavRecord {
-            stage,
-            class,
-            concept: name.to_owned(),
-            score: test.mean_score,
-            score_interval: range(score_interval),
-            score_p: test.p_value,
-            legacy_welch_p: welch_t(&concept_scores, &baseline, level).ok().map(|test| test.p_value),
-            effect: of.effect.effect,
-            effect_standardised: of.effect.effect_standardised,
-            effect_interval: range(effect_interval),
-            effect_p,
-            heldout_accuracy: heldout / of.runs.len().max(1) as f64,
-            decodable: cavs.decodable(place, statistics.alpha),
-        })
-    }
 }
 
-fn rows(values: &[f32], features: usize) -> Result<Rows<'_>> {
-    Rows::new(values, features).map_err(|error| Error::statistics("TCAV", error.to_string()))
+fn record(stage: Stage, class: usize, name: &str, test: &ConceptTest) -> TcavRecord {
+    let (effect, score) = (test.effect(), test.score());
+    TcavRecord {
+        stage,
+        class,
+        concept: name.to_owned(),
+        score: score.value,
+        score_interval: score.interval,
+        score_p: score.p_value,
+        legacy_welch_p: test.legacy_welch_p,
+        effect: effect.value,
+        effect_standardised: effect.standardised,
+        effect_standardised_interval: effect.standardised_interval,
+        effect_p: effect.p_value,
+        heldout_accuracy: test.heldout_accuracy,
+        decodable: test.decodable,
+    }
 }

@@ -195,7 +195,7 @@ fn tcav(arm: &str, replicate: usize, round: usize, density: f64) -> Vec<TcavReco
                 legacy_welch_p: Some(six(0.05 - 0.05 * effect.abs()).max(0.0001)),
                 effect: six(3.1 * effect),
                 effect_standardised: Some(effect),
-                effect_interval: Some(around(effect, 0.35)),
+                effect_standardised_interval: Some(around(effect, 0.35)),
                 effect_p: six(0.3 * (-4.0 * effect.abs()).exp()).max(0.0001),
                 heldout_accuracy: six(0.93 - 0.2 * wear(arm, density)),
                 decodable: !(index == 8 && density < 0.3),
