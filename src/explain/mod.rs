@@ -3,14 +3,15 @@
 mod checkpoint_drift;
 mod cut;
 pub mod faithfulness;
-mod grad_cam;
+pub mod saliency;
 pub mod sanity;
 mod stream;
 pub mod tcav;
 
 pub use checkpoint_drift::CheckpointMaps;
 pub use cut::{Cut, LogitGradient, Targets};
-pub use grad_cam::{GradCam, grad_cam, normalise, split_maps, upsample, upsample_map};
+pub use saliency::{Maps, grad_cam, normalise, split_maps, upsample, upsample_map};
 pub use stream::{
-    ExplainedBatch, activation_batch, activation_shape, explain_batch, explain_in_batches, logits_in_batches,
+    AttributedBatch, ExplainedBatch, activation_batch, activation_shape, attribute_in_batches, explain_batch,
+    explain_in_batches, logits_in_batches,
 };

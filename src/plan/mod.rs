@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::{Factor, Pool, RandomKind};
 use crate::error::{Error, Result};
+use crate::explain::saliency::{GRAD_CAM, Method};
 use crate::explain::tcav::cav::CavKind;
 use crate::explain::tcav::design;
 use crate::kernels::device::Precision;
@@ -233,9 +234,12 @@ pub struct TrainPlan {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ExplainPlan {
-    /// Stages at which TCAV and Grad-CAM cut; drift and verdict use the first.
+    /// Stages at which TCAV and saliency methods cut; drift and verdict use the first.
     pub stages: Vec<Stage>,
-    /// Test images whose Grad-CAM maps are compared over the rounds.
+    /// Saliency methods, each at every stage; drift, checks of the maps and verdict use the first.
+    #[serde(default = "grad_cam_alone", skip_serializing_if = "is_grad_cam_alone")]
+    pub saliency: Vec<Method>,
+    /// Test images whose maps are compared over the rounds.
     pub cam_images: usize,
     /// Images of each class whose gradients TCAV uses.
     pub class_images: usize,
@@ -255,6 +259,14 @@ pub struct ExplainPlan {
     /// Sets that each set is paired with, in a seeded regular design, so that N can be in the hundreds; all others where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partners: Option<usize>,
+}
+
+fn grad_cam_alone() -> Vec<Method> {
+    vec![GRAD_CAM]
+}
+
+fn is_grad_cam_alone(methods: &[Method]) -> bool {
+    methods == [GRAD_CAM]
 }
 
 impl ExplainPlan {

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::explain::saliency::{GRAD_CAM, Method};
 pub use crate::explain::sanity::Randomisation;
 use crate::model::Stage;
 use crate::plan::{Arm, Plan};
@@ -59,7 +60,8 @@ pub struct RoundRecord {
     pub test_accuracy: f64,
     /// For each test image in order, `1` where it is classified correctly, else `0`.
     pub test_correct: String,
-    /// Grad-CAM at each stage; the maps stand in `explain/maps.safetensors` under the stage's name, `(N, h, w)`.
+    /// Maps at each stage by each saliency method of the plan, the deciding one first; they stand in `explain/maps.safetensors` under
+    /// [`maps_key`], `(N, h, w)`.
     pub grad_cam: Vec<CamRecord>,
     /// TCAV: stage × class × concept.
     pub tcav: Vec<TcavRecord>,
@@ -88,16 +90,32 @@ pub struct Seconds {
     pub explain: f64,
 }
 
-/// Grad-CAM of the true class on the run's fixed test images, at one stage.
+/// The name of raw maps in `explain/maps.safetensors`: the stage's for the deciding method, `stage/method` for another.
+pub fn maps_key(stage: Stage, method: Method, deciding: Method) -> String {
+    if method == deciding { stage.name().to_owned() } else { format!("{stage}/{method}") }
+}
+
+fn grad_cam() -> Method {
+    GRAD_CAM
+}
+
+fn is_grad_cam(method: &Method) -> bool {
+    *method == GRAD_CAM
+}
+
+/// Maps of the true class on the run's fixed test images by one saliency method, at one stage.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CamRecord {
     /// Stage.
     pub stage: Stage,
+    /// Saliency method; Grad-CAM where absent.
+    #[serde(default = "grad_cam", skip_serializing_if = "is_grad_cam")]
+    pub method: Method,
     /// Height and width of the raw maps.
     pub size: [usize; 2],
     /// For each image, the class that was predicted.
     pub predicted: Vec<usize>,
-    /// For each image, whether its map is zero everywhere.
+    /// For each image, whether its map says nothing (is zero everywhere).
     pub degenerate: Vec<bool>,
 }
 

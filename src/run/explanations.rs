@@ -1,4 +1,4 @@
-//! The explanations of one network: Grad-CAM on the fixed test images, and TCAV with its tests, at every stage of the plan.
+//! The explanations of one network: saliency maps of the fixed test images, and TCAV with its tests, at every stage of the plan.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -24,6 +24,7 @@ use super::setup::{ConceptRows, Setup, TestedConcepts};
 use crate::plan::Plan;
 use crate::records::{
     CalibrationRecord, CamRecord, CavGeometry, FaithfulnessRecord, LocalisationRecord, SanityRecord, TcavRecord,
+    maps_key,
 };
 
 /// Images that pass through the network at a time; fewer of large ones.
@@ -48,7 +49,7 @@ pub(super) struct Explained {
     pub(super) faithfulness: Vec<FaithfulnessRecord>,
     pub(super) calibration: Vec<CalibrationRecord>,
     pub(super) localisation: Vec<LocalisationRecord>,
-    /// Raw maps by stage name.
+    /// Raw maps by [`maps_key`].
     pub(super) maps: BTreeMap<String, Tensor>,
 }
 
@@ -80,13 +81,18 @@ impl<'a> Explainer<'a> {
         };
         for &stage in &self.plan.explain.stages {
             let cut = Cut::new(&self.setup.model, weights.clone(), stage);
-            super::rounds::notice(observer, &Event::Phase("Grad-CAM"))?;
-            let (record, maps) = self.heatmaps(&cut, stage)?;
-            explained.localisation.extend(self.localisation(stage, record.size, &maps)?);
-            explained.grad_cam.push(record);
+            super::rounds::notice(observer, &Event::Phase("saliency maps"))?;
+            let mut maps = self.heatmaps(&cut, stage)?;
+            let (record, deciding) = &maps[0];
+            explained.localisation.extend(self.localisation(stage, record.size, deciding)?);
             super::rounds::notice(observer, &Event::Phase("deletion and insertion"))?;
-            explained.faithfulness.push(super::checks::faithfulness_of(self.plan, self.setup, weights, stage, &maps)?);
-            explained.maps.insert(stage.name().into(), maps);
+            let faithfulness = super::checks::faithfulness_of(self.plan, self.setup, weights, stage, deciding)?;
+            explained.faithfulness.push(faithfulness);
+            for (record, maps) in maps.drain(..) {
+                let key = maps_key(stage, record.method, self.plan.explain.saliency[0]);
+                explained.maps.insert(key, maps);
+                explained.grad_cam.push(record);
+            }
             super::rounds::notice(observer, &Event::Phase("TCAV"))?;
             self.concepts(&cut, stage, &mut explained)?;
         }
@@ -97,21 +103,29 @@ impl<'a> Explainer<'a> {
         super::checks::sanity(self.plan, self.setup, weights, replicate)
     }
 
-    /// Grad-CAM of the true class.
-    fn heatmaps(&self, cut: &Cut, stage: Stage) -> Result<(CamRecord, Tensor)> {
-        let (mut predicted, mut degenerate, mut maps) = (Vec::new(), Vec::new(), Vec::new());
+    /// Maps of the true class by each method of the plan, from one gradient pass.
+    fn heatmaps(&self, cut: &Cut, stage: Stage) -> Result<Vec<(CamRecord, Tensor)>> {
+        let methods = &self.plan.explain.saliency;
+        let mut predicted = Vec::new();
+        let mut found: Vec<(Vec<bool>, Vec<Tensor>)> = methods.iter().map(|_| Default::default()).collect();
         for indices in self.setup.cam_images.chunks(self.batch) {
             let labels: Vec<usize> = indices.iter().map(|&index| self.setup.data.label(index)).collect();
             let activation = cut.activation(&self.setup.data.tensor(indices)?)?;
             let result = self.plan.as_published.gradient(cut, &activation, Targets::PerImage(&labels))?;
-            let cam = self.plan.as_published.grad_cam(&activation, &result.gradient)?;
             predicted.extend(result.logits.to_vec2::<f32>()?.iter().map(|row| predicted_class(row)));
-            degenerate.extend(cam.degenerate);
-            maps.push(cam.raw);
+            for (&method, (degenerate, raw)) in methods.iter().zip(&mut found) {
+                let maps = self.plan.as_published.method(method).at_stage(&activation, &result.gradient)?;
+                degenerate.extend(maps.degenerate);
+                raw.push(maps.raw);
+            }
         }
-        let maps = Tensor::cat(&maps, 0)?;
-        let (_, height, width) = maps.dims3()?;
-        Ok((CamRecord { stage, size: [height, width], predicted, degenerate }, maps))
+        let maps = methods.iter().zip(found).map(|(&method, (degenerate, raw))| {
+            let raw = Tensor::cat(&raw, 0)?;
+            let (_, height, width) = raw.dims3()?;
+            let predicted = predicted.clone();
+            Ok((CamRecord { stage, method, size: [height, width], predicted, degenerate }, raw))
+        });
+        maps.collect()
     }
 
     fn localisation(&self, stage: Stage, size: [usize; 2], maps: &Tensor) -> Result<Option<LocalisationRecord>> {

@@ -4,7 +4,8 @@ use rand::Rng;
 use ticketlens::explain::tcav::cav::{CavError, CavKind, CavState, fit};
 use ticketlens::explain::tcav::gram::{Rows, cross, gram};
 use ticketlens::explain::tcav::{
-    ClassScores, PairScore, Sets, concept_effect, fit_pairs, score, score_class, sensitivities,
+    ClassScores, ConceptCavs, ConceptImages, PairScore, STATISTICS, Samples, Sets, Tests, concept_effect, design,
+    fit_pairs, score, score_class, sensitivities,
 };
 
 const LOGISTIC: CavKind = CavKind::Logistic { c: 1.0 };
@@ -335,4 +336,83 @@ fn wrong_requests_are_named() {
         "class gradients: products of 16 x 59, expected at least 1 x 60"
     );
     assert!(score_class(&cavs, &DMatrix::zeros(0, 60)).is_err());
+}
+
+fn tests_of(sets: usize, interval_in_logits: bool) -> Tests {
+    Tests {
+        cav: LOGISTIC,
+        design: design(sets, None, 5).unwrap(),
+        permutations: 199,
+        resamples: 99,
+        confidence: 0.95,
+        interval_in_logits,
+        alpha: 0.05,
+        seed: 5,
+    }
+}
+
+/// Concepts with random sets of their own, tested together, say what each says alone; the same name draws the same.
+#[test]
+fn concepts_do_not_depend_on_what_is_tested_beside_them() {
+    let world = world();
+    let (gram, cross) = (world.gram(), world.cross());
+    let concept = |index: usize, random| ConceptImages {
+        name: ["planted", "null"][index].into(),
+        images: world.sets.concepts[index].clone(),
+        random,
+    };
+    let both = [concept(1, 2..4), concept(0, 0..2)];
+    let tests = tests_of(2, true);
+    let of = |concepts: &[ConceptImages], tests: &Tests| {
+        let samples = Samples { stage: "layer3", concepts, random: &world.sets.random };
+        let cavs = ConceptCavs::fit(&gram, samples, tests).unwrap();
+        (cavs.test(1, &cross).unwrap(), cavs.means(), cavs.count())
+    };
+    let (together, means, count) = of(&both, &tests);
+    // Two with random sets, and the one between those, for each.
+    assert_eq!(count, 6);
+    for (place, one) in both.iter().enumerate() {
+        let (alone, mean, _) = of(std::slice::from_ref(one), &tests);
+        let (a, b) = (&together.concepts[place], &alone.concepts[0]);
+        assert_eq!((&a.statistics, &a.runs, &a.family_scores), (&b.statistics, &b.runs, &b.family_scores));
+        assert_eq!((a.legacy_welch_p, a.decodable_p_value), (b.legacy_welch_p, b.decodable_p_value));
+        assert_eq!(means[place], mean[0]);
+        // The baseline is that of the first concept's sets.
+        assert_eq!(together.random_baseline == alone.random_baseline, place == 0);
+    }
+    // What the parts say.
+    let planted = &together.concepts[1];
+    let expected = concept_effect(&cross, &both[1].images, &world.sets.random[0..2]).unwrap();
+    assert_eq!(
+        (planted.effect().value, planted.effect().standardised),
+        (expected.effect, expected.effect_standardised)
+    );
+    let mean = planted.runs.iter().map(|run| run.score).sum::<f64>() / 2.0;
+    assert!((planted.score().value - mean).abs() < 1e-15 && planted.score().interval.is_some());
+    // One interval for each unit; that in logits only where it is asked for.
+    let (logits, standard) = (planted.effect().interval.unwrap(), planted.effect().standardised_interval.unwrap());
+    assert!(logits.contains(expected.effect) && standard.contains(expected.effect_standardised.unwrap()));
+    assert_ne!(logits, standard);
+    let without = of(&both, &tests_of(2, false)).0;
+    assert_eq!(without.concepts[1].effect().interval, None);
+    assert_eq!(without.concepts[1].effect().standardised_interval, Some(standard));
+}
+
+#[test]
+fn concepts_with_another_number_of_random_sets_than_the_design_are_refused() {
+    let world = world();
+    let gram = world.gram();
+    for random in [0..3, 3..5, 0..0] {
+        let concepts = [ConceptImages { name: "planted".into(), images: world.sets.concepts[0].clone(), random }];
+        let samples = Samples { stage: "layer3", concepts: &concepts, random: &world.sets.random };
+        let error = ConceptCavs::fit(&gram, samples, &tests_of(2, true)).err().unwrap().to_string();
+        assert!(error.contains("planted"), "{error}");
+    }
+}
+
+#[test]
+fn statistics_have_keys_of_their_own() {
+    let keys: std::collections::BTreeSet<&str> = STATISTICS.iter().map(|statistic| statistic.key).collect();
+    assert_eq!(keys.len(), STATISTICS.len());
+    assert!(STATISTICS.iter().all(|statistic| !statistic.title.is_empty() && !statistic.definition.is_empty()));
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use rand::Rng;
 use ticketlens::data::builtin_mnist;
+use ticketlens::explain::saliency::GRAD_CAM;
 use ticketlens::model::Stage;
 use ticketlens::plan::Plan;
 use ticketlens::prune::LayerDensity;
@@ -308,7 +309,13 @@ pub(crate) fn study(shape: &Shape) -> Study {
                     validation_accuracy: six(accuracy + 0.001),
                     test_accuracy: accuracy,
                     test_correct: "1".repeat(40),
-                    grad_cam: vec![CamRecord { stage: Stage::Layer3, size: shape.map, predicted, degenerate }],
+                    grad_cam: vec![CamRecord {
+                        stage: Stage::Layer3,
+                        method: GRAD_CAM,
+                        size: shape.map,
+                        predicted,
+                        degenerate,
+                    }],
                     tcav: records,
                     cavs: vec![cavs(arm, replicate, round, density)],
                     faithfulness: vec![faithfulness(arm, density, seed)],
