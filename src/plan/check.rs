@@ -90,9 +90,9 @@ impl Plan {
         if methods.is_empty() {
             return bad(format!("at least one of {}", Method::names(Some(false))));
         }
-        if let Some(method) = methods.iter().find(|method| method.is_on_input()) {
+        if methods[0].is_on_input() {
             let at_stage = Method::names(Some(false));
-            return bad(format!("`{method}` works on the input; maps are compared at a stage: {at_stage}"));
+            return bad(format!("`{}` works on the input; the first decides, at a stage: {at_stage}", methods[0]));
         }
         match methods.iter().enumerate().find(|(place, method)| methods[..*place].contains(method)) {
             Some((_, twice)) => bad(format!("`{twice}` is named twice")),

@@ -236,7 +236,7 @@ pub struct TrainPlan {
 pub struct ExplainPlan {
     /// Stages at which TCAV and saliency methods cut; drift and verdict use the first.
     pub stages: Vec<Stage>,
-    /// Saliency methods, each at every stage; drift, checks of the maps and verdict use the first.
+    /// Saliency methods, each at every stage or on the input; drift, checks of the maps and verdict use the first, which is at a stage.
     #[serde(default = "grad_cam_alone", skip_serializing_if = "is_grad_cam_alone")]
     pub saliency: Vec<Method>,
     /// Test images whose maps are compared over the rounds.

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::explain::saliency::{GRAD_CAM, Method};
 pub use crate::explain::sanity::Randomisation;
+use crate::explain::tcav::Finding;
 use crate::model::Stage;
 use crate::plan::{Arm, Plan};
 use crate::prune::LayerDensity;
@@ -63,6 +64,10 @@ pub struct RoundRecord {
     /// Maps at each stage by each saliency method of the plan, the deciding one first; they stand in `explain/maps.safetensors` under
     /// [`maps_key`], `(N, h, w)`.
     pub grad_cam: Vec<CamRecord>,
+    /// Maps at the input by each method of the plan that works there; they stand in `explain/maps.safetensors` under
+    /// [`input_maps_key`], `(N, H, W)`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub input_maps: Vec<InputMapRecord>,
     /// TCAV: stage × class × concept.
     pub tcav: Vec<TcavRecord>,
     /// How the concepts' directions lie to each other, at each stage.
@@ -95,6 +100,11 @@ pub fn maps_key(stage: Stage, method: Method, deciding: Method) -> String {
     if method == deciding { stage.name().to_owned() } else { format!("{stage}/{method}") }
 }
 
+/// The name in `explain/maps.safetensors` of the maps of a method on the input.
+pub fn input_maps_key(method: Method) -> String {
+    format!("input/{method}")
+}
+
 fn grad_cam() -> Method {
     GRAD_CAM
 }
@@ -116,6 +126,17 @@ pub struct CamRecord {
     /// For each image, the class that was predicted.
     pub predicted: Vec<usize>,
     /// For each image, whether its map says nothing (is zero everywhere).
+    pub degenerate: Vec<bool>,
+}
+
+/// Maps of the true class on the run's fixed test images by a method on the input: the sum of the attribution's magnitudes over the channels.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct InputMapRecord {
+    /// Saliency method.
+    pub method: Method,
+    /// Height and width of an image.
+    pub size: [usize; 2],
+    /// For each image, whether its map is zero everywhere.
     pub degenerate: Vec<bool>,
 }
 
@@ -149,6 +170,9 @@ pub struct TcavRecord {
     pub heldout_accuracy: f64,
     /// Whether that accuracy is above chance; if not, the concept is reported but never interpreted.
     pub decodable: bool,
+    /// What the other statistics of [`STATISTICS`](crate::explain::tcav::STATISTICS) say, by key.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub further: BTreeMap<String, Finding>,
 }
 
 /// How the concepts' directions lie to each other in one network, at one stage.

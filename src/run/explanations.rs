@@ -9,10 +9,12 @@ use nalgebra::DMatrix;
 
 use crate::data::Images;
 use crate::error::{Error, Result};
+use crate::explain::saliency::{Input, Method, Settings};
 use crate::explain::tcav::geometry::{Geometry, MeanCav, geometry};
 use crate::explain::tcav::gram::Pool;
+use crate::explain::tcav::statistics::{EFFECT, SCORE};
 use crate::explain::tcav::{ConceptCavs, ConceptImages, ConceptTest, Samples, Tests};
-use crate::explain::{Cut, Targets, split_maps};
+use crate::explain::{Cut, Maps, Targets, split_maps};
 use crate::model::Stage;
 use crate::nn::{Shape3, Weights, predicted_class};
 use crate::progress::{Event, Observer};
@@ -23,8 +25,8 @@ use super::localisation::localisation;
 use super::setup::{ConceptRows, Setup, TestedConcepts};
 use crate::plan::Plan;
 use crate::records::{
-    CalibrationRecord, CamRecord, CavGeometry, FaithfulnessRecord, LocalisationRecord, SanityRecord, TcavRecord,
-    maps_key,
+    CalibrationRecord, CamRecord, CavGeometry, FaithfulnessRecord, InputMapRecord, LocalisationRecord, SanityRecord,
+    TcavRecord, input_maps_key, maps_key,
 };
 
 /// Images that pass through the network at a time; fewer of large ones.
@@ -44,12 +46,13 @@ pub(super) struct Explainer<'a> {
 /// What explaining one network gives.
 pub(super) struct Explained {
     pub(super) grad_cam: Vec<CamRecord>,
+    pub(super) input_maps: Vec<InputMapRecord>,
     pub(super) tcav: Vec<TcavRecord>,
     pub(super) cavs: Vec<CavGeometry>,
     pub(super) faithfulness: Vec<FaithfulnessRecord>,
     pub(super) calibration: Vec<CalibrationRecord>,
     pub(super) localisation: Vec<LocalisationRecord>,
-    /// Raw maps by [`maps_key`].
+    /// Raw maps by [`maps_key`] and [`input_maps_key`].
     pub(super) maps: BTreeMap<String, Tensor>,
 }
 
@@ -72,6 +75,7 @@ impl<'a> Explainer<'a> {
     pub(super) fn explain(&self, weights: &Arc<Weights>, observer: &dyn Observer) -> Result<Explained> {
         let mut explained = Explained {
             grad_cam: Vec::new(),
+            input_maps: Vec::new(),
             tcav: Vec::new(),
             cavs: Vec::new(),
             faithfulness: Vec::new(),
@@ -96,6 +100,7 @@ impl<'a> Explainer<'a> {
             super::rounds::notice(observer, &Event::Phase("TCAV"))?;
             self.concepts(&cut, stage, &mut explained)?;
         }
+        self.input_maps(weights, &mut explained)?;
         Ok(explained)
     }
 
@@ -103,11 +108,12 @@ impl<'a> Explainer<'a> {
         super::checks::sanity(self.plan, self.setup, weights, replicate)
     }
 
-    /// Maps of the true class by each method of the plan, from one gradient pass.
+    /// Maps of the true class by each method of the plan that works at a stage, from one gradient pass.
     fn heatmaps(&self, cut: &Cut, stage: Stage) -> Result<Vec<(CamRecord, Tensor)>> {
-        let methods = &self.plan.explain.saliency;
+        let methods: Vec<Method> =
+            self.plan.explain.saliency.iter().copied().filter(|method| !method.is_on_input()).collect();
         let mut predicted = Vec::new();
-        let mut found: Vec<(Vec<bool>, Vec<Tensor>)> = methods.iter().map(|_| Default::default()).collect();
+        let mut found: Vec<(Vec<bool>, Vec<Tensor>)> = vec![Default::default(); methods.len()];
         for indices in self.setup.cam_images.chunks(self.batch) {
             let labels: Vec<usize> = indices.iter().map(|&index| self.setup.data.label(index)).collect();
             let activation = cut.activation(&self.setup.data.tensor(indices)?)?;
@@ -126,6 +132,32 @@ impl<'a> Explainer<'a> {
             Ok((CamRecord { stage, method, size: [height, width], predicted, degenerate }, raw))
         });
         maps.collect()
+    }
+
+    /// Maps of the true class by each method of the plan that works on the input.
+    fn input_maps(&self, weights: &Arc<Weights>, explained: &mut Explained) -> Result<()> {
+        let cut = Cut::after(self.setup.model.network.clone(), weights.clone(), 0);
+        let settings = Settings { seed: self.plan.seed, ..Settings::default() };
+        for &method in self.plan.explain.saliency.iter().filter(|method| method.is_on_input()) {
+            let (mut raw, mut degenerate) = (Vec::new(), Vec::new());
+            for (chunk, indices) in self.setup.cam_images.chunks(self.batch).enumerate() {
+                let labels: Vec<usize> = indices.iter().map(|&index| self.setup.data.label(index)).collect();
+                let images = self.setup.data.tensor(indices)?;
+                let gradient =
+                    |at: &Tensor| Ok(self.plan.as_published.gradient(&cut, at, Targets::PerImage(&labels))?.gradient);
+                let start = chunk * self.batch;
+                let numbers = start..start + indices.len();
+                let input = Input { images: &images, numbers, settings, gradient: &gradient };
+                let maps = Maps::of_attributions(&method.on_input(&input)?)?;
+                raw.push(maps.raw);
+                degenerate.extend(maps.degenerate);
+            }
+            let maps = Tensor::cat(&raw, 0)?;
+            let (_, height, width) = maps.dims3()?;
+            explained.input_maps.push(InputMapRecord { method, size: [height, width], degenerate });
+            explained.maps.insert(input_maps_key(method), maps);
+        }
+        Ok(())
     }
 
     fn localisation(&self, stage: Stage, size: [usize; 2], maps: &Tensor) -> Result<Option<LocalisationRecord>> {
@@ -255,5 +287,40 @@ fn record(stage: Stage, class: usize, name: &str, test: &ConceptTest) -> TcavRec
         effect_p: effect.p_value,
         heldout_accuracy: test.heldout_accuracy,
         decodable: test.decodable,
+        further: (test.statistics.iter())
+            .filter(|(key, _)| **key != EFFECT && **key != SCORE)
+            .map(|(key, finding)| ((*key).to_owned(), *finding))
+            .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::explain::tcav::Finding;
+
+    #[test]
+    fn every_statistic_of_the_table_is_recorded() {
+        let finding = |value| Finding {
+            value,
+            interval: None,
+            standardised: Some(2.0 * value),
+            standardised_interval: None,
+            p_value: value / 10.0,
+        };
+        let test = ConceptTest {
+            runs: Vec::new(),
+            family: Vec::new(),
+            family_scores: Vec::new(),
+            statistics: [(EFFECT, finding(1.0)), (SCORE, finding(2.0)), ("new", finding(3.0))].into(),
+            legacy_welch_p: None,
+            heldout_accuracy: 0.5,
+            decodable: true,
+            decodable_p_value: 0.01,
+        };
+        let record = record(Stage::Layer3, 1, "striped", &test);
+        assert_eq!((record.effect, record.effect_standardised, record.effect_p), (1.0, Some(2.0), 0.1));
+        assert_eq!((record.score, record.score_p), (2.0, 0.2));
+        assert_eq!(record.further, [("new".to_owned(), finding(3.0))].into());
     }
 }

@@ -152,6 +152,7 @@ impl Run<'_> {
             test_accuracy: share(&test_correct),
             test_correct: test_correct.iter().map(|&right| if right { '1' } else { '0' }).collect(),
             grad_cam: explained.grad_cam,
+            input_maps: explained.input_maps,
             tcav: explained.tcav,
             cavs: explained.cavs,
             faithfulness: explained.faithfulness,

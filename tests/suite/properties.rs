@@ -357,6 +357,7 @@ proptest! {
             test_accuracy: accuracies.1,
             test_correct: "1011".into(),
             grad_cam: Vec::new(),
+            input_maps: Vec::new(),
             tcav: Vec::new(),
             cavs: Vec::new(),
             faithfulness: Vec::new(),

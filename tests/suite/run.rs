@@ -265,7 +265,7 @@ fn a_plan_survives_a_round_trip_and_bad_plans_name_their_field() {
         ("explain.cav", "\"lasso\"", "lasso"),
         ("explain.saliency", "[]", "explain.saliency"),
         ("explain.saliency", "[\"grad-kam\"]", "grad-kam"),
-        ("explain.saliency", "[\"grad-cam\", \"gradient\"]", "`gradient` works on the input"),
+        ("explain.saliency", "[\"gradient\", \"grad-cam\"]", "`gradient` works on the input"),
         ("explain.saliency", "[\"layer-cam\", \"layer-cam\"]", "twice"),
         ("statistics.alpha", "0.0001", "explain.random_sets"),
         ("data.planted", "{ used = [\"smell\"] }", "smell"),
@@ -342,7 +342,7 @@ fn every_saliency_method_of_the_plan_is_recorded_and_the_first_decides() {
         |methods: &str| tiny_plan(&[("arms", "[\"lottery\"]"), ("prune.rounds", "1"), ("explain.saliency", methods)]);
     let default = plan("[\"grad-cam\"]");
     assert!(!default.to_toml().unwrap().contains("saliency"), "a plan without the field keeps its hash");
-    let several = plan("[\"layer-cam\", \"grad-cam\", \"grad-cam-plus-plus\"]");
+    let several = plan("[\"layer-cam\", \"gradient\", \"grad-cam\", \"grad-cam-plus-plus\"]");
     assert_eq!(several, Plan::parse("again", &several.to_toml().unwrap(), &[]).unwrap());
     let studies = [&default, &several].map(|plan| {
         let folder = tempfile::tempdir().unwrap();
@@ -354,7 +354,11 @@ fn every_saliency_method_of_the_plan_is_recorded_and_the_first_decides() {
         let (record, maps) = (several.round(&summary.id).unwrap().unwrap(), several.maps(&summary.id).unwrap());
         let names: Vec<&str> = record.grad_cam.iter().map(|cam| cam.method.name).collect();
         assert_eq!(names, ["layer-cam", "grad-cam", "grad-cam-plus-plus"]);
-        assert_eq!(maps.keys().collect::<Vec<_>>(), ["layer3", "layer3/grad-cam", "layer3/grad-cam-plus-plus"]);
+        let keys = ["input/gradient", "layer3", "layer3/grad-cam", "layer3/grad-cam-plus-plus"];
+        assert_eq!(maps.keys().collect::<Vec<_>>(), keys);
+        assert_eq!((record.input_maps.len(), record.input_maps[0].method.name), (1, "gradient"));
+        assert_eq!((maps["input/gradient"].dims(), record.input_maps[0].size), (&[20, 28, 28][..], [28, 28]));
+        assert_eq!(record.input_maps[0].degenerate, [false; 20]);
         let before = (default.round(&summary.id).unwrap().unwrap(), default.maps(&summary.id).unwrap());
         assert_eq!(record.grad_cam[1], before.0.grad_cam[0]);
         let values = |maps: &candle_core::Tensor| maps.flatten_all().unwrap().to_vec1::<f32>().unwrap();

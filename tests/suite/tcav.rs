@@ -356,25 +356,33 @@ fn tests_of(sets: usize, interval_in_logits: bool) -> Tests {
 fn concepts_do_not_depend_on_what_is_tested_beside_them() {
     let world = world();
     let (gram, cross) = (world.gram(), world.cross());
-    let concept = |index: usize, random| ConceptImages {
-        name: ["planted", "null"][index].into(),
+    let concept = |name: &str, index: usize, random| ConceptImages {
+        name: name.into(),
         images: world.sets.concepts[index].clone(),
         random,
     };
-    let both = [concept(1, 2..4), concept(0, 0..2)];
+    // The first concept's random sets are neither the first nor the last.
+    let all = [concept("null", 1, 1..3), concept("planted", 0, 0..2), concept("again", 1, 2..4)];
     let tests = tests_of(2, true);
-    let of = |concepts: &[ConceptImages], tests: &Tests| {
-        let samples = Samples { stage: "layer3", concepts, random: &world.sets.random };
+    let of = |concepts: &[ConceptImages], random: &[Vec<usize>], tests: &Tests| {
+        let samples = Samples { stage: "layer3", concepts, random };
         let cavs = ConceptCavs::fit(&gram, samples, tests).unwrap();
         (cavs.test(1, &cross).unwrap(), cavs.means(), cavs.count())
     };
-    let (together, means, count) = of(&both, &tests);
+    let random = &world.sets.random;
+    let (together, means, count) = of(&all, random, &tests);
     // Two with random sets, and the one between those, for each.
-    assert_eq!(count, 6);
-    for (place, one) in both.iter().enumerate() {
-        let (alone, mean, _) = of(std::slice::from_ref(one), &tests);
+    assert_eq!(count, 9);
+    for (place, one) in all.iter().enumerate() {
+        let own = ConceptImages { random: 0..2, ..one.clone() };
+        let (alone, mean, _) = of(&[own], &random[one.random.clone()], &tests);
         let (a, b) = (&together.concepts[place], &alone.concepts[0]);
-        assert_eq!((&a.statistics, &a.runs, &a.family_scores), (&b.statistics, &b.runs, &b.family_scores));
+        assert_eq!(
+            (&a.statistics, &a.runs, &a.family_scores),
+            (&b.statistics, &b.runs, &b.family_scores),
+            "{}",
+            one.name
+        );
         assert_eq!((a.legacy_welch_p, a.decodable_p_value), (b.legacy_welch_p, b.decodable_p_value));
         assert_eq!(means[place], mean[0]);
         // The baseline is that of the first concept's sets.
@@ -382,7 +390,7 @@ fn concepts_do_not_depend_on_what_is_tested_beside_them() {
     }
     // What the parts say.
     let planted = &together.concepts[1];
-    let expected = concept_effect(&cross, &both[1].images, &world.sets.random[0..2]).unwrap();
+    let expected = concept_effect(&cross, &all[1].images, &random[0..2]).unwrap();
     assert_eq!(
         (planted.effect().value, planted.effect().standardised),
         (expected.effect, expected.effect_standardised)
@@ -393,7 +401,7 @@ fn concepts_do_not_depend_on_what_is_tested_beside_them() {
     let (logits, standard) = (planted.effect().interval.unwrap(), planted.effect().standardised_interval.unwrap());
     assert!(logits.contains(expected.effect) && standard.contains(expected.effect_standardised.unwrap()));
     assert_ne!(logits, standard);
-    let without = of(&both, &tests_of(2, false)).0;
+    let without = of(&all, random, &tests_of(2, false)).0;
     assert_eq!(without.concepts[1].effect().interval, None);
     assert_eq!(without.concepts[1].effect().standardised_interval, Some(standard));
 }

@@ -11,7 +11,7 @@ use indicatif::ProgressBar;
 use ticketlens::data::{ImageSource, read_label_argument};
 use ticketlens::explain::saliency::{Method, Settings};
 use ticketlens::explain::{
-    AttributedBatch, Targets, activation_shape, attribute_in_batches, explain_in_batches, normalise, upsample,
+    AttributedBatch, Maps, Targets, activation_shape, attribute_in_batches, explain_in_batches, normalise, upsample,
 };
 use ticketlens::model::{Checkpoint, Stage};
 use ticketlens::nn::predicted_class;
@@ -219,11 +219,9 @@ fn attributions(
     let mut output = Output::create(arguments, checkpoint, source, &[("attribution", shape)])?;
     for attributed in batches {
         let AttributedBatch { images, pixels, classes, attribution } = attributed?;
-        let magnitudes = attribution.abs()?.sum(1)?;
-        let tops = magnitudes.flatten_from(1)?.max(1)?.to_vec1::<f32>()?;
-        let degenerate: Vec<bool> = tops.iter().map(|&top| top <= 0.0).collect();
-        let normalised = normalise(&magnitudes)?;
-        output.append(&[("attribution", &attribution)], &classes, &degenerate, (&images, &pixels, &normalised))?;
+        let maps = Maps::of_attributions(&attribution)?;
+        let normalised = normalise(&maps.raw)?;
+        output.append(&[("attribution", &attribution)], &classes, &maps.degenerate, (&images, &pixels, &normalised))?;
     }
     output.finish()
 }

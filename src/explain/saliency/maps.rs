@@ -6,7 +6,7 @@ use crate::error::Result;
 
 /// Raw maps of a batch of images.
 pub struct Maps {
-    /// `(N, h, w)`, at the stage's resolution.
+    /// `(N, h, w)`, at the resolution of the stage or the input.
     pub raw: Tensor,
     /// For each image, whether its map says nothing: such a map is never scored.
     pub degenerate: Vec<bool>,
@@ -21,6 +21,14 @@ impl Maps {
         let raw = maps.relu()?;
         let degenerate = raw.flatten_from(1)?.max(1)?.to_vec1::<f32>()?.iter().map(|&top| top <= 0.0).collect();
         Ok(Self { raw, degenerate })
+    }
+
+    /// Maps `(N, H, W)` of attributions `(N, C, H, W)`: the sum of the magnitudes over the channels.
+    ///
+    /// # Errors
+    /// When they are not of that shape.
+    pub fn of_attributions(attributions: &Tensor) -> Result<Self> {
+        Self::rectified(&attributions.abs()?.sum(1)?)
     }
 
     /// Maps `(N, h, w)` with values of either sign as they are; a map without differences says nothing.

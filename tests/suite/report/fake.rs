@@ -200,6 +200,7 @@ fn tcav(arm: &str, replicate: usize, round: usize, density: f64) -> Vec<TcavReco
                 effect_p: six(0.3 * (-4.0 * effect.abs()).exp()).max(0.0001),
                 heldout_accuracy: six(0.93 - 0.2 * wear(arm, density)),
                 decodable: !(index == 8 && density < 0.3),
+                further: BTreeMap::new(),
             });
         }
     }
@@ -316,6 +317,7 @@ pub(crate) fn study(shape: &Shape) -> Study {
                         predicted,
                         degenerate,
                     }],
+                    input_maps: Vec::new(),
                     tcav: records,
                     cavs: vec![cavs(arm, replicate, round, density)],
                     faithfulness: vec![faithfulness(arm, density, seed)],
