@@ -75,7 +75,7 @@ impl DevicePlan {
     }
 }
 
-/// One line of networks of falling density (DESIGN 1.1).
+/// One line of networks of falling density.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Arm {

@@ -1,4 +1,4 @@
-//! The defects found in the code of "Explaining why Lottery Ticket Hypothesis Works or Fails" (DESIGN 1.6, last item), each a switch of the plan's table
+//! The defects found in the code of "Explaining why Lottery Ticket Hypothesis Works or Fails", each a switch of the plan's table
 //! `[as_published]`, all off unless a plan names them. They let a study ask how much of the published conclusion is the code.
 //!
 //! Everything they do stands here. The rest of the program has a hook for each and knows nothing more: [`Training::run_with`] edits a gradient,

@@ -1,4 +1,4 @@
-//! The concept effect (DESIGN 1.5): how far logit k moves, to first order, from the random mean to the concept mean.
+//! The concept effect: how far logit k moves, to first order, from the random mean to the concept mean.
 
 use super::descriptive::{mean_unchecked, sum_of_squares};
 use super::{Result, StatsError, check};

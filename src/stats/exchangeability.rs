@@ -1,4 +1,4 @@
-//! The TCAV score's valid test: is the concept set exchangeable with the random sets? (DESIGN 1.5)
+//! The TCAV score's valid test: is the concept set exchangeable with the random sets?
 //!
 //! The concept set and `N` random sets of the same size are one family of `N + 1` members. If the concept means nothing,
 //! its set is one more random set, and every member is equally likely to have the largest statistic; so
