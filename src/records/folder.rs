@@ -200,7 +200,7 @@ impl Store {
         })
     }
 
-    /// Raw Grad-CAM maps of a finished round, by stage name.
+    /// Raw maps of a finished round, by [`super::maps_key`].
     ///
     /// # Errors
     /// When they cannot be read.

@@ -275,7 +275,7 @@ fn tcav<'a>(view: &View<'a>) -> Vec<Tcav<'a>> {
             concept: &record.concept,
             effect: record.effect,
             effect_standardised: record.effect_standardised,
-            effect_interval: record.effect_interval,
+            effect_interval: record.effect_standardised_interval,
             effect_p: record.effect_p,
             effect_p_adjusted: effect.adjusted.map(|adjusted| adjusted.effect_p),
             score: record.score,

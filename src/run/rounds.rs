@@ -95,12 +95,12 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// The sanity check of the replicate's dense network, once; it is of Grad-CAM, so where the maps are something else there is none.
+    /// The sanity check of the replicate's dense network, once; it is of the method as defined, so where the maps are something else there is none.
     fn sanity(&self, replicate: usize) -> Result<()> {
         if self.store.sanity(replicate)?.is_some() {
             return Ok(());
         }
-        if !self.plan.as_published.maps_are_grad_cam() {
+        if !self.plan.as_published.maps_as_defined(self.plan.explain.saliency[0]) {
             return Ok(());
         }
         notice(self.observer, &Event::Phase("randomising layers"))?;
@@ -152,6 +152,7 @@ impl Run<'_> {
             class_accuracy: self.class_accuracy(&test_correct),
             test_correct: test_correct.iter().map(|&right| if right { '1' } else { '0' }).collect(),
             grad_cam: explained.grad_cam,
+            input_maps: explained.input_maps,
             tcav: explained.tcav,
             cavs: explained.cavs,
             faithfulness: explained.faithfulness,
