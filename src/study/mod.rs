@@ -124,6 +124,7 @@ pub fn derive(plan: &Plan, store: &Store) -> Result<StudyRecord> {
         hypothesis_a: answer.a,
         hypothesis_b: answer.b,
         alone: answer.alone,
+        views: answer.views,
         onsets: onsets::onsets(plan, &densities)?,
         forgetting: forgetting::records(plan, &manifest, &networks)?,
         densities,

@@ -13,7 +13,7 @@ use ticketlens::records::{
     ConceptRecord, DensityRange, DensityRecord, Drift, Explanations, FORMAT, FaithfulnessRecord, Floor, FloorPair,
     Forgetting, ForgettingRecord, Interval, Levels, Manifest, MeasureDrift, NetworkSummary, Onset, Onsets, Order,
     Outcome, PixelRecord, Randomisation, Ranges, Ratio, RoundId, RoundRecord, SanityLayer, SanityRecord, SanitySummary,
-    Seconds, ShownImage, StudyRecord, TcavRecord, Verdict,
+    Seconds, ShownImage, StudyRecord, TcavRecord, Verdict, ViewRanges,
 };
 use ticketlens::report::{Maps, RawMaps, Study};
 use ticketlens::seed::stream;
@@ -347,6 +347,9 @@ pub(crate) fn study(shape: &Shape) -> Study {
         hypothesis_a: verdict(a, "down to the mildest density; then pixels are undecided (ρ 1.19, 1.08 to 1.30)"),
         hypothesis_b: verdict(b, "at the last density; before it accuracy is undecided"),
         alone: Alone { pixels: Ranges { a, b: None }, concepts: Ranges { a: None, b } },
+        views: ["layer3", "layer3/layer-cam"]
+            .map(|view| ViewRanges { view: view.into(), kept_to: Some(mildest), ranges: Ranges { a, b } })
+            .into(),
         onsets: Some(onsets(shape, mildest)),
         forgetting: forgetting(shape, &lottery),
         floor: floor(shape.replicates),
