@@ -62,6 +62,21 @@ pub struct RoundRecord {
     pub seconds: Seconds,
 }
 
+/// A network whose training diverged (`diverged.json` in the place of its round): there is nothing to explain, and its replicate
+/// ends here.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DivergedRecord {
+    /// [`FORMAT`](super::FORMAT).
+    pub format: u32,
+    /// Which network.
+    #[serde(flatten)]
+    pub id: RoundId,
+    /// The optimiser step, counted from the start of training.
+    pub step: u64,
+    /// The learning rate of that step.
+    pub learning_rate: f64,
+}
+
 /// How long parts of a round took.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Seconds {

@@ -2,8 +2,8 @@
 
 use crate::plan::{Arm, Plan};
 use crate::records::{
-    Accuracy, Alone, Call, DensityRange, DensityRecord, Explanations, Outcome, Ranges, Ratio, RoundId, Verdict,
-    ViewRanges,
+    Accuracy, Alone, Call, DensityRange, DensityRecord, DivergedRecord, Explanations, Outcome, Ranges, Ratio, RoundId,
+    Verdict, ViewRanges,
 };
 use crate::stats::similarity::Measure;
 use crate::stats::special::student_t_critical;
@@ -26,10 +26,27 @@ fn pruned(densities: &[DensityRecord]) -> Vec<&DensityRecord> {
     densities.iter().filter(|record| record.arm == Arm::Lottery.name() && record.round > 0).collect()
 }
 
-/// Verdicts and ranges; none where a dense network in `not_learned` has nothing to keep, or with one replicate.
-pub(super) fn answer(plan: &Plan, densities: &[DensityRecord], not_learned: &[RoundId]) -> Answer {
+/// Verdicts and ranges; none where training diverged, where a dense network in `not_learned` has nothing to keep, or with one replicate.
+pub(super) fn answer(
+    plan: &Plan,
+    densities: &[DensityRecord],
+    not_learned: &[RoundId],
+    diverged: &[DivergedRecord],
+) -> Answer {
     let pruned = pruned(densities);
     let refusal = match not_learned {
+        _ if !diverged.is_empty() => {
+            let DivergedRecord { id, step, learning_rate, .. } = &diverged[0];
+            Some(format!(
+                "training diverged in {} of {} replicates (the first: {} round {} of replicate {}, step {step}, learning rate \
+                 {learning_rate}), and what survived is no fair sample",
+                diverged.len(),
+                plan.replicates,
+                id.arm,
+                id.round,
+                id.replicate
+            ))
+        }
         _ if plan.replicates < 2 => Some(
             "one replicate says nothing about other seeds: a verdict takes at least two (`--set replicates=…`)"
                 .to_owned(),
