@@ -17,7 +17,7 @@ pub use crate::stats::Interval;
 use crate::stats::localisation::PixelBox;
 use crate::stats::similarity::Measure;
 
-pub use folder::{Store, read_trunk, write_atomically};
+pub use folder::{Store, read_trunk};
 
 /// Version of [`RoundRecord`] and [`StudyRecord`]; readers refuse another.
 pub const FORMAT: u32 = 1;
