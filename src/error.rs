@@ -155,7 +155,7 @@ mod tests {
         let species = ["Brewer_Blackbird", "Ant_bird", "Bee_bird"];
         let near = |name| near_miss(name, species);
         assert_eq!(near("Brewers_Blackbird"), "; did you mean `Brewer_Blackbird`?");
-        assert_eq!([near("ant_bird"), near("Bee-bird")].map(|text| text.len()), [25, 25]);
+        assert_eq!([near("ant_bird"), near("Bee-bird")], ["; did you mean `Ant_bird`?", "; did you mean `Bee_bird`?"]);
         assert_eq!([near("Zebra"), near("")], ["", ""]);
     }
 

@@ -219,10 +219,13 @@ fn safetensors_header(path: &Path) -> Result<(BTreeMap<String, TensorEntry>, u64
         let mut start = claim.to_le_bytes().to_vec();
         // For the message alone: what can be read will do.
         let _ = file.take(512).read_to_end(&mut start);
-        return Err(Error::format(path, match what_is(&start) {
-            Some(what) => format!("{what}, not a safetensors file"),
-            None => format!("claims a header of {claim} bytes, but has {length} in all"),
-        }));
+        return Err(Error::format(
+            path,
+            match what_is(&start) {
+                Some(what) => format!("{what}, not a safetensors file"),
+                None => format!("claims a header of {claim} bytes, but has {length} in all"),
+            },
+        ));
     }
     let mut header = vec![0u8; claim as usize];
     read_exact(&mut file, &mut header, path)?;

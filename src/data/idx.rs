@@ -194,7 +194,8 @@ fn place_of(folder: &Path, family: Family) -> Result<(PathBuf, &'static str)> {
         }
         for other in ["balanced", "byclass", "bymerge", "letters"] {
             if find(place, &format!("emnist-{other}-train-images"), "idx3-ubyte").is_ok() {
-                let what = format!("holds EMNIST's `{other}`, whose classes are letters; `digits` and `mnist` are read");
+                let what =
+                    format!("holds EMNIST's `{other}`, whose classes are letters; `digits` and `mnist` are read");
                 return Err(Error::format(place, what));
             }
         }
@@ -224,7 +225,10 @@ fn images(dimensions: Vec<usize>, pixels: Vec<u8>, path: &Path) -> Result<IdxIma
 
 fn check_labels(labels: Vec<u8>, classes: usize, path: &Path) -> Result<Vec<u8>> {
     match labels.iter().position(|&label| usize::from(label) >= classes) {
-        Some(i) => Err(Error::format(path, format!("label {} of image {i} is out of range: {}", labels[i], classes_are(classes)))),
+        Some(i) => Err(Error::format(
+            path,
+            format!("label {} of image {i} is out of range: {}", labels[i], classes_are(classes)),
+        )),
         None => Ok(labels),
     }
 }

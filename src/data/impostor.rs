@@ -81,13 +81,17 @@ fn text(start: &[u8]) -> Option<String> {
     let text = match std::str::from_utf8(start) {
         Ok(text) => text,
         // The last character may be cut.
-        Err(error) if error.valid_up_to() + 4 > start.len() => std::str::from_utf8(&start[..error.valid_up_to()]).ok()?,
+        Err(error) if error.valid_up_to() + 4 > start.len() => {
+            std::str::from_utf8(&start[..error.valid_up_to()]).ok()?
+        }
         Err(_) => return None,
     };
     let text = text.trim_start_matches('\u{feff}').trim_start();
     let lower = text.get(..text.len().min(16)).unwrap_or(text).to_ascii_lowercase();
     if lower.starts_with("<!doctype html") || lower.starts_with("<html") {
-        return Some("is an HTML page, as a download gives that wants a login or a confirmation: download it again".into());
+        return Some(
+            "is an HTML page, as a download gives that wants a login or a confirmation: download it again".into(),
+        );
     }
     if lower.starts_with("<?xml") || lower.starts_with("<svg") {
         return Some("is an XML document".into());

@@ -81,7 +81,9 @@ impl Listing {
             return Ok(());
         }
         let what = match (self.folders.is_empty(), self.others.is_empty()) {
-            (false, _) => format!("holds no pictures itself, but folders ({}): name one of them", listed(&self.folders)),
+            (false, _) => {
+                format!("holds no pictures itself, but folders ({}): name one of them", listed(&self.folders))
+            }
             (_, false) => format!("holds no pictures, but {}", listed(&self.others)),
             _ => "holds no pictures: the folder is empty".into(),
         };
@@ -113,7 +115,9 @@ fn is_picture(path: &Path) -> Result<bool> {
         let file = File::open(path).map_err(|e| Error::io(path, e))?;
         file.take(64).read_to_end(&mut start).map_err(|e| Error::io(path, e))?;
     }
-    let unread = |what: &str| Err(Error::format(path, format!("{what} and cannot be read: convert it to PNG or JPEG, or take it out")));
+    let unread = |what: &str| {
+        Err(Error::format(path, format!("{what} and cannot be read: convert it to PNG or JPEG, or take it out")))
+    };
     match image::guess_format(&start) {
         Ok(format) if is_read(format) => Ok(true),
         Ok(format) => unread(&format!("is a {format:?} picture")),

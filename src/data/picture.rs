@@ -1,6 +1,6 @@
 //! Picture files (PNG, JPEG, WebP, BMP, TIFF, GIF) to byte images of one shape: decode, resize the short side, centre crop.
 
-use std::io::Cursor;
+use std::io::{Cursor, Read};
 use std::path::Path;
 
 use image::imageops;
@@ -159,21 +159,9 @@ impl Picture {
         let fault = |e: image::ImageError| Error::format(path, format!("cannot be decoded: {e}"));
         let mut reader = ImageReader::new(Cursor::new(bytes));
         reader = reader.with_guessed_format().map_err(|e| Error::io(path, e))?;
-        match reader.format() {
-            Some(ImageFormat::Jpeg) if !jpeg_ends(bytes) => {
-                return Err(Error::format(path, "is a truncated JPEG: it has no end marker"));
-            }
-            // A GIF may be a film, of which only the first frame is read: its name must say what it is.
-            Some(ImageFormat::Gif) if named_picture(path) && !is_named_gif(path) => {
-                let what = "is a GIF under another name: rename it to .gif, and its first frame is read";
-                return Err(Error::format(path, what));
-            }
-            Some(format) if is_read(format) => {}
-            Some(format) => return Err(Error::format(path, format!("is a {format:?} picture, which is not read"))),
-            None => {
-                let what = what_is(bytes).map_or_else(|| "is not a picture".into(), |what| format!("{what}, not a picture"));
-                return Err(Error::format(path, what));
-            }
+        check_format(reader.format(), bytes, path)?;
+        if reader.format() == Some(ImageFormat::Jpeg) && !jpeg_ends(bytes) {
+            return Err(Error::format(path, "is a truncated JPEG: it has no end marker"));
         }
         let mut limits = Limits::default();
         limits.max_image_width = Some(LIMIT_SIDE);
@@ -240,6 +228,13 @@ impl Picture {
 
 /// Width and height of a picture file, from its header alone.
 pub(crate) fn dimensions(path: &Path) -> Result<(usize, usize)> {
+    let mut start = Vec::new();
+    let file = std::fs::File::open(path).map_err(|e| Error::io(path, e))?;
+    file.take(4096).read_to_end(&mut start).map_err(|e| Error::io(path, e))?;
+    if start.is_empty() {
+        return Err(Error::format(path, "is empty"));
+    }
+    check_format(image::guess_format(&start).ok(), &start, path)?;
     let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format).map_err(|e| Error::io(path, e))?;
     let size = reader.into_dimensions();
     let (width, height) = size.map_err(|e| Error::format(path, format!("cannot be decoded: {e}")))?;
@@ -264,6 +259,20 @@ fn grey(rgb: &RgbImage) -> GrayImage {
         let [r, g, b] = rgb.get_pixel(x, y).0.map(u32::from);
         image::Luma([((r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16) as u8])
     })
+}
+
+/// Refuses what is no picture, or one of a format that is not read; `bytes` begin the file, and `format` is what they look like.
+fn check_format(format: Option<ImageFormat>, bytes: &[u8], path: &Path) -> Result<()> {
+    let what = match format {
+        // A GIF may be a film, of which only the first frame is read: its name must say what it is.
+        Some(ImageFormat::Gif) if named_picture(path) && !is_named_gif(path) => {
+            "is a GIF under another name: rename it to .gif, and its first frame is read".into()
+        }
+        Some(format) if is_read(format) => return Ok(()),
+        Some(format) => format!("is a {format:?} picture, which is not read: convert it to PNG or JPEG"),
+        None => what_is(bytes).map_or_else(|| "is not a picture".into(), |what| format!("{what}, not a picture")),
+    };
+    Err(Error::format(path, what))
 }
 
 fn is_named_gif(path: &Path) -> bool {

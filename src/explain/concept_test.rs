@@ -20,10 +20,10 @@ use crate::stats::t_tests::welch_t;
 use crate::stats::{Interval, StatsError};
 
 use super::cav::CavKind;
+use super::copies::Copies;
 use super::cut::{Cut, Targets};
 use super::gram::{GramError, Products, products_in_blocks_on};
 use super::stream::{activation_batch, activation_shape, explain_batch};
-use super::copies::Copies;
 use super::tcav::{ClassScores, ConceptScores, PairCavs, Run, Sets, fit_pairs_with_copies, score_class};
 
 /// Random sets up to which every pair of sets is fitted; beyond it each set meets [`PARTNERS`] others.

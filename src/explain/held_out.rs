@@ -92,7 +92,8 @@ pub(super) fn held_out_checked(
         let (train_negative, test_negative) = split(negative, &lower);
         let cav = fit_checked(gram, &train_positive, &train_negative, kind);
         let is_positive = |image: &&usize| decision_value(gram, &cav, **image) > 0.0;
-        let (test_positive, test_negative) = (first_copies(&test_positive, original), first_copies(&test_negative, original));
+        let (test_positive, test_negative) =
+            (first_copies(&test_positive, original), first_copies(&test_negative, original));
         correct += test_positive.iter().filter(is_positive).count();
         correct += test_negative.len() - test_negative.iter().filter(is_positive).count();
     }

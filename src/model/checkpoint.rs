@@ -47,11 +47,8 @@ impl TensorFile {
         if bytes.is_empty() {
             return Err(Error::format(path, "is empty"));
         }
-        let named = if pytorch::is_pytorch(&bytes) {
-            pytorch::read(path, &bytes)?
-        } else {
-            read_safetensors(path, &bytes)?
-        };
+        let named =
+            if pytorch::is_pytorch(&bytes) { pytorch::read(path, &bytes)? } else { read_safetensors(path, &bytes)? };
         let origin = path.display().to_string();
         let named: Vec<(String, Tensor)> = named.into_iter().filter(|(name, _)| !names::beside(name)).collect();
         let (given, values): (Vec<String>, Vec<Tensor>) = pruned::multiply(&origin, named)?.into_iter().unzip();
@@ -95,7 +92,10 @@ fn is_residual(names: &BTreeSet<&str>) -> bool {
 fn read_safetensors(path: &Path, bytes: &[u8]) -> Result<Vec<(String, Tensor)>> {
     let file = safetensors::SafeTensors::deserialize(bytes).map_err(|error| {
         let cut = cut_off(bytes).or_else(|| what_is(bytes).map(|kind| format!("{kind}, not a checkpoint")));
-        Error::format(path, cut.unwrap_or_else(|| format!("is neither a safetensors file nor one of torch.save: {error}")))
+        Error::format(
+            path,
+            cut.unwrap_or_else(|| format!("is neither a safetensors file nor one of torch.save: {error}")),
+        )
     })?;
     let mut views = file.tensors();
     views.sort_by_key(|(name, view)| (view.data().as_ptr() as usize, name.clone()));

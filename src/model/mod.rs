@@ -4,8 +4,8 @@ mod architecture;
 mod checkpoint;
 mod forward;
 mod names;
-mod pruned;
 mod pickle;
+mod pruned;
 mod pytorch;
 mod resnet;
 

@@ -25,10 +25,7 @@ const NAMINGS: [Naming; 3] = [
     Naming { of: "torchvision, timm", rules: &[] },
     Naming {
         of: "kuangliu/pytorch-cifar",
-        rules: &[
-            ("linear.<t>", "fc.<t>"),
-            ("<stage>.<block>.shortcut.<n>.<t>", "<stage>.<block>.downsample.<n>.<t>"),
-        ],
+        rules: &[("linear.<t>", "fc.<t>"), ("<stage>.<block>.shortcut.<n>.<t>", "<stage>.<block>.downsample.<n>.<t>")],
     },
     Naming {
         of: "Hugging Face transformers, ResNetForImageClassification",
@@ -85,16 +82,17 @@ pub(super) fn canonical(names: &[String], known: impl Fn(&BTreeSet<&str>) -> boo
     let plain: Vec<&str> = names.iter().map(|name| unwrapped(name)).collect();
     let mut stripped = plain.clone();
     for _ in 0..DEEPEST {
-        for naming in &NAMINGS {
-            let renamed: Vec<String> = stripped.iter().map(|name| naming.rename(name)).collect();
-            if known(&renamed.iter().map(String::as_str).collect()) {
-                return renamed;
-            }
+        let renamed = NAMINGS.iter().map(|naming| stripped.iter().map(|name| naming.rename(name)).collect());
+        let read = renamed.filter(|renamed: &Vec<String>| known(&renamed.iter().map(String::as_str).collect()));
+        // The naming that has a word for most of them; of none, the first.
+        let changed = |renamed: &Vec<String>| renamed.iter().zip(&stripped).filter(|(new, old)| new != *old).count();
+        if let Some(best) = read.rev().max_by_key(changed) {
+            return best;
         }
         // One more part, if all names begin with it and go on after it.
         let first = stripped.first().and_then(|name| name.split_once('.')).map(|(first, _)| first);
-        let shorter: Option<Vec<&str>> = first
-            .and_then(|first| stripped.iter().map(|name| name.strip_prefix(first)?.strip_prefix('.')).collect());
+        let shorter: Option<Vec<&str>> =
+            first.and_then(|first| stripped.iter().map(|name| name.strip_prefix(first)?.strip_prefix('.')).collect());
         match shorter {
             Some(shorter) => stripped = shorter.into_iter().map(unwrapped).collect(),
             None => break,
@@ -179,7 +177,12 @@ mod tests {
             assert_eq!(renamed(&plain.map(|name| format!("{prefix}{name}")).each_ref().map(String::as_str)), plain);
         }
         assert_eq!(
-            renamed(&["module.conv1.weight", "module.layer2.0.shortcut.1.running_var", "module.layer1.0.bn1.bias", "module.linear.weight"]),
+            renamed(&[
+                "module.conv1.weight",
+                "module.layer2.0.shortcut.1.running_var",
+                "module.layer1.0.bn1.bias",
+                "module.linear.weight"
+            ]),
             ["conv1.weight", "layer2.0.downsample.1.running_var", "layer1.0.bn1.bias", "fc.weight"]
         );
         assert_eq!(

@@ -72,9 +72,11 @@ fn read_archive(bytes: &[u8]) -> Result<Tensors, Fault> {
         names.push(archive.by_index_raw(index).map_err(broken)?.name().map_err(broken)?.into_owned());
     }
     if names.iter().any(|name| name.ends_with("constants.pkl") || name.contains("/code/__torch__")) {
-        return Err("is a TorchScript archive (torch.jit.save), which holds code: load it with torch.jit.load and save \
+        return Err(
+            "is a TorchScript archive (torch.jit.save), which holds code: load it with torch.jit.load and save \
                     model.state_dict()"
-            .into());
+                .into(),
+        );
     }
     if !names.is_empty() && names.iter().all(|name| name.ends_with(".npy")) {
         return Err("is a NumPy archive (.npz), not a checkpoint: save the tensors as safetensors".into());

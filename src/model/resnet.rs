@@ -41,7 +41,14 @@ impl ResNet {
             for block in 0..architecture.blocks[stage.index()] {
                 let stride = if block == 0 && stage != Stage::Layer1 { 2 } else { 1 };
                 let name = format!("{stage}.{block}");
-                builder.block(architecture.block, architecture.forward.bottleneck_stride, &name, channels, planes, stride);
+                builder.block(
+                    architecture.block,
+                    architecture.forward.bottleneck_stride,
+                    &name,
+                    channels,
+                    planes,
+                    stride,
+                );
                 channels = planes * architecture.block.expansion();
             }
             stage_slots[stage.index()] = builder.layers.len();

@@ -136,7 +136,8 @@ pub fn apply_mask(weights: &mut Weights, file: &TensorFile) -> Result<()> {
             None => name.strip_suffix("_mask").unwrap_or(name),
         };
         let spec = layout.parameters.iter().find(|spec| spec.name == weight && spec.kind.prunable());
-        let spec = spec.ok_or_else(|| fault(format!("is the mask of `{weight}`, which is no weight of the candidate")))?;
+        let spec =
+            spec.ok_or_else(|| fault(format!("is the mask of `{weight}`, which is no weight of the candidate")))?;
         if tensor.dims() != spec.shape.as_slice() {
             return Err(fault(format!("has shape {:?}, the weight {:?}", tensor.dims(), spec.shape)));
         }

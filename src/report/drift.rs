@@ -244,7 +244,11 @@ impl DriftReport {
         );
         out += &format!("Reference: {}.\n\n", share_line(self.density, self.accuracy));
         for candidate in &self.candidates {
-            out += &format!("### {}\n\n{}\n\n", markdown::text(&candidate.name), markdown::text(&self.decision(candidate)));
+            out += &format!(
+                "### {}\n\n{}\n\n",
+                markdown::text(&candidate.name),
+                markdown::text(&self.decision(candidate))
+            );
             let mut table = Table::new("", &["measure", "drift", "floor", "in floor units"]);
             for measure in &candidate.measures {
                 table.rows.push(vec![
@@ -290,7 +294,10 @@ impl DriftReport {
         }
         match self.floor_counted {
             Some(counted) if few(counted) => {
-                format!("{word}: only {counted} of {images} images count in the floor, at least {} are needed; {drift}", gate.needed)
+                format!(
+                    "{word}: only {counted} of {images} images count in the floor, at least {} are needed; {drift}",
+                    gate.needed
+                )
             }
             _ => format!("{word}: {drift}"),
         }

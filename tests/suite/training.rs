@@ -145,7 +145,15 @@ fn gradients_equal_those_of_candles_own_operations() {
         (Block::Bottleneck, [1, 1, 1, 1], Stem::Small, 20),
     ];
     for (block, blocks, stem, size) in cases {
-        let model = ResNet::new(Architecture { block, blocks, width: 4, stem, channels: 3, classes: 3, forward: Forward::default() });
+        let model = ResNet::new(Architecture {
+            block,
+            blocks,
+            width: 4,
+            stem,
+            channels: 3,
+            classes: 3,
+            forward: Forward::default(),
+        });
         let label = format!("{block:?} {blocks:?} {stem:?}");
         let weights = Arc::new(model.network.initialise(5));
         let mut noise = seed::stream(1, "test/pixels", 0);

@@ -146,6 +146,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         folder.finish()?;
     }
     writer.finish()?;
+    terminal::delivered();
 
     let into = arguments.out.display();
     terminal::say(&format!("{} maps at {} into {into}", terminal::thousands(count), arguments.stage));

@@ -86,6 +86,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     bar.finish_and_clear();
     writer.finish()?;
+    terminal::delivered();
 
     terminal::say(&format!(
         "{} images through {} into {}",

@@ -75,6 +75,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         }
     }
     writer.finish()?;
+    terminal::delivered();
 
     let zeros: usize = tensors.iter().flat_map(|tensor| &tensor.values).filter(|value| **value == 0.0).count();
     if zeros > 0 {

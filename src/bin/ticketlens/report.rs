@@ -58,6 +58,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         }
     };
     output::deliver(Some(&out), &text, &records([arguments.run.as_path()]))?;
+    terminal::delivered();
     terminal::say(&out.display().to_string());
     Ok(())
 }

@@ -175,6 +175,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     bar.finish_and_clear();
     if let Some(output) = output {
         write_text(output, &record(&question, arguments, &tests)?)?;
+        terminal::delivered();
     }
     warn(&question, arguments, &config, &tests);
     table(&question, &tests);

@@ -40,6 +40,14 @@ ctor::declarative::ctor! {
     }
 }
 
+/// Set once a command's file is written.
+static DELIVERED: AtomicBool = AtomicBool::new(false);
+
+/// The command's file is in its place: what is printed from now on is a summary of it, and losing that is a warning.
+pub(crate) fn delivered() {
+    DELIVERED.store(true, Ordering::Relaxed);
+}
+
 /// A line of result.
 pub(crate) fn say(line: &str) {
     if TO_STDERR.load(Ordering::Relaxed) {
@@ -61,12 +69,17 @@ pub(crate) fn print(text: &str) {
         false => out.write_all(text.as_bytes()).and_then(|()| out.flush()),
     };
     match written {
-        Err(fault) if fault.kind() != std::io::ErrorKind::BrokenPipe => {
+        Err(fault) if fault.kind() == std::io::ErrorKind::BrokenPipe => {}
+        Err(fault) if DELIVERED.load(Ordering::Relaxed) => {
+            warn(&format!("the summary is lost: stdout cannot be written: {fault}"));
+            be_quiet();
+        }
+        Err(fault) => {
             error(&format!("stdout cannot be written: {fault}"));
             ticketlens::output::remove_unfinished();
             std::process::exit(crate::BAD_INPUT.into());
         }
-        _ => {}
+        Ok(()) => {}
     }
 }
 
@@ -155,7 +168,8 @@ mod tests {
         assert_eq!([0, 999, 1000, 1_234_567].map(thousands), ["0", "999", "1,000", "1,234,567"]);
         assert_eq!(without_backtrace("shape mismatch\n   0: candle_core::error\n   1: main"), "shape mismatch");
         assert_eq!(without_backtrace("0: x.png: broken"), "0: x.png: broken");
-        let error = anyhow::Error::new(std::io::Error::other("no such file")).context("a  b: no such file").context("--out");
+        let error =
+            anyhow::Error::new(std::io::Error::other("no such file")).context("a  b: no such file").context("--out");
         assert_eq!(with_causes(&error), "--out: a  b: no such file");
     }
 }
