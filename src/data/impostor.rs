@@ -1,7 +1,7 @@
 //! What a file really is that is not what it was taken for: one place for all readers.
 
 /// How a kind of file begins, and what is to be said of it.
-const SIGNATURES: [(usize, &[u8], &str); 35] = [
+const SIGNATURES: [(usize, &[u8], &str); 36] = [
     (0, b"version https://git-lfs", "is a Git LFS pointer, not the file itself: run `git lfs pull`"),
     (0, b"\x1f\x8b", "is a gzip file: unpack it first"),
     (0, b"\xfd7zXZ\0", "is an xz file: unpack it first"),
@@ -20,6 +20,7 @@ const SIGNATURES: [(usize, &[u8], &str); 35] = [
     (0, b"\x7fELF", "is a program"),
     (0, b"%PDF", "is a PDF document"),
     (0, b"\x93NUMPY", "is a NumPy array"),
+    (0, b"\x80\x03}", "is a pickle, but not one of torch.save"),
     (0, b"\x80\x02}", "is a pickle, but not one of torch.save"),
     (0, b"\x80\x04\x95", "is a pickle, but not one of torch.save"),
     (0, b"\x80\x05\x95", "is a pickle, but not one of torch.save"),

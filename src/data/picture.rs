@@ -169,6 +169,7 @@ impl Picture {
         limits.max_alloc = Some(LIMIT_DECODED);
         reader.limits(limits);
         let decoded = reader.decode().map_err(fault)?;
+        check_size(decoded.width(), decoded.height(), path)?;
         Ok(match (channels, decoded) {
             (1, DynamicImage::ImageLuma8(grey)) => Picture::Grey(grey),
             (1, other) => Picture::Grey(grey(&other.to_rgb8())),
@@ -238,7 +239,16 @@ pub(crate) fn dimensions(path: &Path) -> Result<(usize, usize)> {
     let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format).map_err(|e| Error::io(path, e))?;
     let size = reader.into_dimensions();
     let (width, height) = size.map_err(|e| Error::format(path, format!("cannot be decoded: {e}")))?;
+    check_size(width, height, path)?;
     Ok((width as usize, height as usize))
+}
+
+/// Some formats allow a picture without pixels, which nothing can be made of.
+fn check_size(width: u32, height: u32, path: &Path) -> Result<()> {
+    match width == 0 || height == 0 {
+        true => Err(Error::format(path, format!("is a picture without pixels ({width}×{height})"))),
+        false => Ok(()),
+    }
 }
 
 /// Part of interleaved bytes in rows of `columns` pixels, as planes.

@@ -322,14 +322,14 @@ fn describe(pickle: &Pickle) -> Result<Vec<Described>, Fault> {
     let pairs = match named {
         Some(candidate) => candidate.pairs,
         None => {
-            let largest: Vec<_> = found.iter().filter(|candidate| candidate.tensors == most).collect();
-            match largest[..] {
-                // The object itself, if nothing in it holds more.
-                [first, ..] if first.place.is_empty() => first.pairs,
+            // As large as half of the largest: any of them could be meant.
+            let large: Vec<_> = found.iter().filter(|candidate| 2 * candidate.tensors >= most).collect();
+            match large[..] {
+                [first, ..] if first.place.is_empty() && first.tensors == most => first.pairs,
                 [only] => only.pairs,
                 [first, second, ..] => {
                     return Err(format!(
-                        "holds two dictionaries of {most} tensors, under `{}` and `{}`: save one of them alone",
+                        "holds two dictionaries of tensors, `{}` and `{}`: save one of them alone",
                         first.place.join("."),
                         second.place.join(".")
                     ));

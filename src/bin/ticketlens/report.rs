@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
+use ticketlens::error::printable;
 use ticketlens::output::Inputs;
 use ticketlens::records::{Store, round_ids};
 use ticketlens::report::{self, Maps, RawMaps, Study};
@@ -94,7 +95,7 @@ pub(crate) fn load(folder: &Path) -> anyhow::Result<Study> {
     for replicate in 0..plan.replicates {
         sanity.extend(store.sanity(replicate)?);
     }
-    let (name, plan_toml) = (plan.name.clone(), plan.to_toml()?);
+    let (name, plan_toml) = (printable(&plan.name), plan.to_toml()?);
     Ok(Study { name, plan_toml, manifest: store.manifest()?, rounds, study, sanity, maps })
 }
 

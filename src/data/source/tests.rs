@@ -182,6 +182,11 @@ fn broken_pictures_are_named() {
     flipped[png.len() / 2] ^= 0x55;
     // Header cut short: what follows is taken for a length, and the end marker is part of it.
     let headless = [&whole[..22], &[0xff, 0xd9]].concat();
+    // A bitmap that says it is 0 pixels wide.
+    let mut flat = Vec::new();
+    let pixel = image::RgbImage::new(1, 1);
+    image::DynamicImage::from(pixel).write_to(&mut std::io::Cursor::new(&mut flat), image::ImageFormat::Bmp).unwrap();
+    flat[18..22].fill(0);
     let preprocess = Preprocess::new(Some(16), plain());
     for (bytes, expected) in [
         (&[][..], "is empty"),
@@ -190,6 +195,7 @@ fn broken_pictures_are_named() {
         (&png[..png.len() / 2], "cannot be decoded"),
         (&flipped[..], "cannot be decoded"),
         (b"GIF89a", "is a GIF"),
+        (&flat[..], "without pixels"),
         (&headless[..], "truncated JPEG"),
     ] {
         std::fs::write(&path, bytes).unwrap();
