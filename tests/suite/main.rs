@@ -18,6 +18,8 @@ mod stats_calibration;
 mod stats_coverage;
 mod stats_oracle;
 mod store;
+mod study;
+mod study_statistics;
 mod support;
 mod tcav;
 mod training;
