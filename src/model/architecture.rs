@@ -7,13 +7,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
+use super::forward::Forward;
+
 /// Kind of residual block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Block {
     /// Two 3×3 convolutions (ResNet-18, 34).
     Basic,
-    /// 1×1, 3×3, 1×1 with expansion 4; the stride is on the 3×3, as in torchvision (ResNet-50).
+    /// 1×1, 3×3, 1×1 with expansion 4 (ResNet-50); where its stride is, [`BottleneckStride`] says.
     Bottleneck,
 }
 
@@ -100,6 +102,9 @@ pub struct Architecture {
     pub channels: usize,
     /// Number of classes K.
     pub classes: usize,
+    /// What names and shapes do not tell.
+    #[serde(default, skip_serializing_if = "Forward::is_default")]
+    pub forward: Forward,
 }
 
 /// Largest count of anything that is accepted from outside; real networks stay far below.
@@ -124,7 +129,7 @@ impl Architecture {
                 return Err(Error::config(field, format!("{value} is not between 1 and {LIMIT}")));
             }
         }
-        Ok(Self { block, blocks, width, stem, channels, classes })
+        Ok(Self { block, blocks, width, stem, channels, classes, forward: Forward::default() })
     }
 
     /// Reads the architecture off names and shapes in torchvision's convention.
@@ -160,7 +165,21 @@ impl Architecture {
             }
         }
         let classes = need("fc.weight", 2)?[0];
-        Ok(Self { block, blocks, width: conv1[0], stem, channels: conv1[1], classes })
+        let forward = Forward::default();
+        Ok(Self { block, blocks, width: conv1[0], stem, channels: conv1[1], classes, forward })
+    }
+
+    /// Stride of the first convolution.
+    pub fn stem_stride(&self) -> usize {
+        self.forward.stem_stride.unwrap_or(match self.stem {
+            Stem::Small => 1,
+            Stem::Large => 2,
+        })
+    }
+
+    /// Whether a max pool follows it.
+    pub fn stem_pool(&self) -> bool {
+        self.forward.stem_pool.unwrap_or(self.stem == Stem::Large)
     }
 
     /// `ResNet-18` and the like; the block counts where they are of no known depth.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::nn::{BufferKind, Compute, Convolution, Layer, LayoutBuilder, Network, Norm, ParameterKind};
 
 use super::architecture::{Architecture, Block, Stage, Stem};
+use super::forward::BottleneckStride;
 
 /// A residual network: the architecture, its layers, and where each stage ends.
 #[derive(Clone, Debug)]
@@ -23,15 +24,15 @@ impl ResNet {
     pub fn new(architecture: Architecture) -> Self {
         let mut builder = Builder::default();
         let width = architecture.width;
-        match architecture.stem {
-            Stem::Small => {
-                builder.convolution("conv1", "bn1", architecture.channels, width, (3, 1, 1), 0, None, true);
-            }
-            Stem::Large => {
-                builder.convolution("conv1", "bn1", architecture.channels, width, (7, 2, 3), 0, None, true);
-                let source = builder.layers.len();
-                builder.layers.push(Layer::MaxPool { kernel: 3, stride: 2, padding: 1, source });
-            }
+        let (kernel, padding) = match architecture.stem {
+            Stem::Small => (3, 1),
+            Stem::Large => (7, 3),
+        };
+        let geometry = (kernel, architecture.stem_stride(), padding);
+        builder.convolution("conv1", "bn1", architecture.channels, width, geometry, 0, None, true);
+        if architecture.stem_pool() {
+            let source = builder.layers.len();
+            builder.layers.push(Layer::MaxPool { kernel: 3, stride: 2, padding: 1, source });
         }
         let mut channels = width;
         let mut stage_slots = [0; 4];
@@ -40,7 +41,14 @@ impl ResNet {
             for block in 0..architecture.blocks[stage.index()] {
                 let stride = if block == 0 && stage != Stage::Layer1 { 2 } else { 1 };
                 let name = format!("{stage}.{block}");
-                builder.block(architecture.block, &name, channels, planes, stride);
+                builder.block(
+                    architecture.block,
+                    architecture.forward.bottleneck_stride,
+                    &name,
+                    channels,
+                    planes,
+                    stride,
+                );
                 channels = planes * architecture.block.expansion();
             }
             stage_slots[stage.index()] = builder.layers.len();
@@ -112,7 +120,15 @@ impl Builder {
         self.layers.len()
     }
 
-    fn block(&mut self, block: Block, name: &str, in_channels: usize, planes: usize, stride: usize) {
+    fn block(
+        &mut self,
+        block: Block,
+        position: BottleneckStride,
+        name: &str,
+        in_channels: usize,
+        planes: usize,
+        stride: usize,
+    ) {
         let input = self.layers.len();
         let out_channels = planes * block.expansion();
         let conv = |index: usize| (format!("{name}.conv{index}"), format!("{name}.bn{index}"));
@@ -123,9 +139,13 @@ impl Builder {
             }
             Block::Bottleneck => {
                 let (c, n) = conv(1);
-                let slot = self.convolution(&c, &n, in_channels, planes, (1, 1, 0), input, None, true);
+                let (first, second) = match position {
+                    BottleneckStride::First => (stride, 1),
+                    BottleneckStride::Second => (1, stride),
+                };
+                let slot = self.convolution(&c, &n, in_channels, planes, (1, first, 0), input, None, true);
                 let (c, n) = conv(2);
-                self.convolution(&c, &n, planes, planes, (3, stride, 1), slot, None, true)
+                self.convolution(&c, &n, planes, planes, (3, second, 1), slot, None, true)
             }
         };
         let needs_projection = stride != 1 || in_channels != out_channels;

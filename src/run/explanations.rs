@@ -218,7 +218,7 @@ impl<'a> Explainer<'a> {
                     random: concept.random.clone(),
                 })
                 .collect();
-            let samples = Samples { stage: stage.name(), concepts: &concepts, random: &rows.random };
+            let samples = Samples { stage: stage.name(), concepts: &concepts, random: &rows.random, originals: None };
             let cavs = ConceptCavs::fit(activations.gram(), samples, &self.tests)?;
             explained.cavs.push(self.geometry(stage, tested, activations.gram(), &cavs.means()));
             let published = &self.plan.as_published;

@@ -11,7 +11,7 @@ use ticketlens::explain::tcav::cav::CavKind;
 use ticketlens::explain::tcav::gram::{Rows, cross, gram};
 use ticketlens::explain::tcav::{ClassScores, Sets, fit_pairs, score_class};
 use ticketlens::explain::{Cut, Targets, grad_cam};
-use ticketlens::model::{Architecture, Block, ResNet, Stage, Stem, TensorFile, load_into, save_weights};
+use ticketlens::model::{Architecture, Block, Forward, ResNet, Stage, Stem, TensorFile, load_into, save_weights};
 use ticketlens::nn::Weights;
 use ticketlens::nn::schedule::{Schedule, ScheduleKind};
 use ticketlens::plan::Plan;
@@ -391,7 +391,7 @@ proptest! {
     ) {
         let block = if bottleneck { Block::Bottleneck } else { Block::Basic };
         let stem = if large { Stem::Large } else { Stem::Small };
-        let model = ResNet::new(Architecture { block, blocks, width, stem, channels, classes });
+        let model = ResNet::new(Architecture { block, blocks, width, stem, channels, classes, forward: Forward::default() });
         let weights = model.network.initialise(seed);
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("weights.safetensors");

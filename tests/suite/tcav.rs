@@ -365,7 +365,7 @@ fn concepts_do_not_depend_on_what_is_tested_beside_them() {
     let all = [concept("null", 1, 1..3), concept("planted", 0, 0..2), concept("again", 1, 2..4)];
     let tests = tests_of(2, true);
     let of = |concepts: &[ConceptImages], random: &[Vec<usize>], tests: &Tests| {
-        let samples = Samples { stage: "layer3", concepts, random };
+        let samples = Samples { stage: "layer3", concepts, random, originals: None };
         let cavs = ConceptCavs::fit(&gram, samples, tests).unwrap();
         (cavs.test(1, &cross).unwrap(), cavs.means(), cavs.count())
     };
@@ -412,7 +412,7 @@ fn concepts_with_another_number_of_random_sets_than_the_design_are_refused() {
     let gram = world.gram();
     for random in [0..3, 3..5, 0..0] {
         let concepts = [ConceptImages { name: "planted".into(), images: world.sets.concepts[0].clone(), random }];
-        let samples = Samples { stage: "layer3", concepts: &concepts, random: &world.sets.random };
+        let samples = Samples { stage: "layer3", concepts: &concepts, random: &world.sets.random, originals: None };
         let error = ConceptCavs::fit(&gram, samples, &tests_of(2, true)).err().unwrap().to_string();
         assert!(error.contains("planted"), "{error}");
     }

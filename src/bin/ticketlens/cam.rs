@@ -8,16 +8,17 @@ use anyhow::{Context, bail, ensure};
 use candle_core::{DType, Device, Tensor};
 use clap::Args;
 use indicatif::ProgressBar;
-use ticketlens::data::{ImageSource, read_label_argument};
+use ticketlens::data::{ImageSource, argument_path};
 use ticketlens::explain::saliency::{Method, Settings};
 use ticketlens::explain::{
     AttributedBatch, Maps, Targets, activation_shape, attribute_in_batches, explain_in_batches, normalise, upsample,
 };
 use ticketlens::model::{Checkpoint, Stage};
 use ticketlens::nn::predicted_class;
+use ticketlens::output::{Inputs, OutputFolder};
 
-use crate::args::{ImageArguments, check_distinct, open_checkpoint, parse_stage};
-use crate::output::{AtomicFile, AtomicFolder, TensorWriter};
+use crate::args::{ImageArguments, ModelArguments, inputs, open_checkpoint, parse_stage, read_labels};
+use crate::output::{TensorWriter, create, create_folder};
 use crate::overlay::{self, Painter};
 use crate::terminal;
 
@@ -65,6 +66,8 @@ pub(crate) struct Arguments {
     /// Also write an overlay of each map, beside its image, into this folder; of an attribution the sum of its magnitudes over the channels
     #[arg(long, value_name = "DIR")]
     png: Option<PathBuf>,
+    #[command(flatten)]
+    model: ModelArguments,
     #[command(flatten)]
     preparation: ImageArguments,
 }
@@ -129,20 +132,22 @@ impl Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     arguments.check()?;
-    check_distinct("--out", &arguments.out, &[&arguments.checkpoint])?;
+    let mut read = inputs([arguments.checkpoint.as_path()], &[&arguments.images]);
+    if let Some(labels) = &arguments.labels {
+        read.add(&argument_path(labels));
+    }
+    read.check(&arguments.out).context("--out")?;
     let class = match arguments.class {
         Target::Class(class) => Some(class),
         _ => None,
     };
-    let checkpoint = open_checkpoint(&arguments.checkpoint, class, &arguments.preparation.compute()?)?;
+    let compute = arguments.preparation.compute()?;
+    let checkpoint = open_checkpoint(&arguments.checkpoint, arguments.model, class, &compute)?;
     let architecture = &checkpoint.model.architecture;
     let source = arguments.preparation.open(&arguments.images, &checkpoint)?;
     let labels: Vec<usize> = match (arguments.class, &arguments.labels) {
         (Target::True, None) => bail!("--class true: needs --labels"),
-        (Target::True, Some(labels)) => {
-            let labels = read_label_argument(labels, architecture.classes).context("--labels")?;
-            labels.into_iter().map(|label| label as usize).collect()
-        }
+        (Target::True, Some(labels)) => read_labels(labels, architecture.classes, &source)?,
         _ => Vec::new(),
     };
     let targets = match arguments.class {
@@ -151,8 +156,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Target::True => Targets::PerImage(&labels),
     };
     let degenerate = match arguments.method.is_on_input() {
-        false => maps(arguments, &checkpoint, &source, targets)?,
-        true => attributions(arguments, &checkpoint, &source, targets)?,
+        false => maps(arguments, &checkpoint, &source, targets, &read)?,
+        true => attributions(arguments, &checkpoint, &source, targets, &read)?,
     };
     let (count, into) = (source.len(), arguments.out.display());
     let (what, place) = match arguments.method.is_on_input() {
@@ -160,6 +165,10 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         true => ("attributions", "the input".to_owned()),
     };
     terminal::say(&format!("{} {what} at {place} into {into}", terminal::thousands(count)));
+    terminal::say(&format!("assumed: {}", architecture.assumed()));
+    if architecture.classes == 1 && matches!(arguments.class, Target::Predicted) {
+        terminal::warn("--class predicted: the network has one logit, so class 0 is explained for every image");
+    }
     if degenerate > 0 {
         terminal::warn(&format!(
             "{degenerate} of {count} {what} are zero everywhere: they say nothing about the network"
@@ -174,15 +183,17 @@ fn maps(
     checkpoint: &Checkpoint,
     source: &ImageSource,
     targets: Targets<'_>,
+    read: &Inputs,
 ) -> anyhow::Result<usize> {
     let (count, (_, height, width)) = (source.len(), source.shape());
     let stage = activation_shape(checkpoint, source, arguments.stage())?;
     let batches = explain_in_batches(checkpoint, source, arguments.stage(), targets, arguments.preparation.batch)?;
     let of_images = vec![count, height, width];
-    let mut output = Output::create(
+    let mut output = Files::create(
         arguments,
         checkpoint,
         source,
+        read,
         &[
             ("cam_raw", vec![count, stage.height, stage.width]),
             ("cam_upsampled", of_images.clone()),
@@ -211,12 +222,13 @@ fn attributions(
     checkpoint: &Checkpoint,
     source: &ImageSource,
     targets: Targets<'_>,
+    read: &Inputs,
 ) -> anyhow::Result<usize> {
     let (method, settings, batch) = (arguments.method, arguments.settings(), arguments.preparation.batch);
     let batches = attribute_in_batches(checkpoint, source, method, settings, targets, batch)?;
     let (channels, height, width) = source.shape();
     let shape = vec![source.len(), channels, height, width];
-    let mut output = Output::create(arguments, checkpoint, source, &[("attribution", shape)])?;
+    let mut output = Files::create(arguments, checkpoint, source, read, &[("attribution", shape)])?;
     for attributed in batches {
         let AttributedBatch { images, pixels, classes, attribution } = attributed?;
         let maps = Maps::of_attributions(&attribution)?;
@@ -227,20 +239,21 @@ fn attributions(
 }
 
 /// The files that are written batch by batch.
-struct Output<'a> {
+struct Files<'a> {
     source: &'a ImageSource,
     writer: TensorWriter,
-    folder: Option<AtomicFolder>,
+    folder: Option<OutputFolder>,
     painter: Painter,
     bar: ProgressBar,
     degenerate: usize,
 }
 
-impl<'a> Output<'a> {
+impl<'a> Files<'a> {
     fn create(
         arguments: &Arguments,
         checkpoint: &Checkpoint,
         source: &'a ImageSource,
+        read: &Inputs,
         maps: &[(&str, Vec<usize>)],
     ) -> anyhow::Result<Self> {
         let count = source.len();
@@ -248,8 +261,8 @@ impl<'a> Output<'a> {
         let of_each = [("class", DType::I64), ("degenerate", DType::U8)];
         let of_each = of_each.map(|(name, dtype)| (name.to_owned(), dtype, vec![count]));
         let tensors: Vec<_> = maps.chain(of_each).collect();
-        let writer = TensorWriter::new(AtomicFile::create(&arguments.out)?, &tensors)?;
-        let folder = arguments.png.as_deref().map(AtomicFolder::create).transpose()?;
+        let writer = TensorWriter::new(create("--out", &arguments.out, read)?, &tensors)?;
+        let folder = arguments.png.as_deref().map(|png| create_folder("--png", png, read)).transpose()?;
         let preprocess = arguments.preparation.preprocess(checkpoint.model.architecture.channels)?;
         let painter = Painter::new(source, arguments.preparation.said_normalisation(), &preprocess.normalisation);
         Ok(Self { source, writer, folder, painter, bar: terminal::bar("explaining", count), degenerate: 0 })
@@ -274,7 +287,7 @@ impl<'a> Output<'a> {
         self.degenerate += degenerate.iter().filter(|&&flag| flag).count();
         if let Some(folder) = &self.folder {
             overlay::write(&self.painter, images, pixels, normalised, |image| {
-                folder.path(&overlay::file_name(&self.source.image_name(image), image, self.source.len()))
+                Ok(folder.path(&overlay::file_name(&self.source.image_name(image), image, self.source.len()))?)
             })?;
         }
         self.bar.inc(images.len() as u64);
@@ -288,6 +301,7 @@ impl<'a> Output<'a> {
             folder.finish()?;
         }
         self.writer.finish()?;
+        terminal::delivered();
         Ok(self.degenerate)
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use anyhow::{bail, ensure};
+use anyhow::{Context, bail, ensure};
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
 use ticketlens::explain::tcav::cav::CavKind;
@@ -14,8 +14,8 @@ use ticketlens::model::Stage;
 use ticketlens::stats::multiplicity::Adjustment;
 use ticketlens::stats::power::sets_needed;
 
-use crate::args::{ImageArguments, Named, check_distinct, open_checkpoint, parse_stage};
-use crate::output::{AtomicFile, write_text};
+use crate::args::{ImageArguments, ModelArguments, Named, inputs, open_checkpoint, parse_stage};
+use crate::output::{create, write_text};
 use crate::terminal;
 
 /// Bytes in a MiB.
@@ -77,6 +77,8 @@ pub(crate) struct Arguments {
     /// Activations kept in memory, in MiB; what does not fit is computed again
     #[arg(long, value_name = "MIB", default_value_t = 1024)]
     memory: usize,
+    #[command(flatten)]
+    model: ModelArguments,
     #[command(flatten)]
     preparation: ImageArguments,
 }
@@ -143,10 +145,14 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         bail!("--concept: `{}` is given twice", twice.name);
     }
     ensure!(arguments.random.len() >= 2, "--random: {} set given, at least 2 are needed", arguments.random.len());
+    let sets = arguments.concept.iter().map(|concept| &concept.images).chain(&arguments.random);
+    let read: Vec<&str> = sets.chain([&arguments.images]).map(String::as_str).collect();
+    let read = inputs([arguments.checkpoint.as_path()], &read);
     if let Some(json) = &arguments.json {
-        check_distinct("--json", json, &[&arguments.checkpoint])?;
+        read.check(json).context("--json")?;
     }
-    let checkpoint = open_checkpoint(&arguments.checkpoint, Some(arguments.class), &arguments.preparation.compute()?)?;
+    let compute = arguments.preparation.compute()?;
+    let checkpoint = open_checkpoint(&arguments.checkpoint, arguments.model, Some(arguments.class), &compute)?;
     let open = |images: &str| arguments.preparation.open(images, &checkpoint);
     let images = open(&arguments.images)?;
     let concepts = arguments
@@ -155,7 +161,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         .map(|concept| Ok((concept.name.clone(), open(&concept.images)?)))
         .collect::<anyhow::Result<Vec<_>>>()?;
     let random = arguments.random.iter().map(|images| open(images)).collect::<anyhow::Result<Vec<_>>>()?;
-    let output = arguments.json.as_deref().map(AtomicFile::create).transpose()?;
+    let output = arguments.json.as_deref().map(|json| create("--json", json, &read)).transpose()?;
 
     let total = concepts.iter().map(|(_, source)| source).chain(&random).chain([&images]).map(|s| s.len()).sum();
     let bar = terminal::bar("reading", total);
@@ -176,6 +182,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let answer = Answer { tests: &tests, class: &tests.classes[0], adjusted: adjusted.collect::<anyhow::Result<_>>()? };
     if let Some(output) = output {
         write_text(output, &record(&question, arguments, &answer)?)?;
+        terminal::delivered();
     }
     warn(&question, arguments, &settings, &tests);
     table(&question, arguments.class, &answer);
@@ -220,12 +227,14 @@ fn record(question: &Question<'_>, arguments: &Arguments, answer: &Answer<'_>) -
     let record = json!({
         "stage": question.stage,
         "class": arguments.class,
+        "assumed": question.checkpoint.model.architecture.assumptions(),
         "images": question.images.len(),
         "concepts": concepts,
         "random_baseline": answer.class.random_baseline.iter().map(|pair| pair.score).collect::<Vec<_>>(),
         "random_images": question.random.iter().map(|source| source.len()).collect::<Vec<_>>(),
         "smallest_p": answer.tests.smallest_p,
         "cavs": answer.tests.cavs,
+        "copies": answer.tests.copies,
         "alpha": arguments.alpha,
         "seed": arguments.seed,
         "permutations": arguments.permutations,
@@ -243,6 +252,7 @@ fn warn(question: &Question<'_>, arguments: &Arguments, settings: &Settings, tes
             tests.smallest_p
         ));
     }
+    tests.copies.iter().for_each(|line| terminal::warn(line));
     let mut seen = BTreeSet::new();
     if let Some(twice) = arguments.random.iter().find(|images| !seen.insert(*images)) {
         terminal::warn(&format!("--random: {twice} is given twice, but the tests take the sets as independent"));

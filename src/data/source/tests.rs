@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::data::Normalisation;
+use crate::data::read_label_argument;
 
 fn plain() -> Normalisation {
     Normalisation::new(&[0.0], &[1.0]).unwrap()
@@ -181,6 +182,11 @@ fn broken_pictures_are_named() {
     flipped[png.len() / 2] ^= 0x55;
     // Header cut short: what follows is taken for a length, and the end marker is part of it.
     let headless = [&whole[..22], &[0xff, 0xd9]].concat();
+    // A bitmap that says it is 0 pixels wide.
+    let mut flat = Vec::new();
+    let pixel = image::RgbImage::new(1, 1);
+    image::DynamicImage::from(pixel).write_to(&mut std::io::Cursor::new(&mut flat), image::ImageFormat::Bmp).unwrap();
+    flat[18..22].fill(0);
     let preprocess = Preprocess::new(Some(16), plain());
     for (bytes, expected) in [
         (&[][..], "is empty"),
@@ -188,7 +194,8 @@ fn broken_pictures_are_named() {
         (&whole[..whole.len() - 2], "truncated JPEG"),
         (&png[..png.len() / 2], "cannot be decoded"),
         (&flipped[..], "cannot be decoded"),
-        (b"GIF89a", "cannot be decoded"),
+        (b"GIF89a", "is a GIF"),
+        (&flat[..], "without pixels"),
         (&headless[..], "truncated JPEG"),
     ] {
         std::fs::write(&path, bytes).unwrap();
@@ -198,7 +205,7 @@ fn broken_pictures_are_named() {
         assert!(!message.contains('\n'), "{message:?} is one line");
     }
     let empty = tempfile::tempdir().unwrap();
-    assert!(message(empty.path().to_str().unwrap()).contains("holds no PNG or JPEG"));
+    assert!(message(empty.path().to_str().unwrap()).contains("holds no pictures"));
     for (resize, crop) in [(Some(0), None), (Some(8), Some(9)), (Some(30_000), None)] {
         let bad = Preprocess { resize, crop, normalisation: plain() };
         assert!(ImageSource::open(folder.path().to_str().unwrap(), &bad).unwrap_err().to_string().contains("--size"));

@@ -14,9 +14,10 @@ use crate::model::{Checkpoint, Stage};
 use crate::stats::multiplicity::{Adjustment, adjust};
 
 use super::cav::CavKind;
+use super::copies::Copies;
 use super::gram::{GramError, Pool};
 use super::statistics::STATISTICS;
-use super::test::{ClassTests, ConceptCavs, ConceptImages, Samples, Tests, content_order, design};
+use super::test::{ClassTests, ConceptCavs, ConceptImages, Samples, Tests, design};
 
 /// Random sets up to which every pair of sets is fitted; beyond it each set meets [`PARTNERS`] others.
 pub const ALL_PAIRS: usize = 64;
@@ -69,6 +70,8 @@ pub struct ConceptTests {
     pub cavs: usize,
     /// Smallest p-value that the exchangeability test can give with this many random sets.
     pub smallest_p: f64,
+    /// A line for each set that holds copies of an image, and each two sets that share images.
+    pub copies: Vec<String>,
 }
 
 /// Fits, scores and tests all concepts for all classes. `read` is told after each batch how many images it held.
@@ -78,7 +81,13 @@ pub struct ConceptTests {
 /// finite. Fewer than two random sets; a class that does not exist; an undefined setting.
 pub fn test_concepts(question: &Question<'_>, settings: &Settings, read: &dyn Fn(usize)) -> Result<ConceptTests> {
     check(question)?;
-    let pool: Vec<&ImageSource> = question.concepts.iter().map(|(_, source)| source).chain(question.random).collect();
+    let given: Vec<&ImageSource> = question.concepts.iter().map(|(_, source)| source).chain(question.random).collect();
+    let found = Copies::find(&given, settings.batch)?;
+    // Random sets are taken by what they hold, so that nothing depends on the order in which they are given.
+    let order = found.by_content(question.concepts.len());
+    let random = order.iter().map(|&set| &question.random[set]);
+    let pool: Vec<&ImageSource> = question.concepts.iter().map(|(_, source)| source).chain(random).collect();
+    let copies = Copies::find(&pool, settings.batch)?;
     let features = activation_shape(question.checkpoint, question.images, question.stage)?.len();
     let weights = Arc::new(question.checkpoint.weights.clone());
     let cut = Cut::new(&question.checkpoint.model, weights, question.stage);
@@ -104,9 +113,8 @@ pub fn test_concepts(question: &Question<'_>, settings: &Settings, read: &dyn Fn
         .map(|((name, _), images)| ConceptImages { name: name.clone(), images, random: 0..sets })
         .collect();
     let random: Vec<Vec<usize>> = rows.collect();
-    let order = content_order(activations.gram(), &random);
     let partners = (sets > ALL_PAIRS).then_some(PARTNERS);
-    let design = design(sets, partners, settings.seed).and_then(|design| design.on_random_sets(&order));
+    let design = design(sets, partners, settings.seed);
     let tests = Tests {
         cav: settings.cav,
         design: design.map_err(undefined("TCAV"))?,
@@ -117,7 +125,12 @@ pub fn test_concepts(question: &Question<'_>, settings: &Settings, read: &dyn Fn
         alpha: settings.alpha,
         seed: settings.seed,
     };
-    let samples = Samples { stage: question.stage.name(), concepts: &concepts, random: &random };
+    let samples = Samples {
+        stage: question.stage.name(),
+        concepts: &concepts,
+        random: &random,
+        originals: Some(copies.originals()),
+    };
     let cavs = ConceptCavs::fit(activations.gram(), samples, &tests)?;
     let class_blocks: Vec<Range<usize>> = question.images.ranges(settings.batch).collect();
     let class_sizes: Vec<usize> = class_blocks.iter().map(Range::len).collect();
@@ -129,9 +142,20 @@ pub fn test_concepts(question: &Question<'_>, settings: &Settings, read: &dyn Fn
             read(class_sizes[block]);
             Ok(explained.gradient.flatten_all()?.to_vec1::<f32>()?)
         })?;
-        classes.push(cavs.test(class, &cross)?);
+        let mut tests = cavs.test(class, &cross)?;
+        for test in &mut tests.concepts {
+            // As numbered by whoever asked.
+            test.runs.iter_mut().for_each(|run| run.random = order[run.random]);
+            test.runs.sort_by_key(|run| run.random);
+        }
+        classes.push(tests);
     }
-    Ok(ConceptTests { classes, cavs: cavs.count(), smallest_p: 1.0 / tests.design.members() as f64 })
+    Ok(ConceptTests {
+        copies: copies.warnings(question),
+        classes,
+        cavs: cavs.count(),
+        smallest_p: 1.0 / tests.design.members() as f64,
+    })
 }
 
 impl ClassTests {

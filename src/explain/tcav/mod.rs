@@ -12,6 +12,7 @@
 
 pub mod cav;
 pub mod checkpoint;
+mod copies;
 pub mod geometry;
 pub mod gram;
 pub mod held_out;

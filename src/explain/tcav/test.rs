@@ -12,7 +12,7 @@ use crate::stats::t_tests::welch_t;
 
 use super::cav::CavKind;
 use super::geometry::{MeanCav, mean_cav};
-use super::pairs::{PairCavs, PairScore, Run, Sets, fit_pairs, pooled, score_class};
+use super::pairs::{PairCavs, PairScore, Run, Sets, fit_pairs_with_copies, pooled, score_class};
 use super::statistics::{Case, EFFECT, Finding, SCORE, STATISTICS};
 
 /// How concepts are tested.
@@ -57,6 +57,8 @@ pub struct Samples<'a> {
     pub concepts: &'a [ConceptImages],
     /// Images of each random set, rows of the Gram matrix.
     pub random: &'a [Vec<usize>],
+    /// For each row of the Gram matrix the first one that is a copy of it; `None` where all images differ.
+    pub originals: Option<&'a [usize]>,
 }
 
 /// The CAVs of some concepts at one stage of one checkpoint. They do not depend on a class.
@@ -122,7 +124,7 @@ impl<'a> ConceptCavs<'a> {
     /// Fits the CAVs of every concept from the Gram matrix `gram` of all concept and random images.
     ///
     /// # Errors
-    /// As [`fit_pairs`]; concepts whose random sets are not those of the design in number.
+    /// As [`fit_pairs_with_copies`]; concepts whose random sets are not those of the design in number.
     pub fn fit(gram: &DMatrix<f64>, samples: Samples<'a>, tests: &'a Tests) -> Result<Self> {
         let mut groups: BTreeMap<(usize, usize), Vec<usize>> = BTreeMap::new();
         for (place, concept) in samples.concepts.iter().enumerate() {
@@ -138,7 +140,8 @@ impl<'a> ConceptCavs<'a> {
                 concepts: concepts.iter().map(|&place| samples.concepts[place].images.clone()).collect(),
                 random: samples.random[start..end].to_vec(),
             };
-            let cavs = fit_pairs(gram, sets, tests.design.pairs(), tests.cav, tests.seed);
+            let original = |image: usize| samples.originals.map_or(image, |originals| originals[image]);
+            let cavs = fit_pairs_with_copies(gram, sets, tests.design.pairs(), tests.cav, tests.seed, &original);
             Ok(Group { random: start..end, concepts, cavs: cavs.map_err(undefined("TCAV"))? })
         });
         let groups = fitted.collect::<Result<_>>()?;
