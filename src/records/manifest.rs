@@ -55,7 +55,7 @@ pub struct ConceptNote {
 /// What one run is about, once for all rounds (`manifest.json`).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// [`FORMAT`].
+    /// [`FORMAT`](super::FORMAT).
     pub format: u32,
     /// Version of this program.
     pub version: String,

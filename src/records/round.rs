@@ -15,7 +15,7 @@ use crate::stats::Interval;
 /// One trained network and its explanations.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RoundRecord {
-    /// [`FORMAT`].
+    /// [`FORMAT`](super::FORMAT).
     pub format: u32,
     /// Which network.
     #[serde(flatten)]
@@ -217,7 +217,7 @@ pub struct CalibrationRecord {
 /// Randomised layers of one replicate's dense network (`replicate-I/sanity.json`; [`crate::explain::sanity`]).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SanityRecord {
-    /// [`FORMAT`].
+    /// [`FORMAT`](super::FORMAT).
     pub format: u32,
     /// The replicate.
     pub replicate: usize,

@@ -27,7 +27,7 @@ use self::networks::Networks;
 /// Runs `plan` in the folder `out` on the CPU, going on from the last finished round, and derives the study.
 ///
 /// # Errors
-/// As [`crate::run::rounds`] and [`derive`].
+/// As [`crate::run::rounds`] and [`derive()`].
 pub fn run(plan: &Plan, out: &Path, observer: &dyn Observer) -> Result<StudyRecord> {
     conduct(plan, None, out, &Compute::Cpu, observer)
 }
