@@ -8,8 +8,8 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use rand::Rng;
-use ticketlens::explain::cav::CavKind;
-use ticketlens::explain::gram::{Rows, cross, gram};
+use ticketlens::explain::tcav::cav::CavKind;
+use ticketlens::explain::tcav::gram::{Rows, cross, gram};
 use ticketlens::explain::tcav::{Sets, fit_pairs, score_class};
 use ticketlens::kernels::conv2d::{self, Conv2dShape, Pattern};
 use ticketlens::kernels::{norm, optim, pool};

@@ -63,6 +63,18 @@ pub enum Error {
     /// The tensor library failed.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
+    /// The loss, or the weights after the last step, are no longer finite.
+    #[error(
+        "training diverged: the loss is {loss} at step {step} (learning rate {learning_rate}); a lower `train.learning_rate` may help"
+    )]
+    Diverged {
+        /// The optimiser step, counted from the start of training.
+        step: u64,
+        /// The loss.
+        loss: f64,
+        /// The learning rate of that step.
+        learning_rate: f64,
+    },
     /// The user asked to stop (Ctrl-C); what was finished is kept.
     #[error("interrupted")]
     Interrupted,

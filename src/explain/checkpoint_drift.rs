@@ -7,7 +7,7 @@ use crate::nn::predicted_class;
 use crate::stats::similarity::{Measure, Similarity};
 
 use super::cut::Targets;
-use super::grad_cam::grad_cam;
+use super::saliency::grad_cam;
 use super::stream::explain_in_batches;
 
 /// Raw maps of one checkpoint on a source's images.

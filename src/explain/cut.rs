@@ -1,4 +1,4 @@
-//! The cut of DESIGN 1.2: activations at a stage, and the gradient of a class logit with respect to them.
+//! The cut: activations at a stage, and the gradient of a class logit with respect to them.
 //!
 //! Candle frees the gradients of intermediate results, so the model is run in two parts and the activation between them is
 //! made a variable.
@@ -119,4 +119,14 @@ pub enum Targets<'a> {
     PerImage(&'a [usize]),
     /// The class that the network predicts for the image.
     Predicted,
+}
+
+impl<'a> Targets<'a> {
+    /// The targets of some of the images.
+    pub(super) fn of(self, images: &Range<usize>) -> Targets<'a> {
+        match self {
+            Targets::PerImage(labels) => Targets::PerImage(&labels[images.clone()]),
+            same => same,
+        }
+    }
 }

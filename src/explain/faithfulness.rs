@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::nn::{Network, Weights};
 
 use super::Cut;
-use super::grad_cam::upsample_map;
+use super::saliency::upsample_map;
 
 /// Points of a curve beyond its start; ties can make them fewer.
 const STEPS: usize = 10;

@@ -11,7 +11,8 @@ use crate::model::{ResNet, Stage};
 use crate::nn::Weights;
 use crate::stats::similarity::{Similarity, spearman};
 
-use super::{Cut, Targets, grad_cam};
+use super::saliency::Method;
+use super::{Cut, Targets};
 
 /// Which layers are randomised together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,16 +35,16 @@ pub struct RandomisedLayer {
     pub similarity: Vec<Option<f64>>,
 }
 
-/// Randomises a network block by block, from the output to the input, cascading and independently, and compares its Grad-CAM maps with the
+/// Randomises a network block by block, from the output to the input, cascading and independently, and compares its maps by `method` with the
 /// original's: `images` `(N, C, H, W)`, each for its own class in `labels`, at `stage`. The random values are [`crate::nn::Network::initialise`]'s
 /// of `seed`, batch-norm statistics included.
 ///
 /// # Errors
-/// When images do not fit the network.
+/// When images do not fit the network, or the method works on the input.
 pub fn randomise_layers(
     model: &ResNet,
     weights: &Weights,
-    stage: Stage,
+    (method, stage): (Method, Stage),
     images: &Tensor,
     labels: &[usize],
     seed: u64,
@@ -52,7 +53,7 @@ pub fn randomise_layers(
         let cut = Cut::new(model, Arc::new(weights), stage);
         let activation = cut.activation(images)?;
         let gradient = cut.gradient(&activation, Targets::PerImage(labels))?.gradient;
-        Ok(grad_cam(&activation, &gradient)?.raw.flatten_from(1)?.to_vec2()?)
+        Ok(method.at_stage(&activation, &gradient)?.raw.flatten_from(1)?.to_vec2()?)
     };
     let original = maps(weights.clone())?;
     let fresh = model.network.initialise(seed);
@@ -124,6 +125,7 @@ fn randomise(weights: &mut Weights, fresh: &Weights, block: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::explain::saliency::GRAD_CAM;
     use crate::model::{Architecture, Stem};
     use rand_distr::{Distribution, StandardNormal};
 
@@ -135,7 +137,7 @@ mod tests {
         let pixels: Vec<f32> = (0..6 * 256).map(|_| StandardNormal.sample(&mut draws)).collect();
         let images = Tensor::from_vec(pixels, (6, 1, 16, 16), &candle_core::Device::Cpu).unwrap();
         let labels = [0, 1, 2, 0, 1, 2];
-        let run = |seed| randomise_layers(&model, &weights, Stage::Layer2, &images, &labels, seed).unwrap();
+        let run = |seed| randomise_layers(&model, &weights, (GRAD_CAM, Stage::Layer2), &images, &labels, seed).unwrap();
         let found = run(5);
         let names: Vec<&str> = found.iter().map(|layer| layer.layer.as_str()).collect();
         assert_eq!(names[..3], ["fc", "layer4.1", "layer4.0"], "from the output down");

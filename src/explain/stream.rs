@@ -8,9 +8,10 @@ use candle_core::{Device, Tensor};
 use crate::data::ImageSource;
 use crate::error::{Error, Result};
 use crate::model::{Checkpoint, Stage};
-use crate::nn::{Mode, Shape3, section};
+use crate::nn::{Mode, Shape3, predicted_class, section};
 
 use super::cut::{Cut, Targets};
+use super::saliency::{Input, Method, Settings};
 
 /// One batch of explained images.
 pub struct ExplainedBatch {
@@ -24,6 +25,18 @@ pub struct ExplainedBatch {
     pub logits: Tensor,
     /// `∂ logit_k / ∂A`, shaped like the activation.
     pub gradient: Tensor,
+}
+
+/// One batch of images with attributions of their pixels.
+pub struct AttributedBatch {
+    /// Which images of the source.
+    pub images: Range<usize>,
+    /// The images themselves, `(n, C, H, W)`.
+    pub pixels: Tensor,
+    /// The class explained, for each image.
+    pub classes: Vec<usize>,
+    /// Attribution, `(n, C, H, W)`.
+    pub attribution: Tensor,
 }
 
 /// The shape of the activation at `stage` for images of `source`, after checking that they fit the network.
@@ -71,20 +84,57 @@ pub fn explain_in_batches<'a>(
     batch: usize,
 ) -> Result<impl Iterator<Item = Result<ExplainedBatch>> + 'a> {
     activation_shape(checkpoint, source, stage)?;
-    if let Targets::PerImage(labels) = targets
-        && labels.len() != source.len()
-    {
-        let what = format!("{}: {} images, but {} labels", source.name(), source.len(), labels.len());
-        return Err(Error::input(what));
-    }
+    check_labels(source, targets)?;
     let cut = Cut::new(&checkpoint.model, Arc::new(checkpoint.weights.clone()), stage);
     Ok(source.ranges(batch).map(move |images| {
-        let targets = match targets {
-            Targets::PerImage(labels) => Targets::PerImage(&labels[images.clone()]),
-            same => same,
-        };
+        let targets = targets.of(&images);
         explain_batch(&cut, source, images, targets)
     }))
+}
+
+/// Attributions of the images' pixels by a method on the input, `batch` images at a time, in order. [`Targets::Predicted`] is the class
+/// predicted for the image itself, wherever the method takes gradients.
+///
+/// # Errors
+/// As [`explain_in_batches`]; from the iterator, when the method works at a stage.
+pub fn attribute_in_batches<'a>(
+    checkpoint: &'a Checkpoint,
+    source: &'a ImageSource,
+    method: Method,
+    settings: Settings,
+    targets: Targets<'a>,
+    batch: usize,
+) -> Result<impl Iterator<Item = Result<AttributedBatch>> + 'a> {
+    activation_shape(checkpoint, source, Stage::Layer4)?;
+    check_labels(source, targets)?;
+    let cut = Cut::after(checkpoint.model.network.clone(), Arc::new(checkpoint.weights.clone()), 0);
+    Ok(source.ranges(batch).map(move |images| {
+        let pixels = source.batch(images.clone(), &Device::Cpu)?;
+        let classes = match targets.of(&images) {
+            Targets::Class(class) => vec![class; images.len()],
+            Targets::PerImage(labels) => labels.to_vec(),
+            Targets::Predicted => {
+                let logits = cut.logits(&pixels)?;
+                check_finite(source, &images, "logit", &logits)?;
+                logits.to_vec2::<f32>()?.iter().map(|row| predicted_class(row)).collect()
+            }
+        };
+        let gradient = |at: &Tensor| Ok(cut.gradient(at, Targets::PerImage(&classes))?.gradient);
+        let input = Input { images: &pixels, numbers: images.clone(), settings, gradient: &gradient };
+        let attribution = method.on_input(&input)?;
+        check_finite(source, &images, "attribution", &attribution)?;
+        Ok(AttributedBatch { images, pixels, classes, attribution })
+    }))
+}
+
+fn check_labels(source: &ImageSource, targets: Targets<'_>) -> Result<()> {
+    match targets {
+        Targets::PerImage(labels) if labels.len() != source.len() => {
+            let what = format!("{}: {} images, but {} labels", source.name(), source.len(), labels.len());
+            Err(Error::input(what))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// [`explain_in_batches`] for one batch; the labels of [`Targets::PerImage`] are those of `images` alone.

@@ -2,6 +2,7 @@
 
 use super::{Arm, CubData, Plan, PoolKind, Rewind, Source, StatisticsPlan, TaskKind};
 use crate::error::{Error, Result};
+use crate::explain::saliency::Method;
 use crate::model::Architecture;
 use crate::stats::power::{permutations_needed, sets_needed};
 
@@ -48,6 +49,7 @@ impl Plan {
         if self.explain.stages.is_empty() {
             return Err(Error::config("explain.stages", "at least one of layer1, layer2, layer3, layer4"));
         }
+        self.check_saliency()?;
         positive("explain.cam_images", self.explain.cam_images)?;
         positive("explain.class_images", self.explain.class_images)?;
         if self.explain.images_per_set < 2 {
@@ -84,6 +86,22 @@ impl Plan {
             return Err(Error::config("data.path", "is missing: the folder with the IDX files (--set data.path=…)"));
         }
         Ok(())
+    }
+
+    fn check_saliency(&self) -> Result<()> {
+        let bad = |what: String| Err(Error::config("explain.saliency", what));
+        let methods = &self.explain.saliency;
+        if methods.is_empty() {
+            return bad(format!("at least one of {}", Method::names(Some(false))));
+        }
+        if methods[0].is_on_input() {
+            let at_stage = Method::names(Some(false));
+            return bad(format!("`{}` works on the input; the first decides, at a stage: {at_stage}", methods[0]));
+        }
+        match methods.iter().enumerate().find(|(place, method)| methods[..*place].contains(method)) {
+            Some((_, twice)) => bad(format!("`{twice}` is named twice")),
+            None => Ok(()),
+        }
     }
 
     fn check_birds(&self) -> Result<()> {

@@ -11,7 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::{Factor, Pool, RandomKind};
 use crate::error::{Error, Result};
-use crate::explain::cav::CavKind;
+use crate::explain::saliency::{GRAD_CAM, Method};
+use crate::explain::tcav::cav::CavKind;
+use crate::explain::tcav::design;
 use crate::kernels::device::Precision;
 use crate::model::{Stage, Stem};
 use crate::nn::optimizer::OptimizerKind;
@@ -76,7 +78,7 @@ impl DevicePlan {
     }
 }
 
-/// One line of networks of falling density (DESIGN 1.1).
+/// One line of networks of falling density.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Arm {
@@ -250,9 +252,12 @@ pub struct TrainPlan {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ExplainPlan {
-    /// Stages at which TCAV and Grad-CAM cut; drift and verdict use the first.
+    /// Stages at which TCAV and saliency methods cut; drift and verdict use the first.
     pub stages: Vec<Stage>,
-    /// Test images whose Grad-CAM maps are compared over the rounds.
+    /// Saliency methods, each at every stage or on the input; drift, checks of the maps and verdict use the first, which is at a stage.
+    #[serde(default = "grad_cam_alone", skip_serializing_if = "is_grad_cam_alone")]
+    pub saliency: Vec<Method>,
+    /// Test images whose maps are compared over the rounds.
     pub cam_images: usize,
     /// Images of each class whose gradients TCAV uses.
     pub class_images: usize,
@@ -272,6 +277,14 @@ pub struct ExplainPlan {
     /// Sets that each set is paired with, in a seeded regular design, so that N can be in the hundreds; all others where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partners: Option<usize>,
+}
+
+fn grad_cam_alone() -> Vec<Method> {
+    vec![GRAD_CAM]
+}
+
+fn is_grad_cam_alone(methods: &[Method]) -> bool {
+    methods == [GRAD_CAM]
 }
 
 impl ExplainPlan {
@@ -297,11 +310,8 @@ impl ExplainPlan {
             );
             return Err(Error::config("explain.random_sets", what));
         }
-        match self.partners {
-            None => Design::all_pairs(members).map_err(|error| Error::config("explain.random_sets", error.to_string())),
-            Some(partners) => Design::regular(members, partners, seed, "explain/design")
-                .map_err(|error| Error::config("explain.partners", error.to_string())),
-        }
+        let field = if self.partners.is_some() { "explain.partners" } else { "explain.random_sets" };
+        design(self.random_sets, self.partners, seed).map_err(|error| Error::config(field, error.to_string()))
     }
 }
 

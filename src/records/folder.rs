@@ -3,6 +3,7 @@
 //! `plan.toml`, `manifest.json`, `images.safetensors`, `replicate-I/{theta_k.safetensors,sanity.json}`,
 //! `replicate-I/[ARM/]round-RR/{weights,mask}.safetensors`, `…/explain/maps.safetensors`, `…/round.json`, `metrics.json`;
 //! `…/last.safetensors` where a plan explains another epoch than the last (`as_published.explain_best_validation`).
+//! `…/diverged.json` in the place of a round whose training diverged.
 //! `round.json` is written last: a round without it was not finished and is computed again.
 
 use std::collections::BTreeMap;
@@ -21,7 +22,7 @@ use crate::nn::{Layout, Weights};
 use crate::output::{self, Inputs};
 use crate::prune::Mask;
 
-use super::{FORMAT, Manifest, RoundId, RoundRecord, SanityRecord, StudyRecord};
+use super::{DivergedRecord, FORMAT, Manifest, RoundId, RoundRecord, SanityRecord, StudyRecord};
 use crate::plan::Plan;
 
 /// A run folder.
@@ -142,6 +143,28 @@ impl Store {
         Ok(Some(record))
     }
 
+    /// The mark of a round whose training diverged, if it did.
+    ///
+    /// # Errors
+    /// When it is there but cannot be read.
+    pub fn diverged(&self, id: &RoundId) -> Result<Option<DivergedRecord>> {
+        let path = self.round_path(id).join("diverged.json");
+        if !path.exists() {
+            return Ok(None);
+        }
+        let record: DivergedRecord = read_json(&path)?;
+        check_format(&path, record.format)?;
+        Ok(Some(record))
+    }
+
+    /// Marks a round as diverged.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write_diverged(&self, record: &DivergedRecord) -> Result<()> {
+        write_json(&self.round_path(&record.id).join("diverged.json"), record)
+    }
+
     /// Stores a finished round; the record goes last.
     ///
     /// # Errors
@@ -200,7 +223,7 @@ impl Store {
         })
     }
 
-    /// Raw Grad-CAM maps of a finished round, by stage name.
+    /// Raw maps of a finished round, by [`super::maps_key`].
     ///
     /// # Errors
     /// When they cannot be read.

@@ -17,8 +17,8 @@ pub use crate::stats::Interval;
 pub use folder::{Store, read_trunk};
 pub use manifest::{ConceptNote, Manifest, ShownImage, ShownPart};
 pub use round::{
-    CalibrationRecord, CamRecord, CavGeometry, FaithfulnessRecord, LocalisationRecord, PartHits, Randomisation,
-    RoundRecord, SanityLayer, SanityRecord, Seconds, TcavRecord,
+    CalibrationRecord, CamRecord, CavGeometry, DivergedRecord, FaithfulnessRecord, InputMapRecord, LocalisationRecord,
+    PartHits, Randomisation, RoundRecord, SanityLayer, SanityRecord, Seconds, TcavRecord, input_maps_key, maps_key,
 };
 pub use study::*;
 

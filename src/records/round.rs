@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::RoundId;
+use crate::explain::saliency::Method;
 pub use crate::explain::sanity::Randomisation;
+use crate::explain::tcav::Finding;
 use crate::model::Stage;
 use crate::prune::LayerDensity;
 use crate::stats::Interval;
@@ -38,8 +40,13 @@ pub struct RoundRecord {
     pub class_accuracy: Vec<f64>,
     /// For each test image in order, `1` where it is classified correctly, else `0`.
     pub test_correct: String,
-    /// Grad-CAM at each stage; the maps stand in `explain/maps.safetensors` under the stage's name, `(N, h, w)`.
+    /// Maps at each stage by each saliency method of the plan, the deciding one first; they stand in
+    /// `explain/maps.safetensors` under [`maps_key`], `(N, h, w)`.
     pub grad_cam: Vec<CamRecord>,
+    /// Maps at the input by each method of the plan that works there; they stand in `explain/maps.safetensors` under
+    /// [`input_maps_key`], `(N, H, W)`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub input_maps: Vec<InputMapRecord>,
     /// TCAV: stage × class × concept.
     pub tcav: Vec<TcavRecord>,
     /// How the concepts' directions lie to each other, at each stage.
@@ -55,6 +62,21 @@ pub struct RoundRecord {
     pub seconds: Seconds,
 }
 
+/// A network whose training diverged (`diverged.json` in the place of its round): there is nothing to explain, and its replicate
+/// ends here.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DivergedRecord {
+    /// [`FORMAT`](super::FORMAT).
+    pub format: u32,
+    /// Which network.
+    #[serde(flatten)]
+    pub id: RoundId,
+    /// The optimiser step, counted from the start of training.
+    pub step: u64,
+    /// The learning rate of that step.
+    pub learning_rate: f64,
+}
+
 /// How long parts of a round took.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Seconds {
@@ -64,15 +86,39 @@ pub struct Seconds {
     pub explain: f64,
 }
 
-/// Grad-CAM of the true class on the run's fixed test images, at one stage.
+/// The name of raw maps in `explain/maps.safetensors`: the stage's for the deciding method, `stage/method` for another.
+pub fn maps_key(stage: Stage, method: Method, deciding: Method) -> String {
+    if method == deciding { stage.name().to_owned() } else { format!("{stage}/{method}") }
+}
+
+/// The name in `explain/maps.safetensors` of the maps of a method on the input.
+pub fn input_maps_key(method: Method) -> String {
+    format!("input/{method}")
+}
+
+/// Maps of the true class on the run's fixed test images by one saliency method, at one stage.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CamRecord {
     /// Stage.
     pub stage: Stage,
+    /// Saliency method.
+    pub method: Method,
     /// Height and width of the raw maps.
     pub size: [usize; 2],
     /// For each image, the class that was predicted.
     pub predicted: Vec<usize>,
+    /// For each image, whether its map says nothing (is zero everywhere).
+    pub degenerate: Vec<bool>,
+}
+
+/// Maps of the true class on the run's fixed test images by a method on the input: the sum of the attribution's magnitudes
+/// over the channels.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct InputMapRecord {
+    /// Saliency method.
+    pub method: Method,
+    /// Height and width of an image.
+    pub size: [usize; 2],
     /// For each image, whether its map is zero everywhere.
     pub degenerate: Vec<bool>,
 }
@@ -99,13 +145,16 @@ pub struct TcavRecord {
     /// Δ over the pooled standard deviation; absent where nothing varies.
     pub effect_standardised: Option<f64>,
     /// Bootstrap interval of the standardised effect over concept and random images.
-    pub effect_interval: Option<Interval>,
+    pub effect_standardised_interval: Option<Interval>,
     /// Label-permutation p-value of the effect.
     pub effect_p: f64,
     /// Mean held-out accuracy of the concept's CAVs.
     pub heldout_accuracy: f64,
     /// Whether that accuracy is above chance; if not, the concept is reported but never interpreted.
     pub decodable: bool,
+    /// What the other statistics of [`STATISTICS`](crate::explain::tcav::STATISTICS) say, by key.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub further: BTreeMap<String, Finding>,
 }
 
 /// How the concepts' directions lie to each other in one network, at one stage.

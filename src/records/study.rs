@@ -25,6 +25,8 @@ pub struct StudyRecord {
     pub hypothesis_b: Verdict,
     /// The ranges of both hypotheses for pixels alone and for concepts alone.
     pub alone: Alone,
+    /// The ranges of both hypotheses by each way to draw maps, as if it were the one that decides.
+    pub views: Vec<ViewRanges>,
     /// One row for each arm and density over all replicates, sorted by arm and round.
     pub densities: Vec<DensityRecord>,
     /// What retraining without pruning does.
@@ -77,6 +79,17 @@ pub struct Ranges {
     pub a: Option<DensityRange>,
     /// Of hypothesis B.
     pub b: Option<DensityRange>,
+}
+
+/// Ranges by the maps of one stage and method.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ViewRanges {
+    /// As in [`PixelRecord::view`].
+    pub view: String,
+    /// The least density down to which these maps are kept, from the mildest on; absent where they are not.
+    pub kept_to: Option<f64>,
+    /// The ranges of A and B with these maps and the concepts.
+    pub ranges: Ranges,
 }
 
 /// One arm at one density, over all replicates.

@@ -98,7 +98,7 @@ pub fn render(study: &Study) -> Result<String> {
         let adjusted = effect.adjusted;
         let effect_p = [Some(record.effect_p), adjusted.map(|adjusted| adjusted.effect_p)];
         add("effect", Some(record.effect), None, effect_p);
-        add("effect_standardised", record.effect_standardised, record.effect_interval, effect_p);
+        add("effect_standardised", record.effect_standardised, record.effect_standardised_interval, effect_p);
         let score_p = [Some(record.score_p), adjusted.map(|adjusted| adjusted.score_p)];
         add("tcav_score", Some(record.score), record.score_interval, score_p);
         add("heldout_accuracy", Some(record.heldout_accuracy), None, [None; 2]);

@@ -168,8 +168,13 @@ fn alone(view: &View) -> Markup {
 
 /// What goes first, and whether forgotten images drift more.
 fn order(view: &View) -> Markup {
-    let (onsets, forgetting) = (sections::onsets(view), sections::forgetting(view));
+    let (onsets, forgetting, views) = (sections::onsets(view), sections::forgetting(view), sections::views(view));
     html! {
+        @if !views.rows.is_empty() {
+            (table_card("views", "Does the answer depend on the map?", &html! {
+                "The same questions with the maps of each stage and method in the deciding place; concepts as they are. The first row decides."
+            }, &views))
+        }
         @if !onsets.rows.is_empty() {
             (table_card("onsets", "What goes first?", &html! {
                 "The density where accuracy falls below its margin, and where ρ exceeds its limit: monotone fit of the mean over replicates, interval over "

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::model::Stage;
 use crate::records::{
     Alone, CavGeometry, DensityRecord, Drift, FaithfulnessRecord, Floor, ForgettingRecord, Interval,
-    LocalisationRecord, Manifest, Onsets, SanityLayer, Seconds, Verdict,
+    LocalisationRecord, Manifest, Onsets, SanityLayer, Seconds, Verdict, ViewRanges,
 };
 
 /// Version of the schema; it rises when a field changes its meaning or goes.
@@ -38,6 +38,7 @@ struct Report<'a> {
     hypothesis_a: &'a Verdict,
     hypothesis_b: &'a Verdict,
     alone: &'a Alone,
+    views: &'a [ViewRanges],
     onsets: Option<&'a Onsets>,
     forgetting: &'a [ForgettingRecord],
     floor: Floor,
@@ -175,6 +176,7 @@ fn report<'a>(view: &'a View<'a>) -> Report<'a> {
         hypothesis_a: &study.study.hypothesis_a,
         hypothesis_b: &study.study.hypothesis_b,
         alone: &study.study.alone,
+        views: &study.study.views,
         onsets: study.study.onsets.as_ref(),
         forgetting: &study.study.forgetting,
         floor: Floor {
@@ -275,7 +277,7 @@ fn tcav<'a>(view: &View<'a>) -> Vec<Tcav<'a>> {
             concept: &record.concept,
             effect: record.effect,
             effect_standardised: record.effect_standardised,
-            effect_interval: record.effect_interval,
+            effect_interval: record.effect_standardised_interval,
             effect_p: record.effect_p,
             effect_p_adjusted: effect.adjusted.map(|adjusted| adjusted.effect_p),
             score: record.score,

@@ -7,7 +7,7 @@ use super::figures;
 use super::format;
 use super::geometry;
 use super::localisation;
-use super::sections::{forgetting, onsets};
+use super::sections::{forgetting, onsets, views};
 use super::table::{Cell, Table};
 use super::view::{Measure, Spread, View};
 use crate::error::Result;
@@ -78,6 +78,7 @@ fn further(view: &View) -> String {
             out += &format!("## {title}\n\n{}\n", table.markdown());
         }
     };
+    add("The answer by each map", &views(view));
     add("When each begins to change", &onsets(view));
     add("Do forgotten images drift more?", &forgetting(view));
     add("ρ by every measure of the maps", &measures(view));

@@ -80,7 +80,7 @@ pub(crate) fn effects_table(view: &View, stage: Stage, class: Option<usize>) -> 
             Cell::count(effect.id.replicate),
             Cell::count(effect.id.round),
             Cell::maybe(record.effect_standardised),
-            interval(record.effect_interval),
+            interval(record.effect_standardised_interval),
             Cell::p(record.effect_p),
             effect.adjusted.map_or_else(Cell::absent, |adjusted| Cell::p(adjusted.effect_p)),
             Cell::number(record.score),

@@ -350,3 +350,23 @@ pub(crate) fn forgetting(view: &View) -> Table {
     }
     table
 }
+
+/// What the study would say by each way to draw maps; empty where the plan has one.
+pub(crate) fn views(view: &View) -> Table {
+    let mut table = Table::new("The answer by each map", &["maps", "kept down to", "A holds down to", "B holds from"]);
+    let views = &view.study.study.views;
+    if views.len() < 2 {
+        return table;
+    }
+    let density =
+        |value: Option<f64>| value.map_or_else(Cell::absent, |value| Cell::shown(value, format::density(value)));
+    for of in views {
+        table.rows.push(vec![
+            Cell::text(&of.view),
+            density(of.kept_to),
+            density(of.ranges.a.map(|range| range.to)),
+            density(of.ranges.b.map(|range| range.from)),
+        ]);
+    }
+    table
+}

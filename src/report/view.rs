@@ -325,7 +325,7 @@ fn bar(round: usize, effects: &[&Effect], alpha: f64) -> Bar {
         round,
         density: effects.iter().map(|effect| effect.density).sum::<f64>() / effects.len() as f64,
         effect: over(|record| record.effect_standardised),
-        effect_range: hull(|record| record.effect_interval),
+        effect_range: hull(|record| record.effect_standardised_interval),
         score: over(|record| Some(record.score)),
         score_range: hull(|record| record.score_interval),
         significant: effects.iter().filter(significant).count(),

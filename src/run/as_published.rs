@@ -1,4 +1,4 @@
-//! The defects found in the code of "Explaining why Lottery Ticket Hypothesis Works or Fails" (DESIGN 1.6, last item), each a switch of the plan's table
+//! The defects found in the code of "Explaining why Lottery Ticket Hypothesis Works or Fails", each a switch of the plan's table
 //! `[as_published]`, all off unless a plan names them. They let a study ask how much of the published conclusion is the code.
 //!
 //! Everything they do stands here. The rest of the program has a hook for each and knows nothing more: [`Training::run_with`] edits a gradient,
@@ -16,9 +16,10 @@ use rand::seq::SliceRandom;
 
 use crate::data::Splits;
 use crate::error::{Error, Result};
-use crate::explain::cav::{Cav, CavKind, fit};
-use crate::explain::tcav::{Score, score, sensitivities};
-use crate::explain::{Cut, GradCam, LogitGradient, Targets, grad_cam};
+use crate::explain::saliency::{GRAD_CAM, Map, Method};
+use crate::explain::tcav::cav::{Cav, CavKind, fit};
+use crate::explain::tcav::{score, sensitivities};
+use crate::explain::{Cut, LogitGradient, Maps, Targets};
 use crate::nn::{ParameterKind, Weights, predicted_class};
 use crate::prune::{Mask, Prunable, prune, prune_with};
 use crate::seed::stream;
@@ -29,6 +30,19 @@ use crate::records::TcavRecord;
 
 /// Weights below this get no gradient under [`AsPublished::freeze_below_epsilon`].
 pub const EPSILON: f32 = 6e-7;
+
+/// Grad-CAM as the study's code has it: pooled gradients are added to the activation, not multiplied with it, and nothing is rectified.
+const ADDED_GRADIENTS: Method = Method {
+    name: GRAD_CAM.name,
+    title: "Grad-CAM with added gradients",
+    source: "the study's code",
+    settings: &[],
+    map: Map::AtStage(added_gradients),
+};
+
+fn added_gradients(activation: &Tensor, gradient: &Tensor) -> Result<Maps> {
+    Maps::signed(activation.broadcast_add(&gradient.mean_keepdim((2, 3))?)?.mean(1)?)
+}
 
 /// The splits of a leak.
 pub(super) struct Leaked {
@@ -153,23 +167,14 @@ impl AsPublished {
         })
     }
 
-    /// `cam_added_gradients`: the heatmaps of a batch, from activation and gradient `(N, C, h, w)`.
-    ///
-    /// # Errors
-    /// When the shapes differ.
-    pub fn grad_cam(&self, activation: &Tensor, gradient: &Tensor) -> Result<GradCam> {
-        if !self.cam_added_gradients {
-            return grad_cam(activation, gradient);
-        }
-        let raw = activation.broadcast_add(&gradient.mean_keepdim((2, 3))?)?.mean(1)?;
-        let rows = raw.flatten_from(1)?.to_vec2::<f32>()?;
-        let degenerate = rows.iter().map(|map| map.iter().all(|value| *value == map[0])).collect();
-        Ok(GradCam { raw, degenerate })
+    /// `cam_added_gradients`: what stands in the place of Grad-CAM.
+    pub fn method(&self, method: Method) -> Method {
+        if self.cam_added_gradients && method == GRAD_CAM { ADDED_GRADIENTS } else { method }
     }
 
-    /// Whether maps are Grad-CAM as defined, so that checks of Grad-CAM are checks of them.
-    pub(super) fn maps_are_grad_cam(&self) -> bool {
-        !self.probability_gradient && !self.cam_added_gradients
+    /// Whether maps are those of `method` as defined, so that checks of the method are checks of them.
+    pub(super) fn maps_as_defined(&self, method: Method) -> bool {
+        !self.probability_gradient && self.method(method).title == method.title
     }
 
     /// `no_random_cavs`: each concept's CAV against the images of all others; nothing where it is off.
@@ -194,8 +199,7 @@ impl AsPublished {
 
 /// `no_random_cavs`: replaces the score of a record by that of one CAV, which nothing tests. `cross` = `G Aᵀ` `(class images, images)`.
 pub(super) fn score_without_test(record: &mut TcavRecord, cross: &DMatrix<f64>, cav: &Cav) {
-    let Score { score, .. } = score(&sensitivities(cross, cav));
-    record.score = score;
+    record.score = score(&sensitivities(cross, cav)).score;
     record.score_interval = None;
     record.score_p = 1.0;
     record.legacy_welch_p = None;

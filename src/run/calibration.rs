@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use nalgebra::DMatrix;
 
-use crate::explain::tcav::{ClassScores, PairScore};
+use crate::explain::tcav::{ClassTests, PairScore};
 use crate::model::Stage;
 use crate::stats::permutation::label_permutation;
 use crate::stats::t_tests::welch_t;
@@ -16,20 +16,21 @@ use crate::records::CalibrationRecord;
 const PERMUTATIONS: usize = 999;
 
 /// Rejections at the plan's level among the random sets (`random`, as rows of the Gram matrix) for one class, whose gradients' products with all
-/// activations are `products` `(class images, images)`.
+/// activations are `products` `(class images, images)`. `design` holds the pairs that the tests' families score.
 pub(super) fn calibration(
     plan: &Plan,
     stage: Stage,
     class: usize,
     random: &[Vec<usize>],
+    design: &[(usize, usize)],
     products: &DMatrix<f64>,
-    scores: &ClassScores,
+    tests: &ClassTests,
 ) -> CalibrationRecord {
     let alpha = plan.statistics.alpha;
-    let family: &[PairScore] = scores.concepts.first().map_or(&[], |concept| &concept.family);
+    let family: &[PairScore] = tests.concepts.first().map_or(&[], |concept| &concept.family);
     let images: BTreeSet<usize> = random.iter().flatten().copied().collect();
     let projection = |row: usize| products.column(row).mean();
-    let own: Vec<Vec<f64>> = (0..random.len()).map(|set| own_scores(family, set + 1)).collect();
+    let own: Vec<Vec<f64>> = (0..random.len()).map(|set| own_scores(design, family, set + 1)).collect();
     // Ranks among the random sets alone: the concept is no part of this family.
     let statistics: Vec<f64> = own.iter().map(|scores| (mean(scores) - 0.5).abs()).collect();
     let mut found = CalibrationRecord { stage, class, sets: random.len(), effect: 0, score: 0, legacy: 0 };
@@ -42,8 +43,9 @@ pub(super) fn calibration(
         found.effect += usize::from(effect.is_ok_and(|test| test.p_value <= alpha));
         let reached = statistics.iter().filter(|&&other| other >= statistics[set] - 1e-12).count();
         found.score += usize::from(reached as f64 <= alpha * random.len() as f64);
-        let others = scores.random_baseline.iter().filter(|pair| pair.positive != set && pair.negative != set);
-        let baseline: Vec<f64> = others.map(|pair| pair.score).collect();
+        // Pair i of the baseline is set i against set i + 1.
+        let others = (0..random.len()).filter(|&pair| pair != set && (pair + 1) % random.len() != set);
+        let baseline: Vec<f64> = others.map(|pair| tests.random_baseline[pair].score).collect();
         let legacy = welch_t(&own[set], &baseline, plan.verdict.confidence);
         found.legacy += usize::from(legacy.is_ok_and(|test| test.p_value <= alpha));
     }
@@ -51,14 +53,14 @@ pub(super) fn calibration(
 }
 
 /// Scores of one member of a family against the random sets it is paired with, itself as the concept.
-fn own_scores(family: &[PairScore], member: usize) -> Vec<f64> {
-    let own = |pair: &PairScore| match (pair.positive, pair.negative) {
+fn own_scores(design: &[(usize, usize)], family: &[PairScore], member: usize) -> Vec<f64> {
+    let own = |(&pair, found): (&(usize, usize), &PairScore)| match pair {
         (0, _) | (_, 0) => None,
-        (positive, _) if positive == member => Some(pair.score),
-        (_, negative) if negative == member => Some(1.0 - pair.score - pair.ties),
+        (positive, _) if positive == member => Some(found.score),
+        (_, negative) if negative == member => Some(1.0 - found.score - found.ties),
         _ => None,
     };
-    family.iter().filter_map(own).collect()
+    design.iter().zip(family).filter_map(own).collect()
 }
 
 fn mean(values: &[f64]) -> f64 {
@@ -67,45 +69,53 @@ fn mean(values: &[f64]) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
+    use crate::explain::tcav::ConceptTest;
 
     #[test]
     fn a_set_takes_the_concepts_place_against_the_other_random_sets() {
-        let pair = |positive, negative, score, ties| PairScore { positive, negative, score, ties };
-        let family = [pair(0, 1, 0.9, 0.0), pair(0, 2, 0.8, 0.0), pair(1, 2, 0.7, 0.1), pair(3, 2, 0.4, 0.0)];
-        assert_eq!(own_scores(&family, 1), [0.7]);
-        let second = own_scores(&family, 2);
+        let design = [(0, 1), (0, 2), (1, 2), (3, 2)];
+        let family = [(0.9, 0.0), (0.8, 0.0), (0.7, 0.1), (0.4, 0.0)].map(|(score, ties)| PairScore { score, ties });
+        assert_eq!(own_scores(&design, &family, 1), [0.7]);
+        let second = own_scores(&design, &family, 2);
         assert!((second[0] - 0.2).abs() < 1e-12 && (second[1] - 0.6).abs() < 1e-12 && second.len() == 2);
     }
 
-    fn scores_of(family: Vec<PairScore>, random_baseline: Vec<PairScore>) -> ClassScores {
-        let effect = crate::explain::tcav::Effect {
-            concept: Vec::new(),
-            random: Vec::new(),
-            effect: 0.0,
-            effect_standardised: None,
+    fn untied(score: f64) -> PairScore {
+        PairScore { score, ties: 0.0 }
+    }
+
+    fn tests_of(family: Vec<PairScore>, random_baseline: Vec<PairScore>) -> ClassTests {
+        let concept = ConceptTest {
+            runs: Vec::new(),
+            family,
+            family_scores: Vec::new(),
+            statistics: BTreeMap::new(),
+            legacy_welch_p: None,
+            heldout_accuracy: 0.0,
+            decodable: false,
+            decodable_p_value: 1.0,
         };
-        let concept = crate::explain::tcav::ConceptScores { runs: Vec::new(), family, effect };
-        ClassScores { concepts: vec![concept], random_baseline }
+        ClassTests { concepts: vec![concept], random_baseline }
     }
 
     #[test]
     fn a_set_is_no_part_of_what_it_is_compared_with() {
         let plan = Plan::preset("quick", &[]).unwrap();
-        let pair = |positive, negative, score| PairScore { positive, negative, score, ties: 0.0 };
         // Four images against four others: p = 2 / 70 for both sets. Against all eight neither would be rejected.
         let random: Vec<Vec<usize>> = vec![(0..4).collect(), (4..8).collect()];
         let products = DMatrix::from_fn(3, 8, |_, row| if row < 4 { 10.0 + row as f64 } else { row as f64 - 4.0 });
-        let scores = scores_of(vec![pair(1, 2, 0.5)], vec![pair(0, 1, 0.5), pair(1, 0, 0.5)]);
-        assert_eq!(calibration(&plan, Stage::Layer3, 0, &random, &products, &scores).effect, 2);
+        let tests = tests_of(vec![untied(0.5)], [0.5, 0.5].map(untied).to_vec());
+        assert_eq!(calibration(&plan, Stage::Layer3, 0, &random, &[(1, 2)], &products, &tests).effect, 2);
         // The first set scores high against the others, whose scores between themselves are a half. Its own pairs in the
         // baseline would spread that so widely that nothing could be told from it.
         let random: Vec<Vec<usize>> = (0..4).map(|set| vec![2 * set, 2 * set + 1]).collect();
-        let own = [pair(1, 2, 0.9), pair(1, 3, 0.92), pair(1, 4, 0.94)];
-        let rest = [pair(2, 3, 0.5), pair(2, 4, 0.5), pair(3, 4, 0.5)];
-        let baseline = vec![pair(0, 1, 0.93), pair(1, 2, 0.5), pair(2, 3, 0.51), pair(3, 0, 0.07)];
-        let scores = scores_of([own, rest].concat(), baseline);
-        assert_eq!(calibration(&plan, Stage::Layer3, 0, &random, &products, &scores).legacy, 1);
+        let design = [(1, 2), (1, 3), (1, 4), (2, 3), (2, 4), (3, 4)];
+        let family = [0.9, 0.92, 0.94, 0.5, 0.5, 0.5].map(untied).to_vec();
+        let tests = tests_of(family, [0.93, 0.5, 0.51, 0.07].map(untied).to_vec());
+        assert_eq!(calibration(&plan, Stage::Layer3, 0, &random, &design, &products, &tests).legacy, 1);
     }
 
     #[test]
@@ -116,18 +126,10 @@ mod tests {
         let lean = |row: usize| if row < 5 { 9.0 } else { (row % 7) as f64 };
         let products = DMatrix::from_fn(3, 200, |_, row| lean(row));
         let score = |a: usize, b: usize| if a == 1 { 1.0 } else { 0.5 + 0.001 * ((3 * a + 5 * b) % 11) as f64 };
-        let family: Vec<PairScore> = (1..=40)
-            .flat_map(|a| (a + 1..=40).map(move |b| (a, b)))
-            .map(|(a, b)| PairScore { positive: a, negative: b, score: score(a, b), ties: 0.0 })
-            .collect();
-        let baseline = (0..40).map(|set| PairScore {
-            positive: set,
-            negative: (set + 1) % 40,
-            score: 0.5 + 0.01 * (set % 3) as f64,
-            ties: 0.0,
-        });
-        let scores = scores_of(family, baseline.collect());
-        let found = calibration(&plan, Stage::Layer3, 1, &random, &products, &scores);
+        let design: Vec<(usize, usize)> = (1..=40).flat_map(|a| (a + 1..=40).map(move |b| (a, b))).collect();
+        let family: Vec<PairScore> = design.iter().map(|&(a, b)| untied(score(a, b))).collect();
+        let baseline = (0..40).map(|set| untied(0.5 + 0.01 * (set % 3) as f64)).collect();
+        let found = calibration(&plan, Stage::Layer3, 1, &random, &design, &products, &tests_of(family, baseline));
         assert_eq!((found.stage, found.class, found.sets), (Stage::Layer3, 1, 40));
         // Two of forty may be rejected by ranks; the leaning set is by every test.
         assert!((1..=3).contains(&found.effect), "{found:?}");

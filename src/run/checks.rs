@@ -71,7 +71,7 @@ pub(super) fn sanity(plan: &Plan, setup: &Setup, weights: &Weights, replicate: u
     let labels: Vec<usize> = images.iter().map(|&index| setup.data.label(index)).collect();
     let seed = Setup::derived_seed(plan, replicate, "sanity");
     let tensor = setup.data.tensor(images)?;
-    let layers = randomise_layers(&setup.model, weights, stage, &tensor, &labels, seed)?;
+    let layers = randomise_layers(&setup.model, weights, (plan.explain.saliency[0], stage), &tensor, &labels, seed)?;
     // The cascade's last layer: everything is random.
     let last = layers
         .iter()

@@ -1,47 +1,44 @@
-//! The explanations of one network: Grad-CAM on the fixed test images, and TCAV with its tests, at every stage of the plan.
+//! The explanations of one network: saliency maps of the fixed test images, and TCAV with its tests, at every stage of the plan.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::Tensor;
 use nalgebra::DMatrix;
 
 use crate::data::Images;
-use crate::error::{Error, Result, undefined};
-use crate::explain::geometry::{Geometry, MeanCav, geometry, mean_cav};
-use crate::explain::gram::{Rows, cross_on, gram_on};
-use crate::explain::tcav::{ClassScores, ConceptScores, PairCavs, Sets, fit_pairs, score_class};
-use crate::explain::{Cut, Targets};
+use crate::error::{Error, Result};
+use crate::explain::saliency::{Input, Method, Settings};
+use crate::explain::tcav::geometry::{Geometry, MeanCav, geometry};
+use crate::explain::tcav::gram::Pool;
+use crate::explain::tcav::statistics::{EFFECT, SCORE};
+use crate::explain::tcav::{ConceptCavs, ConceptImages, ConceptTest, Samples, Tests};
+use crate::explain::{Cut, Maps, Targets, split_maps};
 use crate::model::Stage;
 use crate::nn::{Shape3, Weights, predicted_class};
 use crate::progress::{Event, Observer};
-use crate::stats::bootstrap::{Bootstrapped, Method, Options, one_sample, two_sample};
-use crate::stats::effect::concept_effect;
-use crate::stats::exchangeability::{Design, PairScore, exchangeability_test};
-use crate::stats::permutation::label_permutation;
-use crate::stats::t_tests::welch_t;
 
 use super::as_published;
 use super::calibration::calibration;
 use super::localisation::localisation;
-use super::setup::{ConceptRows, GroupRows, Setup, TestedConcepts};
-use crate::explain::split_maps;
+use super::setup::{ConceptRows, Setup, TestedConcepts};
 use crate::plan::Plan;
 use crate::records::{
-    CalibrationRecord, CamRecord, CavGeometry, FaithfulnessRecord, Interval, LocalisationRecord, SanityRecord,
-    TcavRecord,
+    CalibrationRecord, CamRecord, CavGeometry, FaithfulnessRecord, InputMapRecord, LocalisationRecord, SanityRecord,
+    TcavRecord, input_maps_key, maps_key,
 };
 
 /// Images that pass through the network at a time; fewer of large ones.
 const BATCH: usize = 100;
-/// Activations of concept and random images that are kept at a time, unless one class needs more.
+/// Activations of concept and random images that are kept at a time.
 const ACTIVATION_BYTES: usize = 1536 << 20;
 
 /// Explains networks of one run on its fixed images.
 pub(super) struct Explainer<'a> {
     plan: &'a Plan,
     setup: &'a Setup,
-    design: Design,
+    tests: Tests,
     /// Images that pass at a time.
     batch: usize,
 }
@@ -49,25 +46,36 @@ pub(super) struct Explainer<'a> {
 /// What explaining one network gives.
 pub(super) struct Explained {
     pub(super) grad_cam: Vec<CamRecord>,
+    pub(super) input_maps: Vec<InputMapRecord>,
     pub(super) tcav: Vec<TcavRecord>,
     pub(super) cavs: Vec<CavGeometry>,
     pub(super) faithfulness: Vec<FaithfulnessRecord>,
     pub(super) calibration: Vec<CalibrationRecord>,
     pub(super) localisation: Vec<LocalisationRecord>,
-    /// Raw maps by stage name.
+    /// Raw maps by [`maps_key`] and [`input_maps_key`].
     pub(super) maps: BTreeMap<String, Tensor>,
 }
 
 impl<'a> Explainer<'a> {
     pub(super) fn new(plan: &'a Plan, setup: &'a Setup) -> Result<Self> {
-        let design = plan.explain.design(plan.seed)?;
+        let tests = Tests {
+            cav: plan.explain.cav_kind(),
+            design: plan.explain.design(plan.seed)?,
+            permutations: plan.statistics.permutations,
+            resamples: plan.statistics.bootstrap,
+            confidence: plan.verdict.confidence,
+            interval_in_logits: false,
+            alpha: plan.statistics.alpha,
+            seed: plan.seed,
+        };
         let batch = setup.model.network.images_within(setup.data.shape().into(), super::rounds::MAP_BYTES, BATCH)?;
-        Ok(Self { plan, setup, design, batch })
+        Ok(Self { plan, setup, tests, batch })
     }
 
     pub(super) fn explain(&self, weights: &Arc<Weights>, observer: &dyn Observer) -> Result<Explained> {
         let mut explained = Explained {
             grad_cam: Vec::new(),
+            input_maps: Vec::new(),
             tcav: Vec::new(),
             cavs: Vec::new(),
             faithfulness: Vec::new(),
@@ -77,16 +85,22 @@ impl<'a> Explainer<'a> {
         };
         for &stage in &self.plan.explain.stages {
             let cut = Cut::new(&self.setup.model, weights.clone(), stage);
-            super::rounds::notice(observer, &Event::Phase("Grad-CAM"))?;
-            let (record, maps) = self.heatmaps(&cut, stage)?;
-            explained.localisation.extend(self.localisation(stage, record.size, &maps)?);
-            explained.grad_cam.push(record);
+            super::rounds::notice(observer, &Event::Phase("saliency maps"))?;
+            let mut maps = self.heatmaps(&cut, stage)?;
+            let (record, deciding) = &maps[0];
+            explained.localisation.extend(self.localisation(stage, record.size, deciding)?);
             super::rounds::notice(observer, &Event::Phase("deletion and insertion"))?;
-            explained.faithfulness.push(super::checks::faithfulness_of(self.plan, self.setup, weights, stage, &maps)?);
-            explained.maps.insert(stage.name().into(), maps);
+            let faithfulness = super::checks::faithfulness_of(self.plan, self.setup, weights, stage, deciding)?;
+            explained.faithfulness.push(faithfulness);
+            for (record, maps) in maps.drain(..) {
+                let key = maps_key(stage, record.method, self.plan.explain.saliency[0]);
+                explained.maps.insert(key, maps);
+                explained.grad_cam.push(record);
+            }
             super::rounds::notice(observer, &Event::Phase("TCAV"))?;
             self.concepts(&cut, stage, &mut explained)?;
         }
+        self.input_maps(weights, &mut explained)?;
         Ok(explained)
     }
 
@@ -94,21 +108,56 @@ impl<'a> Explainer<'a> {
         super::checks::sanity(self.plan, self.setup, weights, replicate)
     }
 
-    /// Grad-CAM of the true class.
-    fn heatmaps(&self, cut: &Cut, stage: Stage) -> Result<(CamRecord, Tensor)> {
-        let (mut predicted, mut degenerate, mut maps) = (Vec::new(), Vec::new(), Vec::new());
+    /// Maps of the true class by each method of the plan that works at a stage, from one gradient pass.
+    fn heatmaps(&self, cut: &Cut, stage: Stage) -> Result<Vec<(CamRecord, Tensor)>> {
+        let methods: Vec<Method> =
+            self.plan.explain.saliency.iter().copied().filter(|method| !method.is_on_input()).collect();
+        let mut predicted = Vec::new();
+        let mut found: Vec<(Vec<bool>, Vec<Tensor>)> = vec![Default::default(); methods.len()];
         for indices in self.setup.cam_images.chunks(self.batch) {
             let labels: Vec<usize> = indices.iter().map(|&index| self.setup.data.label(index)).collect();
             let activation = cut.activation(&self.setup.data.tensor(indices)?)?;
             let result = self.plan.as_published.gradient(cut, &activation, Targets::PerImage(&labels))?;
-            let cam = self.plan.as_published.grad_cam(&activation, &result.gradient)?;
             predicted.extend(result.logits.to_vec2::<f32>()?.iter().map(|row| predicted_class(row)));
-            degenerate.extend(cam.degenerate);
-            maps.push(cam.raw);
+            for (&method, (degenerate, raw)) in methods.iter().zip(&mut found) {
+                let maps = self.plan.as_published.method(method).at_stage(&activation, &result.gradient)?;
+                degenerate.extend(maps.degenerate);
+                raw.push(maps.raw);
+            }
         }
-        let maps = Tensor::cat(&maps, 0)?;
-        let (_, height, width) = maps.dims3()?;
-        Ok((CamRecord { stage, size: [height, width], predicted, degenerate }, maps))
+        let maps = methods.iter().zip(found).map(|(&method, (degenerate, raw))| {
+            let raw = Tensor::cat(&raw, 0)?;
+            let (_, height, width) = raw.dims3()?;
+            let predicted = predicted.clone();
+            Ok((CamRecord { stage, method, size: [height, width], predicted, degenerate }, raw))
+        });
+        maps.collect()
+    }
+
+    /// Maps of the true class by each method of the plan that works on the input.
+    fn input_maps(&self, weights: &Arc<Weights>, explained: &mut Explained) -> Result<()> {
+        let cut = Cut::after(self.setup.model.network.clone(), weights.clone(), 0);
+        let settings = Settings { seed: self.plan.seed, ..Settings::default() };
+        for &method in self.plan.explain.saliency.iter().filter(|method| method.is_on_input()) {
+            let (mut raw, mut degenerate) = (Vec::new(), Vec::new());
+            for (chunk, indices) in self.setup.cam_images.chunks(self.batch).enumerate() {
+                let labels: Vec<usize> = indices.iter().map(|&index| self.setup.data.label(index)).collect();
+                let images = self.setup.data.tensor(indices)?;
+                let gradient =
+                    |at: &Tensor| Ok(self.plan.as_published.gradient(&cut, at, Targets::PerImage(&labels))?.gradient);
+                let start = chunk * self.batch;
+                let numbers = start..start + indices.len();
+                let input = Input { images: &images, numbers, settings, gradient: &gradient };
+                let maps = Maps::of_attributions(&method.on_input(&input)?)?;
+                raw.push(maps.raw);
+                degenerate.extend(maps.degenerate);
+            }
+            let maps = Tensor::cat(&raw, 0)?;
+            let (_, height, width) = maps.dims3()?;
+            explained.input_maps.push(InputMapRecord { method, size: [height, width], degenerate });
+            explained.maps.insert(input_maps_key(method), maps);
+        }
+        Ok(())
     }
 
     fn localisation(&self, stage: Stage, size: [usize; 2], maps: &Tensor) -> Result<Option<LocalisationRecord>> {
@@ -149,87 +198,57 @@ impl<'a> Explainer<'a> {
         features: usize,
         explained: &mut Explained,
     ) -> Result<()> {
-        let mut values = Vec::with_capacity(images.count * features);
-        for start in (0..images.count).step_by(self.batch) {
-            let images = images.images(self.setup, start..images.count.min(start + self.batch))?;
-            values.extend(cut.activation(&images)?.flatten_all()?.to_vec1::<f32>()?);
-        }
-        let activations = rows(&values, features)?;
-        let gram = gram_on(&self.setup.model.network.compute, activations)
-            .map_err(|error| Error::statistics("TCAV", error.to_string()))?;
+        let blocks: Vec<Range<usize>> =
+            (0..images.count).step_by(BATCH).map(|start| start..images.count.min(start + BATCH)).collect();
+        let sizes: Vec<usize> = blocks.iter().map(Range::len).collect();
+        let compute = &self.setup.model.network.compute;
+        let mut activations = Pool::new(compute, &sizes, features, ACTIVATION_BYTES, |block| {
+            let mut values = Vec::with_capacity(sizes[block] * features);
+            for start in blocks[block].clone().step_by(self.batch) {
+                let images = images.images(self.setup, start..blocks[block].end.min(start + self.batch))?;
+                values.extend(cut.activation(&images)?.flatten_all()?.to_vec1::<f32>()?);
+            }
+            Ok::<_, Error>(values)
+        })?;
         for (tested, rows) in tested.iter().zip(&images.groups) {
-            let means = self.group(cut, stage, tested, rows, activations, &gram, explained)?;
-            explained.cavs.push(self.geometry(stage, tested, &gram, &means));
+            let concepts: Vec<ConceptImages> = (tested.sets.concepts.iter().zip(&rows.concepts))
+                .map(|(concept, images)| ConceptImages {
+                    name: concept.name.clone(),
+                    images: images.clone(),
+                    random: concept.random.clone(),
+                })
+                .collect();
+            let samples = Samples { stage: stage.name(), concepts: &concepts, random: &rows.random, originals: None };
+            let cavs = ConceptCavs::fit(activations.gram(), samples, &self.tests)?;
+            explained.cavs.push(self.geometry(stage, tested, activations.gram(), &cavs.means()));
+            let published = &self.plan.as_published;
+            let against_rest = published.cavs_against_rest(activations.gram(), &rows.concepts, self.tests.cav)?;
+            for &class in &tested.classes {
+                let images: Vec<&[usize]> = self.setup.class_images[class].chunks(BATCH).collect();
+                let sizes: Vec<usize> = images.iter().map(|images| images.len()).collect();
+                let cross = activations.cross(&sizes, |block| {
+                    let mut gradients = Vec::with_capacity(sizes[block] * features);
+                    for indices in images[block].chunks(self.batch) {
+                        let activation = cut.activation(&self.setup.data.tensor(indices)?)?;
+                        let result = published.gradient(cut, &activation, Targets::Class(class))?;
+                        gradients.extend(result.gradient.flatten_all()?.to_vec1::<f32>()?);
+                    }
+                    Ok(gradients)
+                })?;
+                let tests = cavs.test(class, &cross)?;
+                let of_first = &rows.random[concepts.first().map_or(0..0, |concept| concept.random.clone())];
+                let design = self.tests.design.pairs();
+                explained.calibration.push(calibration(self.plan, stage, class, of_first, design, &cross, &tests));
+                for (place, (concept, test)) in concepts.iter().zip(&tests.concepts).enumerate() {
+                    let mut record = record(stage, class, &concept.name, test);
+                    if let Some(against_rest) = &against_rest {
+                        as_published::score_without_test(&mut record, &cross, &against_rest[place]);
+                    }
+                    explained.tcav.push(record);
+                }
+            }
         }
         Ok(())
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "one call site; what is tested, where, and where the records go")]
-    fn group(
-        &self,
-        cut: &Cut,
-        stage: Stage,
-        tested: &TestedConcepts,
-        of_sets: &GroupRows,
-        activations: Rows<'_>,
-        gram: &DMatrix<f64>,
-        explained: &mut Explained,
-    ) -> Result<Vec<MeanCav>> {
-        // Concepts that share their random sets share the fits between those sets.
-        let mut groups: BTreeMap<(usize, usize), Vec<usize>> = BTreeMap::new();
-        for (index, concept) in tested.sets.concepts.iter().enumerate() {
-            groups.entry((concept.random.start, concept.random.end)).or_default().push(index);
-        }
-        let kind = self.plan.explain.cav_kind();
-        let against_rest = self.plan.as_published.cavs_against_rest(gram, &of_sets.concepts, kind)?;
-        let mut records = Vec::new();
-        let mut means: BTreeMap<usize, MeanCav> = BTreeMap::new();
-        for (group, (&(start, end), concepts)) in groups.iter().enumerate() {
-            let sets = Sets {
-                concepts: concepts.iter().map(|&concept| of_sets.concepts[concept].clone()).collect(),
-                random: of_sets.random[start..end].to_vec(),
-            };
-            let cavs = fit_pairs(gram, sets, self.design.pairs(), kind, self.plan.seed)
-                .map_err(|error| Error::statistics("TCAV", error.to_string()))?;
-            for (place, &concept) in concepts.iter().enumerate() {
-                means.insert(concept, mean_cav(&cavs, place, gram.nrows()));
-            }
-            for &class in &tested.classes {
-                let images = &self.setup.class_images[class];
-                let mut gradients = Vec::new();
-                for indices in images.chunks(self.batch) {
-                    let activation = cut.activation(&self.setup.data.tensor(indices)?)?;
-                    let result = self.plan.as_published.gradient(cut, &activation, Targets::Class(class))?;
-                    gradients.extend(result.gradient.flatten_all()?.to_vec1::<f32>()?);
-                }
-                let gradients = rows(&gradients, activations.features())?;
-                let products = cross_on(&self.setup.model.network.compute, gradients, activations)
-                    .map_err(|error| Error::statistics("TCAV", error.to_string()))?;
-                let scores =
-                    score_class(&cavs, &products).map_err(|error| Error::statistics("TCAV", error.to_string()))?;
-                if group == 0 {
-                    let random = &of_sets.random[start..end];
-                    explained.calibration.push(calibration(self.plan, stage, class, random, &products, &scores));
-                }
-                for (place, &concept) in concepts.iter().enumerate() {
-                    let name = &tested.sets.concepts[concept].name;
-                    let mut record = self.record(stage, class, name, place, &cavs, &scores)?;
-                    if let Some(against_rest) = &against_rest {
-                        as_published::score_without_test(&mut record, &products, &against_rest[concept]);
-                    }
-                    records.push(record);
-                }
-            }
-        }
-        records.sort_by(|a, b| {
-            let order = |record: &TcavRecord| {
-                let names = &tested.sets.concepts;
-                (record.class, names.iter().position(|concept| concept.name == record.concept))
-            };
-            order(a).cmp(&order(b))
-        });
-        explained.tcav.extend(records);
-        Ok(means.into_values().collect())
     }
 
     fn geometry(&self, stage: Stage, tested: &TestedConcepts, gram: &DMatrix<f64>, means: &[MeanCav]) -> CavGeometry {
@@ -250,84 +269,58 @@ impl<'a> Explainer<'a> {
             stability,
         }
     }
+}
 
-    fn record(
-        &self,
-        stage: Stage,
-        class: usize,
-        name: &str,
-        place: usize,
-        cavs: &PairCavs,
-        scores: &ClassScores,
-    ) -> Result<TcavRecord> {
-        let of: &ConceptScores = &scores.concepts[place];
-        let statistics = &self.plan.statistics;
-        let pairs: Vec<PairScore> =
-            of.family.iter().map(|pair| PairScore { score: pair.score, ties: pair.ties }).collect();
-        let test = exchangeability_test(&self.design, &pairs).map_err(undefined("TCAV score"))?;
-        let concept_scores: Vec<f64> = of.runs.iter().map(|run| run.score).collect();
-        let baseline: Vec<f64> = scores.random_baseline.iter().map(|pair| pair.score).collect();
-        let stream = format!("{stage}/{class}/{name}");
-        // Where no projection varies, nothing distinguishes the concept: p = 1, and `effect_standardised` is absent.
-        let effect_p = match of.effect.effect_standardised {
-            None => 1.0,
-            Some(_) => {
-                label_permutation(
-                    &of.effect.concept,
-                    &of.effect.random,
-                    statistics.permutations,
-                    self.plan.seed,
-                    &format!("permutation/{stream}"),
-                )
-                .map_err(undefined("concept effect"))?
-                .p_value
-            }
-        };
-        let level = self.plan.verdict.confidence;
-        let options = Options { resamples: statistics.bootstrap, confidence: level, method: Method::Percentile };
-        let seed = self.plan.seed;
-        // Over concept and random images.
-        let effect_interval = two_sample(
-            &of.effect.concept,
-            &of.effect.random,
-            |concept, random| Some(concept_effect(concept, random).ok()?.effect_standardised),
-            options,
-            seed,
-            &format!("effect-interval/{stream}"),
-        );
-        // Over class images: each has a share of random sets against which its sensitivity is positive.
-        let images = of.runs.first().map_or(0, |run| run.sensitivity.len());
-        let positive: Vec<f64> = (0..images)
-            .map(|image| {
-                let count = of.runs.iter().filter(|run| run.sensitivity[image] > 0.0).count();
-                count as f64 / of.runs.len() as f64
-            })
-            .collect();
-        let mean = |shares: &[f64]| Some(shares.iter().sum::<f64>() / shares.len() as f64);
-        let score_interval = one_sample(&positive, mean, options, seed, &format!("score-interval/{stream}"));
-        // Undefined where nothing varies: then there is no interval.
-        let range = |result: crate::stats::Result<Bootstrapped>| {
-            result.ok().map(|result| Interval { low: result.interval.low, high: result.interval.high })
-        };
-        let heldout: f64 = of.runs.iter().map(|run| run.heldout_accuracy).sum();
-        Ok(TcavRecord {
-            stage,
-            class,
-            concept: name.to_owned(),
-            score: test.mean_score,
-            score_interval: range(score_interval),
-            score_p: test.p_value,
-            legacy_welch_p: welch_t(&concept_scores, &baseline, level).ok().map(|test| test.p_value),
-            effect: of.effect.effect,
-            effect_standardised: of.effect.effect_standardised,
-            effect_interval: range(effect_interval),
-            effect_p,
-            heldout_accuracy: heldout / of.runs.len().max(1) as f64,
-            decodable: cavs.decodable(place, statistics.alpha),
-        })
+fn record(stage: Stage, class: usize, name: &str, test: &ConceptTest) -> TcavRecord {
+    let (effect, score) = (test.effect(), test.score());
+    TcavRecord {
+        stage,
+        class,
+        concept: name.to_owned(),
+        score: score.value,
+        score_interval: score.interval,
+        score_p: score.p_value,
+        legacy_welch_p: test.legacy_welch_p,
+        effect: effect.value,
+        effect_standardised: effect.standardised,
+        effect_standardised_interval: effect.standardised_interval,
+        effect_p: effect.p_value,
+        heldout_accuracy: test.heldout_accuracy,
+        decodable: test.decodable,
+        further: (test.statistics.iter())
+            .filter(|(key, _)| **key != EFFECT && **key != SCORE)
+            .map(|(key, finding)| ((*key).to_owned(), *finding))
+            .collect(),
     }
 }
 
-fn rows(values: &[f32], features: usize) -> Result<Rows<'_>> {
-    Rows::new(values, features).map_err(|error| Error::statistics("TCAV", error.to_string()))
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::explain::tcav::Finding;
+
+    #[test]
+    fn every_statistic_of_the_table_is_recorded() {
+        let finding = |value| Finding {
+            value,
+            interval: None,
+            standardised: Some(2.0 * value),
+            standardised_interval: None,
+            p_value: value / 10.0,
+        };
+        let test = ConceptTest {
+            runs: Vec::new(),
+            family: Vec::new(),
+            family_scores: Vec::new(),
+            statistics: [(EFFECT, finding(1.0)), (SCORE, finding(2.0)), ("new", finding(3.0))].into(),
+            legacy_welch_p: None,
+            heldout_accuracy: 0.5,
+            decodable: true,
+            decodable_p_value: 0.01,
+        };
+        let record = record(Stage::Layer3, 1, "striped", &test);
+        assert_eq!((record.effect, record.effect_standardised, record.effect_p), (1.0, Some(2.0), 0.1));
+        assert_eq!((record.score, record.score_p), (2.0, 0.2));
+        assert_eq!(record.further, [("new".to_owned(), finding(3.0))].into());
+    }
 }

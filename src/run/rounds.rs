@@ -16,7 +16,7 @@ use super::explanations::Explainer;
 use super::setup::Setup;
 use crate::plan::{Arm, Plan, Rewind};
 use crate::records::Store;
-use crate::records::{FORMAT, Line, RoundId, RoundRecord, Seconds, round_ids};
+use crate::records::{DivergedRecord, FORMAT, Line, RoundId, RoundRecord, Seconds, round_ids};
 
 /// Images evaluated at a time; bounds memory, does not change results.
 const EVALUATION_BATCH: usize = 128;
@@ -57,10 +57,7 @@ pub fn rounds(
     let run =
         Run { plan, setup: &setup, store: &store, explainer: Explainer::new(plan, &setup)?, checkpoints, observer };
     for replicate in 0..plan.replicates {
-        for line in Line::of(plan) {
-            run.line(line, replicate)?;
-        }
-        run.sanity(replicate)?;
+        run.replicate(replicate)?;
     }
     Ok(store)
 }
@@ -79,8 +76,34 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// All rounds of one line in one replicate.
-    fn line(&self, line: Line, replicate: usize) -> Result<()> {
+    /// Every line of one replicate, and the sanity check; a network that diverges ends the replicate, and the next one goes on.
+    fn replicate(&self, replicate: usize) -> Result<()> {
+        for line in Line::of(self.plan) {
+            for round in line.rounds(self.plan) {
+                if self.store.diverged(&line.id(replicate, round))?.is_some() {
+                    return Ok(());
+                }
+            }
+            match self.line(line, replicate) {
+                Ok(None) => {}
+                Ok(Some(diverged)) => {
+                    let RoundId { arm, round, .. } = &diverged.id;
+                    let what = format!(
+                        "training diverged in replicate {replicate}, {arm} round {round}, at step {} (learning rate {}): the \
+                         replicate ends here, and the study will give no verdict",
+                        diverged.step, diverged.learning_rate
+                    );
+                    self.store.write_diverged(&diverged)?;
+                    return notice(self.observer, &Event::Warning(what));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.sanity(replicate)
+    }
+
+    /// All rounds of one line in one replicate, or the one that diverged.
+    fn line(&self, line: Line, replicate: usize) -> Result<Option<DivergedRecord>> {
         for round in line.rounds(self.plan) {
             let id = line.id(replicate, round);
             if let Some(record) = self.store.round(&id)? {
@@ -88,19 +111,24 @@ impl Run<'_> {
                 notice(self.observer, &Event::RoundDone { round, test_accuracy, resumed: true })?;
                 continue;
             }
-            let record = self.round(line, id)?;
+            let record = match self.round(line, id.clone()) {
+                Err(Error::Diverged { step, learning_rate, .. }) => {
+                    return Ok(Some(DivergedRecord { format: FORMAT, id, step, learning_rate }));
+                }
+                other => other?,
+            };
             let test_accuracy = record.test_accuracy;
             notice(self.observer, &Event::RoundDone { round, test_accuracy, resumed: false })?;
         }
-        Ok(())
+        Ok(None)
     }
 
-    /// The sanity check of the replicate's dense network, once; it is of Grad-CAM, so where the maps are something else there is none.
+    /// The sanity check of the replicate's dense network, once; it is of the method as defined, so where the maps are something else there is none.
     fn sanity(&self, replicate: usize) -> Result<()> {
         if self.store.sanity(replicate)?.is_some() {
             return Ok(());
         }
-        if !self.plan.as_published.maps_are_grad_cam() {
+        if !self.plan.as_published.maps_as_defined(self.plan.explain.saliency[0]) {
             return Ok(());
         }
         notice(self.observer, &Event::Phase("randomising layers"))?;
@@ -152,6 +180,7 @@ impl Run<'_> {
             class_accuracy: self.class_accuracy(&test_correct),
             test_correct: test_correct.iter().map(|&right| if right { '1' } else { '0' }).collect(),
             grad_cam: explained.grad_cam,
+            input_maps: explained.input_maps,
             tcav: explained.tcav,
             cavs: explained.cavs,
             faithfulness: explained.faithfulness,

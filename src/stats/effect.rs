@@ -1,6 +1,6 @@
-//! The concept effect (DESIGN 1.5): how far logit k moves, to first order, from the random mean to the concept mean.
+//! The concept effect: how far logit k moves, to first order, from the random mean to the concept mean.
 
-use super::descriptive::{mean_unchecked, require_variation, sum_of_squares};
+use super::descriptive::{mean_unchecked, sum_of_squares};
 use super::{Result, StatsError, check};
 use serde::Serialize;
 
@@ -15,6 +15,14 @@ pub struct ConceptEffect {
     pub pooled_standard_deviation: f64,
 }
 
+/// A spread smaller than this share of the largest value is rounding, and counts as none.
+const ROUNDING: f64 = 1e-13;
+
+/// The difference of the means, `Δ`.
+pub(crate) fn difference(concept: &[f64], random: &[f64]) -> f64 {
+    mean_unchecked(concept) - mean_unchecked(random)
+}
+
 /// The effect of a concept from the scalars `ḡ·a_i` of its images and of the pooled random images.
 ///
 /// # Errors
@@ -27,11 +35,12 @@ pub fn concept_effect(concept: &[f64], random: &[f64]) -> Result<ConceptEffect> 
     if total < 3 {
         return Err(StatsError::TooFew { what: "concept and random values", needed: 3, got: total });
     }
-    if require_variation("", concept).is_err() && require_variation("", random).is_err() {
+    let pooled = ((sum_of_squares(concept) + sum_of_squares(random)) / (total - 2) as f64).sqrt();
+    let largest = concept.iter().chain(random).fold(0.0, |top: f64, v| top.max(v.abs()));
+    if pooled <= ROUNDING * largest {
         return Err(StatsError::ZeroVariance { what: "concept and random values" });
     }
-    let pooled = ((sum_of_squares(concept) + sum_of_squares(random)) / (total - 2) as f64).sqrt();
-    let effect = mean_unchecked(concept) - mean_unchecked(random);
+    let effect = difference(concept, random);
     Ok(ConceptEffect { effect, effect_standardised: effect / pooled, pooled_standard_deviation: pooled })
 }
 
@@ -47,6 +56,8 @@ mod tests {
         assert!((e.pooled_standard_deviation - (4.0f64 / 3.0).sqrt()).abs() < 1e-15);
         assert!((e.effect_standardised - 3.0f64.sqrt()).abs() < 1e-15);
         assert!(matches!(concept_effect(&[1.0, 1.0], &[2.0, 2.0]), Err(StatsError::ZeroVariance { .. })));
+        // Equal but for rounding.
+        assert!(matches!(concept_effect(&[0.3, 0.1 + 0.2], &[0.3, 0.3]), Err(StatsError::ZeroVariance { .. })));
         assert!(concept_effect(&[1.0], &[]).is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! The TCAV score's valid test: is the concept set exchangeable with the random sets? (DESIGN 1.5)
+//! The TCAV score's valid test: is the concept set exchangeable with the random sets?
 //!
 //! The concept set and `N` random sets of the same size are one family of `N + 1` members. If the concept means nothing,
 //! its set is one more random set, and every member is equally likely to have the largest statistic; so
@@ -9,7 +9,7 @@
 use super::{Result, StatsError};
 use crate::seed::stream;
 use rand::seq::SliceRandom;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Statistics closer than this count as tied, which counts against the concept: scores are shares of images, so real
 /// differences are far larger.
@@ -100,11 +100,12 @@ impl Design {
 }
 
 /// The score of one pair.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct PairScore {
-    /// Share of class images with positive sensitivity to the CAV of the pair's first member against its second.
+    /// Share of class images with positive sensitivity to the CAV of the pair's first member against its second, in [0, 1].
     pub score: f64,
-    /// Share of class images with a sensitivity of exactly zero.
+    /// Share of class images with a sensitivity of exactly zero, in [0, 1]. Zeros do not count towards the score, so that of the
+    /// swapped pair is `1 - score - ties`.
     pub ties: f64,
 }
 

@@ -89,7 +89,7 @@ fn concept_records(
         let over = |value: &dyn Fn(&Beside<'_>) -> usize| {
             replicates.iter().map(|beside| value(beside) as f64).sum::<f64>() / replicates.len() as f64
         };
-        let twins = twin_ids(plan)
+        let twins = twin_ids(plan, networks)
             .iter()
             .map(|(parent, twin)| {
                 Ok(Some(flipped(alpha, networks.get(parent)?, networks.get(twin)?, stage).len() as f64))

@@ -17,10 +17,12 @@ use super::ratio::{comparators, twin_ids};
 /// # Errors
 /// When a map is not finite.
 pub(super) fn floor(plan: &Plan, networks: &Networks) -> Result<Floor> {
-    let seeds: Vec<(RoundId, RoundId)> = (0..plan.replicates)
-        .flat_map(|first| (first + 1..plan.replicates).map(move |second| (first, second)))
-        .map(|(first, second)| (RoundId::parent(first), RoundId::parent(second)))
-        .collect();
+    let mut seeds = Vec::new();
+    for (place, &first) in networks.replicates.iter().enumerate() {
+        for &second in &networks.replicates[place + 1..] {
+            seeds.push((RoundId::parent(first), RoundId::parent(second)));
+        }
+    }
     let pairs = |ids: Vec<(RoundId, RoundId)>| -> Result<Vec<FloorPair>> {
         let view = networks.first_view();
         let pair = |(first, second): (RoundId, RoundId)| {
@@ -30,7 +32,7 @@ pub(super) fn floor(plan: &Plan, networks: &Networks) -> Result<Floor> {
         };
         ids.into_iter().map(pair).collect()
     };
-    let (twins, seeds) = (pairs(twin_ids(plan))?, pairs(seeds)?);
+    let (twins, seeds) = (pairs(twin_ids(plan, networks))?, pairs(seeds)?);
     Ok(Floor {
         comparators: comparators(plan),
         twins: levels(&twins),

@@ -17,14 +17,16 @@ use super::networks::{Network, Networks};
 pub(super) fn records(plan: &Plan, manifest: &Manifest, networks: &Networks) -> Result<Vec<ForgettingRecord>> {
     let lottery = Line::Arm(Arm::Lottery);
     let mut groups: Vec<Vec<RoundId>> = Vec::new();
-    let twins: Vec<RoundId> = (0..plan.replicates)
-        .flat_map(|replicate| (1..=plan.floor.twins).map(move |order| Line::Twin(order).id(replicate, 0)))
+    let twins: Vec<RoundId> = networks
+        .replicates
+        .iter()
+        .flat_map(|&replicate| (1..=plan.floor.twins).map(move |order| Line::Twin(order).id(replicate, 0)))
         .collect();
     if !twins.is_empty() {
         groups.push(twins);
     }
     for round in 1..=plan.prune.rounds {
-        groups.push((0..plan.replicates).map(|replicate| lottery.id(replicate, round)).collect());
+        groups.push(networks.replicates.iter().map(|&replicate| lottery.id(replicate, round)).collect());
     }
     let classes: Vec<usize> = manifest.cam_images.iter().map(|shown| shown.class).collect();
     let mut records = Vec::new();

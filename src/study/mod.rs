@@ -80,7 +80,7 @@ pub fn derive(plan: &Plan, store: &Store) -> Result<StudyRecord> {
     let not_learned = accuracy::not_learned(plan, &manifest, &networks)?;
     let floor = floor::floor(plan, &networks)?;
     let densities = densities::densities(plan, &networks, &floor.seeds)?;
-    let answer = ranges::answer(plan, &densities, &not_learned);
+    let answer = ranges::answer(plan, &densities, &not_learned, &networks.diverged);
     let mut summaries = Vec::new();
     for (id, network) in &networks.all {
         let parent = networks.parent(id.replicate)?;
@@ -95,7 +95,7 @@ pub fn derive(plan: &Plan, store: &Store) -> Result<StudyRecord> {
         });
     }
     let mut sanity = Vec::new();
-    for replicate in 0..plan.replicates {
+    for &replicate in &networks.replicates {
         if let Some(record) = store.sanity(replicate)? {
             sanity.push(sanity::summary(plan, &networks, &record)?);
         }
@@ -124,6 +124,7 @@ pub fn derive(plan: &Plan, store: &Store) -> Result<StudyRecord> {
         hypothesis_a: answer.a,
         hypothesis_b: answer.b,
         alone: answer.alone,
+        views: answer.views,
         onsets: onsets::onsets(plan, &densities)?,
         forgetting: forgetting::records(plan, &manifest, &networks)?,
         densities,

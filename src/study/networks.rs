@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::error::{Error, Result, undefined};
 use crate::explain::split_maps;
 use crate::plan::{Plan, StatisticsPlan};
-use crate::records::{Adjusted, Line, Manifest, RoundId, RoundRecord, Store, TcavRecord, round_ids};
+use crate::records::{Adjusted, DivergedRecord, Line, Manifest, RoundId, RoundRecord, Store, TcavRecord, round_ids};
 use crate::stats::multiplicity::adjust;
 
 /// Raw maps of one network at one stage by one method.
@@ -39,6 +39,10 @@ pub(super) struct Networks {
     pub(super) all: BTreeMap<RoundId, Network>,
     /// Views of the maps; the first decides.
     pub(super) views: Vec<String>,
+    /// Replicates all of whose networks were trained.
+    pub(super) replicates: Vec<usize>,
+    /// Networks whose training diverged; their replicates are left out.
+    pub(super) diverged: Vec<DivergedRecord>,
 }
 
 impl Networks {
@@ -48,7 +52,22 @@ impl Networks {
         let first = plan.explain.stages[0].name();
         let mut all = BTreeMap::new();
         let mut expected: Option<(Vec<usize>, Vec<String>)> = None;
+        let mut diverged = Vec::new();
         for id in round_ids(plan) {
+            diverged.extend(store.diverged(&id)?);
+        }
+        let whole = |replicate: &usize| diverged.iter().all(|record| record.id.replicate != *replicate);
+        let replicates: Vec<usize> = (0..plan.replicates).filter(whole).collect();
+        if let (true, Some(DivergedRecord { id, step, learning_rate, .. })) = (replicates.is_empty(), diverged.first())
+        {
+            let what = format!(
+                "training diverged in every replicate, first in {} round {} of replicate {} at step {step} (learning rate \
+                 {learning_rate}); a lower `train.learning_rate` may help",
+                id.arm, id.round, id.replicate
+            );
+            return Err(Error::format(store.root(), what));
+        }
+        for id in round_ids(plan).into_iter().filter(|id| replicates.contains(&id.replicate)) {
             let name = format!("{} round {} of replicate {}", id.arm, id.round, id.replicate);
             let fault = |what: String| Error::format(store.root(), format!("{name} {what}"));
             let record = store.round(&id)?.ok_or_else(|| fault("is missing".into()))?;
@@ -86,7 +105,7 @@ impl Networks {
         }
         let mut views = expected.map(|(_, views)| views).unwrap_or_default();
         views.sort_by_key(|view| (view != first, view.clone()));
-        let mut networks = Self { all, views };
+        let mut networks = Self { all, views, replicates, diverged };
         networks.adjust(&plan.statistics)?;
         Ok(networks)
     }

@@ -13,7 +13,8 @@ use super::densities::deciding;
 /// When a curve is not finite.
 pub(super) fn onsets(plan: &Plan, densities: &[DensityRecord]) -> Result<Option<Onsets>> {
     let line: Vec<&DensityRecord> = densities.iter().filter(|record| record.arm == Arm::Lottery.name()).collect();
-    if plan.replicates < 2 || line.len() < 2 {
+    let replicates = line.first().map_or(0, |record| record.accuracy.replicates.len());
+    if replicates < 2 || line.len() < 2 {
         return Ok(None);
     }
     let x: Vec<f64> = line.iter().map(|record| record.density).collect();
@@ -22,14 +23,14 @@ pub(super) fn onsets(plan: &Plan, densities: &[DensityRecord]) -> Result<Option<
         return Ok(None);
     }
     let confidence = plan.verdict.confidence;
-    let losses: Vec<Vec<f64>> = (0..plan.replicates)
+    let losses: Vec<Vec<f64>> = (0..replicates)
         .map(|replicate| line.iter().map(|record| -record.accuracy.replicates[replicate]).collect())
         .collect();
     let accuracy =
         onset(&x, &losses, plan.verdict.accuracy_margin, confidence).map_err(undefined("onset of accuracy loss"))?;
     let limit = (1.0 + plan.verdict.drift_margin).ln();
     let of = |pick: &dyn Fn(&DensityRecord) -> Option<&Ratio>| -> Result<Option<Onset>> {
-        let curves: Option<Vec<Vec<f64>>> = (0..plan.replicates)
+        let curves: Option<Vec<Vec<f64>>> = (0..replicates)
             .map(|replicate| {
                 let at = |record: &&DensityRecord| match record.round {
                     // The parent takes its own place: ρ is 1.

@@ -2,8 +2,10 @@
 
 use crate::plan::{Arm, Plan};
 use crate::records::{
-    Accuracy, Alone, Call, DensityRange, DensityRecord, Explanations, Outcome, Ranges, Ratio, RoundId, Verdict,
+    Accuracy, Alone, Call, DensityRange, DensityRecord, DivergedRecord, Explanations, Outcome, Ranges, Ratio, RoundId,
+    Verdict, ViewRanges,
 };
+use crate::stats::similarity::Measure;
 use crate::stats::special::student_t_critical;
 use crate::stats::verdict::{self, call, outcomes};
 
@@ -16,6 +18,7 @@ pub(super) struct Answer {
     pub(super) a: Verdict,
     pub(super) b: Verdict,
     pub(super) alone: Alone,
+    pub(super) views: Vec<ViewRanges>,
 }
 
 /// The lottery arm's pruned rounds, from the mildest density on.
@@ -23,10 +26,27 @@ fn pruned(densities: &[DensityRecord]) -> Vec<&DensityRecord> {
     densities.iter().filter(|record| record.arm == Arm::Lottery.name() && record.round > 0).collect()
 }
 
-/// Verdicts and ranges; none where a dense network in `not_learned` has nothing to keep, or with one replicate.
-pub(super) fn answer(plan: &Plan, densities: &[DensityRecord], not_learned: &[RoundId]) -> Answer {
+/// Verdicts and ranges; none where training diverged, where a dense network in `not_learned` has nothing to keep, or with one replicate.
+pub(super) fn answer(
+    plan: &Plan,
+    densities: &[DensityRecord],
+    not_learned: &[RoundId],
+    diverged: &[DivergedRecord],
+) -> Answer {
     let pruned = pruned(densities);
     let refusal = match not_learned {
+        _ if !diverged.is_empty() => {
+            let DivergedRecord { id, step, learning_rate, .. } = &diverged[0];
+            Some(format!(
+                "training diverged in {} of {} replicates (the first: {} round {} of replicate {}, step {step}, learning rate \
+                 {learning_rate}), and what survived is no fair sample",
+                diverged.len(),
+                plan.replicates,
+                id.arm,
+                id.round,
+                id.replicate
+            ))
+        }
         _ if plan.replicates < 2 => Some(
             "one replicate says nothing about other seeds: a verdict takes at least two (`--set replicates=…`)"
                 .to_owned(),
@@ -43,7 +63,13 @@ pub(super) fn answer(plan: &Plan, densities: &[DensityRecord], not_learned: &[Ro
     };
     if let Some(why) = refusal {
         let none = Verdict { outcome: Outcome::NoVerdict, range: None, reason: why.clone() };
-        return Answer { sentence: format!("No verdict: {why}."), a: none.clone(), b: none, alone: Alone::default() };
+        return Answer {
+            sentence: format!("No verdict: {why}."),
+            a: none.clone(),
+            b: none,
+            alone: Alone::default(),
+            views: Vec::new(),
+        };
     }
     let calls: Vec<Call> = pruned.iter().map(|record| record.call).collect();
     let (a, b) = outcomes(&calls);
@@ -59,9 +85,32 @@ pub(super) fn answer(plan: &Plan, densities: &[DensityRecord], not_learned: &[Ro
         to_ranges(&pruned, &calls)
     };
     let alone = Alone { pixels: by(|record| deciding(record).0), concepts: by(|record| deciding(record).1) };
+    let views = pruned.first().map_or(0, |record| record.pixels.len());
+    let views = (0..views).map(|place| view_ranges(plan, &pruned, place)).collect();
     let a = Verdict { outcome: a, range: ranges.a, reason: reason(plan, &pruned, 'A', a, ranges.a) };
     let b = Verdict { outcome: b, range: ranges.b, reason: reason(plan, &pruned, 'B', b, ranges.b) };
-    Answer { sentence: sentence(&pruned, ranges, [a.outcome, b.outcome]), a, b, alone }
+    Answer { sentence: sentence(&pruned, ranges, [a.outcome, b.outcome]), a, b, alone, views }
+}
+
+/// What the study would say if the maps at `place` decided.
+fn view_ranges(plan: &Plan, pruned: &[&DensityRecord], place: usize) -> ViewRanges {
+    let ratio = |record: &&DensityRecord| record.pixels.get(place)?.measures.get(&Measure::Spearman).cloned();
+    let calls: Vec<Call> = pruned
+        .iter()
+        .map(|record| match (ratio(record), deciding(record).1) {
+            (Some(pixels), Some(concepts)) => {
+                call(record.accuracy.answer, &[kind(&pixels), kind(concepts)], level(plan))
+            }
+            _ => Call::Inconclusive,
+        })
+        .collect();
+    let kept =
+        pruned.iter().take_while(|record| ratio(record).is_some_and(|ratio| ratio.answer == Explanations::Kept)).last();
+    ViewRanges {
+        view: pruned[0].pixels[place].view.clone(),
+        kept_to: kept.map(|record| record.density),
+        ranges: to_ranges(pruned, &calls),
+    }
 }
 
 fn to_ranges(pruned: &[&DensityRecord], calls: &[Call]) -> Ranges {

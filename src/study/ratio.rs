@@ -20,7 +20,7 @@ use super::networks::{Network, Networks};
 pub(super) struct Beside<'a> {
     pub(super) ticket: &'a Network,
     pub(super) parent: &'a Network,
-    /// Each with the replicate it comes from.
+    /// Each with the place, among the replicates, of the one it comes from.
     pub(super) comparators: Vec<(usize, &'a Network)>,
 }
 
@@ -31,18 +31,18 @@ pub(super) fn comparators(plan: &Plan) -> Comparators {
 
 /// The comparisons of one arm and round, one for each replicate.
 pub(super) fn beside<'a>(plan: &Plan, networks: &'a Networks, line: Line, round: usize) -> Result<Vec<Beside<'a>>> {
-    let one = |replicate| {
+    let one = |(place, &replicate): (usize, &usize)| {
         let comparators = match comparators(plan) {
-            Comparators::Twins => networks.twins(plan, replicate)?.into_iter().map(|twin| (replicate, twin)).collect(),
-            Comparators::Seeds => (0..plan.replicates)
-                .filter(|&other| other != replicate)
-                .map(|other| Ok((other, networks.parent(other)?)))
+            Comparators::Twins => networks.twins(plan, replicate)?.into_iter().map(|twin| (place, twin)).collect(),
+            Comparators::Seeds => (networks.replicates.iter().enumerate())
+                .filter(|&(other, _)| other != place)
+                .map(|(other, &replicate)| Ok((other, networks.parent(replicate)?)))
                 .collect::<Result<Vec<_>>>()?,
         };
         let ticket = networks.get(&line.id(replicate, round))?;
         Ok(Beside { ticket, parent: networks.parent(replicate)?, comparators })
     };
-    (0..plan.replicates).map(one).collect()
+    networks.replicates.iter().enumerate().map(one).collect()
 }
 
 impl Beside<'_> {
@@ -259,11 +259,11 @@ pub(super) fn kind(ratio: &Ratio) -> crate::stats::verdict::Kind {
 }
 
 /// Networks that stand for what retraining does: the twins of every replicate, each with its parent.
-pub(super) fn twin_ids(plan: &Plan) -> Vec<(RoundId, RoundId)> {
-    let of = |replicate| {
+pub(super) fn twin_ids(plan: &Plan, networks: &Networks) -> Vec<(RoundId, RoundId)> {
+    let of = |&replicate: &usize| {
         (1..=plan.floor.twins).map(move |order| (RoundId::parent(replicate), Line::Twin(order).id(replicate, 0)))
     };
-    (0..plan.replicates).flat_map(of).collect()
+    networks.replicates.iter().flat_map(of).collect()
 }
 
 /// For maps that were made otherwise, such as of randomised weights: mean drift over that of the floor with an interval over images, the

@@ -17,10 +17,16 @@ use super::ratio::{over_floor, twin_ids};
 /// When a map is not finite.
 pub(super) fn summary(plan: &Plan, networks: &Networks, record: &SanityRecord) -> Result<SanitySummary> {
     let parent = RoundId::parent(record.replicate);
-    let own: Vec<RoundId> = twin_ids(plan).into_iter().filter(|(of, _)| *of == parent).map(|(_, twin)| twin).collect();
+    let own: Vec<RoundId> =
+        twin_ids(plan, networks).into_iter().filter(|(of, _)| *of == parent).map(|(_, twin)| twin).collect();
     let others = match own.is_empty() {
         false => own,
-        true => (0..plan.replicates).filter(|&other| other != record.replicate).map(RoundId::parent).collect(),
+        true => networks
+            .replicates
+            .iter()
+            .filter(|&&other| other != record.replicate)
+            .map(|&other| RoundId::parent(other))
+            .collect(),
     };
     let view = networks.first_view();
     let of = &networks.get(&parent)?.views[view];

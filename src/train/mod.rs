@@ -167,9 +167,7 @@ impl Training<'_> {
                     self.network.update_running_statistics(&tape, weights);
                     let mut grad_logits = workspace.take(tape.output().len());
                     let loss = cross_entropy(tape.output(), &labels, &mut grad_logits);
-                    if !loss.is_finite() {
-                        return Err(diverged(loss, step));
-                    }
+                    finite(loss, step, self.config.learning_rate * schedule.factor(step))?;
                     let wanted = Gradients { parameters: Some(&mut gradient), input: false };
                     self.network.backward(tape, weights, patterns.as_ref(), grad_logits, wanted, &mut workspace);
                     if let Some(edit_gradient) = &mut edit_gradient {
@@ -193,13 +191,22 @@ impl Training<'_> {
             })?;
             first = last;
         }
+        let last = to.saturating_sub(1);
+        finite_weights(weights, last, self.config.learning_rate * schedule.factor(last))?;
         let epoch_loss = losses.iter().map(|(sum, count)| sum / *count as f64).collect();
         Ok(TrainSummary { epoch_loss, steps: to.saturating_sub(from) })
     }
 }
 
-fn diverged(loss: f64, step: u64) -> Error {
-    Error::config("train.learning_rate", format!("the loss is {loss} at step {step}: training diverged"))
+/// The weights after the last step, of which no later loss would tell.
+fn finite_weights(weights: &Weights, step: u64, learning_rate: f64) -> Result<()> {
+    let whole = weights.parameters.iter().chain(&weights.buffers).all(|value| value.is_finite());
+    finite(if whole { 0.0 } else { f64::NAN }, step, learning_rate)
+}
+
+/// Whether training may go on after a step's loss.
+fn finite(loss: f64, step: u64, learning_rate: f64) -> Result<()> {
+    if loss.is_finite() { Ok(()) } else { Err(Error::Diverged { step, loss, learning_rate }) }
 }
 
 /// The order in which an epoch visits `count` images: a function of seed and epoch, not of history.

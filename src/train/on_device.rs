@@ -10,7 +10,7 @@ use crate::nn::schedule::Schedule;
 use crate::nn::{Network, Shape3, Weights};
 use crate::progress::{Event, Observer};
 
-use super::{EditGradient, TrainSummary, Training, diverged, epoch_order};
+use super::{EditGradient, TrainSummary, Training, epoch_order, finite, finite_weights};
 
 /// Steps that were asked for and whose loss is not known yet.
 #[derive(Default)]
@@ -23,11 +23,15 @@ struct Running {
 
 impl Running {
     /// Waits for the oldest step.
-    fn settle(&mut self, trainer: &mut Trainer, from: u64, observer: &dyn Observer) -> Result<()> {
+    fn settle(
+        &mut self,
+        trainer: &mut Trainer,
+        from: u64,
+        rate: &dyn Fn(u64) -> f64,
+        observer: &dyn Observer,
+    ) -> Result<()> {
         let (Some((epoch, step)), Some(loss)) = (self.steps.pop_front(), trainer.loss()?) else { return Ok(()) };
-        if !loss.is_finite() {
-            return Err(diverged(loss, step - 1));
-        }
+        finite(loss, step - 1, rate(step - 1))?;
         if let Some(last) = self.losses.last_mut() {
             *last = (last.0 + loss, last.1 + 1);
         }
@@ -65,6 +69,7 @@ impl Training<'_> {
             self.config.optimizer.into(),
             self.config.weight_decay as f32,
         )?;
+        let rate = |step| self.config.learning_rate * schedule.factor(step);
         let mut running = Running::default();
         let mut first = from;
         while first < to {
@@ -84,7 +89,7 @@ impl Training<'_> {
                     edit_gradient(weights, &mut gradient);
                     trainer.set_gradient(&gradient)?;
                 }
-                trainer.update((self.config.learning_rate * schedule.factor(step)) as f32)?;
+                trainer.update(rate(step) as f32)?;
                 step += 1;
                 running.steps.push_back((epoch, step));
                 if sees(step) {
@@ -92,16 +97,17 @@ impl Training<'_> {
                     after_step(step, weights);
                 }
                 if running.steps.len() > 1 {
-                    running.settle(&mut trainer, from, observer)?;
+                    running.settle(&mut trainer, from, &rate, observer)?;
                 }
                 Ok(())
             })?;
             while !running.steps.is_empty() {
-                running.settle(&mut trainer, from, observer)?;
+                running.settle(&mut trainer, from, &rate, observer)?;
             }
             first = last;
         }
         trainer.read(&mut weights.parameters, &mut weights.buffers)?;
+        finite_weights(weights, to.saturating_sub(1), rate(to.saturating_sub(1)))?;
         let epoch_loss = running.losses.iter().map(|(sum, count)| sum / *count as f64).collect();
         Ok(TrainSummary { epoch_loss, steps: to.saturating_sub(from) })
     }

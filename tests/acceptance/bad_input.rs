@@ -92,6 +92,13 @@ fn keys_stages_classes_and_flags_that_do_not_exist() {
     refused(&format!("cam {common} --class 2 --out OUT"), "--class: 2 does not exist");
     refused(&format!("cam {common} --class -1 --out OUT"), "-1");
     refused(&format!("cam {common} --class cat --out OUT"), "cat");
+    refused(&format!("cam {common} --class 0 --method grad-kam --out OUT"), "grad-kam");
+    refused(&format!("cam {common} --class 0 --method gradient --stage layer3 --out OUT"), "--stage: gradient");
+    refused(&format!("cam {common} --class 0 --method layer-cam --steps 9 --out OUT"), "--steps: layer-cam");
+    refused(&format!("cam {common} --class 0 --method integrated-gradients --seed 9 --out OUT"), "--seed");
+    refused(&format!("cam {common} --class 0 --method integrated-gradients --steps 0 --out OUT"), "--steps");
+    refused(&format!("cam {common} --class 0 --method smooth-grad --noise -1 --out OUT"), "--noise");
+    refused(&format!("cam {common} --class 2 --method gradient --out OUT"), "--class: 2 does not exist");
     refused(&format!("cam {common} --class true --out OUT"), "--labels");
     refused(&format!("predict {common} --stage layer1 --class 9 --out OUT"), "--class: 9 does not exist");
     refused(&format!("predict {common} --stage layer1 --out OUT"), "--class");

@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Tensor};
 use image::{GrayImage, Luma};
 
-use crate::support::{Place, fixture, json, program, save, succeeds, tensors, values, words};
+use crate::support::{Place, fixture, json, program, save, succeeds, tensor_error, tensors, values, words};
 
 const CHECKPOINT: &str = "oracle/resnet18_mnist/checkpoint.safetensors";
 const INPUTS: &str = "oracle/resnet18_mnist/inputs.safetensors";
@@ -174,6 +174,38 @@ fn a_map_that_is_zero_everywhere_stays_zero_and_is_flagged() {
     assert_eq!((concept["mean"].as_f64(), concept["p_value"].as_f64()), (Some(0.0), Some(1.0)));
     assert!(concept["legacy_welch_p"].is_null() && concept["effect_standardised"].is_null());
     assert_eq!(concept["effect_p_value"].as_f64(), Some(1.0));
+}
+
+#[test]
+fn attributions_do_not_depend_on_the_batch_and_say_which_class_they_are_of() {
+    let place = Place::new();
+    let common = format!("cam --checkpoint {} --images {}:images", fixture(CHECKPOINT), fixture(INPUTS));
+    let attribution = |flags: &str| {
+        let out = place.arg("attribution.safetensors");
+        succeeds(&words(&format!("{common} {flags} --out {out} --png {}", place.arg("overlays"))));
+        assert_eq!(std::fs::read_dir(place.path("overlays")).unwrap().count(), 24);
+        tensors(&out)
+    };
+    let smooth = "--class predicted --method smooth-grad --steps 3";
+    let (by_five, at_once) =
+        (attribution(&format!("{smooth} --batch 5")), attribution(&format!("{smooth} --batch 64")));
+    // Large batches lie in another order in memory, and their sums round in another order.
+    assert!(tensor_error(&by_five["attribution"], &at_once["attribution"]) < 1e-4);
+    let other = attribution(&format!("{smooth} --batch 5 --seed 1"));
+    assert!(tensor_error(&other["attribution"], &by_five["attribution"]) > 1e-2);
+    // The class is the one predicted for the image, not for its noisy copies.
+    let of = |file: &std::collections::BTreeMap<String, Tensor>, name: &str| file[name].to_vec1::<i64>().unwrap();
+    let predicted = of(&by_five, "class");
+    let cam = place.arg("cam.safetensors");
+    succeeds(&words(&format!("{common} --class predicted --out {cam}")));
+    assert_eq!(predicted, of(&tensors(&cam), "class"));
+    let fixed = attribution("--class 1 --method integrated-gradients --steps 2");
+    let both = attribution("--class predicted --method integrated-gradients --steps 2");
+    assert_eq!(of(&fixed, "class"), [1; 24]);
+    for (image, class) in predicted.iter().enumerate() {
+        let of = |file: &std::collections::BTreeMap<String, Tensor>| values(&file["attribution"].get(image).unwrap());
+        assert_eq!(of(&fixed) == of(&both), *class == 1, "image {image}");
+    }
 }
 
 #[test]

@@ -57,6 +57,44 @@ fn predictions_and_maps_equal_pytorchs_and_captums() {
     }
 }
 
+#[test]
+fn saliency_methods_equal_captums_and_pytorch_grad_cams() {
+    let at_stage = [
+        ("hires-cam", "hirescam"),
+        ("layer-cam", "layercam"),
+        ("xgrad-cam", "xgradcam"),
+        ("grad-cam-plus-plus", "gradcam_pp"),
+    ];
+    let on_input = [
+        ("gradient", "saliency"),
+        ("input-x-gradient", "input_x_gradient"),
+        ("integrated-gradients", "integrated_gradients"),
+    ];
+    for name in CASES {
+        let Case { checkpoint, inputs, stage, class, .. } = case(name);
+        let expected = tensors(fixture(&format!("oracle/{name}/saliency.safetensors")));
+        let place = Place::new();
+        let out = place.arg("cam.safetensors");
+        let common =
+            format!("cam --checkpoint {checkpoint} --images {inputs}:images --class {class} --batch 5 --out {out}");
+        let compare = |method: &str, flags: &str, key: &str, reference: &str| {
+            succeeds(&words(&format!("{common} --method {method} {flags}")));
+            let found = tensors(&out);
+            let error = tensor_error(&found[key], &expected[reference]);
+            assert!(error < 5e-4, "{name} {method}: {error:e}");
+            found.keys().cloned().collect::<Vec<_>>()
+        };
+        for (method, reference) in at_stage {
+            let keys = compare(method, &format!("--stage {stage}"), "cam_raw", reference);
+            assert_eq!(keys, ["cam_normalised", "cam_raw", "cam_upsampled", "class", "degenerate"]);
+        }
+        for (method, reference) in on_input {
+            let keys = compare(method, "", "attribution", reference);
+            assert_eq!(keys, ["attribution", "class", "degenerate"]);
+        }
+    }
+}
+
 fn numbers(value: &Value) -> Vec<f64> {
     value.as_array().unwrap().iter().map(|number| number.as_f64().unwrap()).collect()
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use candle_core::Tensor;
 use ticketlens::data::{Images, Subset};
+use ticketlens::explain::saliency::GRAD_CAM;
 use ticketlens::explain::{Cut, Targets};
 use ticketlens::model::Stage;
 use ticketlens::nn::{ParameterKind, Weights};
@@ -333,7 +334,7 @@ fn probability_gradient_mixes_classes_and_vanishes_with_confidence() {
     assert!(values(&cut.gradient(&activation, predicted).unwrap().gradient).iter().any(|g| *g != 0.0));
     let gone = published.gradient(&cut, &activation, predicted).unwrap().gradient;
     assert!(values(&gone).iter().all(|g| *g == 0.0));
-    assert!(published.grad_cam(&activation, &gone).unwrap().degenerate.iter().all(|blank| *blank));
+    assert!(published.method(GRAD_CAM).at_stage(&activation, &gone).unwrap().degenerate.iter().all(|blank| *blank));
 }
 
 #[test]
@@ -344,8 +345,8 @@ fn cam_added_gradients_maps_the_mean_channel_whatever_the_class() {
     let wide = |map: &[f32]| -> Vec<f64> { map.iter().copied().map(f64::from).collect() };
     let correlations = |switches: &AsPublished, class| {
         let gradient = cut.gradient(&activation, Targets::Class(class)).unwrap().gradient;
-        let maps =
-            switches.grad_cam(&activation, &gradient).unwrap().raw.flatten_from(1).unwrap().to_vec2::<f32>().unwrap();
+        let maps = switches.method(GRAD_CAM).at_stage(&activation, &gradient).unwrap().raw;
+        let maps = maps.flatten_from(1).unwrap().to_vec2::<f32>().unwrap();
         let with_plain = |(map, plain): (&Vec<f32>, &Vec<f32>)| pearson_coefficient(&wide(map), &wide(plain));
         maps.iter().zip(&plain).map(|pair| with_plain(pair).unwrap_or(0.0)).collect::<Vec<f64>>()
     };

@@ -6,9 +6,9 @@ use std::sync::{Arc, OnceLock};
 use nalgebra::DMatrix;
 use rand::seq::{IndexedRandom, SliceRandom};
 use ticketlens::data::{Factor, Images, Origin, PlantedPlan, Subset, planted};
-use ticketlens::explain::cav::CavKind;
-use ticketlens::explain::gram::{Rows, cross, gram};
-use ticketlens::explain::held_out::held_out;
+use ticketlens::explain::tcav::cav::CavKind;
+use ticketlens::explain::tcav::gram::{Rows, cross, gram};
+use ticketlens::explain::tcav::held_out::held_out;
 use ticketlens::explain::tcav::{Effect, PairCavs, Sets, concept_effect, fit_pairs, score_class};
 use ticketlens::explain::{Cut, Targets, grad_cam, upsample_map};
 use ticketlens::model::Stage;
@@ -18,7 +18,7 @@ use ticketlens::progress::Silent;
 use ticketlens::prune::Mask;
 use ticketlens::run::Setup;
 use ticketlens::seed::stream;
-use ticketlens::stats::exchangeability::{Design, PairScore, exchangeability_test};
+use ticketlens::stats::exchangeability::{Design, exchangeability_test};
 use ticketlens::stats::intervals::clopper_pearson;
 use ticketlens::stats::localisation::{PixelBox, pointing_game};
 use ticketlens::stats::permutation::label_permutation;
@@ -130,9 +130,7 @@ impl Bench {
     fn test(&self, cavs: &PairCavs, class: usize) -> ScoreTests {
         let scores = score_class(cavs, &self.cross[class]).unwrap();
         let of = &scores.concepts[0];
-        let pairs: Vec<PairScore> =
-            of.family.iter().map(|pair| PairScore { score: pair.score, ties: pair.ties }).collect();
-        let test = exchangeability_test(&self.design, &pairs).unwrap();
+        let test = exchangeability_test(&self.design, &of.family).unwrap();
         let runs: Vec<f64> = of.runs.iter().map(|run| run.score).collect();
         let baseline: Vec<f64> = scores.random_baseline.iter().map(|pair| pair.score).collect();
         ScoreTests {

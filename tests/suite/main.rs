@@ -14,6 +14,7 @@ mod plain_candle;
 mod properties;
 mod report;
 mod run;
+mod saliency;
 mod stats_calibration;
 mod stats_coverage;
 mod stats_oracle;

@@ -7,8 +7,8 @@ use candle_core::{Device, IndexOp, Tensor};
 use proptest::prelude::*;
 use rand::Rng;
 use rand::seq::SliceRandom;
-use ticketlens::explain::cav::CavKind;
-use ticketlens::explain::gram::{Rows, cross, gram};
+use ticketlens::explain::tcav::cav::CavKind;
+use ticketlens::explain::tcav::gram::{Rows, cross, gram};
 use ticketlens::explain::tcav::{ClassScores, Sets, fit_pairs, score_class};
 use ticketlens::explain::{Cut, Targets, grad_cam};
 use ticketlens::model::{Architecture, Block, Forward, ResNet, Stage, Stem, TensorFile, load_into, save_weights};
@@ -358,6 +358,7 @@ proptest! {
             class_accuracy: vec![accuracies.1, accuracies.0],
             test_correct: "1011".into(),
             grad_cam: Vec::new(),
+            input_maps: Vec::new(),
             tcav: Vec::new(),
             cavs: Vec::new(),
             faithfulness: Vec::new(),

@@ -272,6 +272,10 @@ fn a_plan_survives_a_round_trip_and_bad_plans_name_their_field() {
         ("explain.partners", "40", "explain.partners"),
         ("explain.partners", "0", "explain.partners"),
         ("explain.cav", "\"lasso\"", "lasso"),
+        ("explain.saliency", "[]", "explain.saliency"),
+        ("explain.saliency", "[\"grad-kam\"]", "grad-kam"),
+        ("explain.saliency", "[\"gradient\", \"grad-cam\"]", "`gradient` works on the input"),
+        ("explain.saliency", "[\"layer-cam\", \"layer-cam\"]", "twice"),
         ("statistics.alpha", "0.0001", "explain.random_sets"),
         ("data.planted", "{ used = [\"smell\"] }", "smell"),
         ("data.planted", "{}", "data.planted"),
@@ -341,4 +345,40 @@ fn a_planted_run_with_mean_difference_cavs_and_a_regular_design_knows_its_boxes(
     // Opposite values of a factor that the network sees point away from each other.
     let colour = geometry.concepts.iter().position(|name| name == "bright").unwrap();
     assert!(geometry.cosines[colour][colour + 1].unwrap() < 0.0);
+}
+
+#[test]
+fn every_saliency_method_of_the_plan_is_recorded_and_the_first_decides() {
+    let plan =
+        |methods: &str| tiny_plan(&[("arms", "[\"lottery\"]"), ("prune.rounds", "1"), ("explain.saliency", methods)]);
+    let default = plan("[\"grad-cam\"]");
+    assert!(!default.to_toml().unwrap().contains("saliency"), "a plan without the field keeps its hash");
+    let several = plan("[\"layer-cam\", \"gradient\", \"grad-cam\", \"grad-cam-plus-plus\"]");
+    assert_eq!(several, Plan::parse("again", &several.to_toml().unwrap(), &[]).unwrap());
+    let studies = [&default, &several].map(|plan| {
+        let folder = tempfile::tempdir().unwrap();
+        let study = run(plan, folder.path(), &Silent).unwrap();
+        (Store::existing(folder.path()).unwrap(), study, folder)
+    });
+    let [(default, alone, _), (several, among, _)] = &studies;
+    for summary in &among.networks {
+        let (record, maps) = (several.round(&summary.id).unwrap().unwrap(), several.maps(&summary.id).unwrap());
+        let names: Vec<&str> = record.grad_cam.iter().map(|cam| cam.method.name).collect();
+        assert_eq!(names, ["layer-cam", "grad-cam", "grad-cam-plus-plus"]);
+        let keys = ["input/gradient", "layer3", "layer3/grad-cam", "layer3/grad-cam-plus-plus"];
+        assert_eq!(maps.keys().collect::<Vec<_>>(), keys);
+        assert_eq!((record.input_maps.len(), record.input_maps[0].method.name), (1, "gradient"));
+        assert_eq!((maps["input/gradient"].dims(), record.input_maps[0].size), (&[20, 28, 28][..], [28, 28]));
+        assert_eq!(record.input_maps[0].degenerate, [false; 20]);
+        let before = (default.round(&summary.id).unwrap().unwrap(), default.maps(&summary.id).unwrap());
+        assert_eq!(record.grad_cam[1], before.0.grad_cam[0]);
+        let values = |maps: &candle_core::Tensor| maps.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert_eq!(values(&maps["layer3/grad-cam"]), values(&before.1["layer3"]));
+        assert_ne!(values(&maps["layer3"]), values(&before.1["layer3"]));
+        // TCAV and training know nothing of it; the checks of the maps are of the first method.
+        assert_eq!((record.tcav, record.weights), (before.0.tcav, before.0.weights));
+        assert_ne!(record.faithfulness, before.0.faithfulness);
+    }
+    assert_ne!(alone.networks[1].drift.pixels, among.networks[1].drift.pixels);
+    assert_ne!(several.sanity(0).unwrap().unwrap().layers, default.sanity(0).unwrap().unwrap().layers);
 }

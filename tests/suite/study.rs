@@ -196,3 +196,44 @@ fn pixels_are_undecided_where_too_few_images_count() {
         assert!(why.contains("of the images count") || ratio.rho.is_none(), "{why}");
     }
 }
+
+/// A learning rate at which some seeds diverge and others do not: those that do are marked, the others go on, and there is no verdict.
+#[test]
+fn a_diverged_replicate_is_marked_and_the_others_go_on_without_a_verdict() {
+    let overrides: &[(&str, &str)] = &[("replicates", "3"), ("data.train", "64"), ("model.width", "2")];
+    let plan = cheap(overrides);
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path(), &plan).unwrap();
+    // As a diverged training leaves it.
+    let id = Line::Twin(1).id(1, 0);
+    let record = ticketlens::records::DivergedRecord {
+        format: ticketlens::records::FORMAT,
+        id: id.clone(),
+        step: 3,
+        learning_rate: 0.05,
+    };
+    store.write_diverged(&record).unwrap();
+    let study = run(&plan, folder.path(), &Silent).unwrap();
+    assert_eq!(study.hypothesis_a.outcome, Outcome::NoVerdict);
+    assert!(
+        study.answer.contains("diverged in 1 of 3 replicates") && study.answer.contains("twin-1"),
+        "{}",
+        study.answer
+    );
+    assert_eq!(study.densities[1].accuracy.replicates.len(), 2);
+    assert!(store.round(&Line::Twin(1).id(2, 0)).unwrap().is_some(), "the next replicate went on");
+    assert!(study.networks.iter().all(|network| network.id.replicate != 1));
+
+    // Every replicate: an error that names the first, and the marks stay.
+    let plan = cheap(&[overrides, &[("train.learning_rate", "1e30")]].concat());
+    let folder = tempfile::tempdir().unwrap();
+    let error = run(&plan, folder.path(), &Silent).unwrap_err().to_string();
+    assert!(
+        error.contains("every replicate") && error.contains("replicate 0") && error.contains("learning rate"),
+        "{error}"
+    );
+    let store = Store::existing(folder.path()).unwrap();
+    for replicate in 0..3 {
+        assert!(store.diverged(&RoundId::parent(replicate)).unwrap().is_some());
+    }
+}

@@ -1,9 +1,12 @@
 //! TCAV over all pairs of sets: against the definition in feature space, invariances, ties and degenerate networks.
 use nalgebra::DMatrix;
 use rand::Rng;
-use ticketlens::explain::cav::{CavError, CavKind, CavState, fit};
-use ticketlens::explain::gram::{Rows, cross, gram};
-use ticketlens::explain::tcav::{ClassScores, Sets, concept_effect, fit_pairs, score, score_class, sensitivities};
+use ticketlens::explain::tcav::cav::{CavError, CavKind, CavState, fit};
+use ticketlens::explain::tcav::gram::{Rows, cross, gram};
+use ticketlens::explain::tcav::{
+    ClassScores, ConceptCavs, ConceptImages, PairScore, STATISTICS, Samples, Sets, Tests, concept_effect, design,
+    fit_pairs, score, score_class, sensitivities,
+};
 
 const LOGISTIC: CavKind = CavKind::Logistic { c: 1.0 };
 const FEATURES: usize = 24;
@@ -92,28 +95,26 @@ fn runs_follow_the_definition_in_feature_space() {
 #[test]
 fn family_and_baseline_are_the_pairs_asked_for_and_swaps_are_exact() {
     let world = world();
-    let scores = world.scores(&all_pairs(5), LOGISTIC);
-    let backwards: Vec<_> = all_pairs(5).into_iter().map(|(a, b)| (b, a)).collect();
+    let design = all_pairs(5);
+    let scores = world.scores(&design, LOGISTIC);
+    let backwards: Vec<_> = design.iter().map(|&(a, b)| (b, a)).collect();
     let swapped = world.scores(&backwards, LOGISTIC);
     for (concept, other) in scores.concepts.iter().zip(&swapped.concepts) {
         assert_eq!(concept.runs, other.runs);
         for (pair, back) in concept.family.iter().zip(&other.family) {
-            assert_eq!((pair.positive, pair.negative), (back.negative, back.positive));
             // Sixteenths: exact.
             assert_eq!(back.score, 1.0 - pair.score - pair.ties);
         }
         for run in &concept.runs {
-            let pair = concept.family.iter().find(|p| (p.positive, p.negative) == (0, run.random + 1)).unwrap();
+            let pair = concept.family[design.iter().position(|&pair| pair == (0, run.random + 1)).unwrap()];
             assert_eq!((pair.score, pair.ties), (run.score, run.ties));
         }
     }
     let family = &scores.concepts[0].family;
+    assert_eq!(scores.random_baseline.len(), 4);
     for (i, baseline) in scores.random_baseline.iter().enumerate() {
-        assert_eq!((baseline.positive, baseline.negative), (i, (i + 1) % 4));
-        let pair = family
-            .iter()
-            .find(|p| (p.positive, p.negative) == (i.min((i + 1) % 4) + 1, i.max((i + 1) % 4) + 1))
-            .unwrap();
+        let members = (i.min((i + 1) % 4) + 1, i.max((i + 1) % 4) + 1);
+        let pair = family[design.iter().position(|&pair| pair == members).unwrap()];
         let expected = if i < 3 { pair.score } else { 1.0 - pair.score - pair.ties };
         assert_eq!(baseline.score, expected);
     }
@@ -132,8 +133,10 @@ fn a_sparse_design_fits_its_pairs_and_the_baseline_only() {
     assert_eq!(scores.concepts[1].runs[0], full.concepts[1].runs[1]);
     assert_eq!(scores.concepts[1].runs[1], full.concepts[1].runs[3]);
     assert_eq!(scores.random_baseline, full.random_baseline);
-    let members: Vec<_> = scores.concepts[0].family.iter().map(|p| (p.positive, p.negative)).collect();
-    assert_eq!(members, [(0, 2), (3, 1), (0, 4)]);
+    let expected = [(0, 2), (1, 3), (0, 4)].map(|pair| all_pairs(5).iter().position(|&other| other == pair).unwrap());
+    let [first, swapped, last] = expected.map(|pair| full.concepts[0].family[pair]);
+    let turned = PairScore { score: 1.0 - swapped.score - swapped.ties, ..swapped };
+    assert_eq!(scores.concepts[0].family, [first, turned, last]);
 }
 
 #[test]
@@ -333,4 +336,91 @@ fn wrong_requests_are_named() {
         "class gradients: products of 16 x 59, expected at least 1 x 60"
     );
     assert!(score_class(&cavs, &DMatrix::zeros(0, 60)).is_err());
+}
+
+fn tests_of(sets: usize, interval_in_logits: bool) -> Tests {
+    Tests {
+        cav: LOGISTIC,
+        design: design(sets, None, 5).unwrap(),
+        permutations: 199,
+        resamples: 99,
+        confidence: 0.95,
+        interval_in_logits,
+        alpha: 0.05,
+        seed: 5,
+    }
+}
+
+/// Concepts with random sets of their own, tested together, say what each says alone; the same name draws the same.
+#[test]
+fn concepts_do_not_depend_on_what_is_tested_beside_them() {
+    let world = world();
+    let (gram, cross) = (world.gram(), world.cross());
+    let concept = |name: &str, index: usize, random| ConceptImages {
+        name: name.into(),
+        images: world.sets.concepts[index].clone(),
+        random,
+    };
+    // The first concept's random sets are neither the first nor the last.
+    let all = [concept("null", 1, 1..3), concept("planted", 0, 0..2), concept("again", 1, 2..4)];
+    let tests = tests_of(2, true);
+    let of = |concepts: &[ConceptImages], random: &[Vec<usize>], tests: &Tests| {
+        let samples = Samples { stage: "layer3", concepts, random, originals: None };
+        let cavs = ConceptCavs::fit(&gram, samples, tests).unwrap();
+        (cavs.test(1, &cross).unwrap(), cavs.means(), cavs.count())
+    };
+    let random = &world.sets.random;
+    let (together, means, count) = of(&all, random, &tests);
+    // Two with random sets, and the one between those, for each.
+    assert_eq!(count, 9);
+    for (place, one) in all.iter().enumerate() {
+        let own = ConceptImages { random: 0..2, ..one.clone() };
+        let (alone, mean, _) = of(&[own], &random[one.random.clone()], &tests);
+        let (a, b) = (&together.concepts[place], &alone.concepts[0]);
+        assert_eq!(
+            (&a.statistics, &a.runs, &a.family_scores),
+            (&b.statistics, &b.runs, &b.family_scores),
+            "{}",
+            one.name
+        );
+        assert_eq!((a.legacy_welch_p, a.decodable_p_value), (b.legacy_welch_p, b.decodable_p_value));
+        assert_eq!(means[place], mean[0]);
+        // The baseline is that of the first concept's sets.
+        assert_eq!(together.random_baseline == alone.random_baseline, place == 0);
+    }
+    // What the parts say.
+    let planted = &together.concepts[1];
+    let expected = concept_effect(&cross, &all[1].images, &random[0..2]).unwrap();
+    assert_eq!(
+        (planted.effect().value, planted.effect().standardised),
+        (expected.effect, expected.effect_standardised)
+    );
+    let mean = planted.runs.iter().map(|run| run.score).sum::<f64>() / 2.0;
+    assert!((planted.score().value - mean).abs() < 1e-15 && planted.score().interval.is_some());
+    // One interval for each unit; that in logits only where it is asked for.
+    let (logits, standard) = (planted.effect().interval.unwrap(), planted.effect().standardised_interval.unwrap());
+    assert!(logits.contains(expected.effect) && standard.contains(expected.effect_standardised.unwrap()));
+    assert_ne!(logits, standard);
+    let without = of(&all, random, &tests_of(2, false)).0;
+    assert_eq!(without.concepts[1].effect().interval, None);
+    assert_eq!(without.concepts[1].effect().standardised_interval, Some(standard));
+}
+
+#[test]
+fn concepts_with_another_number_of_random_sets_than_the_design_are_refused() {
+    let world = world();
+    let gram = world.gram();
+    for random in [0..3, 3..5, 0..0] {
+        let concepts = [ConceptImages { name: "planted".into(), images: world.sets.concepts[0].clone(), random }];
+        let samples = Samples { stage: "layer3", concepts: &concepts, random: &world.sets.random, originals: None };
+        let error = ConceptCavs::fit(&gram, samples, &tests_of(2, true)).err().unwrap().to_string();
+        assert!(error.contains("planted"), "{error}");
+    }
+}
+
+#[test]
+fn statistics_have_keys_of_their_own() {
+    let keys: std::collections::BTreeSet<&str> = STATISTICS.iter().map(|statistic| statistic.key).collect();
+    assert_eq!(keys.len(), STATISTICS.len());
+    assert!(STATISTICS.iter().all(|statistic| !statistic.title.is_empty() && !statistic.definition.is_empty()));
 }

@@ -1,26 +1,33 @@
 //! `ticketlens cam`.
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use candle_core::{DType, Device, Tensor};
 use clap::Args;
-use ticketlens::data::argument_path;
-use ticketlens::explain::{Targets, activation_shape, explain_in_batches, grad_cam, normalise, upsample};
-use ticketlens::model::Stage;
+use indicatif::ProgressBar;
+use ticketlens::data::{ImageSource, argument_path};
+use ticketlens::explain::saliency::{Method, Settings};
+use ticketlens::explain::{
+    AttributedBatch, Maps, Targets, activation_shape, attribute_in_batches, explain_in_batches, normalise, upsample,
+};
+use ticketlens::model::{Checkpoint, Stage};
 use ticketlens::nn::predicted_class;
+use ticketlens::output::{Inputs, OutputFolder};
 
 use crate::args::{ImageArguments, ModelArguments, inputs, open_checkpoint, parse_stage, read_labels};
 use crate::output::{TensorWriter, create, create_folder};
 use crate::overlay::{self, Painter};
 use crate::terminal;
 
-/// Grad-CAM heatmaps
+/// Saliency maps: which positions or pixels a class logit depends on
 ///
-/// Writes the tensors `cam_raw` (N, h, w) at the stage's resolution, `cam_upsampled` (N, H, W) at the images', and
-/// `cam_normalised`, which is that over its maximum; beside them `class` (N), the class explained, and `degenerate` (N), 1
-/// where a map is zero everywhere and says nothing.
+/// Methods at a stage (grad-cam, hires-cam, layer-cam, xgrad-cam, grad-cam-plus-plus) write the tensors `cam_raw` (N, h, w) at the
+/// stage's resolution, `cam_upsampled` (N, H, W) at the images', and `cam_normalised`, which is that over its maximum. Methods on the
+/// input (gradient, input-x-gradient, integrated-gradients, smooth-grad) write `attribution` (N, C, H, W), raw and signed.
+/// Beside them `class` (N), the class explained, and `degenerate` (N), 1 where a map is zero everywhere and says nothing.
 #[derive(Args)]
 #[command(after_help = "Example:
   ticketlens cam --checkpoint resnet18.pth --images photos/ --stage layer4 --class predicted \\
@@ -32,25 +39,48 @@ pub(crate) struct Arguments {
     /// FILE.safetensors:KEY, a .npy file, a folder of PNG and JPEG files, or an IDX file
     #[arg(long)]
     images: String,
-    /// Where the network is cut: layer1, layer2, layer3 or layer4
-    #[arg(long, value_parser = parse_stage, default_value = "layer3")]
-    stage: Stage,
+    /// The saliency method
+    #[arg(long, value_parser = parse_method, default_value = "grad-cam")]
+    method: Method,
+    /// Where the network is cut: layer1, layer2, layer3 or layer4; for methods at a stage [default: layer3]
+    #[arg(long, value_parser = parse_stage)]
+    stage: Option<Stage>,
     /// Whose logit is explained: a class counted from 0, `predicted`, or `true` (needs --labels)
     #[arg(long, value_name = "K|true|predicted")]
     class: Target,
     /// The true classes: an IDX label file, FILE.safetensors:KEY or .npy of whole numbers, or a .txt with one on each line
     #[arg(long)]
     labels: Option<String>,
+    /// Gradients that integrated-gradients and smooth-grad average [default: 50]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    steps: Option<u32>,
+    /// Standard deviation of smooth-grad's noise, as a share of each image's range of values [default: 0.15]
+    #[arg(long, value_name = "X", value_parser = parse_noise, allow_negative_numbers = true)]
+    noise: Option<f32>,
+    /// Seed of smooth-grad's noise [default: 0]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
     /// Safetensors file to write
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// Also write an overlay of each map, beside its image, into this folder
+    /// Also write an overlay of each map, beside its image, into this folder; of an attribution the sum of its magnitudes over the channels
     #[arg(long, value_name = "DIR")]
     png: Option<PathBuf>,
     #[command(flatten)]
     model: ModelArguments,
     #[command(flatten)]
     preparation: ImageArguments,
+}
+
+fn parse_method(name: &str) -> Result<Method, String> {
+    Method::from_str(name).map_err(|error| error.to_string())
+}
+
+fn parse_noise(text: &str) -> Result<f32, String> {
+    match text.parse() {
+        Ok(noise) if noise >= 0.0 && f32::is_finite(noise) => Ok(noise),
+        _ => Err("not a number of at least 0".into()),
+    }
 }
 
 /// Whose logit is explained.
@@ -73,7 +103,35 @@ impl FromStr for Target {
     }
 }
 
+impl Arguments {
+    /// Where a method at a stage works.
+    fn stage(&self) -> Stage {
+        self.stage.unwrap_or(Stage::Layer3)
+    }
+
+    /// Refuses flags that the method does not read.
+    fn check(&self) -> anyhow::Result<()> {
+        let method = self.method;
+        ensure!(self.stage.is_none() || !method.is_on_input(), "--stage: {method} works on the input, not at a stage");
+        let given = [("steps", self.steps.is_some()), ("noise", self.noise.is_some()), ("seed", self.seed.is_some())];
+        for (flag, given) in given {
+            ensure!(!given || method.settings.contains(&flag), "--{flag}: {method} does not read it");
+        }
+        Ok(())
+    }
+
+    fn settings(&self) -> Settings {
+        let default = Settings::default();
+        Settings {
+            steps: self.steps.map_or(default.steps, |steps| steps as usize),
+            noise: self.noise.unwrap_or(default.noise),
+            seed: self.seed.unwrap_or(default.seed),
+        }
+    }
+}
+
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    arguments.check()?;
     let mut read = inputs([arguments.checkpoint.as_path()], &[&arguments.images]);
     if let Some(labels) = &arguments.labels {
         read.add(&argument_path(labels));
@@ -97,67 +155,153 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Target::Predicted => Targets::Predicted,
         Target::True => Targets::PerImage(&labels),
     };
-    let (count, (_, height, width)) = (source.len(), source.shape());
-    let stage = activation_shape(&checkpoint, &source, arguments.stage)?;
-    let tensors = [
-        ("cam_raw", DType::F32, vec![count, stage.height, stage.width]),
-        ("cam_upsampled", DType::F32, vec![count, height, width]),
-        ("cam_normalised", DType::F32, vec![count, height, width]),
-        ("class", DType::I64, vec![count]),
-        ("degenerate", DType::U8, vec![count]),
-    ]
-    .map(|(name, dtype, shape)| (name.to_owned(), dtype, shape));
-    let batches = explain_in_batches(&checkpoint, &source, arguments.stage, targets, arguments.preparation.batch)?;
-    let mut writer = TensorWriter::new(create("--out", &arguments.out, &read)?, &tensors)?;
-    let folder = arguments.png.as_deref().map(|png| create_folder("--png", png, &read)).transpose()?;
-    let preprocess = arguments.preparation.preprocess(architecture.channels)?;
-    let painter = Painter::new(&source, arguments.preparation.said_normalisation(), &preprocess.normalisation);
-
-    let bar = terminal::bar("explaining", count);
-    let mut degenerate = 0;
-    for explained in batches {
-        let explained = explained?;
-        let maps = grad_cam(&explained.activation, &explained.gradient)?;
-        let upsampled = upsample(&maps.raw, height, width)?;
-        let normalised = normalise(&upsampled)?;
-        let classes: Vec<i64> = match targets {
-            Targets::Class(class) => vec![class as i64; explained.images.len()],
-            Targets::PerImage(labels) => labels[explained.images.clone()].iter().map(|&label| label as i64).collect(),
-            Targets::Predicted => {
-                explained.logits.to_vec2::<f32>()?.iter().map(|row| predicted_class(row) as i64).collect()
-            }
-        };
-        let flags: Vec<u8> = maps.degenerate.iter().map(|&flag| u8::from(flag)).collect();
-        degenerate += flags.iter().filter(|&&flag| flag == 1).count();
-        writer.append("cam_raw", &maps.raw)?;
-        writer.append("cam_upsampled", &upsampled)?;
-        writer.append("cam_normalised", &normalised)?;
-        writer.append("class", &Tensor::new(classes, &Device::Cpu)?)?;
-        writer.append("degenerate", &Tensor::new(flags, &Device::Cpu)?)?;
-        if let Some(folder) = &folder {
-            overlay::write(&painter, &explained, &normalised, |image| {
-                Ok(folder.path(&overlay::file_name(&source.image_name(image), image, count))?)
-            })?;
-        }
-        bar.inc(explained.images.len() as u64);
-    }
-    bar.finish_and_clear();
-    if let Some(folder) = folder {
-        folder.finish()?;
-    }
-    writer.finish()?;
-    terminal::delivered();
-
-    let into = arguments.out.display();
-    terminal::say(&format!("{} maps at {} into {into}", terminal::thousands(count), arguments.stage));
+    let degenerate = match arguments.method.is_on_input() {
+        false => maps(arguments, &checkpoint, &source, targets, &read)?,
+        true => attributions(arguments, &checkpoint, &source, targets, &read)?,
+    };
+    let (count, into) = (source.len(), arguments.out.display());
+    let (what, place) = match arguments.method.is_on_input() {
+        false => ("maps", arguments.stage().to_string()),
+        true => ("attributions", "the input".to_owned()),
+    };
+    terminal::say(&format!("{} {what} at {place} into {into}", terminal::thousands(count)));
     terminal::say(&format!("assumed: {}", architecture.assumed()));
     if architecture.classes == 1 && matches!(arguments.class, Target::Predicted) {
         terminal::warn("--class predicted: the network has one logit, so class 0 is explained for every image");
     }
     if degenerate > 0 {
         terminal::warn(&format!(
-            "{degenerate} of {count} maps are zero everywhere: they say nothing about the network"
+            "{degenerate} of {count} {what} are zero everywhere: they say nothing about the network"
         ));
     }
     Ok(())
+}
+
+/// Maps at a stage; how many say nothing.
+fn maps(
+    arguments: &Arguments,
+    checkpoint: &Checkpoint,
+    source: &ImageSource,
+    targets: Targets<'_>,
+    read: &Inputs,
+) -> anyhow::Result<usize> {
+    let (count, (_, height, width)) = (source.len(), source.shape());
+    let stage = activation_shape(checkpoint, source, arguments.stage())?;
+    let batches = explain_in_batches(checkpoint, source, arguments.stage(), targets, arguments.preparation.batch)?;
+    let of_images = vec![count, height, width];
+    let mut output = Files::create(
+        arguments,
+        checkpoint,
+        source,
+        read,
+        &[
+            ("cam_raw", vec![count, stage.height, stage.width]),
+            ("cam_upsampled", of_images.clone()),
+            ("cam_normalised", of_images),
+        ],
+    )?;
+    for explained in batches {
+        let explained = explained?;
+        let maps = arguments.method.at_stage(&explained.activation, &explained.gradient)?;
+        let upsampled = upsample(&maps.raw, height, width)?;
+        let normalised = normalise(&upsampled)?;
+        let classes: Vec<usize> = match targets {
+            Targets::Class(class) => vec![class; explained.images.len()],
+            Targets::PerImage(labels) => labels[explained.images.clone()].to_vec(),
+            Targets::Predicted => explained.logits.to_vec2::<f32>()?.iter().map(|row| predicted_class(row)).collect(),
+        };
+        let tensors = [("cam_raw", &maps.raw), ("cam_upsampled", &upsampled), ("cam_normalised", &normalised)];
+        output.append(&tensors, &classes, &maps.degenerate, (&explained.images, &explained.pixels, &normalised))?;
+    }
+    output.finish()
+}
+
+/// Attributions of the input; how many say nothing.
+fn attributions(
+    arguments: &Arguments,
+    checkpoint: &Checkpoint,
+    source: &ImageSource,
+    targets: Targets<'_>,
+    read: &Inputs,
+) -> anyhow::Result<usize> {
+    let (method, settings, batch) = (arguments.method, arguments.settings(), arguments.preparation.batch);
+    let batches = attribute_in_batches(checkpoint, source, method, settings, targets, batch)?;
+    let (channels, height, width) = source.shape();
+    let shape = vec![source.len(), channels, height, width];
+    let mut output = Files::create(arguments, checkpoint, source, read, &[("attribution", shape)])?;
+    for attributed in batches {
+        let AttributedBatch { images, pixels, classes, attribution } = attributed?;
+        let maps = Maps::of_attributions(&attribution)?;
+        let normalised = normalise(&maps.raw)?;
+        output.append(&[("attribution", &attribution)], &classes, &maps.degenerate, (&images, &pixels, &normalised))?;
+    }
+    output.finish()
+}
+
+/// The files that are written batch by batch.
+struct Files<'a> {
+    source: &'a ImageSource,
+    writer: TensorWriter,
+    folder: Option<OutputFolder>,
+    painter: Painter,
+    bar: ProgressBar,
+    degenerate: usize,
+}
+
+impl<'a> Files<'a> {
+    fn create(
+        arguments: &Arguments,
+        checkpoint: &Checkpoint,
+        source: &'a ImageSource,
+        read: &Inputs,
+        maps: &[(&str, Vec<usize>)],
+    ) -> anyhow::Result<Self> {
+        let count = source.len();
+        let maps = maps.iter().map(|(name, shape)| ((*name).to_owned(), DType::F32, shape.clone()));
+        let of_each = [("class", DType::I64), ("degenerate", DType::U8)];
+        let of_each = of_each.map(|(name, dtype)| (name.to_owned(), dtype, vec![count]));
+        let tensors: Vec<_> = maps.chain(of_each).collect();
+        let writer = TensorWriter::new(create("--out", &arguments.out, read)?, &tensors)?;
+        let folder = arguments.png.as_deref().map(|png| create_folder("--png", png, read)).transpose()?;
+        let preprocess = arguments.preparation.preprocess(checkpoint.model.architecture.channels)?;
+        let painter = Painter::new(source, arguments.preparation.said_normalisation(), &preprocess.normalisation);
+        Ok(Self { source, writer, folder, painter, bar: terminal::bar("explaining", count), degenerate: 0 })
+    }
+
+    /// Adds a batch: its tensors, the class explained and whether the map says nothing for each image, and what is painted: the images'
+    /// numbers, their pixels and maps from 0 to 1.
+    fn append(
+        &mut self,
+        tensors: &[(&str, &Tensor)],
+        classes: &[usize],
+        degenerate: &[bool],
+        (images, pixels, normalised): (&Range<usize>, &Tensor, &Tensor),
+    ) -> anyhow::Result<()> {
+        for (name, tensor) in tensors {
+            self.writer.append(name, tensor)?;
+        }
+        let classes: Vec<i64> = classes.iter().map(|&class| class as i64).collect();
+        let flags: Vec<u8> = degenerate.iter().map(|&flag| u8::from(flag)).collect();
+        self.writer.append("class", &Tensor::new(classes, &Device::Cpu)?)?;
+        self.writer.append("degenerate", &Tensor::new(flags, &Device::Cpu)?)?;
+        self.degenerate += degenerate.iter().filter(|&&flag| flag).count();
+        if let Some(folder) = &self.folder {
+            overlay::write(&self.painter, images, pixels, normalised, |image| {
+                Ok(folder.path(&overlay::file_name(&self.source.image_name(image), image, self.source.len()))?)
+            })?;
+        }
+        self.bar.inc(images.len() as u64);
+        Ok(())
+    }
+
+    /// Puts the files in their places; how many maps say nothing.
+    fn finish(self) -> anyhow::Result<usize> {
+        self.bar.finish_and_clear();
+        if let Some(folder) = self.folder {
+            folder.finish()?;
+        }
+        self.writer.finish()?;
+        terminal::delivered();
+        Ok(self.degenerate)
+    }
 }

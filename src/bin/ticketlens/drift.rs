@@ -7,8 +7,9 @@ use std::process::ExitCode;
 use anyhow::{Context, bail, ensure};
 use clap::{Args, ValueEnum};
 use ticketlens::data::{ImageSource, argument_path};
-use ticketlens::explain::cav::CavKind;
-use ticketlens::explain::concept_test::{Question, TestConfig, test_concepts};
+use ticketlens::explain::tcav::cav::CavKind;
+use ticketlens::explain::tcav::checkpoint::{Question, Settings, test_concepts};
+use ticketlens::explain::tcav::statistics::EFFECT;
 use ticketlens::explain::{CheckpointMaps, Targets};
 use ticketlens::model::{Checkpoint, Stage, TensorFile};
 use ticketlens::output::Inputs;
@@ -364,7 +365,7 @@ fn concept_effects(arguments: &Arguments, checkpoint: &Checkpoint, tell: bool) -
         .map(|concept| Ok((concept.name.clone(), open(&concept.images)?)))
         .collect::<anyhow::Result<Vec<_>>>()?;
     let random = arguments.random.iter().map(|images| open(images)).collect::<anyhow::Result<Vec<_>>>()?;
-    let config = TestConfig {
+    let settings = Settings {
         cav: CavKind::Logistic { c: 1.0 },
         permutations: ticketlens::stats::permutation::DEFAULT_PERMUTATIONS,
         resamples: 0,
@@ -374,22 +375,24 @@ fn concept_effects(arguments: &Arguments, checkpoint: &Checkpoint, tell: bool) -
         batch: arguments.preparation.batch,
         resident_bytes: RESIDENT_BYTES,
     };
-    for class in 0..checkpoint.model.architecture.classes {
-        let question = Question {
-            checkpoint,
-            stage: arguments.stage,
-            images: &images,
-            class,
-            concepts: &concepts,
-            random: &random,
-        };
-        let tests = test_concepts(&question, &config, |_| {})?;
-        if class == 0 && tell {
-            tests.copies.iter().for_each(|line| terminal::warn(line));
-        }
-        for ((name, _), test) in concepts.iter().zip(&tests.concepts) {
-            let significant = test.decodable && test.effect_p_adjusted <= config.alpha;
-            if let Some(effect) = test.effect_standardised {
+    let classes: Vec<usize> = (0..checkpoint.model.architecture.classes).collect();
+    let question = Question {
+        checkpoint,
+        stage: arguments.stage,
+        images: &images,
+        classes: &classes,
+        concepts: &concepts,
+        random: &random,
+    };
+    let tests = test_concepts(&question, &settings, &|_| {})?;
+    if tell {
+        tests.copies.iter().for_each(|line| terminal::warn(line));
+    }
+    for (&class, tests) in classes.iter().zip(&tests.classes) {
+        let adjusted = tests.adjusted(EFFECT, settings.adjustment)?;
+        for (((name, _), test), p) in concepts.iter().zip(&tests.concepts).zip(adjusted) {
+            if let Some(effect) = test.effect().standardised {
+                let significant = test.decodable && p <= settings.alpha;
                 effects.insert((class, name.clone()), (effect, significant.then_some(effect > 0.0)));
             }
         }

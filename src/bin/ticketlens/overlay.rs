@@ -1,5 +1,6 @@
 //! Heatmaps painted over their images.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -7,7 +8,6 @@ use candle_core::Tensor;
 use image::{Rgb, RgbImage};
 use rayon::prelude::*;
 use ticketlens::data::{ImageSource, Normalisation};
-use ticketlens::explain::ExplainedBatch;
 
 /// Images smaller than this are enlarged by a whole factor, so that a digit can be looked at.
 const SMALLEST_SIDE: usize = 224;
@@ -67,16 +67,16 @@ impl Painter {
 /// Writes one PNG for each image of a batch; `path` gives its place by the image's number.
 pub(crate) fn write(
     painter: &Painter,
-    explained: &ExplainedBatch,
+    images: &Range<usize>,
+    pixels: &Tensor,
     normalised: &Tensor,
     path: impl Fn(usize) -> anyhow::Result<PathBuf> + Sync,
 ) -> anyhow::Result<()> {
     let (_, height, width) = normalised.dims3()?;
     let maps = normalised.flatten_all()?.to_vec1::<f32>()?;
-    let pixels = explained.pixels.flatten_all()?.to_vec1::<f32>()?;
-    let size = pixels.len() / explained.images.len();
-    let written: Vec<anyhow::Result<()>> = explained
-        .images
+    let pixels = pixels.flatten_all()?.to_vec1::<f32>()?;
+    let size = pixels.len() / images.len();
+    let written: Vec<anyhow::Result<()>> = images
         .clone()
         .into_par_iter()
         .zip(pixels.par_chunks_exact(size).zip(maps.par_chunks_exact(height * width)))

@@ -1,13 +1,15 @@
 //! `ticketlens tcav`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use anyhow::{Context, bail, ensure};
 use clap::{Args, ValueEnum};
-use serde_json::json;
-use ticketlens::explain::cav::CavKind;
-use ticketlens::explain::concept_test::{ConceptTests, Question, TestConfig, test_concepts};
+use serde_json::{Map, Value, json};
+use ticketlens::explain::tcav::cav::CavKind;
+use ticketlens::explain::tcav::checkpoint::{ConceptTests, Question, Settings, test_concepts};
+use ticketlens::explain::tcav::statistics::{EFFECT, SCORE};
+use ticketlens::explain::tcav::{ClassTests, STATISTICS};
 use ticketlens::model::Stage;
 use ticketlens::stats::multiplicity::Adjustment;
 use ticketlens::stats::power::sets_needed;
@@ -109,14 +111,14 @@ fn parse_level(text: &str) -> Result<f64, String> {
 }
 
 impl Arguments {
-    fn config(&self) -> anyhow::Result<TestConfig> {
+    fn settings(&self) -> anyhow::Result<Settings> {
         ensure!(
             self.loss_weight > 0.0 && self.loss_weight.is_finite(),
             "--loss-weight: {} is not a positive number",
             self.loss_weight
         );
         ensure!(self.resamples == 0 || self.resamples >= 20, "--resamples: fewer than 20 give no interval");
-        Ok(TestConfig {
+        Ok(Settings {
             cav: match self.cav {
                 Cav::Logistic => CavKind::Logistic { c: self.loss_weight },
                 Cav::MeanDifference => CavKind::MeanDifference,
@@ -137,7 +139,7 @@ impl Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let config = arguments.config()?;
+    let settings = arguments.settings()?;
     let mut names = BTreeSet::new();
     if let Some(twice) = arguments.concept.iter().find(|concept| !names.insert(&concept.name)) {
         bail!("--concept: `{}` is given twice", twice.name);
@@ -167,40 +169,72 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         checkpoint: &checkpoint,
         stage: arguments.stage,
         images: &images,
-        class: arguments.class,
+        classes: &[arguments.class],
         concepts: &concepts,
         random: &random,
     };
-    let tests = test_concepts(&question, &config, |images| bar.inc(images as u64))?;
+    let tests = test_concepts(&question, &settings, &|images| bar.inc(images as u64))?;
     bar.finish_and_clear();
+    let adjusted = STATISTICS.iter().map(|statistic| {
+        let adjusted = tests.classes[0].adjusted(statistic.key, settings.adjustment)?;
+        Ok((statistic.key, adjusted))
+    });
+    let answer = Answer { tests: &tests, class: &tests.classes[0], adjusted: adjusted.collect::<anyhow::Result<_>>()? };
     if let Some(output) = output {
-        write_text(output, &record(&question, arguments, &tests)?)?;
+        write_text(output, &record(&question, arguments, &answer)?)?;
         terminal::delivered();
     }
-    warn(&question, arguments, &config, &tests);
-    table(&question, &tests);
+    warn(&question, arguments, &settings, &tests);
+    table(&question, arguments.class, &answer);
     Ok(())
 }
 
-/// The JSON of DESIGN section 3, with more keys.
-fn record(question: &Question<'_>, arguments: &Arguments, tests: &ConceptTests) -> anyhow::Result<String> {
-    let mut concepts = serde_json::Map::new();
-    for ((name, source), test) in question.concepts.iter().zip(&tests.concepts) {
-        let mut value = serde_json::to_value(test)?;
-        value["images"] = source.len().into();
-        concepts.insert(name.clone(), value);
+/// What was found.
+struct Answer<'a> {
+    tests: &'a ConceptTests,
+    class: &'a ClassTests,
+    /// Adjusted p-values of each concept, by statistic.
+    adjusted: BTreeMap<&'static str, Vec<f64>>,
+}
+
+/// The record as JSON. A statistic's fields begin with its key; the score's have no prefix, as the runs are its own.
+fn record(question: &Question<'_>, arguments: &Arguments, answer: &Answer<'_>) -> anyhow::Result<String> {
+    let mut concepts = Map::new();
+    for (place, ((name, source), test)) in question.concepts.iter().zip(&answer.class.concepts).enumerate() {
+        let mut value = Map::new();
+        let mut put = |key: &str, field: Value| value.insert(key.to_owned(), field);
+        put("images", source.len().into());
+        put("runs", serde_json::to_value(&test.runs)?);
+        for (&key, finding) in &test.statistics {
+            let prefix = if key == SCORE { String::new() } else { format!("{key}_") };
+            let value = if key == SCORE { "mean" } else { key };
+            put(value, finding.value.into());
+            put(&format!("{value}_interval"), serde_json::to_value(finding.interval)?);
+            put(&format!("{prefix}p_value"), finding.p_value.into());
+            put(&format!("{prefix}p_adjusted"), answer.adjusted[key][place].into());
+            if key != SCORE {
+                put(&format!("{prefix}standardised"), finding.standardised.into());
+                put(&format!("{prefix}standardised_interval"), serde_json::to_value(finding.standardised_interval)?);
+            }
+        }
+        put("family_scores", serde_json::to_value(&test.family_scores)?);
+        put("legacy_welch_p", test.legacy_welch_p.into());
+        put("heldout_accuracy", test.heldout_accuracy.into());
+        put("decodable", test.decodable.into());
+        put("decodable_p_value", test.decodable_p_value.into());
+        concepts.insert(name.clone(), value.into());
     }
     let record = json!({
         "stage": question.stage,
-        "class": question.class,
+        "class": arguments.class,
         "assumed": question.checkpoint.model.architecture.assumptions(),
         "images": question.images.len(),
         "concepts": concepts,
-        "random_baseline": tests.random_baseline,
+        "random_baseline": answer.class.random_baseline.iter().map(|pair| pair.score).collect::<Vec<_>>(),
         "random_images": question.random.iter().map(|source| source.len()).collect::<Vec<_>>(),
-        "smallest_p": tests.smallest_p,
-        "cavs": tests.cavs,
-        "copies": tests.copies,
+        "smallest_p": answer.tests.smallest_p,
+        "cavs": answer.tests.cavs,
+        "copies": answer.tests.copies,
         "alpha": arguments.alpha,
         "seed": arguments.seed,
         "permutations": arguments.permutations,
@@ -209,10 +243,10 @@ fn record(question: &Question<'_>, arguments: &Arguments, tests: &ConceptTests) 
     Ok(serde_json::to_string_pretty(&record)? + "\n")
 }
 
-fn warn(question: &Question<'_>, arguments: &Arguments, config: &TestConfig, tests: &ConceptTests) {
-    let (sets, alpha) = (question.random.len(), config.alpha);
+fn warn(question: &Question<'_>, arguments: &Arguments, settings: &Settings, tests: &ConceptTests) {
+    let (sets, alpha) = (question.random.len(), settings.alpha);
     if tests.smallest_p > alpha {
-        let needed = sets_needed(alpha, 1, config.adjustment).map_or(0, |needed| needed.for_one_finding);
+        let needed = sets_needed(alpha, 1, settings.adjustment).map_or(0, |needed| needed.for_one_finding);
         terminal::warn(&format!(
             "{sets} random sets cannot reach the level {alpha}: the smallest p-value of the score's test is {:.4}; {needed} sets are needed",
             tests.smallest_p
@@ -234,31 +268,32 @@ fn warn(question: &Question<'_>, arguments: &Arguments, config: &TestConfig, tes
     }
 }
 
-fn table(question: &Question<'_>, tests: &ConceptTests) {
+fn table(question: &Question<'_>, class: usize, answer: &Answer<'_>) {
     let longest = question.concepts.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0).max(7);
     let p = |value: f64| format!("{value:.4}");
     terminal::say(&format!(
         "class {} at {}: {} images, {} random sets, {} CAVs",
-        question.class,
+        class,
         question.stage,
         question.images.len(),
         question.random.len(),
-        tests.cavs
+        answer.tests.cavs
     ));
     terminal::say(&format!(
         "{:<longest$}  {:>10} {:>7} {:>7} {:>7}  {:>6} {:>7} {:>7} {:>7}  {:>8}",
         "concept", "effect", "in SD", "p", "p adj.", "score", "p", "p adj.", "legacy", "held-out"
     ));
-    for ((name, _), test) in question.concepts.iter().zip(&tests.concepts) {
+    for (place, ((name, _), test)) in question.concepts.iter().zip(&answer.class.concepts).enumerate() {
+        let (effect, score) = (test.effect(), test.score());
         terminal::say(&format!(
             "{name:<longest$}  {:>10.4} {:>7} {:>7} {:>7}  {:>6.3} {:>7} {:>7} {:>7}  {:>8.3}{}",
-            test.effect,
-            test.effect_standardised.map_or("–".into(), |value| format!("{value:.3}")),
-            p(test.effect_p_value),
-            p(test.effect_p_adjusted),
-            test.mean,
-            p(test.p_value),
-            p(test.p_adjusted),
+            effect.value,
+            effect.standardised.map_or("–".into(), |value| format!("{value:.3}")),
+            p(effect.p_value),
+            p(answer.adjusted[EFFECT][place]),
+            score.value,
+            p(score.p_value),
+            p(answer.adjusted[SCORE][place]),
             test.legacy_welch_p.map_or("–".into(), p),
             test.heldout_accuracy,
             if test.decodable { "" } else { "  undecodable" },

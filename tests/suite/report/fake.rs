@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use rand::Rng;
 use ticketlens::data::builtin_mnist;
+use ticketlens::explain::saliency::GRAD_CAM;
 use ticketlens::model::Stage;
 use ticketlens::plan::Plan;
 use ticketlens::prune::LayerDensity;
@@ -12,7 +13,7 @@ use ticketlens::records::{
     ConceptRecord, DensityRange, DensityRecord, Drift, Explanations, FORMAT, FaithfulnessRecord, Floor, FloorPair,
     Forgetting, ForgettingRecord, Interval, Levels, Manifest, MeasureDrift, NetworkSummary, Onset, Onsets, Order,
     Outcome, PixelRecord, Randomisation, Ranges, Ratio, RoundId, RoundRecord, SanityLayer, SanityRecord, SanitySummary,
-    Seconds, ShownImage, StudyRecord, TcavRecord, Verdict,
+    Seconds, ShownImage, StudyRecord, TcavRecord, Verdict, ViewRanges,
 };
 use ticketlens::report::{Maps, RawMaps, Study};
 use ticketlens::seed::stream;
@@ -194,10 +195,11 @@ fn tcav(arm: &str, replicate: usize, round: usize, density: f64) -> Vec<TcavReco
                 legacy_welch_p: Some(six(0.05 - 0.05 * effect.abs()).max(0.0001)),
                 effect: six(3.1 * effect),
                 effect_standardised: Some(effect),
-                effect_interval: Some(around(effect, 0.35)),
+                effect_standardised_interval: Some(around(effect, 0.35)),
                 effect_p: six(0.3 * (-4.0 * effect.abs()).exp()).max(0.0001),
                 heldout_accuracy: six(0.93 - 0.2 * wear(arm, density)),
                 decodable: !(index == 8 && density < 0.3),
+                further: BTreeMap::new(),
             });
         }
     }
@@ -311,7 +313,14 @@ pub(crate) fn study(shape: &Shape) -> Study {
                     test_accuracy: accuracy,
                     class_accuracy: vec![six(accuracy + 0.001), six(accuracy - 0.001)],
                     test_correct: "1".repeat(40),
-                    grad_cam: vec![CamRecord { stage: Stage::Layer3, size: shape.map, predicted, degenerate }],
+                    grad_cam: vec![CamRecord {
+                        stage: Stage::Layer3,
+                        method: GRAD_CAM,
+                        size: shape.map,
+                        predicted,
+                        degenerate,
+                    }],
+                    input_maps: Vec::new(),
                     tcav: records,
                     cavs: vec![cavs(arm, replicate, round, density)],
                     faithfulness: vec![faithfulness(arm, density, seed)],
@@ -338,6 +347,9 @@ pub(crate) fn study(shape: &Shape) -> Study {
         hypothesis_a: verdict(a, "down to the mildest density; then pixels are undecided (ρ 1.19, 1.08 to 1.30)"),
         hypothesis_b: verdict(b, "at the last density; before it accuracy is undecided"),
         alone: Alone { pixels: Ranges { a, b: None }, concepts: Ranges { a: None, b } },
+        views: ["layer3", "layer3/layer-cam"]
+            .map(|view| ViewRanges { view: view.into(), kept_to: Some(mildest), ranges: Ranges { a, b } })
+            .into(),
         onsets: Some(onsets(shape, mildest)),
         forgetting: forgetting(shape, &lottery),
         floor: floor(shape.replicates),

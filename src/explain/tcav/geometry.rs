@@ -2,7 +2,7 @@
 
 use nalgebra::{DMatrix, DVector};
 
-use super::tcav::PairCavs;
+use super::pairs::PairCavs;
 
 /// A concept's unit CAVs summed up: their mean, as weights of the rows of the Gram matrix.
 #[derive(Clone, Debug, PartialEq)]
@@ -72,8 +72,8 @@ pub fn geometry(gram: &DMatrix<f64>, means: &[MeanCav]) -> Geometry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::explain::cav::{CavKind, cosine, fit};
-    use crate::explain::gram::{Rows, gram};
+    use crate::explain::tcav::cav::{CavKind, cosine, fit};
+    use crate::explain::tcav::gram::{Rows, gram};
     use crate::explain::tcav::{Sets, fit_pairs};
     use rand_distr::{Distribution, StandardNormal};
 

@@ -10,6 +10,9 @@ use nalgebra::DMatrix;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::stats::effect;
+pub use crate::stats::exchangeability::PairScore;
+
 use super::cav::{Cav, CavError, CavKind, CavState, ROUNDING, check_kind, check_set, fit_checked};
 use super::held_out::{HeldOut, held_out_checked};
 
@@ -32,29 +35,6 @@ pub struct PairCavs {
     cavs: BTreeMap<(usize, usize), Cav>,
     /// Held-out accuracy of each concept against each random set that the design pairs it with.
     held_out: BTreeMap<(usize, usize), HeldOut>,
-}
-
-/// The share of class images whose sensitivity is positive, and the share whose sensitivity is zero.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Score {
-    /// Share of class images with `S > 0`, in [0, 1].
-    pub score: f64,
-    /// Share of class images with `S = 0`, in [0, 1]. Zeros do not count towards the score, so that of the swapped pair is
-    /// `1 - score - ties`.
-    pub ties: f64,
-}
-
-/// The score of one pair of family members, the first as the concept.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct PairScore {
-    /// The positive member: 0 is the concept, `r + 1` random set `r`.
-    pub positive: usize,
-    /// The negative member.
-    pub negative: usize,
-    /// Share of class images with a positive sensitivity.
-    pub score: f64,
-    /// Share of class images with a zero sensitivity.
-    pub ties: f64,
 }
 
 /// One concept against one random set.
@@ -102,7 +82,7 @@ pub struct Effect {
 pub struct ConceptScores {
     /// The concept against each random set that the design pairs it with, by random set.
     pub runs: Vec<Run>,
-    /// Every pair of the design, in its order: what the exchangeability test of the score takes.
+    /// Every pair of the design, in its order, the first member as the concept: what the exchangeability test of the score takes.
     pub family: Vec<PairScore>,
     /// The concept effect.
     pub effect: Effect,
@@ -113,8 +93,7 @@ pub struct ConceptScores {
 pub struct ClassScores {
     /// Per concept, in the order of [`Sets::concepts`].
     pub concepts: Vec<ConceptScores>,
-    /// Random set `i` against set `i + 1` (the last against the first), the customary baseline; `positive` and `negative` are indices
-    /// of random sets here.
+    /// Random set `i` against set `i + 1` (the last against the first), the customary baseline.
     pub random_baseline: Vec<PairScore>,
 }
 
@@ -263,9 +242,9 @@ pub fn sensitivities(cross: &DMatrix<f64>, cav: &Cav) -> Vec<f64> {
 }
 
 /// The TCAV score of sensitivities `(class images)`; zeros do not count as positive (Kim et al. 2018, equation 2).
-pub fn score(sensitivities: &[f64]) -> Score {
+pub fn score(sensitivities: &[f64]) -> PairScore {
     let share = |count: usize| count as f64 / sensitivities.len().max(1) as f64;
-    Score {
+    PairScore {
         score: share(sensitivities.iter().filter(|s| **s > 0.0).count()),
         ties: share(sensitivities.iter().filter(|s| **s == 0.0).count()),
     }
@@ -284,26 +263,26 @@ pub fn concept_effect(cross: &DMatrix<f64>, concept: &[usize], random: &[Vec<usi
     effect_of(cross, concept, random).ok_or(CavError::NoRandomImage(0))
 }
 
+/// The random images that a concept is compared with: all sets pooled, each image once, without the concept's own.
+pub(super) fn pooled(concept: &[usize], random: &[Vec<usize>]) -> Vec<usize> {
+    let own: BTreeSet<usize> = concept.iter().copied().collect();
+    let pooled: BTreeSet<usize> = random.iter().flatten().filter(|image| !own.contains(image)).copied().collect();
+    pooled.into_iter().collect()
+}
+
 /// [`concept_effect`] on checked input; `None` without a random image outside the concept.
 fn effect_of(cross: &DMatrix<f64>, concept: &[usize], random: &[Vec<usize>]) -> Option<Effect> {
-    let pooled: BTreeSet<usize> = random.iter().flatten().filter(|image| !concept.contains(image)).copied().collect();
+    let pooled = pooled(concept, random);
     if pooled.is_empty() {
         return None;
     }
     let projection = |&image: &usize| cross.column(image).sum() / cross.nrows() as f64;
     let concept: Vec<f64> = concept.iter().map(projection).collect();
     let random: Vec<f64> = pooled.iter().map(projection).collect();
-
-    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
-    let squares = |values: &[f64], mean: f64| values.iter().map(|v| (v - mean).powi(2)).sum::<f64>();
-    let (concept_mean, random_mean) = (mean(&concept), mean(&random));
-    let freedom = concept.len() + random.len() - 2;
-    let spread = ((squares(&concept, concept_mean) + squares(&random, random_mean)) / freedom as f64).sqrt();
-    let largest = concept.iter().chain(&random).fold(0.0, |top: f64, v| top.max(v.abs()));
-    let effect = concept_mean - random_mean;
-    // Without a degree of freedom the spread is NaN, which is not greater either.
-    let varies = spread > ROUNDING * largest;
-    Some(Effect { concept, random, effect, effect_standardised: varies.then(|| effect / spread) })
+    let effect = effect::difference(&concept, &random);
+    // Undefined where nothing varies, or with fewer than three images.
+    let standardised = effect::concept_effect(&concept, &random).ok().map(|found| found.effect_standardised);
+    Some(Effect { concept, random, effect, effect_standardised: standardised })
 }
 
 fn check_cross(cross: &DMatrix<f64>, images: usize) -> Result<(), CavError> {
@@ -324,14 +303,11 @@ pub fn score_class(cavs: &PairCavs, cross: &DMatrix<f64>) -> Result<ClassScores,
     let sensitivities: Vec<Vec<f64>> = fitted.par_iter().map(|(_, cav)| sensitivities(cross, cav)).collect();
     let by_pair: BTreeMap<(usize, usize), &Vec<f64>> =
         fitted.iter().map(|(pair, _)| **pair).zip(&sensitivities).collect();
-    let pair_score = |(positive, negative): (usize, usize), a: usize, b: usize| {
-        let sensitivities = by_pair[&ordered(a, b)];
-        // The CAV of the swapped pair is -w.
-        let Score { score, ties } =
-            if a < b { score(sensitivities) } else { score(&sensitivities.iter().map(|s| -s).collect::<Vec<_>>()) };
-        PairScore { positive, negative, score, ties }
+    // The CAV of the swapped pair is -w.
+    let pair_score = |a: usize, b: usize| match &by_pair[&ordered(a, b)] {
+        sensitivities if a < b => score(sensitivities),
+        sensitivities => score(&sensitivities.iter().map(|s| -s).collect::<Vec<_>>()),
     };
-
     let count = cavs.sets.concepts.len();
     let concepts = cavs
         .sets
@@ -344,7 +320,7 @@ pub fn score_class(cavs: &PairCavs, cross: &DMatrix<f64>) -> Result<ClassScores,
                 .map(|(random, cav)| {
                     let pair = (concept, count + random);
                     let sensitivity = by_pair[&pair].clone();
-                    let Score { score, ties } = score(&sensitivity);
+                    let PairScore { score, ties } = score(&sensitivity);
                     let held_out = &cavs.held_out[&pair];
                     Run {
                         random,
@@ -362,7 +338,7 @@ pub fn score_class(cavs: &PairCavs, cross: &DMatrix<f64>) -> Result<ClassScores,
                 })
                 .collect();
             let set = |member| set_of(count, concept, member);
-            let family = cavs.design.iter().map(|&(a, b)| pair_score((a, b), set(a), set(b))).collect();
+            let family = cavs.design.iter().map(|&(a, b)| pair_score(set(a), set(b))).collect();
             Ok(ConceptScores {
                 runs,
                 family,
@@ -371,7 +347,6 @@ pub fn score_class(cavs: &PairCavs, cross: &DMatrix<f64>) -> Result<ClassScores,
         })
         .collect::<Result<_, CavError>>()?;
     let random = cavs.sets.random.len();
-    let random_baseline =
-        (0..random).map(|i| (i, (i + 1) % random)).map(|(a, b)| pair_score((a, b), count + a, count + b)).collect();
+    let random_baseline = (0..random).map(|i| pair_score(count + i, count + (i + 1) % random)).collect();
     Ok(ClassScores { concepts, random_baseline })
 }

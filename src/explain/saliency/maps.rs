@@ -1,27 +1,45 @@
-//! Grad-CAM (Selvaraju et al. 2017, equations 1 and 2) in the forms of DESIGN 1.3.
+//! Maps at a stage: which of them say something, and how they are brought to the image's size.
 
 use candle_core::Tensor;
 
 use crate::error::Result;
 
-/// Heatmaps of a batch of images.
-pub struct GradCam {
-    /// `ReLU(Σ_m w_m A_m)` at stage resolution, `(N, h, w)`.
+/// Raw maps of a batch of images.
+pub struct Maps {
+    /// `(N, h, w)`, at the resolution of the stage or the input.
     pub raw: Tensor,
-    /// For each image, whether its raw map is zero everywhere: such a map says nothing and is never scored.
+    /// For each image, whether its map says nothing: such a map is never scored.
     pub degenerate: Vec<bool>,
 }
 
-/// Grad-CAM from an activation `(N, C, h, w)` and the gradient of a class logit with respect to it:
-/// `w_m = mean_ij ∂logit/∂A_m,ij`.
-///
-/// # Errors
-/// When the shapes differ.
-pub fn grad_cam(activation: &Tensor, gradient: &Tensor) -> Result<GradCam> {
-    let weights = gradient.mean_keepdim((2, 3))?;
-    let raw = activation.broadcast_mul(&weights)?.sum(1)?.relu()?;
-    let degenerate = raw.flatten_from(1)?.max(1)?.to_vec1::<f32>()?.iter().map(|&top| top <= 0.0).collect();
-    Ok(GradCam { raw, degenerate })
+impl Maps {
+    /// `ReLU(maps)` of `(N, h, w)`; a map that is zero everywhere says nothing.
+    ///
+    /// # Errors
+    /// When they are not of that shape.
+    pub fn rectified(maps: &Tensor) -> Result<Self> {
+        let raw = maps.relu()?;
+        let degenerate = raw.flatten_from(1)?.max(1)?.to_vec1::<f32>()?.iter().map(|&top| top <= 0.0).collect();
+        Ok(Self { raw, degenerate })
+    }
+
+    /// Maps `(N, H, W)` of attributions `(N, C, H, W)`: the sum of the magnitudes over the channels.
+    ///
+    /// # Errors
+    /// When they are not of that shape.
+    pub fn of_attributions(attributions: &Tensor) -> Result<Self> {
+        Self::rectified(&attributions.abs()?.sum(1)?)
+    }
+
+    /// Maps `(N, h, w)` with values of either sign as they are; a map without differences says nothing.
+    ///
+    /// # Errors
+    /// When they are not of that shape.
+    pub fn signed(raw: Tensor) -> Result<Self> {
+        let rows = raw.flatten_from(1)?.to_vec2::<f32>()?;
+        let degenerate = rows.iter().map(|map| map.iter().all(|value| *value == map[0])).collect();
+        Ok(Self { raw, degenerate })
+    }
 }
 
 /// Bilinear resampling of maps `(N, h, w)` to `(N, height, width)`, half-pixel centres (`align_corners = false`), edges

@@ -41,8 +41,10 @@ pub enum GramError {
         right: usize,
     },
     /// A block of a stream has another number of images than announced.
-    #[error("activation block {block}: {found} images, expected {expected}")]
+    #[error("{what} block {block}: {found} images, expected {expected}")]
     Block {
+        /// `activation` or `gradient`.
+        what: &'static str,
         /// Index of the block.
         block: usize,
         /// Images announced.
@@ -252,192 +254,149 @@ fn cross_here(left: Rows<'_>, right: Rows<'_>) -> DMatrix<f64> {
     cross
 }
 
-/// What TCAV needs of the activations of one (checkpoint, stage).
-#[derive(Debug, Clone, PartialEq)]
-pub struct Products {
-    /// Gram matrix of all images, `(images, images)`.
-    pub gram: DMatrix<f64>,
-    /// Per class: its gradients times all activations, `(class images, images)`.
-    pub cross: Vec<DMatrix<f64>>,
+/// The Gram matrix of images whose activations come in blocks, and their products with class gradients, in bounded memory.
+///
+/// Activations are kept up to a budget. What does not fit is loaded again, and gradients with it; the numbers have the same bits
+/// for every partition into blocks and every budget. Products are of gradients with the pool alone, never of gradients with each other.
+pub struct Pool<L> {
+    compute: Compute,
+    load: L,
+    features: usize,
+    /// The first image of each block, and the number of all images.
+    starts: Vec<usize>,
+    /// Blocks that are kept together.
+    chunks: Vec<Range<usize>>,
+    /// The chunk that is in memory, and its activations.
+    held: (usize, Vec<f32>),
+    gram: DMatrix<f64>,
 }
 
-/// [`gram`] and [`cross`] of activations that come in blocks of images, in bounded memory.
-///
-/// `load(i)` returns the activations of block `i`, `(images[i], features)`, read from a store or computed anew; blocks are numbered in
-/// the order of the images. At most `resident_bytes` of activations (at least one block) are kept, and one block passes by.
-/// If all fit, every block is loaded once; otherwise each pass keeps the next blocks that fit and loads all later ones again. The result
-/// has the same bits for every partition into blocks and every budget.
-///
-/// # Errors
-/// What `load` returns; a block with another number of images than announced; gradients with another feature count; a value
-/// that is not finite.
-pub fn products_in_blocks<E: From<GramError>>(
-    images: &[usize],
-    features: usize,
-    resident_bytes: usize,
-    gradients: &[Rows<'_>],
-    load: impl FnMut(usize) -> Result<Vec<f32>, E>,
-) -> Result<Products, E> {
-    products_in_blocks_on(&Compute::Cpu, images, features, resident_bytes, gradients, load)
-}
-
-/// [`products_in_blocks`] where `compute` says.
-///
-/// # Errors
-/// As there, or the device fails.
-pub fn products_in_blocks_on<E: From<GramError>>(
-    compute: &Compute,
-    images: &[usize],
-    features: usize,
-    resident_bytes: usize,
-    gradients: &[Rows<'_>],
-    mut load: impl FnMut(usize) -> Result<Vec<f32>, E>,
-) -> Result<Products, E> {
-    let starts: Vec<usize> = images
-        .iter()
-        .scan(0, |next, &count| {
-            *next += count;
-            Some(*next - count)
-        })
-        .collect();
-    let total = images.iter().sum();
-    let mut gram_of_all = DMatrix::zeros(total, total);
-    let mut cross_of_all: Vec<_> =
-        gradients.iter().map(|gradients| DMatrix::zeros(gradients.images(), total)).collect();
-    let mut first = 0;
-    while first < images.len() {
-        let mut resident: Vec<Vec<f32>> = Vec::new();
-        let (mut bytes, mut open) = (0, true);
-        for block in first..images.len() {
-            let values = load(block)?;
-            let rows = Rows::new(&values, features)?;
-            if rows.images() != images[block] {
-                return Err(E::from(GramError::Block { block, expected: images[block], found: rows.images() }));
-            }
-            let shift = |error| shift_index(error, starts[block]);
-            if first == 0 {
-                for (gradients, all) in gradients.iter().zip(&mut cross_of_all) {
-                    let product = cross_on(compute, *gradients, rows).map_err(shift)?;
-                    all.columns_mut(starts[block], images[block]).copy_from(&product);
+impl<E: From<GramError>, L: FnMut(usize) -> Result<Vec<f32>, E>> Pool<L> {
+    /// Computes the Gram matrix. `load(i)` returns the activations of block `i`, `(images[i], features)`, read from a store or computed
+    /// anew; blocks are numbered in the order of the images. At most `resident_bytes` of activations (at least one block) are
+    /// kept, and one block passes by. If all fit, every block is loaded once.
+    ///
+    /// # Errors
+    /// What `load` returns; a block with another number of images than announced; a value that is not finite; the device fails.
+    pub fn new(
+        compute: &Compute,
+        images: &[usize],
+        features: usize,
+        resident_bytes: usize,
+        load: L,
+    ) -> Result<Self, E> {
+        let mut starts = vec![0];
+        let mut chunks: Vec<Range<usize>> = Vec::new();
+        let mut bytes = 0;
+        for (block, &count) in images.iter().enumerate() {
+            starts.push(starts[block] + count);
+            let size = count * features * size_of::<f32>();
+            bytes += size;
+            match chunks.last_mut() {
+                Some(chunk) if bytes <= resident_bytes => chunk.end = block + 1,
+                _ => {
+                    chunks.push(block..block + 1);
+                    bytes = size;
                 }
             }
-            for (offset, other) in resident.iter().enumerate() {
-                let product = cross_on(compute, Rows::new(other, features)?, rows).map_err(shift)?;
-                let (row, column) = (starts[first + offset], starts[block]);
-                gram_of_all.view_mut((row, column), product.shape()).copy_from(&product);
-                gram_of_all.view_mut((column, row), (product.ncols(), product.nrows())).tr_copy_from(&product);
-            }
-            let size = size_of_val(values.as_slice());
-            open &= resident.is_empty() || bytes + size <= resident_bytes;
-            if open {
-                let product = gram_on(compute, rows).map_err(shift)?;
-                gram_of_all.view_mut((starts[block], starts[block]), product.shape()).copy_from(&product);
-                bytes += size;
-                resident.push(values);
+        }
+        let total = starts[images.len()];
+        let gram = DMatrix::zeros(total, total);
+        let mut pool = Self { compute: compute.clone(), load, features, starts, chunks, held: (0, Vec::new()), gram };
+        for chunk in 0..pool.chunks.len() {
+            pool.hold(chunk)?;
+            let own = pool.images_of(chunk);
+            let product = gram_on(&pool.compute, Rows::new(&pool.held.1, features)?);
+            let product = product.map_err(|error| shift_index(error, "activation", own.start))?;
+            pool.gram.view_mut((own.start, own.start), product.shape()).copy_from(&product);
+            for block in pool.chunks[chunk].end..images.len() {
+                let later = pool.block(block)?;
+                let (held, later) = (Rows::new(&pool.held.1, features)?, Rows::new(&later, features)?);
+                let column = pool.starts[block];
+                let product = cross_on(&pool.compute, held, later);
+                let product = product.map_err(|error| shift_index(error, "activation", column))?;
+                pool.gram.view_mut((own.start, column), product.shape()).copy_from(&product);
+                pool.gram.view_mut((column, own.start), (product.ncols(), product.nrows())).tr_copy_from(&product);
             }
         }
-        first += resident.len();
+        Ok(pool)
     }
-    Ok(Products { gram: gram_of_all, cross: cross_of_all })
+
+    /// The Gram matrix of all images, `(images, images)`.
+    pub fn gram(&self) -> &DMatrix<f64> {
+        &self.gram
+    }
+
+    /// The products `G Aᵀ` of class gradients with all activations, `(class images, images)`. `gradients(i)` returns the gradients of
+    /// block `i` of the class, `(images[i], features)`; it is called once for each, and again for each part of a pool that does not fit.
+    ///
+    /// # Errors
+    /// As [`Pool::new`], or what `gradients` returns.
+    pub fn cross(
+        &mut self,
+        images: &[usize],
+        mut gradients: impl FnMut(usize) -> Result<Vec<f32>, E>,
+    ) -> Result<DMatrix<f64>, E> {
+        let mut cross = DMatrix::zeros(images.iter().sum(), self.gram.nrows());
+        // The chunk in memory first: with one chunk nothing is loaded again.
+        let chunks: Vec<usize> = (0..self.chunks.len()).map(|i| (self.held.0 + i) % self.chunks.len()).collect();
+        for chunk in chunks {
+            self.hold(chunk)?;
+            let columns = self.images_of(chunk);
+            let mut row = 0;
+            for (block, &expected) in images.iter().enumerate() {
+                let values = gradients(block)?;
+                let gradients = Rows::new(&values, self.features)?;
+                if gradients.images() != expected {
+                    let found = gradients.images();
+                    return Err(E::from(GramError::Block { what: "gradient", block, expected, found }));
+                }
+                let product = cross_on(&self.compute, gradients, Rows::new(&self.held.1, self.features)?);
+                let product = product.map_err(|error| shift_index(error, "gradient", row))?;
+                cross.view_mut((row, columns.start), product.shape()).copy_from(&product);
+                row += expected;
+            }
+        }
+        Ok(cross)
+    }
+
+    fn images_of(&self, chunk: usize) -> Range<usize> {
+        self.starts[self.chunks[chunk].start]..self.starts[self.chunks[chunk].end]
+    }
+
+    /// Loads a chunk if it is not the one in memory.
+    fn hold(&mut self, chunk: usize) -> Result<(), E> {
+        if self.held.0 == chunk && !self.held.1.is_empty() {
+            return Ok(());
+        }
+        // Freed before the next is loaded.
+        self.held = (chunk, Vec::new());
+        let mut values = Vec::with_capacity(self.images_of(chunk).len() * self.features);
+        for block in self.chunks[chunk].clone() {
+            values.extend(self.block(block)?);
+        }
+        self.held.1 = values;
+        Ok(())
+    }
+
+    fn block(&mut self, block: usize) -> Result<Vec<f32>, E> {
+        let values = (self.load)(block)?;
+        let expected = self.starts[block + 1] - self.starts[block];
+        let found = Rows::new(&values, self.features)?.images();
+        if found != expected {
+            return Err(E::from(GramError::Block { what: "activation", block, expected, found }));
+        }
+        Ok(values)
+    }
 }
 
-/// Counts the index of an offending activation from the first image of all instead of the first of its block.
-fn shift_index(error: GramError, start: usize) -> GramError {
+/// Counts the index of an offending row of that kind from the first image of all instead of the first of its block.
+fn shift_index(error: GramError, of: &str, start: usize) -> GramError {
     match error {
-        GramError::NotFinite { what: "activation", index } => {
-            GramError::NotFinite { what: "activation", index: index + start }
-        }
+        GramError::NotFinite { what, index } if what == of => GramError::NotFinite { what, index: index + start },
         other => other,
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use rand::Rng;
-
-    use super::*;
-
-    fn values(images: usize, features: usize, index: u64) -> Vec<f32> {
-        let mut stream = crate::seed::stream(1, "gram test", index);
-        (0..images * features).map(|_| stream.random::<f32>() * 2.0 - 0.5).collect()
-    }
-
-    /// The definition, summed exactly enough: one long f64 sum per pair.
-    fn reference(left: Rows<'_>, right: Rows<'_>) -> DMatrix<f64> {
-        let d = left.features;
-        DMatrix::from_fn(left.images(), right.images(), |i, j| {
-            (0..d).map(|k| f64::from(left.values[i * d + k]) * f64::from(right.values[j * d + k])).sum()
-        })
-    }
-
-    #[test]
-    fn products_match_the_definition_at_every_edge_of_tile_and_chunk() {
-        for (n, m, d) in
-            [(1, 1, 1), (2, 3, 5), (7, 9, 6), (64, 65, CHUNK), (70, 3, CHUNK + 1), (130, 66, 3 * CHUNK - 7)]
-        {
-            let (a, g) = (values(n, d, 0), values(m, d, 1));
-            let (a, g) = (Rows::new(&a, d).unwrap(), Rows::new(&g, d).unwrap());
-            let k = gram(a).unwrap();
-            let close = |x: &DMatrix<f64>, y: &DMatrix<f64>| {
-                let error = (x - y).amax() / y.amax().max(1.0);
-                assert!(error < 1e-13, "{n} {m} {d}: {error}");
-            };
-            close(&k, &reference(a, a));
-            assert_eq!(k, k.transpose());
-            close(&cross(g, a).unwrap(), &reference(g, a));
-        }
-    }
-
-    #[test]
-    fn bits_do_not_depend_on_threads_blocks_or_budget() {
-        let (n, m, d) = (75, 10, CHUNK * 2 + 100);
-        let (a, g) = (values(n, d, 2), values(m, d, 3));
-        let (rows, gradients) = (Rows::new(&a, d).unwrap(), Rows::new(&g, d).unwrap());
-        let pool = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        let expected = pool(1).install(|| (gram(rows).unwrap(), cross(gradients, rows).unwrap()));
-        let four = pool(4).install(|| (gram(rows).unwrap(), cross(gradients, rows).unwrap()));
-        assert_eq!(expected, four);
-        for blocks in [vec![75], vec![30, 30, 15], vec![1, 2, 64, 3, 5], vec![1; 75]] {
-            for budget in [0, 20 * d * 4, 40 * d * 4, usize::MAX] {
-                let mut loads = vec![0; blocks.len()];
-                let found = products_in_blocks::<GramError>(&blocks, d, budget, &[gradients], |i| {
-                    loads[i] += 1;
-                    let start: usize = blocks[..i].iter().sum();
-                    Ok(a[start * d..(start + blocks[i]) * d].to_vec())
-                })
-                .unwrap();
-                assert_eq!(found.gram, expected.0, "{blocks:?} {budget}");
-                assert_eq!(found.cross, std::slice::from_ref(&expected.1));
-                if budget == usize::MAX {
-                    assert!(loads.iter().all(|&count| count == 1));
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn wrong_shapes_and_values_are_named() {
-        assert!(Rows::new(&[0.0; 5], 2).is_err());
-        assert!(Rows::new(&[], 0).is_err());
-        let (mut a, g) = (values(20, 9, 4), values(2, 9, 5));
-        let three = values(3, 8, 6);
-        assert_eq!(
-            cross(Rows::new(&g, 9).unwrap(), Rows::new(&three, 8).unwrap()),
-            Err(GramError::Features { left: 9, right: 8 })
-        );
-        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-            a[12 * 9 + 4] = bad;
-            let expected = GramError::NotFinite { what: "activation", index: 12 };
-            let (rows, gradients) = (Rows::new(&a, 9).unwrap(), Rows::new(&g, 9).unwrap());
-            assert_eq!(gram(rows), Err(expected.clone()));
-            assert_eq!(cross(gradients, rows), Err(expected.clone()));
-            let streamed = products_in_blocks(&[8, 12], 9, 0, &[gradients], |i| {
-                Ok(if i == 0 { a[..72].to_vec() } else { a[72..].to_vec() })
-            });
-            assert_eq!(streamed, Err(expected));
-        }
-        let short = products_in_blocks(&[3], 9, 0, &[], |_| Ok(vec![0.0; 18]));
-        assert_eq!(short, Err(GramError::Block { block: 0, expected: 3, found: 2 }));
-        assert_eq!(gram(Rows::new(&[f32::MAX; 18], 9).unwrap()).unwrap()[(0, 1)], 9.0 * f64::from(f32::MAX).powi(2));
-    }
-}
+mod tests;

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use nalgebra::DMatrix;
 use rand::seq::SliceRandom;
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{Binomial, DiscreteCDF};
 
@@ -26,8 +25,8 @@ pub struct HeldOut {
     ///
     /// It takes the predictions as independent. They are not quite: folds share training images, so the accuracy of meaningless sets varies
     /// about 1.2 times as much as the binomial says, and a single test rejects 5 to 9 % of them at 5 % (simulated; also Noirhomme et al. 2014,
-    /// "Biased binomial assessment of cross-validated estimation of classification accuracies"). [`held_out_permutation`] needs
-    /// no such assumption; [`super::tcav::PairCavs::decodability_p_value`] combines runs with room to spare (under 1 %).
+    /// "Biased binomial assessment of cross-validated estimation of classification accuracies").
+    /// [`super::pairs::PairCavs::decodability_p_value`] combines runs with room to spare (under 1 %).
     pub p_value: f64,
 }
 
@@ -122,34 +121,6 @@ fn groups(set: &[usize], original: &(dyn Fn(usize) -> usize + Sync)) -> Vec<usiz
 fn first_copies(set: &[usize], original: &(dyn Fn(usize) -> usize + Sync)) -> Vec<usize> {
     let mut seen = BTreeSet::new();
     set.iter().copied().filter(|&image| seen.insert(original(image))).collect()
-}
-
-/// Permutation p-value of [`held_out`]: `(1 + #{shuffled ≥ observed}) / (1 + permutations)` over shuffles of the labels, every fold refitted.
-///
-/// Exact for exchangeable images, whatever the dependence between folds (Ojala & Garriga 2010, "Permutation Tests for Studying Classifier
-/// Performance", Test 1); it costs `permutations` cross-validations.
-///
-/// # Errors
-/// As [`held_out`].
-pub fn held_out_permutation(
-    gram: &DMatrix<f64>,
-    positive: &[usize],
-    negative: &[usize],
-    kind: CavKind,
-    seed: u64,
-    permutations: usize,
-) -> Result<f64, CavError> {
-    let observed = held_out(gram, positive, negative, kind, seed)?.correct;
-    let exceeding = (0..permutations as u64)
-        .into_par_iter()
-        .filter(|&index| {
-            let mut images: Vec<usize> = positive.iter().chain(negative).copied().collect();
-            images.shuffle(&mut crate::seed::stream(seed, "cav label permutation", index));
-            let (upper, lower) = images.split_at(positive.len());
-            held_out_checked(gram, upper, lower, kind, seed, &|image| image).correct >= observed
-        })
-        .count();
-    Ok((1 + exceeding) as f64 / (1 + permutations) as f64)
 }
 
 /// A fold for each position of a set of `size` images; the folds' sizes differ by at most one.

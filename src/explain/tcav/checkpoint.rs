@@ -1,0 +1,236 @@
+//! The pipeline on a checkpoint and sources of images. Images are read in batches, and memory does not grow with the class's images
+//! but for their products with the pool.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use nalgebra::DMatrix;
+
+use crate::data::ImageSource;
+use crate::error::{Error, Result, undefined};
+use crate::explain::cut::{Cut, Targets};
+use crate::explain::stream::{activation_batch, activation_shape, explain_batch};
+use crate::model::{Checkpoint, Stage};
+use crate::stats::multiplicity::{Adjustment, adjust};
+
+use super::cav::CavKind;
+use super::copies::Copies;
+use super::gram::{GramError, Pool};
+use super::statistics::STATISTICS;
+use super::test::{ClassTests, ConceptCavs, ConceptImages, Samples, Tests, design};
+
+/// Random sets up to which every pair of sets is fitted; beyond it each set meets [`PARTNERS`] others.
+pub const ALL_PAIRS: usize = 64;
+/// Partners of each set in the regular design of many random sets; even, so that it exists for any number of sets.
+pub const PARTNERS: usize = 32;
+
+/// What is tested.
+pub struct Question<'a> {
+    /// The network.
+    pub checkpoint: &'a Checkpoint,
+    /// Where it is cut.
+    pub stage: Stage,
+    /// Images whose logits are asked for.
+    pub images: &'a ImageSource,
+    /// The classes whose logits are asked for.
+    pub classes: &'a [usize],
+    /// Concepts by name.
+    pub concepts: &'a [(String, ImageSource)],
+    /// Random counterparts, shared by all concepts.
+    pub random: &'a [ImageSource],
+}
+
+/// How it is tested.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// How a CAV is found.
+    pub cav: CavKind,
+    /// Label permutations of the effect's test.
+    pub permutations: usize,
+    /// Bootstrap resamples of the intervals; 0 for none.
+    pub resamples: usize,
+    /// How the p-values of the concepts of a class are adjusted, each statistic's apart.
+    pub adjustment: Adjustment,
+    /// Level of decodability, and one minus the confidence of the intervals.
+    pub alpha: f64,
+    /// Seed of folds, permutations and bootstrap.
+    pub seed: u64,
+    /// Images in memory at a time.
+    pub batch: usize,
+    /// Bytes of activations that are kept; what does not fit is computed again.
+    pub resident_bytes: usize,
+}
+
+/// What is known of all concepts.
+#[derive(Clone, Debug)]
+pub struct ConceptTests {
+    /// In the order of [`Question::classes`].
+    pub classes: Vec<ClassTests>,
+    /// CAVs fitted at full size (those of the held-out folds come on top).
+    pub cavs: usize,
+    /// Smallest p-value that the exchangeability test can give with this many random sets.
+    pub smallest_p: f64,
+    /// A line for each set that holds copies of an image, and each two sets that share images.
+    pub copies: Vec<String>,
+}
+
+/// Fits, scores and tests all concepts for all classes. `read` is told after each batch how many images it held.
+///
+/// # Errors
+/// The source is named: fewer than two images in a set, images that do not fit the network or each other, values that are not
+/// finite. Fewer than two random sets; a class that does not exist; an undefined setting.
+pub fn test_concepts(question: &Question<'_>, settings: &Settings, read: &dyn Fn(usize)) -> Result<ConceptTests> {
+    check(question)?;
+    let given: Vec<&ImageSource> = question.concepts.iter().map(|(_, source)| source).chain(question.random).collect();
+    let found = Copies::find(&given, settings.batch)?;
+    // Random sets are taken by what they hold, so that nothing depends on the order in which they are given.
+    let order = found.by_content(question.concepts.len());
+    let random = order.iter().map(|&set| &question.random[set]);
+    let pool: Vec<&ImageSource> = question.concepts.iter().map(|(_, source)| source).chain(random).collect();
+    let copies = Copies::find(&pool, settings.batch)?;
+    let features = activation_shape(question.checkpoint, question.images, question.stage)?.len();
+    let weights = Arc::new(question.checkpoint.weights.clone());
+    let cut = Cut::new(&question.checkpoint.model, weights, question.stage);
+    let blocks = batches(&pool, settings.batch);
+    let sizes: Vec<usize> =
+        blocks.iter().map(|parts| parts.iter().map(|(_, images)| images.len()).sum::<usize>()).collect();
+    let compute = &question.checkpoint.model.network.compute;
+    let mut activations = Pool::new(compute, &sizes, features, settings.resident_bytes, |block| {
+        let activation = activation_batch(&cut, &blocks[block])?;
+        read(sizes[block]);
+        Ok::<_, Error>(activation.flatten_all()?.to_vec1::<f32>()?)
+    })?;
+
+    let mut rows = pool.iter().scan(0, |next, source| {
+        *next += source.len();
+        Some((*next - source.len()..*next).collect::<Vec<usize>>())
+    });
+    let sets = question.random.len();
+    let concepts: Vec<ConceptImages> = question
+        .concepts
+        .iter()
+        .zip(&mut rows)
+        .map(|((name, _), images)| ConceptImages { name: name.clone(), images, random: 0..sets })
+        .collect();
+    let random: Vec<Vec<usize>> = rows.collect();
+    let partners = (sets > ALL_PAIRS).then_some(PARTNERS);
+    let design = design(sets, partners, settings.seed);
+    let tests = Tests {
+        cav: settings.cav,
+        design: design.map_err(undefined("TCAV"))?,
+        permutations: settings.permutations,
+        resamples: settings.resamples,
+        confidence: 1.0 - settings.alpha,
+        interval_in_logits: true,
+        alpha: settings.alpha,
+        seed: settings.seed,
+    };
+    let samples = Samples {
+        stage: question.stage.name(),
+        concepts: &concepts,
+        random: &random,
+        originals: Some(copies.originals()),
+    };
+    let cavs = ConceptCavs::fit(activations.gram(), samples, &tests)?;
+    let class_blocks: Vec<Range<usize>> = question.images.ranges(settings.batch).collect();
+    let class_sizes: Vec<usize> = class_blocks.iter().map(Range::len).collect();
+    let mut classes = Vec::new();
+    for &class in question.classes {
+        let cross: DMatrix<f64> = activations.cross(&class_sizes, |block| {
+            let images = class_blocks[block].clone();
+            let explained = explain_batch(&cut, question.images, images, Targets::Class(class))?;
+            read(class_sizes[block]);
+            Ok(explained.gradient.flatten_all()?.to_vec1::<f32>()?)
+        })?;
+        let mut tests = cavs.test(class, &cross)?;
+        for test in &mut tests.concepts {
+            // As numbered by whoever asked.
+            test.runs.iter_mut().for_each(|run| run.random = order[run.random]);
+            test.runs.sort_by_key(|run| run.random);
+        }
+        classes.push(tests);
+    }
+    Ok(ConceptTests {
+        copies: copies.warnings(question),
+        classes,
+        cavs: cavs.count(),
+        smallest_p: 1.0 / tests.design.members() as f64,
+    })
+}
+
+impl ClassTests {
+    /// The p-values of the statistic `key`, adjusted over the concepts.
+    ///
+    /// # Errors
+    /// When there is no such statistic, or no concept.
+    pub fn adjusted(&self, key: &str, adjustment: Adjustment) -> Result<Vec<f64>> {
+        let known = STATISTICS.iter().any(|statistic| statistic.key == key);
+        let p_values: Option<Vec<f64>> =
+            self.concepts.iter().map(|test| test.statistics.get(key).map(|finding| finding.p_value)).collect();
+        let p_values = p_values.filter(|_| known).ok_or_else(|| Error::statistics(key, "no such statistic"))?;
+        adjust(&p_values, adjustment).map_err(undefined("TCAV"))
+    }
+}
+
+fn check(question: &Question<'_>) -> Result<()> {
+    let classes = question.checkpoint.model.architecture.classes;
+    if let Some(class) = question.classes.iter().find(|class| **class >= classes) {
+        let what = format!("class {class} does not exist: the network has {classes} classes");
+        return Err(Error::input(what));
+    }
+    if question.random.len() < 2 {
+        let what = format!("random sets: {} given, at least 2 are needed", question.random.len());
+        return Err(Error::input(what));
+    }
+    let shape = activation_shape(question.checkpoint, question.images, question.stage)?;
+    for source in question.concepts.iter().map(|(_, source)| source).chain(question.random) {
+        if source.len() < 2 {
+            return Err(Error::input(format!("{}: 1 image, at least 2 are needed in a set", source.name())));
+        }
+        let other = activation_shape(question.checkpoint, source, question.stage)?;
+        if other != shape {
+            let what = format!(
+                "{}: images of {:?} give another activation than those of {:?} in {}",
+                source.name(),
+                source.shape(),
+                question.images.shape(),
+                question.images.name()
+            );
+            return Err(Error::input(what));
+        }
+    }
+    Ok(())
+}
+
+/// Some images of one source.
+type Part<'a> = (&'a ImageSource, Range<usize>);
+
+/// The images of all sources in order, in batches of `size`; small sets of one image size share a batch.
+fn batches<'a>(sources: &[&'a ImageSource], size: usize) -> Vec<Vec<Part<'a>>> {
+    let mut batches: Vec<Vec<Part<'a>>> = Vec::new();
+    let (mut room, mut shape) = (0, None);
+    for source in sources {
+        // Images of another size can give the same activation, but fill no batch together.
+        if shape.replace(source.shape()) != Some(source.shape()) {
+            room = 0;
+        }
+        let mut start = 0;
+        while start < source.len() {
+            if room == 0 {
+                batches.push(Vec::new());
+                room = size;
+            }
+            let end = source.len().min(start + room);
+            batches.last_mut().expect("one was pushed when there was no room").push((source, start..end));
+            room -= end - start;
+            start = end;
+        }
+    }
+    batches
+}
+
+impl From<GramError> for Error {
+    fn from(error: GramError) -> Self {
+        Error::statistics("activations", error.to_string())
+    }
+}

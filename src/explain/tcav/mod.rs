@@ -1,0 +1,29 @@
+//! Testing with concept activation vectors (Kim et al. 2018): one pipeline, from activations and gradients to tested numbers.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | [`gram`] | inner products of activations and gradients: all that TCAV needs of them |
+//! | [`cav`], `logistic`, [`held_out`] | the vector of one pair of sets; whether the sets can be told apart |
+//! | [`pairs`] | the vectors of every pair of sets, and what a class's gradients say about each |
+//! | [`statistics`] | the table of concept statistics, each with its test |
+//! | [`test`](mod@test) | the pipeline: [`ConceptCavs`] once per (checkpoint, stage), [`ConceptCavs::test`] once per class |
+//! | [`checkpoint`] | the pipeline on a checkpoint and image files |
+//! | [`geometry`] | how concept directions lie to each other |
+
+pub mod cav;
+pub mod checkpoint;
+mod copies;
+pub mod geometry;
+pub mod gram;
+pub mod held_out;
+mod logistic;
+pub mod pairs;
+pub mod statistics;
+pub mod test;
+
+pub use pairs::{
+    ClassScores, ConceptScores, Effect, PairCavs, PairScore, Run, Sets, concept_effect, fit_pairs, score, score_class,
+    sensitivities,
+};
+pub use statistics::{Finding, STATISTICS, Statistic};
+pub use test::{ClassTests, ConceptCavs, ConceptImages, ConceptTest, Samples, Tests, content_order, design};

@@ -1,0 +1,249 @@
+//! The pipeline: vectors of every pair of sets once per (checkpoint, stage), every statistic of every concept once per class.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use nalgebra::DMatrix;
+use rayon::prelude::*;
+
+use crate::error::{Error, Result, undefined};
+use crate::stats::exchangeability::{Design, exchangeability_test};
+use crate::stats::t_tests::welch_t;
+
+use super::cav::CavKind;
+use super::geometry::{MeanCav, mean_cav};
+use super::pairs::{PairCavs, PairScore, Run, Sets, fit_pairs_with_copies, pooled, score_class};
+use super::statistics::{Case, EFFECT, Finding, SCORE, STATISTICS};
+
+/// How concepts are tested.
+#[derive(Clone, Debug)]
+pub struct Tests {
+    /// How a CAV is found.
+    pub cav: CavKind,
+    /// Which pairs of sets are fitted; member 0 is the concept.
+    pub design: Design,
+    /// Label permutations of the effect's test.
+    pub permutations: usize,
+    /// Bootstrap resamples of the intervals; 0 for none.
+    pub resamples: usize,
+    /// Confidence of the intervals.
+    pub confidence: f64,
+    /// Whether the effect in logits gets an interval too. It resamples class images as well, which costs more; logits of different
+    /// networks do not compare, so studies do without.
+    pub interval_in_logits: bool,
+    /// Level of decodability.
+    pub alpha: f64,
+    /// Seed of folds, permutations and bootstrap.
+    pub seed: u64,
+}
+
+/// The images of one concept.
+#[derive(Clone, Debug)]
+pub struct ConceptImages {
+    /// Its name.
+    pub name: String,
+    /// Rows of the Gram matrix.
+    pub images: Vec<usize>,
+    /// Which of the random sets it is compared with: as many as the design has.
+    pub random: Range<usize>,
+}
+
+/// Concepts and random sets at one stage of one checkpoint.
+#[derive(Clone, Copy, Debug)]
+pub struct Samples<'a> {
+    /// The stage; names the streams of the draws.
+    pub stage: &'a str,
+    /// The concepts.
+    pub concepts: &'a [ConceptImages],
+    /// Images of each random set, rows of the Gram matrix.
+    pub random: &'a [Vec<usize>],
+    /// For each row of the Gram matrix the first one that is a copy of it; `None` where all images differ.
+    pub originals: Option<&'a [usize]>,
+}
+
+/// The CAVs of some concepts at one stage of one checkpoint. They do not depend on a class.
+pub struct ConceptCavs<'a> {
+    samples: Samples<'a>,
+    tests: &'a Tests,
+    /// Side of the Gram matrix.
+    images: usize,
+    /// Concepts that share their random sets share the fits between those sets.
+    groups: Vec<Group>,
+}
+
+struct Group {
+    random: Range<usize>,
+    /// Places of its concepts among the samples.
+    concepts: Vec<usize>,
+    cavs: PairCavs,
+}
+
+/// What is known of one concept for one class.
+#[derive(Clone, Debug)]
+pub struct ConceptTest {
+    /// The concept against each random set that the design pairs it with.
+    pub runs: Vec<Run>,
+    /// The score of every pair of the design, in its order.
+    pub family: Vec<PairScore>,
+    /// Mean score of each member of the family against its partners, the concept first: what the score's test compares.
+    pub family_scores: Vec<f64>,
+    /// Every statistic of [`STATISTICS`], by key.
+    pub statistics: BTreeMap<&'static str, Finding>,
+    /// Welch's test of the runs' scores against the random baseline's: customary, not calibrated. Absent where undefined.
+    pub legacy_welch_p: Option<f64>,
+    /// Mean held-out accuracy of the runs.
+    pub heldout_accuracy: f64,
+    /// Whether the concept can be told from random images; if not, nothing above may be interpreted.
+    pub decodable: bool,
+    /// The p-value behind that.
+    pub decodable_p_value: f64,
+}
+
+impl ConceptTest {
+    /// The concept effect.
+    pub fn effect(&self) -> &Finding {
+        &self.statistics[EFFECT]
+    }
+
+    /// The TCAV score.
+    pub fn score(&self) -> &Finding {
+        &self.statistics[SCORE]
+    }
+}
+
+/// What is known of all concepts for one class.
+#[derive(Clone, Debug)]
+pub struct ClassTests {
+    /// In the order of [`Samples::concepts`].
+    pub concepts: Vec<ConceptTest>,
+    /// Of the first concept's random sets: score of set i against set i + 1, the last against the first.
+    pub random_baseline: Vec<PairScore>,
+}
+
+impl<'a> ConceptCavs<'a> {
+    /// Fits the CAVs of every concept from the Gram matrix `gram` of all concept and random images.
+    ///
+    /// # Errors
+    /// As [`fit_pairs_with_copies`]; concepts whose random sets are not those of the design in number.
+    pub fn fit(gram: &DMatrix<f64>, samples: Samples<'a>, tests: &'a Tests) -> Result<Self> {
+        let mut groups: BTreeMap<(usize, usize), Vec<usize>> = BTreeMap::new();
+        for (place, concept) in samples.concepts.iter().enumerate() {
+            let sets = tests.design.members() - 1;
+            if concept.random.len() != sets || samples.random.get(concept.random.clone()).is_none() {
+                let what = format!("{}: {} random sets, the design has {sets}", concept.name, concept.random.len());
+                return Err(Error::statistics("TCAV", what));
+            }
+            groups.entry((concept.random.start, concept.random.end)).or_default().push(place);
+        }
+        let fitted = groups.into_iter().map(|((start, end), concepts)| {
+            let sets = Sets {
+                concepts: concepts.iter().map(|&place| samples.concepts[place].images.clone()).collect(),
+                random: samples.random[start..end].to_vec(),
+            };
+            let original = |image: usize| samples.originals.map_or(image, |originals| originals[image]);
+            let cavs = fit_pairs_with_copies(gram, sets, tests.design.pairs(), tests.cav, tests.seed, &original);
+            Ok(Group { random: start..end, concepts, cavs: cavs.map_err(undefined("TCAV"))? })
+        });
+        let groups = fitted.collect::<Result<_>>()?;
+        Ok(Self { samples, tests, images: gram.nrows(), groups })
+    }
+
+    /// CAVs fitted at full size (those of the held-out folds come on top).
+    pub fn count(&self) -> usize {
+        self.groups.iter().map(|group| group.cavs.count()).sum()
+    }
+
+    /// The mean CAV of each concept.
+    pub fn means(&self) -> Vec<MeanCav> {
+        self.for_each_concept(|group, place| mean_cav(&group.cavs, place, self.images))
+    }
+
+    /// Something of each concept, in the order of the samples; `of` gets its group and its place in that.
+    fn for_each_concept<T>(&self, of: impl Fn(&Group, usize) -> T) -> Vec<T> {
+        let mut found: Vec<(usize, T)> = Vec::new();
+        for group in &self.groups {
+            found.extend(group.concepts.iter().enumerate().map(|(place, &concept)| (concept, of(group, place))));
+        }
+        found.sort_by_key(|(concept, _)| *concept);
+        found.into_iter().map(|(_, value)| value).collect()
+    }
+
+    /// Tests every concept for `class`, whose gradients enter by `cross` = `G Aᵀ` `(class images, images)`.
+    ///
+    /// # Errors
+    /// `cross` does not fit the Gram matrix, or a statistic is undefined.
+    pub fn test(&self, class: usize, cross: &DMatrix<f64>) -> Result<ClassTests> {
+        let mut found = Vec::new();
+        let mut random_baseline = Vec::new();
+        for group in &self.groups {
+            let scores = score_class(&group.cavs, cross).map_err(undefined("TCAV"))?;
+            if group.concepts.contains(&0) {
+                random_baseline.clone_from(&scores.random_baseline);
+            }
+            let baseline: Vec<f64> = scores.random_baseline.iter().map(|pair| pair.score).collect();
+            let tested = scores.concepts.into_par_iter().enumerate().map(|(place, scores)| {
+                let concept = group.concepts[place];
+                let ConceptImages { name, images, .. } = &self.samples.concepts[concept];
+                let family =
+                    exchangeability_test(&self.tests.design, &scores.family).map_err(undefined("TCAV score"))?;
+                let random = pooled(images, &self.samples.random[group.random.clone()]);
+                let case = Case {
+                    label: &format!("{}/{class}/{name}", self.samples.stage),
+                    scores: &scores,
+                    family: &family,
+                    cross,
+                    concept: images,
+                    random: &random,
+                    tests: self.tests,
+                };
+                let statistics = STATISTICS.iter().map(|statistic| Ok((statistic.key, (statistic.find)(&case)?)));
+                let statistics = statistics.collect::<Result<_>>()?;
+                let of_runs: Vec<f64> = scores.runs.iter().map(|run| run.score).collect();
+                let accuracy: f64 = scores.runs.iter().map(|run| run.heldout_accuracy).sum();
+                let test = ConceptTest {
+                    family_scores: family.member_scores,
+                    statistics,
+                    legacy_welch_p: welch_t(&of_runs, &baseline, self.tests.confidence).ok().map(|test| test.p_value),
+                    heldout_accuracy: accuracy / of_runs.len().max(1) as f64,
+                    decodable: group.cavs.decodable(place, self.tests.alpha),
+                    decodable_p_value: group.cavs.decodability_p_value(place),
+                    runs: scores.runs,
+                    family: scores.family,
+                };
+                Ok((concept, test))
+            });
+            found.extend(tested.collect::<Result<Vec<_>>>()?);
+        }
+        found.sort_by_key(|(concept, _)| *concept);
+        Ok(ClassTests { concepts: found.into_iter().map(|(_, test)| test).collect(), random_baseline })
+    }
+}
+
+/// The design of a concept and `sets` random sets: every pair, or so many `partners` each, drawn by `seed`.
+///
+/// # Errors
+/// As [`Design::all_pairs`] and [`Design::regular`].
+pub fn design(sets: usize, partners: Option<usize>, seed: u64) -> crate::stats::Result<Design> {
+    match partners {
+        None => Design::all_pairs(sets + 1),
+        Some(partners) => Design::regular(sets + 1, partners, seed, "tcav/design"),
+    }
+}
+
+/// Random sets (`random`, as rows of the Gram matrix) in the order of what they hold, the sum of their images' squared activations: a
+/// design [on that order](Design::on_random_sets) does not depend on the order in which the sets are given. Sets that hold the same
+/// are interchangeable.
+///
+/// For sets that a user lists. A study draws its sets in a fixed order and keeps to that, so that all its networks pair the same sets.
+pub fn content_order(gram: &DMatrix<f64>, random: &[Vec<usize>]) -> Vec<usize> {
+    let content = |set: &Vec<usize>| {
+        let mut squares: Vec<f64> = set.iter().map(|&image| gram[(image, image)]).collect();
+        // Sorted, so that the order of images does not round the sum differently.
+        squares.sort_by(f64::total_cmp);
+        squares.iter().sum::<f64>()
+    };
+    let contents: Vec<f64> = random.iter().map(content).collect();
+    let mut order: Vec<usize> = (0..random.len()).collect();
+    order.sort_by(|&a, &b| contents[a].total_cmp(&contents[b]));
+    order
+}
