@@ -42,7 +42,9 @@ const NAMINGS: [Naming; 3] = [
 ];
 
 /// What to call a file whose names are not known, by a name in it (its start).
-const LOOKS_LIKE: [(&str, &str); 17] = [
+const LOOKS_LIKE: [(&str, &str); 19] = [
+    ("layer1.0.conv1.weight", "a residual network, some of whose names have a prefix that others lack"),
+    ("embedder.embedder.", "a residual network of Hugging Face without its classifier"),
     ("conv1.0.weight", "a ResNet with a deep stem"),
     ("features.denseblock", "DenseNet"),
     ("features.0.0.", "MobileNet, EfficientNet or ConvNeXt"),
