@@ -183,7 +183,7 @@ pub fn family_design(
 }
 
 fn check(question: &Question<'_>) -> Result<()> {
-    let classes = question.checkpoint.model.architecture.classes;
+    let classes = question.checkpoint.model.classes;
     if question.class >= classes {
         let what = format!("class {} does not exist: the network has {classes} classes", question.class);
         return Err(Error::input(what));
@@ -222,7 +222,7 @@ fn products(
 ) -> Result<(DMatrix<f64>, DMatrix<f64>)> {
     let features = activation_shape(question.checkpoint, question.images, question.stage)?.len();
     let weights = Arc::new(question.checkpoint.weights.clone());
-    let cut = Cut::new(&question.checkpoint.model, weights, question.stage);
+    let cut = Cut::new(&question.checkpoint.model, weights, question.stage)?;
     let mut blocks = batches(pool, config.batch);
     let gradients_from = blocks.len();
     // Gradients are rows of the same product, so that one pass in bounded memory gives everything.

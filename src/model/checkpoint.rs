@@ -1,4 +1,4 @@
-//! Checkpoints on disk: safetensors and PyTorch pickles with torchvision names, in; safetensors, out.
+//! Checkpoints on disk: safetensors and PyTorch pickles with PyTorch names, in; safetensors, out.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -6,11 +6,9 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor};
 
 use crate::error::{Error, Result};
-use crate::nn::{ParameterKind, Weights};
+use crate::nn::Weights;
 
-use super::architecture::Architecture;
-use super::pytorch;
-use super::resnet::ResNet;
+use super::{Model, families, pytorch};
 
 /// Named tensors of a file, prefixes dropped.
 pub struct TensorFile {
@@ -22,8 +20,8 @@ pub struct TensorFile {
 
 /// A network with the weights of a file.
 pub struct Checkpoint {
-    /// The network, its architecture read off names and shapes.
-    pub model: ResNet,
+    /// The network, read off names and shapes.
+    pub model: Model,
     /// The weights.
     pub weights: Weights,
 }
@@ -81,10 +79,13 @@ impl TensorFile {
         &self.origin
     }
 
-    /// Whether the names are those of a residual network, though some may be missing.
+    /// Whether the names are those of a known network, though some may be missing.
     pub fn is_checkpoint(&self) -> bool {
-        let has = |start: &str| self.order.iter().any(|name| name.starts_with(start));
-        has("conv1.weight") && has("layer1.0.")
+        families::known(self.shapes())
+    }
+
+    fn shapes(&self) -> impl Iterator<Item = (&str, &[usize])> {
+        self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor.dims()))
     }
 }
 
@@ -112,7 +113,7 @@ fn read_safetensors(path: &Path, bytes: &[u8]) -> Result<Vec<(String, Tensor)>> 
         .collect()
 }
 
-/// Reads a checkpoint whose architecture follows from its names and shapes. `num_batches_tracked` is ignored; any other
+/// Reads a checkpoint whose network follows from its names and shapes. `num_batches_tracked` is ignored; any other
 /// tensor that does not belong to the network is an error.
 ///
 /// # Errors
@@ -126,8 +127,7 @@ pub fn load_checkpoint(path: &Path) -> Result<Checkpoint> {
 /// # Errors
 /// The file and the tensor are named.
 pub fn checkpoint_of(file: &TensorFile) -> Result<Checkpoint> {
-    let architecture = Architecture::infer(&file.origin, |name| file.get(name).map(Tensor::dims))?;
-    let model = ResNet::new(architecture);
+    let model = families::infer(&file.origin, file.shapes())?;
     let weights = load_into(&model, file)?;
     Ok(Checkpoint { model, weights })
 }
@@ -136,7 +136,7 @@ pub fn checkpoint_of(file: &TensorFile) -> Result<Checkpoint> {
 ///
 /// # Errors
 /// The file and the tensor are named when it is missing, surplus, or has another shape.
-pub fn load_into(model: &ResNet, file: &TensorFile) -> Result<Weights> {
+pub fn load_into(model: &Model, file: &TensorFile) -> Result<Weights> {
     let layout = &model.network.layout;
     let lookup = |name: &str| match file.get(name) {
         Some(tensor) if !tensor.dtype().is_float() => {
@@ -149,24 +149,24 @@ pub fn load_into(model: &ResNet, file: &TensorFile) -> Result<Weights> {
     let known: std::collections::BTreeSet<&str> = layout.tensors().map(|(name, _)| name).collect();
     for (name, _) in file.iter() {
         if !known.contains(name) && !name.ends_with("num_batches_tracked") {
-            let what = format!("does not belong to a {}", model.architecture.name());
+            let what = format!("does not belong to a {}", model.name);
             return Err(Error::tensor(format!("{}:{name}", file.origin), what));
         }
     }
     Ok(weights)
 }
 
-/// A trunk from a file under a new head: every tensor of the convolutions and batch norms is the file's; the linear layer is that
-/// of `head`, and the file's own (of any number of classes, or none) is not looked at.
+/// A trunk from a file under a new head: every tensor but those of the layer that gives the logits is the file's; that layer is
+/// `head`'s, and the file's own (of any number of classes, or none) is not looked at.
 ///
 /// # Errors
 /// As [`load_into`].
-pub fn load_trunk(model: &ResNet, file: &TensorFile, head: &Weights) -> Result<Weights> {
+pub fn load_trunk(model: &Model, file: &TensorFile, head: &Weights) -> Result<Weights> {
     let mut trunk =
         TensorFile { origin: file.origin.clone(), tensors: file.tensors.clone(), order: file.order.clone() };
     let layout = &model.network.layout;
     for (index, spec) in layout.parameters.iter().enumerate() {
-        if matches!(spec.kind, ParameterKind::LinearWeight | ParameterKind::LinearBias) {
+        if model.in_head(&spec.name) {
             let tensor = Tensor::from_slice(head.parameter(index), spec.shape.as_slice(), &Device::Cpu)?;
             trunk.tensors.insert(spec.name.clone(), tensor);
         }
@@ -174,7 +174,7 @@ pub fn load_trunk(model: &ResNet, file: &TensorFile, head: &Weights) -> Result<W
     load_into(model, &trunk)
 }
 
-/// The bytes of a safetensors file that `torchvision`'s `load_state_dict(strict=True)` accepts.
+/// The bytes of a safetensors file that PyTorch's `load_state_dict(strict=True)` accepts for the network's original.
 ///
 /// # Errors
 /// Only when serialisation fails.

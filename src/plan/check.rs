@@ -2,7 +2,7 @@
 
 use super::{Arm, CubData, Plan, PoolKind, Rewind, Source, StatisticsPlan, TaskKind};
 use crate::error::{Error, Result};
-use crate::model::Architecture;
+use crate::nn::Shape3;
 use crate::stats::power::{permutations_needed, sets_needed};
 
 impl Plan {
@@ -47,9 +47,7 @@ impl Plan {
         }
         not_negative("train.weight_decay", self.train.weight_decay)?;
         not_negative("train.sparse_below", self.train.sparse_below.unwrap_or(0.0))?;
-        if self.explain.stages.is_empty() {
-            return Err(Error::config("explain.stages", "at least one of layer1, layer2, layer3, layer4"));
-        }
+        self.check_stages()?;
         positive("explain.cam_images", self.explain.cam_images)?;
         positive("explain.class_images", self.explain.class_images)?;
         if self.explain.images_per_set < 2 {
@@ -74,10 +72,21 @@ impl Plan {
         not_negative("verdict.accuracy_margin", self.verdict.accuracy_margin)?;
         not_negative("verdict.drift_margin", self.verdict.drift_margin)?;
         open_unit("verdict.confidence", self.verdict.confidence)?;
-        // Depth and width are checked by the architecture; any class count will do for that.
-        Architecture::resnet(self.model.depth, self.model.width, self.model.stem, 1, 2).map(|_| ())?;
         if matches!(self.data.source, Source::Mnist | Source::Fashion) && self.data.path.is_none() {
             return Err(Error::config("data.path", "is missing: the folder with the IDX files (--set data.path=…)"));
+        }
+        Ok(())
+    }
+
+    /// The network must exist, and have the stages; any images and class count will do for that.
+    fn check_stages(&self) -> Result<()> {
+        let model = self.model.build(Shape3 { channels: 1, height: 32, width: 32 }, 2)?;
+        if self.explain.stages.is_empty() {
+            let what = format!("at least one, such as {}", model.default_stage());
+            return Err(Error::config("explain.stages", what));
+        }
+        for &stage in &self.explain.stages {
+            model.halves(stage).map_err(|error| Error::config("explain.stages", error.to_string()))?;
         }
         Ok(())
     }

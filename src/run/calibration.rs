@@ -97,7 +97,7 @@ mod tests {
         let random: Vec<Vec<usize>> = vec![(0..4).collect(), (4..8).collect()];
         let products = DMatrix::from_fn(3, 8, |_, row| if row < 4 { 10.0 + row as f64 } else { row as f64 - 4.0 });
         let scores = scores_of(vec![pair(1, 2, 0.5)], vec![pair(0, 1, 0.5), pair(1, 0, 0.5)]);
-        assert_eq!(calibration(&plan, Stage::Layer3, 0, &random, &products, &scores).effect, 2);
+        assert_eq!(calibration(&plan, Stage::new("layer3"), 0, &random, &products, &scores).effect, 2);
         // The first set scores high against the others, whose scores between themselves are a half. Its own pairs in the
         // baseline would spread that so widely that nothing could be told from it.
         let random: Vec<Vec<usize>> = (0..4).map(|set| vec![2 * set, 2 * set + 1]).collect();
@@ -105,7 +105,7 @@ mod tests {
         let rest = [pair(2, 3, 0.5), pair(2, 4, 0.5), pair(3, 4, 0.5)];
         let baseline = vec![pair(0, 1, 0.93), pair(1, 2, 0.5), pair(2, 3, 0.51), pair(3, 0, 0.07)];
         let scores = scores_of([own, rest].concat(), baseline);
-        assert_eq!(calibration(&plan, Stage::Layer3, 0, &random, &products, &scores).legacy, 1);
+        assert_eq!(calibration(&plan, Stage::new("layer3"), 0, &random, &products, &scores).legacy, 1);
     }
 
     #[test]
@@ -127,8 +127,8 @@ mod tests {
             ties: 0.0,
         });
         let scores = scores_of(family, baseline.collect());
-        let found = calibration(&plan, Stage::Layer3, 1, &random, &products, &scores);
-        assert_eq!((found.stage, found.class, found.sets), (Stage::Layer3, 1, 40));
+        let found = calibration(&plan, Stage::new("layer3"), 1, &random, &products, &scores);
+        assert_eq!((found.stage, found.class, found.sets), (Stage::new("layer3"), 1, 40));
         // Two of forty may be rejected by ranks; the leaning set is by every test.
         assert!((1..=3).contains(&found.effect), "{found:?}");
         assert!((1..=2).contains(&found.score), "{found:?}");

@@ -13,7 +13,7 @@ use crate::explain::gram::{Rows, cross_on, gram_on};
 use crate::explain::tcav::{ClassScores, ConceptScores, PairCavs, Sets, fit_pairs, score_class};
 use crate::explain::{Cut, Targets};
 use crate::model::Stage;
-use crate::nn::{Shape3, Weights, predicted_class};
+use crate::nn::{Weights, predicted_class};
 use crate::progress::{Event, Observer};
 use crate::stats::bootstrap::{Bootstrapped, Method, Options, one_sample, two_sample};
 use crate::stats::effect::concept_effect;
@@ -76,7 +76,7 @@ impl<'a> Explainer<'a> {
             maps: BTreeMap::new(),
         };
         for &stage in &self.plan.explain.stages {
-            let cut = Cut::new(&self.setup.model, weights.clone(), stage);
+            let cut = Cut::new(&self.setup.model, weights.clone(), stage)?;
             super::rounds::notice(observer, &Event::Phase("Grad-CAM"))?;
             let (record, maps) = self.heatmaps(&cut, stage)?;
             explained.localisation.extend(self.localisation(stage, record.size, &maps)?);
@@ -120,9 +120,7 @@ impl<'a> Explainer<'a> {
     /// TCAV of every class with its concepts. Classes whose activations fit memory together share them, and the Gram matrix.
     fn concepts(&self, cut: &Cut, stage: Stage, explained: &mut Explained) -> Result<()> {
         let all = &self.setup.concepts;
-        let section = self.setup.model.features(stage);
-        let shapes = self.setup.model.network.shapes(section, self.setup.data.shape().into())?;
-        let features = shapes.last().map_or(1, Shape3::len);
+        let features = self.setup.model.activation_shape(stage, self.setup.data.shape().into())?.len();
         let mut start = 0;
         while start < all.len() {
             let mut rows = self.setup.concept_rows(&all[start..=start])?;

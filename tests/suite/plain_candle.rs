@@ -29,6 +29,9 @@ pub(crate) fn forward(
         let output = match layer {
             Layer::Convolution { convolution: c, norm, residual, relu, source } => {
                 let mut value = slots[*source].conv2d(parameter(c.weight), c.padding, c.stride, 1, 1)?;
+                if let Some(bias) = c.bias {
+                    value = value.broadcast_add(&parameter(bias).reshape((1, c.out_channels, 1, 1))?)?;
+                }
                 if let Some(norm) = norm {
                     let mean = value.mean_keepdim((0, 2, 3))?;
                     let centred = value.broadcast_sub(&mean)?;
@@ -46,9 +49,12 @@ pub(crate) fn forward(
                 max_pool(&slots[*source], *kernel, *stride, *padding)?
             }
             Layer::GlobalAveragePool { source } => slots[*source].mean((2, 3))?,
-            Layer::Linear { weight, bias, source, .. } => {
-                slots[*source].matmul(&parameter(*weight).t()?)?.broadcast_add(parameter(*bias))?
+            Layer::Linear { weight, bias, relu, source, .. } => {
+                let value = slots[*source].matmul(&parameter(*weight).t()?)?.broadcast_add(parameter(*bias))?;
+                if *relu { value.relu()? } else { value }
             }
+            Layer::Flatten { source } => slots[*source].flatten_from(1)?,
+            other => panic!("no plain form of {other:?}"),
         };
         slots.push(output);
     }

@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use clap::{Args, ValueEnum};
 use ticketlens::data::{ImageSource, Normalisation, Preprocess};
 use ticketlens::kernels::device::Precision;
-use ticketlens::model::{Checkpoint, Stage, load_checkpoint};
+use ticketlens::model::{Checkpoint, Model, Stage, load_checkpoint};
 use ticketlens::nn::Compute;
 
 use crate::terminal;
@@ -111,7 +111,7 @@ impl ImageArguments {
 
     /// Opens an IMAGES argument for `checkpoint`.
     pub(crate) fn open(&self, argument: &str, checkpoint: &Checkpoint) -> anyhow::Result<ImageSource> {
-        let preprocess = self.preprocess(checkpoint.model.architecture.channels)?;
+        let preprocess = self.preprocess(checkpoint.model.channels)?;
         Ok(ImageSource::open(argument, &preprocess)?)
     }
 }
@@ -120,7 +120,7 @@ impl ImageArguments {
 pub(crate) fn open_checkpoint(path: &Path, class: Option<usize>, compute: &Compute) -> anyhow::Result<Checkpoint> {
     let mut checkpoint = load_checkpoint(path)?;
     checkpoint.model = checkpoint.model.on(compute);
-    let classes = checkpoint.model.architecture.classes;
+    let classes = checkpoint.model.classes;
     match class {
         Some(class) if class >= classes => {
             bail!("--class: {class} does not exist, {} has classes 0 to {}", path.display(), classes - 1)
@@ -129,7 +129,21 @@ pub(crate) fn open_checkpoint(path: &Path, class: Option<usize>, compute: &Compu
     }
 }
 
-/// `layer1` to `layer4`.
+/// The stage that was asked for, which the network must have; else the network's own.
+pub(crate) fn stage_of(asked: Option<Stage>, model: &Model) -> anyhow::Result<Stage> {
+    let stage = asked.unwrap_or(model.default_stage());
+    model.halves(stage).context("--stage")?;
+    Ok(stage)
+}
+
+/// [`stage_of`], where it must be a map.
+pub(crate) fn map_stage_of(asked: Option<Stage>, model: &Model) -> anyhow::Result<Stage> {
+    let stage = stage_of(asked, model)?;
+    ensure!(model.has_map(stage), "--stage: the output of {stage} in a {} is no map but a list of values", model.name);
+    Ok(stage)
+}
+
+/// A module's name.
 pub(crate) fn parse_stage(text: &str) -> Result<Stage, String> {
     Stage::from_str(text).map_err(|error| error.to_string())
 }

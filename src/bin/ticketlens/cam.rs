@@ -11,7 +11,7 @@ use ticketlens::explain::{Targets, activation_shape, explain_in_batches, grad_ca
 use ticketlens::model::Stage;
 use ticketlens::nn::predicted_class;
 
-use crate::args::{ImageArguments, check_distinct, open_checkpoint, parse_stage};
+use crate::args::{ImageArguments, check_distinct, map_stage_of, open_checkpoint, parse_stage};
 use crate::output::{AtomicFile, AtomicFolder, TensorWriter};
 use crate::overlay::{self, Painter};
 use crate::terminal;
@@ -32,9 +32,9 @@ pub(crate) struct Arguments {
     /// FILE.safetensors:KEY, a .npy file, a folder of PNG and JPEG files, or an IDX file
     #[arg(long)]
     images: String,
-    /// Where the network is cut: layer1, layer2, layer3 or layer4
-    #[arg(long, value_parser = parse_stage, default_value = "layer3")]
-    stage: Stage,
+    /// The module after whose output the network is cut, by its PyTorch name [default: layer3 of a ResNet, and its like]
+    #[arg(long, value_parser = parse_stage)]
+    stage: Option<Stage>,
     /// Whose logit is explained: a class counted from 0, `predicted`, or `true` (needs --labels)
     #[arg(long, value_name = "K|true|predicted")]
     class: Target,
@@ -78,12 +78,12 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         _ => None,
     };
     let checkpoint = open_checkpoint(&arguments.checkpoint, class, &arguments.preparation.compute()?)?;
-    let architecture = &checkpoint.model.architecture;
+    let model = &checkpoint.model;
     let source = arguments.preparation.open(&arguments.images, &checkpoint)?;
     let labels: Vec<usize> = match (arguments.class, &arguments.labels) {
         (Target::True, None) => bail!("--class true: needs --labels"),
         (Target::True, Some(labels)) => {
-            let labels = read_label_argument(labels, architecture.classes).context("--labels")?;
+            let labels = read_label_argument(labels, model.classes).context("--labels")?;
             labels.into_iter().map(|label| label as usize).collect()
         }
         _ => Vec::new(),
@@ -94,19 +94,20 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Target::True => Targets::PerImage(&labels),
     };
     let (count, (_, height, width)) = (source.len(), source.shape());
-    let stage = activation_shape(&checkpoint, &source, arguments.stage)?;
+    let stage = map_stage_of(arguments.stage, model)?;
+    let shape = activation_shape(&checkpoint, &source, stage)?;
     let tensors = [
-        ("cam_raw", DType::F32, vec![count, stage.height, stage.width]),
+        ("cam_raw", DType::F32, vec![count, shape.height, shape.width]),
         ("cam_upsampled", DType::F32, vec![count, height, width]),
         ("cam_normalised", DType::F32, vec![count, height, width]),
         ("class", DType::I64, vec![count]),
         ("degenerate", DType::U8, vec![count]),
     ]
     .map(|(name, dtype, shape)| (name.to_owned(), dtype, shape));
-    let batches = explain_in_batches(&checkpoint, &source, arguments.stage, targets, arguments.preparation.batch)?;
+    let batches = explain_in_batches(&checkpoint, &source, stage, targets, arguments.preparation.batch)?;
     let mut writer = TensorWriter::new(AtomicFile::create(&arguments.out)?, &tensors)?;
     let folder = arguments.png.as_deref().map(AtomicFolder::create).transpose()?;
-    let preprocess = arguments.preparation.preprocess(architecture.channels)?;
+    let preprocess = arguments.preparation.preprocess(model.channels)?;
     let painter = Painter::new(&source, arguments.preparation.said_normalisation(), &preprocess.normalisation);
 
     let bar = terminal::bar("explaining", count);
@@ -144,7 +145,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     writer.finish()?;
 
     let into = arguments.out.display();
-    terminal::say(&format!("{} maps at {} into {into}", terminal::thousands(count), arguments.stage));
+    terminal::say(&format!("{} maps at {stage} into {into}", terminal::thousands(count)));
     if degenerate > 0 {
         terminal::warn(&format!(
             "{degenerate} of {count} maps are zero everywhere: they say nothing about the network"

@@ -18,7 +18,7 @@ use ticketlens::report::drift::{
 use ticketlens::stats::multiplicity::Adjustment;
 use ticketlens::stats::similarity::Measure;
 
-use crate::args::{ImageArguments, Named, open_checkpoint, parse_stage};
+use crate::args::{ImageArguments, Named, map_stage_of, open_checkpoint, parse_stage};
 use crate::terminal;
 
 /// Exit code when the gate trips.
@@ -60,9 +60,9 @@ pub(crate) struct Arguments {
     /// A set of random images; at least two with --concept
     #[arg(long, value_name = "IMAGES", num_args = 1.., requires = "concept")]
     random: Vec<String>,
-    /// Where the networks are cut: layer1, layer2, layer3 or layer4
-    #[arg(long, value_parser = parse_stage, default_value = "layer3")]
-    stage: Stage,
+    /// The module after whose output the network is cut, by its PyTorch name [default: layer3 of a ResNet, and its like]
+    #[arg(long, value_parser = parse_stage)]
+    stage: Option<Stage>,
     /// Greatest drift that passes: in floor units with --floor, else raw
     #[arg(long, value_name = "X", value_parser = parse_limit, allow_negative_numbers = true)]
     max_drift: Option<f64>,
@@ -119,7 +119,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 fn compare(arguments: &Arguments) -> anyhow::Result<DriftReport> {
     let compute = arguments.preparation.compute()?;
     let reference = open_checkpoint(&arguments.reference, None, &compute)?;
-    let classes = reference.model.architecture.classes;
+    let stage = map_stage_of(arguments.stage, &reference.model)?;
+    let classes = reference.model.classes;
     let source = arguments.preparation.open(&arguments.images, &reference)?;
     let labels: Option<Vec<usize>> = match &arguments.labels {
         None => None,
@@ -133,7 +134,7 @@ fn compare(arguments: &Arguments) -> anyhow::Result<DriftReport> {
             .iter()
             .map(|path| {
                 let checkpoint = open_checkpoint(path, None, &compute)?;
-                let found = checkpoint.model.architecture.classes;
+                let found = checkpoint.model.classes;
                 ensure!(found == classes, "{}: has {found} classes, the reference has {classes}", path.display());
                 Ok(checkpoint)
             })
@@ -143,7 +144,7 @@ fn compare(arguments: &Arguments) -> anyhow::Result<DriftReport> {
     let bar = terminal::bar("explaining", source.len() * (1 + candidates.len() + floor.len()));
     let explain = |checkpoint: &Checkpoint, targets: Targets<'_>| {
         let batch = arguments.preparation.batch;
-        CheckpointMaps::new(checkpoint, &source, arguments.stage, targets, batch, |done| bar.inc(done as u64))
+        CheckpointMaps::new(checkpoint, &source, stage, targets, batch, |done| bar.inc(done as u64))
     };
     let own = explain(&reference, labels.as_deref().map_or(Targets::Predicted, Targets::PerImage))?;
     let targets = labels.clone().unwrap_or_else(|| own.predicted.clone());
@@ -175,7 +176,7 @@ fn compare(arguments: &Arguments) -> anyhow::Result<DriftReport> {
         }
         floors.insert(measure, mean_of(&pairs));
     }
-    let before = concept_effects(arguments, &reference)?;
+    let before = concept_effects(arguments, stage, &reference)?;
     let mut found = Vec::new();
     for ((path, checkpoint), maps) in arguments.candidate.iter().zip(&candidates).zip(&candidate_maps) {
         let mut measures = Vec::new();
@@ -187,7 +188,7 @@ fn compare(arguments: &Arguments) -> anyhow::Result<DriftReport> {
         }
         let per_image = counted(&own, maps, Measure::Spearman)?;
         let all = own.drift(maps, Measure::Spearman)?;
-        let after = concept_effects(arguments, checkpoint)?;
+        let after = concept_effects(arguments, stage, checkpoint)?;
         found.push(CandidateDrift {
             name: path.display().to_string(),
             gate: gate(arguments, &measures[0]),
@@ -202,7 +203,7 @@ fn compare(arguments: &Arguments) -> anyhow::Result<DriftReport> {
     Ok(DriftReport {
         schema_version: DRIFT_SCHEMA_VERSION,
         reference: arguments.reference.display().to_string(),
-        stage: arguments.stage,
+        stage,
         images: source.len(),
         floor: arguments.floor.iter().map(|path| path.display().to_string()).collect(),
         candidates: found,
@@ -260,7 +261,7 @@ fn by_class(targets: &[usize], drift: &[Option<f64>]) -> Vec<NamedDrift> {
 
 /// Relative L2 distance of each prunable layer's weights; empty where the networks differ in architecture.
 fn layer_distances(reference: &Checkpoint, candidate: &Checkpoint) -> Vec<NamedDrift> {
-    if reference.model.architecture != candidate.model.architecture {
+    if !reference.model.same_as(&candidate.model) {
         return Vec::new();
     }
     let layout = &reference.model.network.layout;
@@ -282,7 +283,7 @@ fn layer_distances(reference: &Checkpoint, candidate: &Checkpoint) -> Vec<NamedD
 /// The standardised effect of each concept on each class, and its sign where it is significant.
 type Effects = BTreeMap<(usize, String), (f64, Option<bool>)>;
 
-fn concept_effects(arguments: &Arguments, checkpoint: &Checkpoint) -> anyhow::Result<Effects> {
+fn concept_effects(arguments: &Arguments, stage: Stage, checkpoint: &Checkpoint) -> anyhow::Result<Effects> {
     let mut effects = Effects::new();
     if arguments.concept.is_empty() {
         return Ok(effects);
@@ -308,15 +309,8 @@ fn concept_effects(arguments: &Arguments, checkpoint: &Checkpoint) -> anyhow::Re
         batch: arguments.preparation.batch,
         resident_bytes: RESIDENT_BYTES,
     };
-    for class in 0..checkpoint.model.architecture.classes {
-        let question = Question {
-            checkpoint,
-            stage: arguments.stage,
-            images: &images,
-            class,
-            concepts: &concepts,
-            random: &random,
-        };
+    for class in 0..checkpoint.model.classes {
+        let question = Question { checkpoint, stage, images: &images, class, concepts: &concepts, random: &random };
         let tests = test_concepts(&question, &config, |_| {})?;
         for ((name, _), test) in concepts.iter().zip(&tests.concepts) {
             let significant = test.decodable && test.effect_p_adjusted <= config.alpha;

@@ -8,7 +8,7 @@ use ticketlens::explain::{Targets, activation_shape, explain_in_batches, logits_
 use ticketlens::model::Stage;
 use ticketlens::nn::predicted_class;
 
-use crate::args::{ImageArguments, check_distinct, open_checkpoint, parse_stage};
+use crate::args::{ImageArguments, check_distinct, open_checkpoint, parse_stage, stage_of};
 use crate::output::{AtomicFile, TensorWriter};
 use crate::terminal;
 
@@ -25,7 +25,7 @@ pub(crate) struct Arguments {
     /// FILE.safetensors:KEY, a .npy file, a folder of PNG and JPEG files, or an IDX file
     #[arg(long)]
     images: String,
-    /// Also write activations and gradients at this stage: layer1, layer2, layer3 or layer4
+    /// Also write activations and gradients at the output of this module, by its PyTorch name, such as layer3 or features.21
     #[arg(long, value_parser = parse_stage, requires = "class")]
     stage: Option<Stage>,
     /// The class whose logit the gradient is of, counted from 0
@@ -42,8 +42,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     check_distinct("--out", &arguments.out, &[&arguments.checkpoint])?;
     let checkpoint = open_checkpoint(&arguments.checkpoint, arguments.class, &arguments.preparation.compute()?)?;
     let source = arguments.preparation.open(&arguments.images, &checkpoint)?;
-    let (count, classes) = (source.len(), checkpoint.model.architecture.classes);
-    let stage = arguments.stage.unwrap_or(Stage::Layer4);
+    let (count, classes) = (source.len(), checkpoint.model.classes);
+    let stage = stage_of(arguments.stage, &checkpoint.model)?;
     let shape = activation_shape(&checkpoint, &source, stage)?;
     let mut tensors = vec![("logits".to_owned(), DType::F32, vec![count, classes])];
     if arguments.stage.is_some() {
@@ -85,7 +85,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     terminal::say(&format!(
         "{} images through {} into {}",
         terminal::thousands(count),
-        checkpoint.model.architecture.name(),
+        checkpoint.model.name,
         arguments.out.display()
     ));
     for (class, images) in predicted.iter().enumerate().filter(|(_, images)| **images > 0) {

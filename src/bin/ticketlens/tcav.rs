@@ -12,7 +12,7 @@ use ticketlens::model::Stage;
 use ticketlens::stats::multiplicity::Adjustment;
 use ticketlens::stats::power::sets_needed;
 
-use crate::args::{ImageArguments, Named, check_distinct, open_checkpoint, parse_stage};
+use crate::args::{ImageArguments, Named, check_distinct, open_checkpoint, parse_stage, stage_of};
 use crate::output::{AtomicFile, write_text};
 use crate::terminal;
 
@@ -36,9 +36,9 @@ pub(crate) struct Arguments {
     /// Images of the class: FILE.safetensors:KEY, a .npy file, a folder of PNG and JPEG files, or an IDX file
     #[arg(long)]
     images: String,
-    /// Where the network is cut: layer1, layer2, layer3 or layer4
-    #[arg(long, value_parser = parse_stage, default_value = "layer3")]
-    stage: Stage,
+    /// The module after whose output the network is cut, by its PyTorch name [default: layer3 of a ResNet, and its like]
+    #[arg(long, value_parser = parse_stage)]
+    stage: Option<Stage>,
     /// The class, counted from 0
     #[arg(long, value_name = "K")]
     class: usize,
@@ -159,7 +159,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let bar = terminal::bar("reading", total);
     let question = Question {
         checkpoint: &checkpoint,
-        stage: arguments.stage,
+        stage: stage_of(arguments.stage, &checkpoint.model)?,
         images: &images,
         class: arguments.class,
         concepts: &concepts,
