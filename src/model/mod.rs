@@ -150,8 +150,8 @@ impl Model {
 
     fn no_such(&self, stage: Stage) -> Error {
         let names: Vec<&str> = self.stages().map(Stage::name).collect();
-        let around =
-            names.iter().rev().find(|name| stage.name().strip_prefix(**name).is_some_and(|r| r.starts_with('.')));
+        let within = |name: &&&str| stage.name().strip_prefix(**name).is_some_and(|rest| rest.starts_with('.'));
+        let around = names.iter().filter(within).max_by_key(|name| name.len());
         let mut near: Vec<(f64, &str)> =
             names.iter().map(|name| (strsim::jaro_winkler(name, stage.name()), *name)).collect();
         near.sort_by(|a, b| b.0.total_cmp(&a.0));

@@ -54,11 +54,31 @@ pub(crate) fn forward(
                 if *relu { value.relu()? } else { value }
             }
             Layer::Flatten { source } => slots[*source].flatten_from(1)?,
+            Layer::AdaptiveAveragePool { height, width, source } => adaptive(&slots[*source], *height, *width)?,
+            Layer::Dropout { probability: 0.0, source } => slots[*source].clone(),
             other => panic!("no plain form of {other:?}"),
         };
         slots.push(output);
     }
     Ok(slots.pop().unwrap())
+}
+
+/// Means over windows that cover the map.
+fn adaptive(input: &Tensor, height: usize, width: usize) -> candle_core::Result<Tensor> {
+    let (_, _, from_height, from_width) = input.dims4()?;
+    let window = |at: usize, from: usize, to: usize| (at * from / to, ((at + 1) * from).div_ceil(to));
+    let mut rows = Vec::new();
+    for row in 0..height {
+        let (top, bottom) = window(row, from_height, height);
+        let mut columns = Vec::new();
+        for column in 0..width {
+            let (left, right) = window(column, from_width, width);
+            let inside = input.narrow(2, top, bottom - top)?.narrow(3, left, right - left)?;
+            columns.push(inside.mean_keepdim((2, 3))?);
+        }
+        rows.push(Tensor::cat(&columns, 3)?);
+    }
+    Tensor::cat(&rows, 2)
 }
 
 /// Max pooling of a non-negative map from strided slices (Candle's own has neither padding nor this backward).
