@@ -9,6 +9,7 @@ pub mod geometry;
 mod grad_cam;
 pub mod gram;
 pub mod held_out;
+mod input_gradient;
 mod logistic;
 pub mod sanity;
 mod stream;
@@ -17,6 +18,7 @@ pub mod tcav;
 pub use checkpoint_drift::CheckpointMaps;
 pub use cut::{Cut, LogitGradient, Targets};
 pub use grad_cam::{GradCam, grad_cam, normalise, split_maps, upsample, upsample_map};
+pub use input_gradient::{input_cut, input_gradient};
 pub use stream::{
     ExplainedBatch, activation_batch, activation_shape, explain_batch, explain_in_batches, logits_in_batches,
 };

@@ -11,7 +11,7 @@ use crate::model::{Model, Stage};
 use crate::nn::Weights;
 use crate::stats::similarity::{Similarity, spearman};
 
-use super::{Cut, Targets, grad_cam};
+use super::{Cut, Targets, grad_cam, input_cut, input_gradient};
 
 /// Which layers are randomised together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,8 +34,8 @@ pub struct RandomisedLayer {
     pub similarity: Vec<Option<f64>>,
 }
 
-/// Randomises a network part by part, from the output to the input, cascading and independently, and compares its Grad-CAM maps with the
-/// original's: `images` `(N, C, H, W)`, each for its own class in `labels`, at `stage`. The random values are [`crate::nn::Network::initialise`]'s
+/// Randomises a network part by part, from the output to the input, cascading and independently, and compares its Grad-CAM maps (the gradient of
+/// the pixels where the stage is no map) with the original's: `images` `(N, C, H, W)`, each for its own class in `labels`, at `stage`. The random values are [`crate::nn::Network::initialise`]'s
 /// of `seed`, batch-norm statistics included.
 ///
 /// # Errors
@@ -49,10 +49,12 @@ pub fn randomise_layers(
     seed: u64,
 ) -> Result<Vec<RandomisedLayer>> {
     let maps = |weights: Weights| -> Result<Vec<Vec<f32>>> {
-        let cut = Cut::new(model, Arc::new(weights), stage)?;
+        let (weights, has_map) = (Arc::new(weights), model.has_map(stage));
+        let cut = if has_map { Cut::new(model, weights, stage)? } else { input_cut(model, weights) };
         let activation = cut.activation(images)?;
         let gradient = cut.gradient(&activation, Targets::PerImage(labels))?.gradient;
-        Ok(grad_cam(&activation, &gradient)?.raw.flatten_from(1)?.to_vec2()?)
+        let maps = if has_map { grad_cam(&activation, &gradient)? } else { input_gradient(&gradient)? };
+        Ok(maps.raw.flatten_from(1)?.to_vec2()?)
     };
     let original = maps(weights.clone())?;
     let fresh = model.network.initialise(seed);

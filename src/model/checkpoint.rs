@@ -81,7 +81,7 @@ impl TensorFile {
 
     /// Whether the names are those of a known network, though some may be missing.
     pub fn is_checkpoint(&self) -> bool {
-        families::known(self.shapes())
+        families::known(&self.order.iter().map(String::as_str).collect())
     }
 
     fn shapes(&self) -> impl Iterator<Item = (&str, &[usize])> {

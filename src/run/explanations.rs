@@ -11,7 +11,7 @@ use crate::error::{Error, Result, undefined};
 use crate::explain::geometry::{Geometry, MeanCav, geometry, mean_cav};
 use crate::explain::gram::{Rows, cross_on, gram_on};
 use crate::explain::tcav::{ClassScores, ConceptScores, PairCavs, Sets, fit_pairs, score_class};
-use crate::explain::{Cut, Targets};
+use crate::explain::{Cut, Targets, input_cut, input_gradient};
 use crate::model::Stage;
 use crate::nn::{Weights, predicted_class};
 use crate::progress::{Event, Observer};
@@ -78,7 +78,10 @@ impl<'a> Explainer<'a> {
         for &stage in &self.plan.explain.stages {
             let cut = Cut::new(&self.setup.model, weights.clone(), stage)?;
             super::rounds::notice(observer, &Event::Phase("Grad-CAM"))?;
-            let (record, maps) = self.heatmaps(&cut, stage)?;
+            let (record, maps) = match self.setup.model.has_map(stage) {
+                true => self.heatmaps(&cut, stage)?,
+                false => self.heatmaps(&input_cut(&self.setup.model, weights.clone()), stage)?,
+            };
             explained.localisation.extend(self.localisation(stage, record.size, &maps)?);
             explained.grad_cam.push(record);
             super::rounds::notice(observer, &Event::Phase("deletion and insertion"))?;
@@ -94,14 +97,17 @@ impl<'a> Explainer<'a> {
         super::checks::sanity(self.plan, self.setup, weights, replicate)
     }
 
-    /// Grad-CAM of the true class.
+    /// Grad-CAM of the true class, or the gradient of the pixels where the stage is no map; then `cut` is before the first layer.
     fn heatmaps(&self, cut: &Cut, stage: Stage) -> Result<(CamRecord, Tensor)> {
         let (mut predicted, mut degenerate, mut maps) = (Vec::new(), Vec::new(), Vec::new());
         for indices in self.setup.cam_images.chunks(self.batch) {
             let labels: Vec<usize> = indices.iter().map(|&index| self.setup.data.label(index)).collect();
             let activation = cut.activation(&self.setup.data.tensor(indices)?)?;
             let result = self.plan.as_published.gradient(cut, &activation, Targets::PerImage(&labels))?;
-            let cam = self.plan.as_published.grad_cam(&activation, &result.gradient)?;
+            let cam = match self.setup.model.has_map(stage) {
+                true => self.plan.as_published.grad_cam(&activation, &result.gradient)?,
+                false => input_gradient(&result.gradient)?,
+            };
             predicted.extend(result.logits.to_vec2::<f32>()?.iter().map(|row| predicted_class(row)));
             degenerate.extend(cam.degenerate);
             maps.push(cam.raw);

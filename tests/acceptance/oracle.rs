@@ -6,7 +6,7 @@ use candle_core::{DType, Tensor};
 use serde_json::Value;
 
 use crate::support::{
-    CASES, Place, fixture, json, relative_error, save, succeeds, tensor_error, tensors, values, words,
+    CASES, Place, fails, fixture, json, relative_error, save, succeeds, tensor_error, tensors, values, words,
 };
 
 struct Case {

@@ -15,10 +15,13 @@ use ticketlens::nn::{
 use ticketlens::plan::Plan;
 use ticketlens::progress::Silent;
 use ticketlens::prune::{Mask, Scope, prune};
+use ticketlens::records::{Store, round_ids};
 use ticketlens::seed;
+use ticketlens::study::run;
 use ticketlens::train::{TrainConfig, Training};
 
 use crate::plain_candle;
+use crate::run::tiny_plan;
 use crate::support::{fixture, relative_error, tensor, values};
 
 /// One small network of each kind: name, width, image.
@@ -396,4 +399,44 @@ fn plans_name_what_a_family_does_not_have() {
     let stage = error(&[("explain.stages", "[\"layer3\", \"layer7\"]")]);
     assert!(stage.contains("explain.stages") && stage.contains("`layer7`") && stage.contains("layer4.1"), "{stage}");
     assert!(error(&[("explain.stages", "[]")]).contains("such as layer3"));
+}
+
+/// A study of each kind of network, end to end: with maps of another family's stage, and without maps.
+#[test]
+fn other_families_go_through_a_whole_study() {
+    let planted =
+        [("data.source", "planted"), ("data.task", "classes"), ("data.train", "320"), ("explain.random", "same-pool")];
+    let of = |model: &str, stages: &str, data: &[(&str, &str)]| {
+        let settings = [("model", model), ("explain.stages", stages), ("arms", "[\"lottery\"]"), ("prune.rounds", "1")];
+        tiny_plan(&[&settings[..], data].concat())
+    };
+    let cases = [
+        (of("{ family = \"lenet-300-100\" }", "[\"fc_layers.1\"]", &[]), [28, 28], "fc_layers.0"),
+        (of("{ family = \"conv2\", width = 4 }", "[\"layers.1\", \"fc_layers.0\"]", &[]), [28, 28], "layers.0"),
+        (
+            of("{ family = \"vgg11_bn\", width = 2 }", "[\"features.21\", \"features.18\"]", &planted),
+            [2, 2],
+            "features.0",
+        ),
+    ];
+    for (plan, size, first) in cases {
+        let out = tempfile::tempdir().unwrap();
+        run(&plan, out.path(), &Silent).unwrap();
+        let store = Store::existing(out.path()).unwrap();
+        assert!(store.manifest().unwrap().pretrained.is_none());
+        for id in round_ids(&plan) {
+            let record = store.round(&id).unwrap().unwrap();
+            let stages = record.grad_cam.iter().map(|cam| cam.stage).collect::<Vec<_>>();
+            assert_eq!(stages, plan.explain.stages);
+            assert_eq!(record.grad_cam[0].size, size);
+            assert!(plan.explain.stages.iter().all(|&stage| record.tcav.iter().any(|found| found.stage == stage)));
+            let maps = store.maps(&id).unwrap();
+            let map = &maps[plan.explain.stages[0].name()];
+            assert_eq!(map.dims()[1..], size);
+            assert!(values(map).iter().any(|&value| value > 0.0), "{}", plan.model.family);
+        }
+        let sanity = store.sanity(0).unwrap().unwrap();
+        assert_eq!(sanity.layers[sanity.layers.len() - 1].layer, first);
+        assert!(store.study().unwrap().rounds.len() >= 2);
+    }
 }

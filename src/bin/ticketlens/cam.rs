@@ -26,7 +26,7 @@ use crate::terminal;
   ticketlens cam --checkpoint resnet18.pth --images photos/ --stage layer4 --class predicted \\
     --out cam.safetensors --png overlays/")]
 pub(crate) struct Arguments {
-    /// Checkpoint with torchvision names: .safetensors, .pth or .pt
+    /// Checkpoint with PyTorch names: .safetensors, .pth or .pt
     #[arg(long, value_name = "CKPT")]
     checkpoint: PathBuf,
     /// FILE.safetensors:KEY, a .npy file, a folder of PNG and JPEG files, or an IDX file

@@ -19,7 +19,7 @@ use crate::terminal;
 #[command(after_help = "Example:
   ticketlens predict --checkpoint resnet18.pth --images photos/ --preset imagenet --out logits.safetensors")]
 pub(crate) struct Arguments {
-    /// Checkpoint with torchvision names: .safetensors, .pth or .pt
+    /// Checkpoint with PyTorch names: .safetensors, .pth or .pt
     #[arg(long, value_name = "CKPT")]
     checkpoint: PathBuf,
     /// FILE.safetensors:KEY, a .npy file, a folder of PNG and JPEG files, or an IDX file

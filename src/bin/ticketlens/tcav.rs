@@ -30,7 +30,7 @@ const MIB: usize = 1 << 20;
   ticketlens tcav --checkpoint resnet50.pth --images zebras/ --stage layer3 --class 340 \\
     --concept striped=striped/ --concept dotted=dotted/ --random random-sets/* --json tcav.json")]
 pub(crate) struct Arguments {
-    /// Checkpoint with torchvision names: .safetensors, .pth or .pt
+    /// Checkpoint with PyTorch names: .safetensors, .pth or .pt
     #[arg(long, value_name = "CKPT")]
     checkpoint: PathBuf,
     /// Images of the class: FILE.safetensors:KEY, a .npy file, a folder of PNG and JPEG files, or an IDX file

@@ -11,7 +11,7 @@ use super::{Family, Tensors, Wish};
 pub(super) const FAMILY: Family = Family {
     names: &["resnet20", "resnet32", "resnet44", "resnet56"],
     build,
-    claims: |tensors| tensors.has("blocks.0.conv1.weight"),
+    claims: |names| names.contains("blocks.0.conv1.weight"),
     infer,
 };
 

@@ -12,7 +12,7 @@ use super::{Family, Tensors, Wish};
 pub(super) const FAMILY: Family = Family {
     names: &["conv2", "conv4", "conv6"],
     build,
-    claims: |tensors| tensors.has("layers.0.conv.weight") && tensors.has("fc_layers.0.weight"),
+    claims: |names| names.contains("layers.0.conv.weight") && names.contains("fc_layers.0.weight"),
     infer,
 };
 

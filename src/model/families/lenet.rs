@@ -5,13 +5,13 @@ use crate::nn::Initialisation;
 
 use super::super::Model;
 use super::super::builder::{Builder, Label};
-use super::{Family, Tensors, Wish};
+use super::{Family, Tensors, Wish, any};
 
 /// Its line in the table.
 pub(super) const FAMILY: Family = Family {
     names: &["lenet-300-100"],
     build,
-    claims: |tensors| tensors.has("fc_layers.0.weight") && !tensors.any("layers."),
+    claims: |names| names.contains("fc_layers.0.weight") && !any(names, "layers."),
     infer,
 };
 

@@ -6,7 +6,7 @@ mod lenet;
 pub(super) mod resnet;
 mod vgg;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::{Error, Result};
 use crate::nn::Shape3;
@@ -15,7 +15,7 @@ use super::Model;
 use resnet::Stem;
 
 /// Every family. A new one is a file and a line.
-const FAMILIES: [Family; 5] = [resnet::FAMILY, vgg::FAMILY, cifar_resnet::FAMILY, lenet::FAMILY, conv_k::FAMILY];
+static FAMILIES: [Family; 5] = [resnet::FAMILY, vgg::FAMILY, cifar_resnet::FAMILY, lenet::FAMILY, conv_k::FAMILY];
 
 /// A family of networks.
 pub struct Family {
@@ -23,8 +23,8 @@ pub struct Family {
     pub names: &'static [&'static str],
     /// One of them, by its name, for a plan.
     build: fn(&str, &Wish) -> Result<Model>,
-    /// Whether a file's tensors are those of the family, though some may be missing.
-    claims: fn(&Tensors<'_>) -> bool,
+    /// Whether a file's names are those of the family, though some may be missing.
+    claims: fn(&BTreeSet<&str>) -> bool,
     /// The network that a file's names and shapes say.
     infer: fn(&Tensors<'_>) -> Result<Model>,
 }
@@ -102,7 +102,7 @@ pub fn build(name: &str, wish: &Wish) -> Result<Model> {
 /// When no family has such names; else the tensor that does not fit is named.
 pub(super) fn infer<'a>(origin: &str, shapes: impl Iterator<Item = (&'a str, &'a [usize])>) -> Result<Model> {
     let tensors = Tensors { origin, shapes: shapes.collect() };
-    let family = FAMILIES.iter().find(|family| (family.claims)(&tensors)).ok_or_else(|| {
+    let family = claimant(&tensors.shapes.keys().copied().collect()).ok_or_else(|| {
         let some: Vec<&str> = tensors.shapes.keys().take(3).copied().collect();
         let what = match some.is_empty() {
             true => "holds no tensor".to_owned(),
@@ -114,9 +114,17 @@ pub(super) fn infer<'a>(origin: &str, shapes: impl Iterator<Item = (&'a str, &'a
 }
 
 /// Whether the names are those of a known network, though some may be missing.
-pub(super) fn known<'a>(shapes: impl Iterator<Item = (&'a str, &'a [usize])>) -> bool {
-    let tensors = Tensors { origin: "", shapes: shapes.collect() };
-    FAMILIES.iter().any(|family| (family.claims)(&tensors))
+pub(super) fn known(names: &BTreeSet<&str>) -> bool {
+    claimant(names).is_some()
+}
+
+fn claimant(names: &BTreeSet<&str>) -> Option<&'static Family> {
+    FAMILIES.iter().find(|family| (family.claims)(names))
+}
+
+/// Whether a name begins so.
+fn any(names: &BTreeSet<&str>, start: &str) -> bool {
+    names.range(start..).next().is_some_and(|name| name.starts_with(start))
 }
 
 /// Names and shapes of a file.

@@ -7,13 +7,15 @@ use crate::nn::Initialisation;
 
 use super::super::Model;
 use super::super::builder::{Builder, Label, Spec};
-use super::{Family, Tensors, Wish};
+use super::{Family, Tensors, Wish, any};
 
 /// Its line in the table.
 pub(super) const FAMILY: Family = Family {
     names: &["resnet18", "resnet34", "resnet50"],
     build,
-    claims: |tensors| tensors.has("layer1.0.conv1.weight") || (tensors.has("conv1.weight") && tensors.any("layer1.0.")),
+    claims: |names| {
+        names.contains("layer1.0.conv1.weight") || (names.contains("conv1.weight") && any(names, "layer1.0."))
+    },
     infer,
 };
 

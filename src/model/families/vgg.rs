@@ -11,11 +11,8 @@ use super::{Family, Tensors, Wish};
 pub(super) const FAMILY: Family = Family {
     names: &["vgg11", "vgg11_bn", "vgg13", "vgg13_bn", "vgg16", "vgg16_bn", "vgg19", "vgg19_bn"],
     build,
-    // AlexNet and SqueezeNet have `features.0` too, with larger kernels or without `classifier.0`.
-    claims: |tensors| {
-        tensors.has("classifier.0.weight")
-            && tensors.shapes.get("features.0.weight").is_some_and(|dims| dims.len() == 4 && dims[2..] == [3, 3])
-    },
+    // AlexNet and SqueezeNet have `features.0` too, but no weight in `classifier.0`.
+    claims: |names| names.contains("features.0.weight") && names.contains("classifier.0.weight"),
     infer,
 };
 
