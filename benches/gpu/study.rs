@@ -61,7 +61,7 @@ impl Images for Quarters {
 }
 
 fn model() -> Result<Model> {
-    Ok(resnet(18, 4, Stem::Small, SHAPE.0, CLASSES)?)
+    resnet(18, 4, Stem::Small, SHAPE.0, CLASSES)
 }
 
 fn config(optimizer: OptimizerKind, epochs: u64) -> TrainConfig {

@@ -135,7 +135,7 @@ fn time(
 /// Sizes of whole networks: name, network, images a step, side.
 fn studies(small: bool) -> Result<Vec<(&'static str, Model, usize, usize)>> {
     let net =
-        |depth, width, stem, channels, classes| -> Result<Model> { Ok(resnet(depth, width, stem, channels, classes)?) };
+        |depth, width, stem, channels, classes| -> Result<Model> { resnet(depth, width, stem, channels, classes) };
     if small {
         return Ok(vec![("ResNet-18 width 4, 12 px", net(18, 4, Stem::Small, 3, 4)?, 4, 12)]);
     }
