@@ -52,8 +52,8 @@ MUTATIONS = [
     # train: rewind, mask, steps
     ("buffers are not rewound", "src/run/rounds.rs", "_ => «self.store.rewind_state(id.replicate, &setup.model)?»,",
      "let mut w = self.store.rewind_state(id.replicate, &setup.model)?; w.buffers = self.store.weights(&RoundId { arm: Arm::Lottery.name().into(), replicate: id.replicate, round: id.round - 1 }, &setup.model)?.buffers; w", ["suite run::every_round_starts_from_theta_k"]),
-    ("theta_k is one step late", "src/run/rounds.rs", "if «id.round == 0 && step == rewind» {", "id.round == 0 && step == rewind + 1", ["suite run::every_round_starts_from_theta_k"]),
-    ("reinit starts from the ticket's initial weights", "src/run/rounds.rs", '(Arm::Reinit, _) => «network.initialise(Setup::derived_seed(plan, id.replicate, "reinit"))»,', "network.initialise(replicate_seed)", ["suite run::every_round_starts_from_theta_k"]),
+    ("theta_k is one step late", "src/run/rounds.rs", "if «parent && step == rewind» {", "parent && step == rewind + 1", ["suite run::every_round_starts_from_theta_k"]),
+    ("reinit starts from the ticket's initial weights", "src/run/rounds.rs", 'Line::Arm(Arm::Reinit) => «network.initialise(Setup::derived_seed(plan, id.replicate, "reinit"))»,', "network.initialise(replicate_seed)", ["suite run::every_round_starts_from_theta_k"]),
     ("masks come from the dense network, not nested", "src/run/rounds.rs", "let mask = «self.store.mask(&before, layout)?»;", "Mask::dense(layout.clone())", ["suite run::a_run_keeps"]),
     ("the mask is lost in the optimiser", "src/train/mod.rs", "optimizer.step(&mut weights.parameters, &gradient, «bits»,", "None", ["suite training::", "suite training_steps::"]),
     ("weights below 6e-7 are frozen", "src/train/mod.rs", "«edit_gradient(weights, &mut gradient);»",

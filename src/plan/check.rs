@@ -20,9 +20,7 @@ impl Plan {
             let fine = value >= 0.0 && value.is_finite();
             if fine { Ok(()) } else { Err(Error::config(field, format!("{value} is negative or not finite"))) }
         };
-        if self.replicates < 2 {
-            return Err(Error::config("replicates", "at least 2: their dense networks give the noise floor"));
-        }
+        positive("replicates", self.replicates)?;
         if !self.arms.contains(&Arm::Lottery) {
             return Err(Error::config("arms", "`lottery` is missing: controls are derived from its masks"));
         }
@@ -72,6 +70,12 @@ impl Plan {
         not_negative("verdict.accuracy_margin", self.verdict.accuracy_margin)?;
         not_negative("verdict.drift_margin", self.verdict.drift_margin)?;
         open_unit("verdict.confidence", self.verdict.confidence)?;
+        if !(0.0..=1.0).contains(&self.verdict.least_images) {
+            return Err(Error::config(
+                "verdict.least_images",
+                format!("{} is not a share, 0 to 1", self.verdict.least_images),
+            ));
+        }
         if matches!(self.data.source, Source::Mnist | Source::Fashion) && self.data.path.is_none() {
             return Err(Error::config("data.path", "is missing: the folder with the IDX files (--set data.path=…)"));
         }

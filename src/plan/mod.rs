@@ -34,7 +34,7 @@ pub struct Plan {
     pub name: String,
     /// Replicate i draws everything from seed `seed + i`.
     pub seed: u64,
-    /// Independent repetitions; at least 2, since their dense networks give the noise floor.
+    /// Independent repetitions. A verdict takes at least 2.
     pub replicates: usize,
     /// What is trained beside the dense network.
     pub arms: Vec<Arm>,
@@ -44,6 +44,9 @@ pub struct Plan {
     pub model: ModelPlan,
     /// Pruning.
     pub prune: PrunePlan,
+    /// What retraining without pruning does.
+    #[serde(default)]
+    pub floor: FloorPlan,
     /// Training.
     pub train: TrainPlan,
     /// Explanations.
@@ -215,6 +218,21 @@ pub struct PrunePlan {
     pub rewind: String,
 }
 
+/// The noise floor of a plan: what retraining without pruning does to the explanations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FloorPlan {
+    /// Twins of each replicate: dense networks trained from the same θ_k with other data orders. With 0 the dense networks of
+    /// the other replicates are the floor.
+    pub twins: usize,
+}
+
+impl Default for FloorPlan {
+    fn default() -> Self {
+        Self { twins: 1 }
+    }
+}
+
 /// Training of a plan.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -380,10 +398,19 @@ pub struct StatisticsPlan {
 pub struct VerdictPlan {
     /// A round is `matching` when its accuracy is not lower than dense by more than this (share, not percent).
     pub accuracy_margin: f64,
-    /// A round is `preserved` when its drift exceeds the floor by no more than this share of the floor.
+    /// Explanations are kept when ρ, drift over what retraining does, is surely at most 1 + this, and changed when it is surely
+    /// above.
     pub drift_margin: f64,
     /// Confidence level of the intervals that calls rest on.
     pub confidence: f64,
+    /// Least share of the Grad-CAM images that must count: all networks compared classify them right, and every map has a
+    /// pattern. Below it the pixels of a density are undecided.
+    #[serde(default = "half")]
+    pub least_images: f64,
+}
+
+fn half() -> f64 {
+    0.5
 }
 
 /// CAVs of one concept: far more than a study fits, and few enough for memory.

@@ -27,7 +27,7 @@ pub(crate) fn section(view: &View) -> Markup {
                 @if let Some(sanity) = &sanity { (figure(sanity)) }
                 @if !flags.rows.is_empty() {
                     (table_card("sanity-flags", "What became of the maps of a wholly random network", &html! {
-                        "Drift of the maps when every layer is random, in floor units, with the interval over images. Destroyed: beyond the floor. Maps that are "
+                        "Drift of the maps when every layer is random, over that of a retrained network, with the interval over images. Destroyed: further than retraining goes. Maps that are "
                         "not destroyed show the image rather than the network, and a run where that happens is warned about at the top."
                     }, &flags))
                 }
@@ -156,7 +156,7 @@ pub(crate) fn flags(view: &View) -> Table {
     for summary in summaries(view) {
         table.rows.push(vec![
             Cell::count(summary.replicate),
-            Cell::maybe(summary.drift_in_floors),
+            Cell::maybe(summary.ratio),
             summary.interval.map_or_else(Cell::absent, |range| Cell::text(format::range(range))),
             Cell::text(destroyed(summary)),
         ]);

@@ -1,227 +1,189 @@
-//! Two studies side by side, matched by density: other arms, seeds, presets or versions. It says what cannot be compared.
+//! Several studies beside the first: what each change of a plan does to accuracy, drift and TCAV, by density, with the verdicts; and the paper's own
+//! numbers where it asked the same question. Replicates are paired by number: the same number under the same plan seed starts from the same weights.
 
-use std::collections::BTreeSet;
+mod cautions;
+mod measure;
 
 use maud::html;
-use serde::Serialize;
 
+use self::cautions::cautions;
+use self::measure::{Column, Estimate, MOST_APART, Quantity, Sides};
 use super::Study;
 use super::chart::{Axis, Chart, Layer, Mark, SMALL, Shape};
 use super::figures::{Figure, paper_curve};
 use super::format;
-use super::html::{figure, page, table_card};
+use super::html::{card_of_verdicts, figure, page, table_card};
 use super::markdown;
+use super::paper;
 use super::table::{Cell, Table};
-use super::view::{Bar, Measure, Point, View};
 use crate::error::{Error, Result};
 use crate::plan::Arm;
-use crate::records::Call;
+use crate::records::Interval;
 
-/// Densities further apart than this ratio are not matched.
-const MOST_APART: f64 = 1.12;
+/// How studies are told from one another in the paper's row.
+const PAPER: &str = "the paper (best validation, nearest density)";
 
-/// Two studies, matched.
-struct Comparison<'a> {
-    first: &'a View<'a>,
-    second: &'a View<'a>,
-    /// What they are called here: told apart even where their names are equal.
-    names: [String; 2],
-    /// What a reader must know before comparing.
-    cautions: Vec<String>,
-    /// Arms that both have, or the lottery arm.
-    pairs: Vec<Pair<'a>>,
-    /// Points without a partner, in words.
-    unmatched: Vec<String>,
-}
-
-/// Two points of nearly equal density.
-struct Pair<'a> {
-    first: &'a Point<'a>,
-    second: &'a Point<'a>,
-    /// Root mean square difference of the standardised effects over shared concepts at a shared stage, lottery arm only.
-    profile: Option<f64>,
-    /// Shared concepts whose effect has another sign.
-    opposite: Option<(usize, usize)>,
-}
-
-/// The comparison as one self-contained HTML page.
+/// The studies as one self-contained HTML page; the first is the reference.
 ///
 /// # Errors
-/// When a plan cannot be read.
-pub fn html(first: &Study, second: &Study) -> Result<String> {
-    let (one, two) = (View::new(first)?, View::new(second)?);
-    let comparison = Comparison::new(&one, &two);
-    let title = format!("{} beside {}", comparison.names[0], comparison.names[1]);
+/// When a plan cannot be read or no study is given.
+pub fn html(studies: &[Study]) -> Result<String> {
+    let sides = Sides::new(studies)?;
+    let title = format!("{} studies beside {}", studies.len() - 1, sides.names[0]);
+    let summary = sides.summary();
     let body = html! {
         header.top {
-            p.kicker { "ticketlens · two studies side by side" }
+            p.kicker { "ticketlens · several studies side by side" }
             h1 { (title) }
-            p.sub { (comparison.pairs.len()) " pairs of rounds whose densities agree within a factor of " (MOST_APART) "." }
+            p.sub { "Rounds are matched by density within a factor of " (MOST_APART) "; replicates are paired by number." }
         }
-        section #verdict aria-label="Verdicts" { (super::html::card_of_verdicts(&comparison.verdicts())) }
+        section #summary { h2 { "Summary" }
+            (table_card("studies", "Studies", &html! { (SUMMARY_CAPTION) }, &summary))
+        }
+        section #verdict aria-label="Verdicts" { (card_of_verdicts(&sides.verdicts())) }
         section #cautions { h2 { "What cannot be compared" }
-            @if comparison.cautions.is_empty() && comparison.unmatched.is_empty() { p { "Nothing stands in the way." } }
-            ul { @for caution in comparison.cautions.iter().chain(&comparison.unmatched) { li { (caution) } } }
+            @let cautions = sides.cautions();
+            @if cautions.is_empty() { p { "Nothing stands in the way." } }
+            ul { @for caution in &cautions { li { (caution) } } }
         }
-        section #differences { h2 { "Round by round" }
-            div.trio {
-                (figure(&comparison.chart(true)))
-                (figure(&comparison.chart(false)))
+        section #accuracy { h2 { "Accuracy, each beside the reference" }
+            div.trio { @for study in 1..sides.views.len() { (figure(&sides.chart(study, Quantity::Accuracy))) } }
+        }
+        section #drift { h2 { "Drift, each beside the reference" }
+            div.trio { @for study in 1..sides.views.len() { (figure(&sides.chart(study, Quantity::Pixels))) } }
+        }
+        section #numbers { h2 { "By density" }
+            @for quantity in Quantity::ALL {
+                (table_card(quantity.field(), quantity.title(), &html! { (quantity.caption()) }, &sides.table(quantity)))
             }
-            (table_card("pairs", "Matched rounds", &html! {
-                "Differences are second minus first. Drift is in units of each study’s own floor. The profile difference is the root mean square "
-                "difference of standardised concept effects, over the concepts that both studies know."
-            }, &comparison.table()))
+        }
+        section #profiles { h2 { "TCAV profiles" }
+            @for (class, table) in sides.profiles() {
+                (table_card(&format!("profile-{class}"), &format!("TCAV scores for {class}"), &html! { "Mean over replicates." }, &table))
+            }
         }
     };
     Ok(page(&title, &body))
 }
 
-/// The comparison as Markdown.
+/// The studies as Markdown.
 ///
 /// # Errors
-/// When a plan cannot be read.
-pub fn markdown(first: &Study, second: &Study) -> Result<String> {
-    let (one, two) = (View::new(first)?, View::new(second)?);
-    let comparison = Comparison::new(&one, &two);
-    let mut out =
-        format!("# {} beside {}\n\n", markdown::text(&comparison.names[0]), markdown::text(&comparison.names[1]));
-    for [study, letter, outcome, reason] in comparison.verdicts() {
-        out += &format!(
-            "- **{}**, hypothesis {letter}: **{outcome}**: {}\n",
-            markdown::text(&study),
-            markdown::text(&reason)
-        );
+/// When a plan cannot be read or no study is given.
+pub fn markdown(studies: &[Study]) -> Result<String> {
+    let sides = Sides::new(studies)?;
+    let mut out = format!("# {} studies beside {}\n\n", studies.len() - 1, markdown::text(&sides.names[0]));
+    out += &format!("{SUMMARY_CAPTION}\n\n{}\n## Verdicts\n\n", sides.summary().markdown());
+    for [study, letter, outcome, reason] in sides.verdicts() {
+        let (study, reason) = (markdown::text(&study), markdown::text(&reason));
+        out += &format!("- **{study}**, hypothesis {letter}: **{outcome}**: {reason}\n");
     }
     out += "\n## What cannot be compared\n\n";
-    for caution in comparison.cautions.iter().chain(&comparison.unmatched) {
+    let cautions = sides.cautions();
+    for caution in &cautions {
         out += &format!("- {}\n", markdown::text(caution));
     }
-    if comparison.cautions.is_empty() && comparison.unmatched.is_empty() {
+    if cautions.is_empty() {
         out += "Nothing stands in the way.\n";
     }
-    out += &format!("\n## Matched rounds\n\n{}", comparison.table().markdown());
+    for quantity in Quantity::ALL {
+        let table = sides.table(quantity).markdown();
+        out += &format!("\n## {}\n\n{}\n\n{table}", quantity.title(), quantity.caption());
+    }
+    for (class, table) in sides.profiles() {
+        out += &format!(
+            "\n## TCAV scores for {}\n\nMean over replicates.\n\n{}",
+            markdown::text(&class),
+            table.markdown()
+        );
+    }
     Ok(out)
 }
 
-/// The matched rounds as CSV.
+/// Every quantity as one tidy CSV table.
 ///
 /// # Errors
-/// When a plan cannot be read.
-pub fn csv(first: &Study, second: &Study) -> Result<String> {
-    let (one, two) = (View::new(first)?, View::new(second)?);
-    Ok(Comparison::new(&one, &two).table().csv())
-}
-
-/// The comparison as JSON (`docs/report-schema.md`).
-///
-/// # Errors
-/// When a plan cannot be read.
-pub fn json(first: &Study, second: &Study) -> Result<String> {
-    #[derive(Serialize)]
-    struct Json<'a> {
-        schema: &'static str,
-        schema_version: u32,
-        first: &'a str,
-        second: &'a str,
-        cautions: Vec<&'a String>,
-        pairs: Vec<JsonPair<'a>>,
-    }
-    #[derive(Serialize)]
-    struct JsonPair<'a> {
-        arm: &'a str,
-        rounds: [usize; 2],
-        densities: [f64; 2],
-        test_accuracies: [f64; 2],
-        drifts_in_floors: [Option<f64>; 2],
-        calls: [Option<Call>; 2],
-        profile_difference: Option<f64>,
-        opposite_signs: Option<usize>,
-    }
-    let (one, two) = (View::new(first)?, View::new(second)?);
-    let comparison = Comparison::new(&one, &two);
-    fn json_pair<'a>(pair: &Pair<'a>) -> JsonPair<'a> {
-        let both = [pair.first, pair.second];
-        JsonPair {
-            arm: pair.first.arm,
-            rounds: both.map(|point| point.round),
-            densities: both.map(|point| point.density),
-            test_accuracies: both.map(|point| point.accuracy.mean),
-            drifts_in_floors: both.map(|point| point.drift(Measure::Spearman).map(|drift| drift.mean)),
-            calls: both.map(|point| point.call.map(|call| call.call)),
-            profile_difference: pair.profile,
-            opposite_signs: pair.opposite.map(|(opposite, _)| opposite),
+/// When a plan cannot be read or no study is given.
+pub fn csv(studies: &[Study]) -> Result<String> {
+    let sides = Sides::new(studies)?;
+    let mut table = Table::new("", &["study", "measure", "density", "round", "value", "low", "high"]);
+    for (study, name) in sides.names.iter().enumerate() {
+        for quantity in Quantity::ALL {
+            for column in &sides.columns {
+                let Some((round, estimate)) =
+                    column.rounds[study].and_then(|round| Some((round, sides.at(quantity, study, column)?)))
+                else {
+                    continue;
+                };
+                let end = |of: fn(Interval) -> f64| {
+                    estimate.interval.map_or_else(Cell::absent, |range| Cell::number(of(range)))
+                };
+                table.rows.push(vec![
+                    Cell::text(name),
+                    Cell::text(quantity.field()),
+                    Cell::number(column.density),
+                    Cell::count(round),
+                    Cell::number(estimate.mean),
+                    end(|range| range.low),
+                    end(|range| range.high),
+                ]);
+            }
         }
     }
-    let json = Json {
-        schema: "ticketlens.compare",
-        schema_version: super::json::SCHEMA_VERSION,
-        first: &first.name,
-        second: &second.name,
-        cautions: comparison.cautions.iter().chain(&comparison.unmatched).collect(),
-        pairs: comparison.pairs.iter().map(json_pair).collect(),
-    };
+    Ok(table.csv())
+}
+
+/// Every quantity as JSON (`docs/report-schema.md`).
+///
+/// # Errors
+/// When a plan cannot be read or no study is given.
+pub fn json(studies: &[Study]) -> Result<String> {
+    let sides = Sides::new(studies)?;
+    let studies: Vec<serde_json::Value> = (0..sides.views.len())
+        .map(|study| {
+            let rounds: Vec<serde_json::Value> = sides
+                .columns
+                .iter()
+                .filter_map(|column| {
+                    let mut row = serde_json::Map::new();
+                    row.insert("reference_density".into(), column.density.into());
+                    row.insert("round".into(), column.rounds[study]?.into());
+                    for quantity in Quantity::ALL {
+                        let estimate = sides.at(quantity, study, column);
+                        row.insert(quantity.field().into(), serde_json::to_value(estimate).unwrap_or_default());
+                    }
+                    Some(row.into())
+                })
+                .collect();
+            let record = &sides.views[study].study.study;
+            serde_json::json!({
+                "name": sides.names[study],
+                "as_published": sides.switched_on(study),
+                "answer": record.answer,
+                "hypothesis_a": record.hypothesis_a,
+                "hypothesis_b": record.hypothesis_b,
+                "rounds": rounds,
+            })
+        })
+        .collect();
+    let json = serde_json::json!({
+        "schema": "ticketlens.compare",
+        "schema_version": super::json::SCHEMA_VERSION,
+        "cautions": sides.cautions(),
+        "studies": studies,
+    });
     let text = serde_json::to_string_pretty(&json).map_err(|error| Error::input(format!("comparison: {error}")))?;
     Ok(text + "\n")
 }
 
-impl<'a> Comparison<'a> {
-    fn new(first: &'a View<'a>, second: &'a View<'a>) -> Self {
-        let mut names = [first, second].map(|view| view.study.name.clone());
-        if names[0] == names[1] {
-            names = [format!("{} (first)", names[0]), format!("{} (second)", names[1])];
-        }
-        let mut pairs = Vec::new();
-        let mut unmatched = Vec::new();
-        for arm in first.arms() {
-            let others = second.arm(arm);
-            if others.is_empty() {
-                unmatched.push(format!("{}: no {} arm", names[1], format::arm_name(arm)));
-                continue;
-            }
-            let mut alone = Vec::new();
-            for point in first.arm(arm) {
-                let apart = |other: &&&Point| (other.density / point.density).ln().abs();
-                let nearest = others.iter().min_by(|a, b| apart(a).total_cmp(&apart(b)));
-                match nearest.filter(|other| apart(other) <= MOST_APART.ln()) {
-                    Some(other) => pairs.push(Self::pair(first, second, point, other)),
-                    None => alone.push(point.round.to_string()),
-                }
-            }
-            if !alone.is_empty() {
-                let rounds = alone.join(", ");
-                unmatched.push(format!(
-                    "{}, {}: no partner of like density for rounds {rounds}",
-                    names[0],
-                    format::arm_name(arm)
-                ));
-            }
-        }
-        for arm in second.arms() {
-            if first.arm(arm).is_empty() {
-                unmatched.push(format!("{}: no {} arm", names[0], format::arm_name(arm)));
-            }
-        }
-        Self { first, second, names, cautions: cautions(first, second), pairs, unmatched }
-    }
+const SUMMARY_CAPTION: &str = "Low density: the mean over rounds that keep at most 5 % of the weights. Intervals: 95 %, t over replicates, paired with the \
+                               reference's by number; few replicates make them wide.";
 
-    fn pair(first: &'a View<'a>, second: &'a View<'a>, one: &'a Point<'a>, two: &'a Point<'a>) -> Pair<'a> {
-        let shared = shared_effects(first, second, one, two);
-        let count = shared.len();
-        let squares: f64 = shared.iter().map(|(a, b)| (a - b) * (a - b)).sum();
-        let opposite = shared.iter().filter(|(a, b)| a * b < 0.0).count();
-        Pair {
-            first: one,
-            second: two,
-            profile: (count > 0).then(|| (squares / count as f64).sqrt()),
-            opposite: (count > 0).then_some((opposite, count)),
-        }
-    }
-
+impl Sides<'_> {
     /// Study, hypothesis, outcome, reason.
     fn verdicts(&self) -> Vec<[String; 4]> {
         let mut out = Vec::new();
-        for (view, name) in [self.first, self.second].into_iter().zip(&self.names) {
+        for (view, name) in self.views.iter().zip(&self.names) {
             let record = &view.study.study;
             for (letter, verdict) in [("A", &record.hypothesis_a), ("B", &record.hypothesis_b)] {
                 let outcome = format::outcome_name(verdict.outcome).to_owned();
@@ -231,110 +193,166 @@ impl<'a> Comparison<'a> {
         out
     }
 
-    fn table(&self) -> Table {
-        let [one, two] = &self.names;
-        let mut table = Table::new(
-            "Matched rounds of both studies",
-            &["arm", "round, first", "round, second", "weights kept, first", "weights kept, second"],
-        );
-        table.columns.extend([
-            format!("accuracy, {one}"),
-            format!("accuracy, {two}"),
-            "difference (points)".to_owned(),
-            format!("drift (floors), {one}"),
-            format!("drift (floors), {two}"),
-            "profile difference (SDs)".to_owned(),
-            "concepts of opposite sign".to_owned(),
-            format!("call, {one}"),
-            format!("call, {two}"),
-        ]);
-        for pair in &self.pairs {
-            let (a, b) = (pair.first, pair.second);
-            let kept = |point: &Point| Cell::shown(point.density, format::density(point.density));
-            let drift = |point: &Point| Cell::maybe(point.drift(Measure::Spearman).map(|drift| drift.mean));
-            let call =
-                |point: &Point| Cell::text(point.call.map_or(format::ABSENT, |call| format::call_name(call.call)));
-            let difference = b.accuracy.mean - a.accuracy.mean;
+    /// What stands in the way of comparing each study with the reference.
+    fn cautions(&self) -> Vec<String> {
+        let mut out = Vec::new();
+        for (view, name) in self.views.iter().zip(&self.names).skip(1) {
+            out.extend(cautions(&self.views[0], view).into_iter().map(|caution| format!("{name}: {caution}")));
+        }
+        out
+    }
+
+    fn summary(&self) -> Table {
+        let columns = [
+            "study",
+            "defects on",
+            "accuracy, dense",
+            "accuracy, low density",
+            "difference to the reference (points)",
+            "pixels, low density (ρ)",
+            "concepts, low density (ρ)",
+            "maps against the reference (seeds = 1)",
+            "TCAV scores against the reference",
+            "A",
+            "B",
+        ];
+        let mut table = Table::new("Studies beside the reference", &columns);
+        let low = self.low();
+        for (study, view) in self.views.iter().enumerate() {
+            let dense: Vec<&Column> = self.columns.iter().filter(|column| column.rounds[0] == Some(0)).collect();
+            let cell = |quantity, columns: &[&Column]| shown(quantity, self.over(quantity, study, columns));
+            let on = self.switched_on(study);
             table.rows.push(vec![
-                Cell::text(format::arm_name(a.arm)),
-                Cell::count(a.round),
-                Cell::count(b.round),
-                kept(a),
-                kept(b),
-                Cell::percent(a.accuracy.mean, 2),
-                Cell::percent(b.accuracy.mean, 2),
-                Cell::shown(100.0 * difference, format::points(difference)),
-                drift(a),
-                drift(b),
-                Cell::maybe(pair.profile),
-                pair.opposite.map_or_else(Cell::absent, |(n, of)| Cell::shown(n as f64, format!("{n} of {of}"))),
-                call(a),
-                call(b),
+                Cell::text(&self.names[study]),
+                Cell::text(match on.len() {
+                    0 => format::ABSENT.to_owned(),
+                    all if all == view.plan.as_published.switches().len() => "all".to_owned(),
+                    _ => on.join(", "),
+                }),
+                plain(Quantity::Accuracy, self.over(Quantity::Accuracy, study, &dense)),
+                plain(Quantity::Accuracy, self.over(Quantity::Accuracy, study, &low)),
+                cell(Quantity::Difference, &low),
+                cell(Quantity::Pixels, &low),
+                cell(Quantity::Concepts, &low),
+                cell(Quantity::Maps, &low),
+                cell(Quantity::Scores, &low),
+                Cell::text(format::outcome_name(view.study.study.hypothesis_a.outcome)),
+                Cell::text(format::outcome_name(view.study.study.hypothesis_b.outcome)),
             ]);
         }
         table
     }
 
-    /// Lottery arms of both studies: accuracy, or drift in floor units.
-    fn chart(&self, accuracy: bool) -> Figure {
-        let value = |point: &Point| {
-            if accuracy { Some(point.accuracy.mean) } else { point.drift(Measure::Spearman).map(|drift| drift.mean) }
-        };
-        let mut layers = Vec::new();
-        let mut table = Table::new("Lottery arms of both studies", &["study", "round", "weights kept", "value"]);
-        let mut all = Vec::new();
-        let mut legend = Vec::new();
-        if accuracy && [self.first, self.second].iter().all(|view| view.like_papers_mnist()) {
-            let (paper, points) = paper_curve();
-            layers.extend(paper);
-            all.extend(points);
-            legend.push(("the paper, figure 2".to_owned(), "paper".to_owned(), Shape::Diamond));
+    /// One row for each study, one column for each density.
+    fn table(&self, quantity: Quantity) -> Table {
+        let mut table = Table::new(quantity.title(), &["study"]);
+        table.columns.extend(self.columns.iter().map(|column| format::density(column.density)));
+        for (study, name) in self.names.iter().enumerate() {
+            let mut row = vec![Cell::text(name)];
+            row.extend(self.columns.iter().map(|column| {
+                let estimate = self.at(quantity, study, column);
+                if quantity == Quantity::Difference { shown(quantity, estimate) } else { plain(quantity, estimate) }
+            }));
+            table.rows.push(row);
         }
-        let [one, two] = &self.names;
-        let styles = [(self.first, one, "s0", Shape::Circle), (self.second, two, "s1", Shape::Square)];
-        for (view, name, class, shape) in styles {
-            let points: Vec<(f64, f64, usize)> = view
-                .arm(Arm::Lottery.name())
-                .into_iter()
-                .filter_map(|point| Some((point.density, value(point)?, point.round)))
-                .collect();
-            let mark = |&(x, y, round): &(f64, f64, usize)| {
-                let shown = if accuracy { format::percent(y, 2) } else { format!("{} floors", format::number(y)) };
-                Mark { x, y, whisker: None, title: format!("{name}, round {round}: {shown}") }
-            };
-            layers.push(Layer::Line { class: class.into(), points: points.iter().map(|&(x, y, _)| (x, y)).collect() });
-            layers.push(Layer::Marks { class: class.into(), shape, marks: points.iter().map(mark).collect() });
-            for &(density, value, round) in &points {
-                all.push((density, value));
-                let kept = Cell::shown(density, format::density(density));
-                table.rows.push(vec![Cell::text(name), Cell::count(round), kept, Cell::number(value)]);
+        if quantity == Quantity::Accuracy && self.views[0].like_papers_mnist() {
+            let paper = paper::mnist_accuracy();
+            let mut row = vec![Cell::text(PAPER)];
+            row.extend(self.columns.iter().map(|column| {
+                let nearest = nearest(&paper, column.density, |point| point.density);
+                nearest.map_or_else(Cell::absent, |point| Cell::percent(point.accuracy, 2))
+            }));
+            table.rows.push(row);
+        }
+        table
+    }
+
+    /// For each class, TCAV scores of the concepts in the dense network and in the sparsest: class name and table.
+    fn profiles(&self) -> Vec<(String, Table)> {
+        let reference = self.views[0].study;
+        let ends: Vec<&Column> = self.columns.first().into_iter().chain(self.columns.last()).collect();
+        let Some(stage) = self.stage else { return Vec::new() };
+        let concepts = &reference.manifest.concepts;
+        let of_class = |(class, class_name): (usize, &String)| {
+            let mut table = Table::new(format!("TCAV scores for {class_name}"), &["study", "weights kept"]);
+            table.columns.extend(concepts.iter().cloned());
+            for column in &ends {
+                for (study, view) in self.views.iter().enumerate() {
+                    let Some(round) = column.rounds[study] else { continue };
+                    let score = |concept: &String| {
+                        let bars = view.bars(Arm::Lottery.name(), stage, class, concept);
+                        let bar = bars.into_iter().find(|bar| bar.round == round)?;
+                        bar.score.map(|score| score.mean)
+                    };
+                    let mut row = vec![
+                        Cell::text(&self.names[study]),
+                        Cell::shown(column.density, format::density(column.density)),
+                    ];
+                    row.extend(concepts.iter().map(|concept| Cell::maybe(score(concept))));
+                    table.rows.push(row);
+                }
+                if self.views[0].like_papers_mnist() {
+                    table.rows.push(papers_scores(column.density, class, concepts.len()));
+                }
             }
+            (class_name.clone(), table)
+        };
+        reference.manifest.classes.iter().enumerate().map(of_class).collect()
+    }
+
+    /// One study beside the reference, and the paper's curve where there is one.
+    fn chart(&self, study: usize, quantity: Quantity) -> Figure {
+        let mut layers = Vec::new();
+        let mut legend = Vec::new();
+        let mut table = Table::new(quantity.title(), &["study", "weights kept", "value"]);
+        let mut all = Vec::new();
+        let mut add = |name: &str, class: &str, shape: Shape, points: &[(f64, f64)]| {
+            let mark = |&(x, y): &(f64, f64)| {
+                let title = format!("{name}, {} kept: {}", format::density(x), quantity.show(y));
+                Mark { x, y, whisker: None, title }
+            };
+            layers.push(Layer::Line { class: class.into(), points: points.to_vec() });
+            layers.push(Layer::Marks { class: class.into(), shape, marks: points.iter().map(mark).collect() });
+            legend.push((name.to_owned(), class.to_owned(), shape));
+            for &(x, y) in points {
+                all.push((x, y));
+                table.rows.push(vec![Cell::text(name), Cell::shown(x, format::density(x)), Cell::number(y)]);
+            }
+        };
+        for (which, class, shape) in [(0, "s0", Shape::Circle), (study, "s1", Shape::Square)] {
+            let points: Vec<(f64, f64)> = self
+                .columns
+                .iter()
+                .filter_map(|column| Some((column.density, self.at(quantity, which, column)?.mean)))
+                .collect();
+            add(&self.names[which], class, shape, &points);
         }
+        if quantity == Quantity::Accuracy && self.views[0].like_papers_mnist() {
+            let (paper, points) = paper_curve();
+            layers.splice(0..0, paper);
+            legend.push(("the paper, figure 2".to_owned(), "paper".to_owned(), Shape::Diamond));
+            all.extend(points);
+        }
+        let highest = all.iter().map(|&(_, value)| value).fold(1.0, f64::max);
+        let accuracy = quantity == Quantity::Accuracy;
         if !accuracy {
             layers.insert(0, Layer::Rule { y: 1.0, class: "floor" });
         }
-        let highest = all.iter().map(|&(_, value)| value).fold(1.0, f64::max);
-        let values = all.iter().map(|&(_, value)| value);
-        let (title, y) = if accuracy {
-            ("Accuracy", Axis::around(values, true))
-        } else {
-            ("Map rank drift", Axis::Linear { low: 0.0, high: 1.1 * highest })
-        };
         let chart = Chart {
-            alt: format!("{title} against density of {one} and {two}."),
+            alt: format!("{} against density of {} and {}.", quantity.title(), self.names[0], self.names[study]),
             x: Axis::density(all.iter().map(|&(density, _)| density)),
-            y,
-            x_label: "weights kept (log scale)",
-            y_label: if accuracy { "test accuracy" } else { "drift from dense, floor = 1" },
-            layers,
-            legend: {
-                legend.extend(styles.map(|(_, name, class, shape)| (name.clone(), class.to_owned(), shape)));
-                legend
+            y: match accuracy {
+                true => Axis::around(all.iter().map(|&(_, value)| value), true),
+                false => Axis::Linear { low: 0.0, high: 1.1 * highest },
             },
+            x_label: "weights kept (log scale)",
+            y_label: if accuracy { "test accuracy" } else { "ρ of the maps, retraining = 1" },
+            layers,
+            legend,
         };
         Figure {
-            id: if accuracy { "accuracy" } else { "drift" }.into(),
-            title: title.into(),
+            id: format!("{}-{study}", quantity.field()),
+            title: self.names[study].clone(),
             caption: html! { "Lottery tickets, mean over replicates." },
             body: chart.svg(SMALL),
             table,
@@ -342,65 +360,41 @@ impl<'a> Comparison<'a> {
     }
 }
 
-/// Standardised effects that both studies have at these points, at a stage that both use, by names of class and concept.
-fn shared_effects(first: &View, second: &View, one: &Point, two: &Point) -> Vec<(f64, f64)> {
-    let second_stages = second.stages();
-    let Some(stage) = first.stages().into_iter().find(|stage| second_stages.contains(stage)) else { return Vec::new() };
-    let mean = |bars: Vec<Bar>, round: usize| {
-        bars.into_iter().find(|bar| bar.round == round).and_then(|bar| bar.effect).map(|effect| effect.mean)
-    };
-    let mut shared = Vec::new();
-    for (class, name) in first.study.manifest.classes.iter().enumerate() {
-        let Some(other) = second.study.manifest.classes.iter().position(|candidate| candidate == name) else {
-            continue;
-        };
-        for concept in &first.study.manifest.concepts {
-            let a = mean(first.bars(one.arm, stage, class, concept), one.round);
-            let b = mean(second.bars(two.arm, stage, other, concept), two.round);
-            shared.extend(a.zip(b));
-        }
-    }
-    shared
+/// The paper's figure 4 at the nearest density; digits in order.
+fn papers_scores(density: f64, class: usize, concepts: usize) -> Vec<Cell> {
+    let accuracy = paper::mnist_accuracy();
+    let scores = paper::mnist_scores();
+    let near = nearest(&accuracy, density, |point| point.density);
+    let mut row = vec![
+        Cell::text(PAPER),
+        near.map_or_else(Cell::absent, |near| Cell::shown(near.density, format::density(near.density))),
+    ];
+    let of_round: Vec<f64> = scores
+        .iter()
+        .filter(|score| near.is_some_and(|near| near.round == score.round))
+        .filter_map(|score| score.scores.get(class).copied())
+        .collect();
+    row.extend((0..concepts).map(|concept| Cell::maybe(of_round.get(concept).copied())));
+    row
 }
 
-/// What differs between two studies and limits what their difference can mean.
-fn cautions(first: &View, second: &View) -> Vec<String> {
-    let (a, b) = (&first.study.manifest, &second.study.manifest);
-    let mut out = Vec::new();
-    let mut differ = |what: &str, one: String, two: String| {
-        if one != two {
-            out.push(format!("{what}: {one} against {two}"));
+fn nearest<T>(points: &[T], density: f64, of: impl Fn(&T) -> f64) -> Option<&T> {
+    let apart = |point: &T| (of(point) / density).ln().abs();
+    points.iter().min_by(|a, b| apart(a).total_cmp(&apart(b)))
+}
+
+fn plain(quantity: Quantity, estimate: Option<Estimate>) -> Cell {
+    estimate.map_or_else(Cell::absent, |estimate| Cell::shown(estimate.mean, quantity.show(estimate.mean)))
+}
+
+/// With its interval.
+fn shown(quantity: Quantity, estimate: Option<Estimate>) -> Cell {
+    let Some(Estimate { mean, interval }) = estimate else { return Cell::absent() };
+    let text = match interval {
+        Some(range) => {
+            format!("{} ({} to {})", quantity.show(mean), quantity.show(range.low), quantity.show(range.high))
         }
+        None => quantity.show(mean),
     };
-    let short = |digest: &str| digest.chars().take(12).collect::<String>();
-    differ("other images", short(&a.data), short(&b.data));
-    differ("image shape", format!("{:?}", a.image_shape), format!("{:?}", b.image_shape));
-    differ("classes", a.classes.join(", "), b.classes.join(", "));
-    differ("network", a.network.clone(), b.network.clone());
-    let width = |view: &View| view.plan.model.width.map_or("the family's own".into(), |width| width.to_string());
-    differ("width", width(first), width(second));
-    let stages = |view: &View| view.plan.explain.stages.iter().map(|stage| stage.name()).collect::<Vec<_>>().join(", ");
-    differ("stages", stages(first), stages(second));
-    differ("ticketlens version", a.version.clone(), b.version.clone());
-    let margin = |view: &View| format!("{} and {}", view.plan.verdict.accuracy_margin, view.plan.verdict.drift_margin);
-    differ("margins of accuracy and drift, so calls mean different things", margin(first), margin(second));
-    let (ours, theirs): (BTreeSet<&String>, BTreeSet<&String>) =
-        (a.concepts.iter().collect(), b.concepts.iter().collect());
-    let only: Vec<&str> = ours.symmetric_difference(&theirs).map(|name| name.as_str()).collect();
-    if !only.is_empty() {
-        out.push(format!("concepts that one study lacks: {}", only.join(", ")));
-    }
-    let floors = [first, second].map(|view| Measure::Spearman.floor(&view.study.study.floor));
-    match floors {
-        [Some(one), Some(two)] if (one / two).ln().abs() > 1.25f64.ln() => {
-            out.push(format!(
-                "floors differ ({} against {}): compare raw drift as well",
-                format::number(one),
-                format::number(two)
-            ));
-        }
-        [Some(_), Some(_)] => {}
-        _ => out.push("a study has no noise floor: its drift has no unit".to_owned()),
-    }
-    out
+    Cell::shown(mean, text)
 }

@@ -37,11 +37,8 @@ pub fn render(study: &Study) -> Result<String> {
         add("test_accuracy", Some(record.test_accuracy));
         add("validation_accuracy", Some(record.validation_accuracy));
         if let Some(summary) = network.summary {
-            for measure in Measure::ALL {
-                let raw = measure.of(&summary.drift);
-                add(measure.field(), raw);
-                let floor = measure.floor(&study.study.floor).filter(|&floor| floor > 0.0);
-                add(&format!("{}_in_floors", measure.field()), raw.zip(floor).map(|(raw, floor)| raw / floor));
+            for measure in Measure::all() {
+                add(&format!("{}_drift", measure.key()), measure.of(&summary.drift));
             }
             add("significant_concepts", Some(summary.significant as f64));
         }
@@ -67,7 +64,7 @@ pub fn render(study: &Study) -> Result<String> {
             }
         }
         for found in &record.localisation {
-            let place = [found.stage.map_or("", |stage| stage.name()), "", ""];
+            let place = [found.stage.name(), "", ""];
             let mut add = |measure: &str, value: Option<f64>, range: Option<Interval>| {
                 table.rows.push(row(network.id, record.density, place, measure, value, range, [None; 2]));
             };
@@ -76,6 +73,20 @@ pub fn render(study: &Study) -> Result<String> {
             if let Some(parts) = &found.parts {
                 add("part_hits", parts.rate, parts.interval);
             }
+        }
+    }
+    for record in &study.study.densities {
+        let id = RoundId { arm: record.arm.clone(), replicate: 0, round: record.round };
+        let mut add = |measure: &str, value: Option<f64>, range: Option<Interval>, p: Option<f64>| {
+            let mut cells = row(&id, record.density, [""; 3], measure, value, range, [p, None]);
+            // Of all replicates together.
+            cells[1] = Cell::absent();
+            table.rows.push(cells);
+        };
+        add("accuracy_difference", Some(record.accuracy.difference), record.accuracy.interval, None);
+        for measure in Measure::all() {
+            let Some(ratio) = measure.ratio(record) else { continue };
+            add(&format!("{}_rho", measure.key()), ratio.rho, ratio.interval, ratio.changed_p);
         }
     }
     for effect in &view.effects {

@@ -8,7 +8,7 @@ use super::paper;
 use super::table::{Cell, Table};
 use super::view::{Measure, Point, Spread, View};
 use crate::plan::{Arm, Source};
-use crate::records::{Call, Interval};
+use crate::records::Interval;
 
 /// A figure of the page.
 pub(crate) struct Figure {
@@ -219,16 +219,14 @@ pub(crate) fn papers_accuracy(view: &View) -> Option<Figure> {
     })
 }
 
-/// Drift of one measure against density, in units of the floor.
+/// ρ by one measure against density.
 pub(crate) fn drift(view: &View, measure: Measure) -> Option<Figure> {
     let margin = view.plan.verdict.drift_margin;
-    let spread = |point: &Point| point.drift(measure).cloned();
-    let all: Vec<Spread> = view.points.iter().filter_map(spread).collect();
+    let all: Vec<Spread> = view.points.iter().filter_map(|point| point.drift(measure)).collect();
     if all.is_empty() {
         return None;
     }
-    // Calls rest on the first measure alone; only there is an interval recorded.
-    let interval = |point: &Point| point.call?.drift_interval.filter(|_| measure == Measure::Spearman);
+    let interval = |point: &Point| point.ratio(measure)?.interval;
     let intervals = view.points.iter().filter_map(interval).map(|range| range.high);
     let highest = all.iter().map(|spread| spread.high).chain(intervals).fold(1.0 + margin, f64::max);
     let mut layers =
@@ -237,86 +235,62 @@ pub(crate) fn drift(view: &View, measure: Measure) -> Option<Figure> {
         let title = |point: &Point, spread: &Spread| {
             let range = interval(point).map_or(String::new(), |range| format!(" ({})", format::range(range)));
             let kept = format::density(point.density);
-            format!(
-                "{}, round {}, {kept} kept: {} floors{range}",
-                format::arm_name(arm),
-                point.round,
-                format::number(spread.mean)
-            )
+            let rho = format::number(spread.mean);
+            format!("{}, round {}, {kept} kept: ρ {rho}{range}", format::arm_name(arm), point.round)
         };
-        layers.extend(arm_layers(&view.arm(arm), arm, spread, interval, title));
+        layers.extend(arm_layers(&view.arm(arm), arm, |point| point.drift(measure), interval, title));
     }
-    let mut table = Table::new(
-        format!("{} by arm, replicate and round", measure.title()),
-        match measure.of_maps() {
-            None => &["arm", "replicate", "round", "weights kept", "raw drift", "in floor units"],
-            Some(_) => &[
-                "arm",
-                "replicate",
-                "round",
-                "weights kept",
-                "raw drift",
-                "in floor units",
-                "raw drift, all images",
-                "maps without a pattern",
-            ],
-        },
-    );
-    let floor = measure.floor(&view.study.study.floor);
-    for network in &view.networks {
-        let Some(raw) = network.summary.and_then(|summary| measure.of(&summary.drift)) else { continue };
-        let in_floors = floor.filter(|&floor| floor > 0.0).map(|floor| raw / floor);
-        let id = network.id;
-        let (density, replicate, round) = (network.record.density, Cell::count(id.replicate), Cell::count(id.round));
-        let kept = Cell::shown(density, format::density(density));
-        let arm = Cell::text(format::arm_name(&id.arm));
-        let mut row = vec![arm, replicate, round, kept, Cell::number(raw), Cell::maybe(in_floors)];
-        if measure.of_maps().is_some() {
-            let of_maps = network.summary.and_then(|summary| measure.recorded(&summary.drift));
-            row.push(Cell::maybe(of_maps.and_then(|drift| drift.all)));
-            row.push(of_maps.map_or_else(Cell::absent, |drift| Cell::count(drift.degenerate)));
-        }
-        table.rows.push(row);
+    let columns = [
+        "arm",
+        "round",
+        "weights kept",
+        "ρ",
+        "interval",
+        "ρ, all images",
+        "drift from parent / twins",
+        "in seed floors",
+        "replicates",
+    ];
+    let mut table = Table::new(format!("{}: ρ by arm and density", measure.title()), &columns);
+    for point in &view.points {
+        let Some(ratio) = point.ratio(measure) else { continue };
+        let replicates: Vec<String> = ratio.replicates.iter().map(|rho| format::maybe(*rho)).collect();
+        table.rows.push(vec![
+            Cell::text(format::arm_name(point.arm)),
+            Cell::count(point.round),
+            Cell::shown(point.density, format::density(point.density)),
+            Cell::maybe(ratio.rho),
+            ratio.interval.map_or_else(Cell::absent, |range| Cell::text(format::range(range))),
+            Cell::maybe(ratio.all_images),
+            Cell::maybe(ratio.from_parent),
+            Cell::maybe(ratio.in_seed_floors),
+            Cell::text(replicates.join(", ")),
+        ]);
     }
-    let last = view.arm(Arm::Lottery.name()).last().and_then(|point| Some((point.density, spread(point)?.mean)));
+    let last = view.arm(Arm::Lottery.name()).last().and_then(|point| Some((point.density, point.drift(measure)?.mean)));
     let told = last.map_or(String::new(), |(density, mean)| {
-        format!(
-            "; lottery tickets reach {} floors at {} of the weights",
-            format::number(mean),
-            format::density(density)
-        )
+        format!("; lottery tickets reach {} at {} of the weights", format::number(mean), format::density(density))
     });
     let chart = Chart {
-        alt: format!("{} against density in floor units{told}.", measure.title()),
+        alt: format!("{}: ρ against density{told}.", measure.title()),
         x: Axis::density(view.points.iter().map(|point| point.density)),
         y: Axis::Linear { low: 0.0, high: 1.06 * highest },
         x_label: "weights kept (log scale)",
-        y_label: "drift from dense, floor = 1",
+        y_label: "ρ: drift, retraining = 1",
         layers,
         legend: legend(view)
             .into_iter()
-            .chain([("floor: another seed".to_owned(), "floor".to_owned(), Shape::None)])
+            .chain([("retraining alone".to_owned(), "floor".to_owned(), Shape::None)])
             .collect(),
     };
-    let counted = match view
-        .networks
-        .iter()
-        .filter_map(|network| measure.recorded(&network.summary?.drift))
-        .collect::<Vec<_>>()
-    {
-        all if all.is_empty() => String::new(),
-        all => format!(
-            " Maps without a pattern are left out: {} of all comparisons.",
-            all.iter().map(|drift| drift.degenerate).sum::<usize>()
-        ),
-    };
-    let whiskers = if measure == Measure::Spearman { " Whiskers: the interval that the call rests on." } else { "" };
+    let levels = [&view.study.study.floor.twins, &view.study.study.floor.seeds].map(|levels| measure.level(levels));
     Some(Figure {
-        id: measure.slug().into(),
+        id: format!("drift-{}", measure.key()),
         title: measure.title().into(),
         caption: html! {
-            (measure.definition()) "; floor " (format::maybe(floor)) ". At 1, pruning moves explanations as much as a new seed does; "
-            "the shaded margin reaches " (format::short_number(1.0 + margin)) "." (whiskers) (counted)
+            "ρ of: " (measure.definition()) ". 1: as far as retraining moves it; kept up to "
+            (format::short_number(1.0 + margin)) " (shaded). Drift of twins: " (format::maybe(levels[0])) "; of other seeds: " (format::maybe(levels[1]))
+            ". Whiskers: the interval that the answer rests on."
         },
         body: chart.svg(SMALL),
         table,
@@ -326,32 +300,35 @@ pub(crate) fn drift(view: &View, measure: Measure) -> Option<Figure> {
 /// One row for each arm and round: what the study says.
 pub(crate) fn rounds_table(view: &View) -> Table {
     let tested = view.tested();
-    let mut table = Table::new(
-        "Every arm and round, over the replicates",
-        &[
-            "arm",
-            "round",
-            "weights kept",
-            "test accuracy",
-            "range over replicates",
-            "difference to dense (points)",
-            "interval of the difference",
-            "drift (floors)",
-            "interval of the drift",
-            "significant concepts",
-            "call",
-            "why",
-        ],
-    );
-    for point in &view.points {
-        let call = point.call;
+    let columns = [
+        "arm",
+        "round",
+        "weights kept",
+        "test accuracy",
+        "range over replicates",
+        "difference to parent (points)",
+        "interval of the difference",
+        "forgotten (% of images)",
+        "learned (%)",
+        "pixels (ρ)",
+        "interval of the pixels",
+        "concepts (ρ)",
+        "interval of the concepts",
+        "significant concepts",
+        "call",
+        "why",
+    ];
+    let mut table = Table::new("Every arm and round, over the replicates", &columns);
+    for point in view.points.iter().filter(|point| point.record.is_some()) {
+        let record = point.record.filter(|_| point.round > 0);
         let interval = |range: Option<Interval>, scale: f64| {
             range.map_or_else(Cell::absent, |range| {
                 Cell::text(format::range(Interval { low: scale * range.low, high: scale * range.high }))
             })
         };
-        let dense = call.is_some_and(|call| call.call == Call::Dense);
-        let difference = call.filter(|_| !dense).map(|call| call.accuracy_difference);
+        let accuracy = record.map(|record| &record.accuracy);
+        let percent = |share: Option<f64>| share.map_or_else(Cell::absent, |share| Cell::number(100.0 * share));
+        let [pixels, concepts] = Measure::DECIDING.map(|measure| point.ratio(measure));
         table.rows.push(vec![
             Cell::text(format::arm_name(point.arm)),
             Cell::count(point.round),
@@ -362,13 +339,19 @@ pub(crate) fn rounds_table(view: &View) -> Table {
                 format::percent(point.accuracy.low, 2),
                 format::percent(point.accuracy.high, 2)
             )),
-            difference.map_or_else(Cell::absent, |value| Cell::shown(100.0 * value, format::points(value))),
-            interval(call.filter(|_| !dense).and_then(|call| call.accuracy_interval), 100.0),
-            Cell::maybe(point.drift(Measure::Spearman).map(|spread| spread.mean)),
-            interval(call.and_then(|call| call.drift_interval), 1.0),
+            accuracy.map_or_else(Cell::absent, |accuracy| {
+                Cell::shown(100.0 * accuracy.difference, format::points(accuracy.difference))
+            }),
+            interval(accuracy.and_then(|accuracy| accuracy.interval), 100.0),
+            percent(accuracy.map(|accuracy| accuracy.forgotten)),
+            percent(accuracy.map(|accuracy| accuracy.learned)),
+            Cell::maybe(pixels.and_then(|ratio| ratio.rho)),
+            interval(pixels.and_then(|ratio| ratio.interval), 1.0),
+            Cell::maybe(concepts.and_then(|ratio| ratio.rho)),
+            interval(concepts.and_then(|ratio| ratio.interval), 1.0),
             point.significant.as_ref().map_or_else(Cell::absent, |spread| Cell::shown(spread.mean, of(spread, tested))),
-            Cell::text(call.map_or(format::ABSENT, |call| format::call_name(call.call))),
-            Cell::text(call.map_or(String::new(), |call| call.reason.clone())),
+            Cell::text(point.record.map_or(format::ABSENT, |record| format::call_name(record.call))),
+            Cell::text(point.record.map_or(String::new(), |record| record.reason.clone())),
         ]);
     }
     table

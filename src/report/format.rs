@@ -91,21 +91,22 @@ pub(crate) fn call_name(call: Call) -> &'static str {
 /// What a call means, in words.
 pub(crate) fn call_meaning(call: Call) -> &'static str {
     match call {
-        Call::A => "matches the dense accuracy and keeps the explanations",
-        Call::B => "loses accuracy and changes the explanations",
-        Call::DriftedWinner => "matches the dense accuracy but changes the explanations",
-        Call::FaithfulLoser => "loses accuracy but keeps the explanations",
-        Call::Inconclusive => "an interval straddles its margin",
+        Call::A => "matches the dense accuracy and keeps pixels and concepts",
+        Call::B => "loses accuracy and changes pixels or concepts",
+        Call::DriftedWinner => "matches the dense accuracy but changes pixels or concepts",
+        Call::FaithfulLoser => "loses accuracy but keeps both",
+        Call::Inconclusive => "an answer is undecided: its interval holds the margin",
         Call::Dense => "the unpruned network, the reference",
     }
 }
 
-/// `supported`, `refuted` or `inconclusive`.
+/// `supported`, `refuted`, `inconclusive` or `no verdict`.
 pub(crate) fn outcome_name(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Supported => "supported",
         Outcome::Refuted => "refuted",
         Outcome::Inconclusive => "inconclusive",
+        Outcome::NoVerdict => "no verdict",
     }
 }
 
@@ -115,6 +116,7 @@ pub(crate) fn arm_name(arm: &str) -> String {
         "lottery" => "lottery ticket".to_owned(),
         "random_mask" => "random mask (control)".to_owned(),
         "reinit" => "new initialisation (control)".to_owned(),
+        twin if twin.starts_with("twin-") => format!("{} (dense, another data order)", twin.replace('-', " ")),
         other => other.replace('_', " "),
     }
 }

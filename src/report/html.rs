@@ -3,6 +3,7 @@
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::Study;
+use super::answer::{self, call_class};
 use super::checks;
 use super::figures::{self, Figure};
 use super::format;
@@ -14,8 +15,7 @@ use super::table::Table;
 use super::view::{Measure, View};
 use crate::error::Result;
 use crate::plan::Arm;
-use crate::records::{Call, Interval, Outcome, RoundCall, Verdict};
-use crate::stats::verdict::{Answer, non_inferior, within_limit};
+use crate::records::{Call, Outcome, Verdict};
 
 const STYLE: &str = include_str!("page/style.css");
 /// Rules of drawings, apart so that a downloaded SVG can carry them.
@@ -43,12 +43,13 @@ pub fn render(study: &Study) -> Result<String> {
         }
         section #rounds { h2 { "Accuracy and drift" }
             (figure(&figures::accuracy(&view)))
-            div.trio {
-                @for measure in Measure::FIRST {
+            div.pairs-of-charts {
+                @for measure in Measure::DECIDING {
                     @if let Some(drift) = figures::drift(&view, measure) { (figure(&drift)) }
                 }
             }
             (calls(&view))
+            (order(&view))
             @if let Some(paper) = figures::papers_accuracy(&view) { (figure(&paper)) }
         }
         (sections::maps(&view, gallery.as_ref())?)
@@ -129,16 +130,57 @@ fn list(names: &[String]) -> String {
     }
 }
 
-/// The verdict in two sentences, and the numbers at the sparsest round.
+/// The answer: one picture, one sentence, then the two verdicts.
 fn verdict_section(view: &View) -> Markup {
     let study = &view.study.study;
     html! {
-        section #verdict aria-label="Verdict" {
+        section #verdict aria-label="Answer" {
+            (answer::picture(view))
+            p.answer { (study.answer) }
             div.verdicts {
                 (verdict("A", format::HYPOTHESIS_A, &study.hypothesis_a))
                 (verdict("B", format::HYPOTHESIS_B, &study.hypothesis_b))
             }
-            (key_numbers(view))
+            (alone(view))
+        }
+    }
+}
+
+/// The ranges by one kind of explanation alone.
+fn alone(view: &View) -> Markup {
+    let range = |range: Option<crate::records::DensityRange>| {
+        range.map_or_else(
+            || "nowhere".to_owned(),
+            |range| format!("{} to {}", format::density(range.from), format::density(range.to)),
+        )
+    };
+    let alone = &view.study.study.alone;
+    html! {
+        dl.keys {
+            @for (name, ranges) in [("Pixels alone", alone.pixels), ("Concepts alone", alone.concepts)] {
+                div.key { dt { (name) } dd {
+                    span.note { "A " (range(ranges.a)) } span.note { "B " (range(ranges.b)) }
+                } }
+            }
+        }
+    }
+}
+
+/// What goes first, and whether forgotten images drift more.
+fn order(view: &View) -> Markup {
+    let (onsets, forgetting) = (sections::onsets(view), sections::forgetting(view));
+    html! {
+        @if !onsets.rows.is_empty() {
+            (table_card("onsets", "What goes first?", &html! {
+                "The density where accuracy falls below its margin, and where ρ exceeds its limit: monotone fit of the mean over replicates, interval over "
+                "replicates. “Before others” counts replicates in which this one changes at a higher density than the other."
+            }, &onsets))
+        }
+        @if !forgetting.rows.is_empty() {
+            (table_card("forgetting", "Do forgotten images drift more?", &html! {
+                "Within networks of one density: images that the parent classifies right and the network does not, beside those that both do. AUC: how often a forgotten "
+                "image of a class drifted more than a kept one; ½ is no difference. Permutation within class; twins show what retraining alone does."
+            }, &forgetting))
         }
     }
 }
@@ -147,14 +189,18 @@ fn verdict(letter: &str, hypothesis: &str, verdict: &Verdict) -> Markup {
     let (class, symbol) = match verdict.outcome {
         Outcome::Supported => ("supported", "✓"),
         Outcome::Refuted => ("refuted", "✗"),
-        Outcome::Inconclusive => ("inconclusive", "?"),
+        Outcome::Inconclusive | Outcome::NoVerdict => ("inconclusive", "?"),
     };
     html! {
         article.verdict.(class) {
             p.outcome { span.symbol aria-hidden="true" { (symbol) } (format::outcome_name(verdict.outcome)) }
             p.sentence {
                 strong { "Hypothesis " (letter) } ", that " (hypothesis) ", is "
-                @match verdict.outcome { Outcome::Inconclusive => "neither supported nor refuted", other => (format::outcome_name(other)) }
+                @match verdict.outcome {
+                    Outcome::Inconclusive => "neither supported nor refuted",
+                    Outcome::NoVerdict => "not judged",
+                    other => (format::outcome_name(other)),
+                }
                 ": " (verdict.reason)
             }
         }
@@ -170,53 +216,6 @@ pub(crate) fn card_of_verdicts(verdicts: &[[String; 4]]) -> Markup {
                 p.sentence { strong { (study) ", hypothesis " (letter) } ": " (reason) }
             }
         } }
-    }
-}
-
-/// What stands out, as a row of numbers with their intervals.
-fn key_numbers(view: &View) -> Markup {
-    let lottery = view.arm(Arm::Lottery.name());
-    let (Some(dense), Some(last)) = (lottery.first(), lottery.last()) else { return html! {} };
-    let confidence = format::percent(view.plan.verdict.confidence, 0);
-    let interval = |range: Option<Interval>, scale: f64| {
-        range.map_or_else(
-            || "no interval".to_owned(),
-            |range| {
-                format!(
-                    "{confidence} interval {}",
-                    format::range(Interval { low: scale * range.low, high: scale * range.high })
-                )
-            },
-        )
-    };
-    let pruned = lottery.iter().filter(|point| point.round > 0).count();
-    // Each question by its own interval: a round that answers one and leaves the other open has no call, but it has answered.
-    let margins = &view.plan.verdict;
-    let answers_yes = |question: &dyn Fn(&RoundCall) -> Option<Answer>| {
-        let calls = lottery.iter().filter(|point| point.round > 0).filter_map(|point| point.call);
-        calls.filter(|call| question(call) == Some(Answer::Yes)).count()
-    };
-    let bounds = |range: Option<Interval>| range.map(|range| Interval { low: range.low, high: range.high });
-    let matching = answers_yes(&|call| non_inferior(bounds(call.accuracy_interval)?, margins.accuracy_margin).ok());
-    let preserved = answers_yes(&|call| within_limit(bounds(call.drift_interval)?, 1.0 + margins.drift_margin).ok());
-    let number = |label: &str, value: String, note: String| {
-        html! { div.key { dt { (label) } dd { span.value { (value) } span.note { (note) } } } }
-    };
-    html! {
-        dl.keys {
-            (number("Dense accuracy", format::percent(dense.accuracy.mean, 2), format!("{} replicates", dense.accuracy.values.len())))
-            @if let Some(call) = last.call.filter(|_| last.round > 0) {
-                (number(&format!("Accuracy change at {}", format::density(last.density)), format!("{} pts", format::points(call.accuracy_difference)),
-                    interval(call.accuracy_interval, 100.0)))
-                (number(&format!("Map drift at {}", format::density(last.density)), call.drift_in_floors.map_or("no floor".into(), |drift| format!("{} × floor", format::number(drift))),
-                    interval(call.drift_interval, 1.0)))
-            }
-            (number("Rounds that surely match dense", format!("{matching} of {pruned}"), format!("within {} pt of dense", format::short_number(100.0 * view.plan.verdict.accuracy_margin))))
-            (number("Rounds that surely keep explanations", format!("{preserved} of {pruned}"), format!("within {} × floor", format::short_number(1.0 + view.plan.verdict.drift_margin))))
-            @if let Some(association) = &view.study.study.association {
-                (number("Drift with accuracy loss", format!("ρ = {}", format::number(association.within)), format!("permutation p {}", format::p_value(association.p_value))))
-            }
-        }
     }
 }
 
@@ -254,8 +253,7 @@ pub(crate) fn table_card(id: &str, title: &str, caption: &Markup, table: &Table)
 
 /// The same drift of maps by the measures that no call rests on.
 fn measures(view: &View) -> Markup {
-    let figures: Vec<Figure> =
-        Measure::FURTHER.into_iter().filter_map(|measure| figures::drift(view, measure)).collect();
+    let figures: Vec<Figure> = Measure::further().filter_map(|measure| figures::drift(view, measure)).collect();
     html! {
         @if !figures.is_empty() {
             section #measures {
@@ -271,7 +269,7 @@ fn calls(view: &View) -> Markup {
     let tested = view.tested();
     let mut kinds: Vec<Call> = Vec::new();
     for call in [Call::A, Call::B, Call::DriftedWinner, Call::FaithfulLoser, Call::Inconclusive] {
-        if view.points.iter().any(|point| point.call.is_some_and(|c| c.call == call)) {
+        if view.points.iter().any(|point| point.record.is_some_and(|record| record.call == call)) {
             kinds.push(call);
         }
     }
@@ -283,33 +281,35 @@ fn calls(view: &View) -> Markup {
                 table.sortable.calls {
                     caption { "Call of every arm and round" }
                     thead { tr {
-                        @for name in ["arm", "round", "weights kept", "test accuracy", "difference (points)", "drift (floors)", "significant concepts", "call"] {
+                        @for name in ["arm", "round", "weights kept", "test accuracy", "difference (points)", "pixels (ρ)", "concepts (ρ)", "significant concepts", "call"] {
                             th scope="col" { (name) }
                         }
                     } }
-                    tbody { @for point in &view.points { tr {
+                    tbody { @for point in view.points.iter().filter(|point| point.record.is_some()) { tr {
                         td { (format::arm_name(point.arm)) }
                         td.n data-v=(point.round) { (point.round) }
                         td.n data-v=(point.density) { (format::density(point.density)) }
                         td.n data-v=(point.accuracy.mean) { (format::percent(point.accuracy.mean, 2)) }
-                        @match point.call.filter(|call| call.call != Call::Dense) {
-                            Some(call) => {
-                                td.n data-v=(100.0 * call.accuracy_difference) { (format::points(call.accuracy_difference))
-                                    @if let Some(range) = call.accuracy_interval { " " span.interval { "(" (format::points(range.low)) " to " (format::points(range.high)) ")" } } }
+                        @match point.record.filter(|_| point.round > 0).map(|record| &record.accuracy) {
+                            Some(accuracy) => {
+                                td.n data-v=(100.0 * accuracy.difference) { (format::points(accuracy.difference))
+                                    @if let Some(range) = accuracy.interval { " " span.interval { "(" (format::points(range.low)) " to " (format::points(range.high)) ")" } } }
                             }
                             None => td.n { (format::ABSENT) },
                         }
-                        @match point.drift(Measure::Spearman) {
-                            Some(drift) => td.n data-v=(drift.mean) { (format::number(drift.mean))
-                                @if let Some(range) = point.call.and_then(|call| call.drift_interval) { " " span.interval { "(" (format::range(range)) ")" } } },
-                            None => td.n { (format::ABSENT) },
+                        @for measure in Measure::DECIDING {
+                            @match point.ratio(measure).and_then(|ratio| Some((ratio, ratio.rho?))) {
+                                Some((ratio, rho)) => td.n data-v=(rho) { (format::number(rho))
+                                    @if let Some(range) = ratio.interval { " " span.interval { "(" (format::range(range)) ")" } } },
+                                None => td.n { (format::ABSENT) },
+                            }
                         }
                         @match &point.significant {
                             Some(spread) => td.n data-v=(spread.mean) { (figures::of(spread, tested)) },
                             None => td.n { (format::ABSENT) },
                         }
-                        @match point.call {
-                            Some(call) => td title=(call.reason) { span.call.(call_class(call.call)) { (format::call_name(call.call)) } },
+                        @match point.record {
+                            Some(record) => td title=(record.reason) { span.call.(call_class(record.call)) { (format::call_name(record.call)) } },
                             None => td { (format::ABSENT) },
                         }
                     } } }
@@ -324,15 +324,5 @@ fn calls(view: &View) -> Markup {
             }
             details { summary { "Why each round is called so" } (figures::rounds_table(view).html()) }
         }
-    }
-}
-
-fn call_class(call: Call) -> &'static str {
-    match call {
-        Call::A => "call-a",
-        Call::B => "call-b",
-        Call::DriftedWinner => "call-drifted",
-        Call::FaithfulLoser => "call-faithful",
-        Call::Inconclusive | Call::Dense => "call-none",
     }
 }

@@ -1,23 +1,20 @@
 //! The report as JSON for other programs; its schema is documented in `docs/report-schema.md`.
 
-use std::collections::BTreeMap;
-
 use serde::Serialize;
 
 use super::Study;
 use super::calibration::{DOCUMENTED, Documented, levels};
 use super::geometry;
-use super::view::{Measure, Network, Point, Spread, View};
+use super::view::{Network, Point, Spread, View};
 use crate::error::{Error, Result};
 use crate::model::Stage;
 use crate::records::{
-    Association, Call, CavGeometry, Drift, FaithfulnessRecord, FloorPair, Interval, LocalisationRecord, Manifest,
-    SanityLayer, Seconds, Verdict,
+    Alone, CavGeometry, DensityRecord, Drift, FaithfulnessRecord, Floor, ForgettingRecord, Interval,
+    LocalisationRecord, Manifest, Onsets, SanityLayer, Seconds, Verdict,
 };
-use crate::stats::similarity::Measure as MapMeasure;
 
 /// Version of the schema; it rises when a field changes its meaning or goes.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// The study as indented JSON with a line feed at its end.
 ///
@@ -37,10 +34,13 @@ struct Report<'a> {
     name: &'a str,
     manifest: &'a Manifest,
     plan_toml: &'a str,
+    answer: &'a str,
     hypothesis_a: &'a Verdict,
     hypothesis_b: &'a Verdict,
-    association: Option<&'a Association>,
-    floor: Floor<'a>,
+    alone: &'a Alone,
+    onsets: Option<&'a Onsets>,
+    forgetting: &'a [ForgettingRecord],
+    floor: Floor,
     rounds: Vec<Round<'a>>,
     networks: Vec<OneNetwork<'a>>,
     tcav: Vec<Tcav<'a>>,
@@ -51,20 +51,11 @@ struct Report<'a> {
 }
 
 #[derive(Serialize)]
-struct Floor<'a> {
-    spearman: Option<f64>,
-    iou: Option<f64>,
-    profile: Option<f64>,
-    measures: &'a BTreeMap<MapMeasure, f64>,
-    pairs: Vec<FloorPair>,
-}
-
-#[derive(Serialize)]
 struct Sanity<'a> {
     replicate: usize,
     stage: Option<Stage>,
     images: Option<usize>,
-    drift_in_floors: Option<f64>,
+    ratio: Option<f64>,
     interval: Option<Interval>,
     destroyed: Option<bool>,
     layers: &'a [SanityLayer],
@@ -105,31 +96,14 @@ struct Value {
     value: f64,
 }
 
-#[derive(Serialize)]
-struct InFloors {
-    spearman: Option<Over>,
-    iou: Option<Over>,
-    profile: Option<Over>,
-    pearson: Option<Over>,
-    ssim: Option<Over>,
-    iou10: Option<Over>,
-    jensen_shannon: Option<Over>,
-}
-
+/// What the study records of the density, and the replicates' own accuracy and significant concepts beside it.
 #[derive(Serialize)]
 struct Round<'a> {
-    arm: &'a str,
-    round: usize,
-    density: f64,
-    test_accuracy: Over,
-    accuracy_difference: Option<f64>,
-    accuracy_interval: Option<Interval>,
-    drift_in_floors: InFloors,
-    drift_interval: Option<Interval>,
+    #[serde(flatten)]
+    record: &'a DensityRecord,
+    test_accuracies: Over,
     significant: Option<Over>,
     tested: usize,
-    call: Option<Call>,
-    reason: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -144,11 +118,10 @@ struct OneNetwork<'a> {
     test_accuracy: f64,
     validation_accuracy: f64,
     drift: Option<Drift>,
-    measures_in_floors: Option<&'a BTreeMap<MapMeasure, f64>>,
     faithfulness: &'a [FaithfulnessRecord],
     cavs: &'a [CavGeometry],
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    localisation: Vec<&'a LocalisationRecord>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    localisation: &'a [LocalisationRecord],
     significant: Option<usize>,
     seconds: Seconds,
 }
@@ -182,10 +155,6 @@ fn ordered(drift: &Drift) -> Drift {
     drift
 }
 
-fn ordered_pair(pair: &&FloorPair) -> FloorPair {
-    FloorPair { first: pair.first, second: pair.second, drift: ordered(&pair.drift) }
-}
-
 fn over(spread: &Spread) -> Over {
     let replicates = spread.values.iter().map(|&(replicate, value)| Value { replicate, value }).collect();
     Over { mean: spread.mean, low: spread.low, high: spread.high, replicates }
@@ -196,24 +165,25 @@ fn report<'a>(view: &'a View<'a>) -> Report<'a> {
     let tested = view.tested();
     let mut warnings: Vec<&str> = study.study.warnings.iter().map(String::as_str).collect();
     warnings.sort_unstable();
-    let floor = &study.study.floor;
     Report {
         schema: "ticketlens.report",
         schema_version: SCHEMA_VERSION,
         name: &study.name,
         manifest: &study.manifest,
         plan_toml: &study.plan_toml,
+        answer: &study.study.answer,
         hypothesis_a: &study.study.hypothesis_a,
         hypothesis_b: &study.study.hypothesis_b,
-        association: study.study.association.as_ref(),
+        alone: &study.study.alone,
+        onsets: study.study.onsets.as_ref(),
+        forgetting: &study.study.forgetting,
         floor: Floor {
-            spearman: floor.spearman,
-            iou: floor.iou,
-            profile: floor.profile,
-            measures: &floor.measures,
-            pairs: view.floor_pairs.iter().map(ordered_pair).collect(),
+            pairs: (view.floor_pairs.iter())
+                .map(|pair| crate::records::FloorPair { drift: ordered(&pair.drift), ..(*pair).clone() })
+                .collect(),
+            ..study.study.floor.clone()
         },
-        rounds: view.points.iter().map(|point| round(point, tested)).collect(),
+        rounds: view.points.iter().filter_map(|point| round(point, tested)).collect(),
         networks: view.networks.iter().map(network).collect(),
         tcav: tcav(view),
         sanity: sanity(view),
@@ -254,7 +224,7 @@ fn sanity<'a>(view: &'a View<'a>) -> Vec<Sanity<'a>> {
             replicate,
             stage: record.map(|record| record.stage),
             images: record.map(|record| record.images),
-            drift_in_floors: summary.and_then(|summary| summary.drift_in_floors),
+            ratio: summary.and_then(|summary| summary.ratio),
             interval: summary.and_then(|summary| summary.interval),
             destroyed: summary.and_then(|summary| summary.destroyed),
             layers: record.map_or(&[], |record| &record.layers),
@@ -263,31 +233,13 @@ fn sanity<'a>(view: &'a View<'a>) -> Vec<Sanity<'a>> {
     replicates.into_iter().map(one).collect()
 }
 
-fn round<'a>(point: &Point<'a>, tested: usize) -> Round<'a> {
-    let drift = |measure: Measure| point.drift(measure).map(over);
-    let call = point.call;
-    Round {
-        arm: point.arm,
-        round: point.round,
-        density: point.density,
-        test_accuracy: over(&point.accuracy),
-        accuracy_difference: call.map(|call| call.accuracy_difference),
-        accuracy_interval: call.and_then(|call| call.accuracy_interval),
-        drift_in_floors: InFloors {
-            spearman: drift(Measure::Spearman),
-            iou: drift(Measure::Iou),
-            profile: drift(Measure::Profile),
-            pearson: drift(Measure::Pearson),
-            ssim: drift(Measure::Ssim),
-            iou10: drift(Measure::Iou10),
-            jensen_shannon: drift(Measure::JensenShannon),
-        },
-        drift_interval: call.and_then(|call| call.drift_interval),
+fn round<'a>(point: &Point<'a>, tested: usize) -> Option<Round<'a>> {
+    Some(Round {
+        record: point.record?,
+        test_accuracies: over(&point.accuracy),
         significant: point.significant.as_ref().map(over),
         tested,
-        call: call.map(|call| call.call),
-        reason: call.map(|call| call.reason.as_str()),
-    }
+    })
 }
 
 fn network<'a>(network: &'a Network<'a>) -> OneNetwork<'a> {
@@ -303,14 +255,9 @@ fn network<'a>(network: &'a Network<'a>) -> OneNetwork<'a> {
         test_accuracy: record.test_accuracy,
         validation_accuracy: record.validation_accuracy,
         drift: network.summary.map(|summary| ordered(&summary.drift)),
-        measures_in_floors: network.summary.map(|summary| &summary.measures_in_floors),
         faithfulness: &record.faithfulness,
         cavs: &network.cavs,
-        localisation: match record.localisation.is_empty() {
-            // Runs of before it was recorded by round.
-            true => network.summary.and_then(|summary| summary.localisation.as_ref()).into_iter().collect(),
-            false => record.localisation.iter().collect(),
-        },
+        localisation: &record.localisation,
         significant: network.summary.map(|summary| summary.significant),
         seconds: record.seconds,
     }

@@ -62,8 +62,7 @@ impl Quantity {
 
 /// What a network's maps at the first stage do; absent where no boxes are known.
 fn first_stage<'a>(view: &View, network: &Network<'a>) -> Option<&'a LocalisationRecord> {
-    let recorded = network.record.localisation.iter().find(|of| of.stage == view.first_stage());
-    recorded.or_else(|| network.summary.and_then(|summary| summary.localisation.as_ref()))
+    network.record.localisation.iter().find(|of| Some(of.stage) == view.first_stage())
 }
 
 /// The section of the page; nothing where no boxes are known.

@@ -7,12 +7,13 @@ use super::figures;
 use super::format;
 use super::geometry;
 use super::localisation;
+use super::sections::{forgetting, onsets};
 use super::table::{Cell, Table};
 use super::view::{Measure, Spread, View};
 use crate::error::Result;
 use crate::model::Stage;
 use crate::plan::Arm;
-use crate::records::{Call, SanityRecord, Verdict};
+use crate::records::{SanityRecord, Verdict};
 
 /// The study as Markdown: verdict, rounds of each arm, concepts, floor, facts.
 ///
@@ -21,7 +22,7 @@ use crate::records::{Call, SanityRecord, Verdict};
 pub fn render(study: &Study) -> Result<String> {
     let view = View::new(study)?;
     let manifest = &study.manifest;
-    let mut out = format!("# {}\n\n", text(&study.name));
+    let mut out = format!("# {}\n\n**{}**\n\n", text(&study.name), text(&study.study.answer));
     out += &verdict("A", format::HYPOTHESIS_A, &study.study.hypothesis_a);
     out += &verdict("B", format::HYPOTHESIS_B, &study.study.hypothesis_b);
     let mut warnings: Vec<&String> = study.study.warnings.iter().collect();
@@ -43,12 +44,18 @@ pub fn render(study: &Study) -> Result<String> {
         out += &format!("## Concepts at {stage}, dense and sparsest\n\n{}\n", concepts(&view, stage).markdown());
     }
     let floor = &study.study.floor;
+    let level = |measure: Measure| {
+        format!(
+            "{} {} (twins) and {} (seeds)",
+            measure.title().to_lowercase(),
+            format::maybe(measure.level(&floor.twins)),
+            format::maybe(measure.level(&floor.seeds))
+        )
+    };
     out += &format!(
-        "## Noise floor\n\nMean drift over pairs of dense networks ({}): maps {}, top 20 % {}, concept profile {}.\n\n",
+        "## Noise floor\n\nMean drift between dense networks, of {} pairs: {}.\n\n",
         view.floor_pairs.len(),
-        format::maybe(floor.spearman),
-        format::maybe(floor.iou),
-        format::maybe(floor.profile)
+        Measure::DECIDING.map(level).join("; ")
     );
     out += &further(&view);
     out += &format!(
@@ -71,7 +78,9 @@ fn further(view: &View) -> String {
             out += &format!("## {title}\n\n{}\n", table.markdown());
         }
     };
-    add("Drift by every measure of the maps, in floor units", &measures(view));
+    add("When each begins to change", &onsets(view));
+    add("Do forgotten images drift more?", &forgetting(view));
+    add("ρ by every measure of the maps", &measures(view));
     add("Maps of a wholly random network", &checks::flags(view));
     add("Randomised layers", &layers(view));
     for &stage in &view.plan.explain.stages {
@@ -84,15 +93,15 @@ fn further(view: &View) -> String {
 
 /// One row for each arm and round, one column for each measure of maps.
 fn measures(view: &View) -> Table {
-    let measures: Vec<Measure> = (Measure::ALL.into_iter())
-        .filter(|measure| {
-            measure.of_maps().is_some() && view.points.iter().any(|point| point.drift(*measure).is_some())
+    let measures: Vec<Measure> = (Measure::all())
+        .filter(|&measure| {
+            measure != Measure::Concepts && view.points.iter().any(|point| point.drift(measure).is_some())
         })
         .collect();
     let mut table = Table::new("", &["arm", "round", "weights kept"]);
     table.columns.extend(measures.iter().map(|measure| measure.title().to_owned()));
     table.columns.push("maps without a pattern".into());
-    for point in view.points.iter().filter(|point| point.drift(Measure::Spearman).is_some()) {
+    for point in view.points.iter().filter(|point| point.drift(Measure::DECIDING[0]).is_some()) {
         let mut row = vec![
             Cell::text(format::arm_name(point.arm)),
             Cell::count(point.round),
@@ -170,25 +179,28 @@ fn rounds(view: &View, arm: &str) -> Table {
         "weights kept",
         "test accuracy",
         "difference (points)",
-        "drift (floors)",
+        "pixels (ρ)",
+        "concepts (ρ)",
         "significant concepts",
         "call",
     ];
     let mut table = Table::new("", &columns);
     let tested = view.tested();
     for point in view.arm(arm) {
-        let call = point.call.filter(|call| call.call != Call::Dense);
+        let record = point.record.filter(|_| point.round > 0);
         let beside =
             |text: String, range: Option<String>| range.map_or(text.clone(), |range| format!("{text} ({range})"));
-        let difference = call.map(|call| {
-            let range = call.accuracy_interval;
+        let difference = record.map(|record| {
+            let range = record.accuracy.interval;
             let range = range.map(|range| format!("{} to {}", format::points(range.low), format::points(range.high)));
-            Cell::shown(call.accuracy_difference, beside(format::points(call.accuracy_difference), range))
+            let difference = record.accuracy.difference;
+            Cell::shown(difference, beside(format::points(difference), range))
         });
-        let drift = point.drift(Measure::Spearman).map(|drift| {
-            let range = call.and_then(|call| call.drift_interval).map(format::range);
-            Cell::shown(drift.mean, beside(format::number(drift.mean), range))
-        });
+        let drift = |measure: Measure| {
+            let ratio = point.ratio(measure)?;
+            let rho = ratio.rho?;
+            Some(Cell::shown(rho, beside(format::number(rho), ratio.interval.map(format::range))))
+        };
         let significant =
             point.significant.as_ref().map(|spread| Cell::shown(spread.mean, figures::of(spread, tested)));
         table.rows.push(vec![
@@ -196,9 +208,10 @@ fn rounds(view: &View, arm: &str) -> Table {
             Cell::shown(point.density, format::density(point.density)),
             Cell::percent(point.accuracy.mean, 2),
             difference.unwrap_or_else(Cell::absent),
-            drift.unwrap_or_else(Cell::absent),
+            drift(Measure::DECIDING[0]).unwrap_or_else(Cell::absent),
+            drift(Measure::DECIDING[1]).unwrap_or_else(Cell::absent),
             significant.unwrap_or_else(Cell::absent),
-            Cell::text(point.call.map_or(format::ABSENT, |call| format::call_name(call.call))),
+            Cell::text(point.record.map_or(format::ABSENT, |record| format::call_name(record.call))),
         ]);
     }
     table

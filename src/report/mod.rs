@@ -2,7 +2,7 @@
 //! bytes whatever order they come in.
 //!
 //! [`terminal`] is what a run prints at its end, [`html`] the one self-contained page, [`markdown`], [`json`] and [`csv`] the
-//! same study for other tools, [`compare`] two studies side by side, [`side_by_side`] any number and [`drift`] the outcome of `ticketlens drift`.
+//! same study for other tools, [`compare`] several studies side by side, and [`drift`] the outcome of `ticketlens drift`.
 
 pub mod compare;
 pub mod csv;
@@ -10,9 +10,9 @@ pub mod drift;
 pub mod html;
 pub mod json;
 pub mod markdown;
-pub mod side_by_side;
 pub mod terminal;
 
+mod answer;
 mod bars;
 mod calibration;
 mod chart;

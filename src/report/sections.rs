@@ -9,10 +9,10 @@ use super::html::{figure, sorted, table_card};
 use super::maps::Gallery;
 use super::profile;
 use super::table::{Cell, Table};
-use super::view::{Spread, View};
+use super::view::{Measure, Spread, View};
 use crate::error::Result;
 use crate::plan::Arm;
-use crate::records::{Drift, RoundRecord, RoundSummary};
+use crate::records::{NetworkSummary, RoundRecord};
 
 /// Grad-CAM: the grid over the rounds and the explorer.
 pub(crate) fn maps(view: &View, gallery: Option<&Gallery>) -> Result<Markup> {
@@ -86,14 +86,13 @@ fn degenerate_table(view: &View) -> Table {
             "images compared",
             "map rank drift",
             "same, all images",
-            "top-20 % drift",
         ],
     );
     for network in &view.networks {
         for cam in &network.record.grad_cam {
             let summary = network.summary.filter(|_| Some(cam.stage) == view.first_stage());
-            let measure =
-                |value: fn(&Drift) -> Option<f64>| Cell::maybe(summary.and_then(|summary| value(&summary.drift)));
+            let ranks = Measure::DECIDING[0];
+            let recorded = summary.and_then(|summary| ranks.recorded(&summary.drift));
             table.rows.push(vec![
                 Cell::text(format::arm_name(&network.id.arm)),
                 Cell::count(network.id.replicate),
@@ -102,9 +101,8 @@ fn degenerate_table(view: &View) -> Table {
                 Cell::text(cam.stage.name()),
                 Cell::count(cam.degenerate.iter().filter(|&&flag| flag).count()),
                 summary.map_or_else(Cell::absent, |summary| Cell::count(summary.drift.images)),
-                measure(|drift| drift.spearman),
-                measure(|drift| drift.spearman_all),
-                measure(|drift| drift.iou),
+                Cell::maybe(recorded.and_then(|drift| drift.both_right)),
+                Cell::maybe(recorded.and_then(|drift| drift.all)),
             ]);
         }
     }
@@ -135,27 +133,32 @@ pub(crate) fn concepts(view: &View) -> Markup {
 /// The floor and the tests side by side.
 pub(crate) fn trust(view: &View) -> Markup {
     let mut floor = Table::new(
-        "Drift between dense networks that differ by seed alone",
+        "Drift between dense networks: twins (the same θ_k, another data order) and other seeds",
         &[
+            "what differs",
             "replicates",
-            "map rank drift",
+            "map ranks",
             "same, all images",
-            "top-20 % drift",
-            "concept-profile drift",
-            "score-profile drift",
+            "concept profile",
+            "score profile",
             "images",
             "zero maps",
         ],
     );
     for pair in &view.floor_pairs {
         let drift = &pair.drift;
+        let ranks = Measure::DECIDING[0].recorded(drift);
+        let (what, replicates) = match pair.second.is_twin() {
+            true => ("data order", format!("{}, {}", pair.first.replicate, pair.second.arm)),
+            false => ("seed", format!("{} and {}", pair.first.replicate, pair.second.replicate)),
+        };
         floor.rows.push(vec![
-            Cell::text(format!("{} and {}", pair.first, pair.second)),
-            Cell::maybe(drift.spearman),
-            Cell::maybe(drift.spearman_all),
-            Cell::maybe(drift.iou),
-            Cell::maybe(drift.profile),
-            Cell::maybe(drift.score_profile),
+            Cell::text(what),
+            Cell::text(replicates),
+            Cell::maybe(ranks.and_then(|drift| drift.both_right)),
+            Cell::maybe(ranks.and_then(|drift| drift.all)),
+            Cell::maybe(drift.concepts),
+            Cell::maybe(drift.scores),
             Cell::count(drift.images),
             Cell::count(drift.degenerate),
         ]);
@@ -167,7 +170,7 @@ pub(crate) fn trust(view: &View) -> Markup {
         section #trust {
             h2 { "What the numbers rest on" }
             (table_card("floor", "The noise floor", &html! {
-                "Drift is divided by the mean of these pairs. Two replicates give one pair and a rough floor; five give ten."
+                "What retraining without pruning does. ρ compares a ticket with its parent’s twins; other seeds are the wider floor, shown beside."
             }, &floor))
             (table_card("tests", "Three tests side by side", &html! {
                 "Level " (alpha) ". The effect’s label permutation and the score’s exchangeability test hold their level and are adjusted over the whole family; the customary "
@@ -175,7 +178,7 @@ pub(crate) fn trust(view: &View) -> Markup {
             }, &tests))
             (figure(&calibration::calibration(view)))
             @if !flips.rows.is_empty() {
-                (table_card("flips", "Concepts that gained, lost or flipped significance against dense", &html! {
+                (table_card("flips", "Concepts that gained, lost or flipped significance against the parent", &html! {
                     "Per replicate, at the first stage, as class/concept."
                 }, &flips))
             }
@@ -195,7 +198,7 @@ fn tests_table(view: &View, alpha: f64) -> Table {
         let networks: Vec<_> =
             networks.filter_map(|network| Some((network.id.replicate, network.record, network.summary?))).collect();
         let Some(tested) = networks.iter().map(|(_, record, _)| record.tcav.len()).max() else { continue };
-        let cell = |count: &dyn Fn(&RoundRecord, &RoundSummary) -> usize| {
+        let cell = |count: &dyn Fn(&RoundRecord, &NetworkSummary) -> usize| {
             let spread = Spread::of(
                 networks.iter().map(|&(replicate, record, summary)| (replicate, count(record, summary) as f64)),
             );
@@ -294,4 +297,55 @@ pub(crate) fn facts(view: &View) -> Markup {
             (table_card("networks", "Every network", &html! { "Times are wall-clock seconds on this device." }, &networks))
         }
     }
+}
+
+/// Where accuracy, pixels and concepts begin to change, and how often one does so before another.
+pub(crate) fn onsets(view: &View) -> Table {
+    let mut table =
+        Table::new("Where each crosses its margin", &["what", "density", "interval", "replicates", "before others"]);
+    let Some(onsets) = &view.study.study.onsets else { return table };
+    let named = [
+        ("pixels", onsets.pixels.as_ref()),
+        ("concepts", onsets.concepts.as_ref()),
+        ("accuracy", Some(&onsets.accuracy)),
+    ];
+    for (name, onset) in named {
+        let Some(onset) = onset else { continue };
+        let density = |value: Option<f64>| value.map_or(format::ABSENT.to_owned(), format::density);
+        let order: Vec<String> = (onsets.order.iter())
+            .filter_map(|order| match (order.first == name, order.second == name) {
+                (true, _) => Some(format!("{}: {} of {}", order.second, order.before, view.plan.replicates)),
+                (_, true) => Some(format!("{}: {} of {}", order.first, order.after, view.plan.replicates)),
+                _ => None,
+            })
+            .collect();
+        table.rows.push(vec![
+            Cell::text(name),
+            onset.density.map_or_else(Cell::absent, |value| Cell::shown(value, format::density(value))),
+            Cell::text(super::terminal::onset_text(onset).split_once(' ').map_or("", |(_, text)| text)),
+            Cell::text(onset.replicates.iter().map(|&value| density(value)).collect::<Vec<_>>().join(", ")),
+            Cell::text(order.join("; ")),
+        ]);
+    }
+    table
+}
+
+/// Forgotten images beside kept ones, by density, the twins as control.
+pub(crate) fn forgetting(view: &View) -> Table {
+    let columns = ["networks", "weights kept", "forgotten", "kept", "AUC", "p", "p, adjusted (Holm)"];
+    let mut table = Table::new("Drift of images that a network forgets beside those that it keeps", &columns);
+    for record in &view.study.study.forgetting {
+        let all = record.all;
+        let p = |p: f64| Cell::shown(p, format::p_value(p));
+        table.rows.push(vec![
+            Cell::text(if record.round == 0 { "twins (control)" } else { "lottery tickets" }),
+            Cell::shown(record.density, format::density(record.density)),
+            all.map_or_else(Cell::absent, |all| Cell::count(all.forgotten)),
+            all.map_or_else(Cell::absent, |all| Cell::count(all.kept)),
+            Cell::maybe(all.map(|all| all.auc)),
+            all.map_or_else(Cell::absent, |all| p(all.p_value)),
+            record.p_adjusted.map_or_else(Cell::absent, p),
+        ]);
+    }
+    table
 }

@@ -1,57 +1,141 @@
-//! What a run prints at its end: a table for each arm, and the verdict. Plain text of at most 80 columns.
+//! What a run prints at its end: the answer, a table for each arm, what it rests on. Plain text of at most 80 columns.
 
 use super::Study;
+use super::answer::{Shade, hypotheses, mark, pruned, strips};
 use super::format;
-use super::view::{Measure, Point, Spread, View};
+use super::view::{Measure, Point, View};
 use crate::error::Result;
-use crate::records::{Call, Interval, Outcome, Verdict};
+use crate::records::{Call, Interval, Onset, Outcome, Verdict};
 
 const WIDTH: usize = 80;
 
-/// The study as text; with `colour`, calls and outcomes carry ANSI colours (the caller knows the terminal and `NO_COLOR`).
+/// The study as text; with `colour`, answers and outcomes carry ANSI colours (the caller knows the terminal and `NO_COLOR`).
 ///
 /// # Errors
 /// When the plan cannot be read.
 pub fn render(study: &Study, colour: bool) -> Result<String> {
     let view = View::new(study)?;
-    let tested = view.tested();
-    let mut out = String::new();
-    let row = |point: &Point| Row::new(point, tested);
-    let arms = view.arms().into_iter().map(|arm| (arm, view.arm(arm).into_iter().map(row).collect::<Vec<Row>>()));
-    let arms: Vec<_> = arms.collect();
-    let fits = |rows: &Vec<Row>| lines(rows, true, colour).iter().all(|(width, _)| *width <= WIDTH);
-    let ranges = arms.iter().all(|(_, rows)| fits(rows));
-    for (arm, rows) in &arms {
-        out += &paint(&printable(&format::arm_name(arm)), BOLD, colour);
-        out.push('\n');
-        for (_, line) in lines(rows, ranges, colour) {
-            out += line.trim_end();
-            out.push('\n');
-        }
-        out.push('\n');
-    }
-    let (of_accuracy, of_drift) = if ranges { (" (lowest–highest)", true) } else { ("", false) };
-    let confidence = format::percent(view.plan.verdict.confidence, 0);
-    out += &wrapped(
-        &format!(
-            "accuracy: test accuracy in %, mean{of_accuracy} over replicates. drift: Grad-CAM maps against dense, in units of \
-             the noise floor{}. concepts: significant of {tested} class × concept pairs, mean.",
-            if of_drift { format!(" ({confidence} interval)") } else { String::new() }
-        ),
-        "",
-    );
+    let mut out = picture(&view, colour);
     out.push('\n');
+    out += &wrapped(&printable(&study.study.answer), "");
     for (letter, hypothesis, verdict) in
         [("A", format::HYPOTHESIS_A, &study.study.hypothesis_a), ("B", format::HYPOTHESIS_B, &study.study.hypothesis_b)]
     {
+        out.push('\n');
         out += &verdict_text(letter, hypothesis, verdict, colour);
     }
+    for arm in view.arms() {
+        out.push('\n');
+        out += &paint(&printable(&format::arm_name(arm)), BOLD, colour);
+        out.push('\n');
+        for line in table(&view.arm(arm), colour) {
+            out += line.trim_end();
+            out.push('\n');
+        }
+    }
+    let confidence = format::percent(view.plan.verdict.confidence, 0);
+    out.push('\n');
+    out += &wrapped(
+        &format!(
+            "accuracy: test accuracy in %, mean over replicates; difference: to the parent, in points. pixels, concepts: ρ, drift \
+             of the ticket over that of a retrained network (1: no more than retraining). In brackets {confidence} intervals over \
+             replicates and images."
+        ),
+        "",
+    );
+    out += &further(&view);
     let mut warnings: Vec<&String> = study.study.warnings.iter().collect();
     warnings.sort();
     for warning in warnings {
         out += &wrapped(&format!("warning: {}", printable(warning)), "         ");
     }
     Ok(out)
+}
+
+/// Three strips over density, a sign for each answer, and the ranges above.
+fn picture(view: &View, colour: bool) -> String {
+    let points = pruned(view);
+    if points.is_empty() {
+        return String::new();
+    }
+    // At most so many columns that a line has 80 characters.
+    let column = 11.min((WIDTH - 10) / points.len()).max(1);
+    let words = column >= 11;
+    let center = |text: &str| format!("{text:^column$}");
+    let mut out = format!("{:<10}", "");
+    for letter in hypotheses(view) {
+        let text = center(&letter.map_or(String::new(), |letter| letter.to_string()));
+        out += &match letter {
+            Some('A') => paint(&text, GREEN, colour),
+            Some(_) => paint(&text, RED, colour),
+            None => text,
+        };
+    }
+    out = out.trim_end().to_owned() + "\n";
+    for strip in strips(view) {
+        let mut line = format!("{:<10}", strip.name);
+        for (shade, word, _) in &strip.cells {
+            let text = if words { format!("{} {word}", mark(*shade)) } else { mark(*shade).to_owned() };
+            let code = match shade {
+                Shade::Good => GREEN,
+                Shade::Open => DIM,
+                Shade::Bad => RED,
+            };
+            line += &paint(&center(&text), code, colour);
+        }
+        out += line.trim_end();
+        out.push('\n');
+    }
+    if column >= 8 {
+        let mut line = format!("{:<10}", "weights");
+        for point in &points {
+            line += &center(&format::density(point.density));
+        }
+        out += line.trim_end();
+        out.push('\n');
+    } else {
+        let end = |point: Option<&&Point>| point.map_or(String::new(), |point| format::density(point.density));
+        out += &format!("{:<10}from {} down to {}\n", "weights", end(points.first()), end(points.last()));
+    }
+    if !words {
+        out += &format!("{:<10}✓ matches or kept   ? undecided   ✗ lost or changed\n", "");
+    }
+    out
+}
+
+/// Onsets, forgetting.
+fn further(view: &View) -> String {
+    let study = &view.study.study;
+    let mut out = String::new();
+    if let Some(onsets) = &study.onsets {
+        let named = [
+            ("pixels", onsets.pixels.as_ref()),
+            ("concepts", onsets.concepts.as_ref()),
+            ("accuracy", Some(&onsets.accuracy)),
+        ];
+        let told: Vec<String> =
+            named.into_iter().filter_map(|(name, onset)| Some(format!("{name} {}", onset_text(onset?)))).collect();
+        out += &wrapped(&format!("begins to change at: {}", told.join("; ")), "  ");
+    }
+    let found: Vec<String> = (study.forgetting.iter())
+        .filter(|record| record.round > 0)
+        .filter_map(|record| {
+            let (all, p) = (record.all?, record.p_adjusted?);
+            Some(format!("{} {} (p {})", format::density(record.density), format::number(all.auc), format::p_value(p)))
+        })
+        .collect();
+    if !found.is_empty() {
+        out +=
+            &wrapped(&format!("forgotten images drift more than kept ones (AUC, ½: no): {}", found.join(", ")), "  ");
+    }
+    out
+}
+
+/// A density with its interval; open ends lie outside the tested densities.
+pub(super) fn onset_text(onset: &Onset) -> String {
+    let at = onset.density.map_or("no tested density".to_owned(), format::density);
+    let end = |end: Option<f64>, beyond: &str| end.map_or(beyond.to_owned(), format::density);
+    format!("{at} ({} to {})", end(onset.earliest, "above all"), end(onset.latest, "below all"))
 }
 
 const BOLD: &str = "1";
@@ -69,93 +153,66 @@ fn printable(text: &str) -> String {
     text.chars().map(|character| if character.is_control() { ' ' } else { character }).collect()
 }
 
-/// One line of the table, as text.
-struct Row {
-    round: String,
-    density: String,
-    accuracy: String,
-    accuracy_range: String,
-    drift: String,
-    drift_interval: String,
-    concepts: String,
-    call: Option<Call>,
-}
-
-impl Row {
-    fn new(point: &Point, tested: usize) -> Self {
-        let percent = |share: f64, decimals: usize| format::decimal(100.0 * share, decimals);
-        let accuracy = &point.accuracy;
-        let varies = accuracy.values.len() > 1;
-        let ends = |range: Interval| format!("({}–{})", format::number(range.low), format::number(range.high));
-        Self {
-            round: point.round.to_string(),
-            density: format::density(point.density),
-            accuracy: percent(accuracy.mean, 2),
-            accuracy_range: if varies {
-                format!("({}–{})", percent(accuracy.low, 2), percent(accuracy.high, 2))
-            } else {
-                String::new()
-            },
-            drift: point
-                .drift(Measure::Spearman)
-                .map_or_else(|| format::ABSENT.to_owned(), |spread| format::number(spread.mean)),
-            drift_interval: point.call.and_then(|call| call.drift_interval).map_or_else(String::new, ends),
-            concepts: point
-                .significant
-                .as_ref()
-                .map_or_else(|| format::ABSENT.to_owned(), |spread| count(spread, tested)),
-            call: point.call.map(|call| call.call),
-        }
+/// The lines of an arm's table; columns are as wide as their content. Intervals go first where 80 columns do not hold them.
+fn table(points: &[&Point], colour: bool) -> Vec<String> {
+    let with_intervals = lines(points, true, colour);
+    if with_intervals.iter().all(|(width, _)| *width <= WIDTH) {
+        return with_intervals.into_iter().map(|(_, line)| line).collect();
     }
+    lines(points, false, colour).into_iter().map(|(_, line)| line).collect()
 }
 
-fn count(spread: &Spread, tested: usize) -> String {
-    let whole = spread.mean.fract() == 0.0;
-    format!("{}/{tested}", format::decimal(spread.mean, usize::from(!whole)))
-}
-
-/// Each line with its width in characters, ANSI codes not counted; columns are as wide as their content.
-fn lines(rows: &[Row], ranges: bool, colour: bool) -> Vec<(usize, String)> {
-    let with = |value: &str, range: &str, width: usize| {
-        if ranges { format!("{value} {range:<width$}") } else { value.to_owned() }
+/// Each line with its width in characters, ANSI codes not counted.
+fn lines(points: &[&Point], intervals: bool, colour: bool) -> Vec<(usize, String)> {
+    let ends = |range: Option<Interval>, scale: f64, show: fn(f64) -> String| match range.filter(|_| intervals) {
+        Some(range) => format!(" ({}–{})", show(scale * range.low), show(scale * range.high)),
+        None => String::new(),
     };
-    let longest = |field: fn(&Row) -> &String| rows.iter().map(|row| field(row).chars().count()).max().unwrap_or(0);
-    let (accuracy, drift) = (longest(|row| &row.accuracy_range), longest(|row| &row.drift_interval));
-    let mut cells = vec![["round", "density", "accuracy", "drift", "concepts"].map(str::to_owned)];
-    for row in rows {
-        cells.push([
-            row.round.clone(),
-            row.density.clone(),
-            with(&row.accuracy, &row.accuracy_range, accuracy),
-            with(&row.drift, &row.drift_interval, drift),
-            row.concepts.clone(),
+    let one: fn(f64) -> String = |value| format::decimal(value, 1);
+    let two: fn(f64) -> String = |value| format::decimal(value, 2);
+    let mut rows = vec![["density", "accuracy", "difference", "pixels", "concepts"].map(str::to_owned)];
+    for point in points {
+        let record = point.record.filter(|_| point.round > 0);
+        let drift = |measure: Measure| match point.ratio(measure) {
+            Some(ratio) => ratio.rho.map_or(format::ABSENT.to_owned(), two) + &ends(ratio.interval, 1.0, two),
+            None => format::ABSENT.to_owned(),
+        };
+        rows.push([
+            format::density(point.density),
+            format::decimal(100.0 * point.accuracy.mean, 2),
+            record.map_or_else(
+                || format::ABSENT.to_owned(),
+                |record| format::points(record.accuracy.difference) + &ends(record.accuracy.interval, 100.0, one),
+            ),
+            drift(Measure::DECIDING[0]),
+            drift(Measure::DECIDING[1]),
         ]);
     }
-    let widths: [usize; 5] =
-        std::array::from_fn(|column| cells.iter().map(|row| row[column].chars().count()).max().unwrap_or(0));
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; 5] = std::array::from_fn(width);
     let mut out = Vec::new();
-    for (index, row) in cells.iter().enumerate() {
-        let mut padded: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:>width$}")).collect();
-        if index == 0 && ranges {
-            // Over the numbers, not over the ranges beside them.
-            for column in [2, 3] {
-                padded[column] = format!("{:<width$}", row[column], width = widths[column]);
-            }
-        }
+    for (index, row) in rows.iter().enumerate() {
+        let padded: Vec<String> = (row.iter().zip(widths).enumerate())
+            .map(
+                |(column, (cell, width))| {
+                    if column < 2 { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
+                },
+            )
+            .collect();
         let line = padded.join("  ");
-        let call = index.checked_sub(1).and_then(|index| rows[index].call);
+        let call = index.checked_sub(1).and_then(|index| points[index].record).map(|record| record.call);
         let name = if index == 0 { "call" } else { call.map_or(format::ABSENT, format::call_name) };
         let width = line.chars().count() + 2 + name.chars().count();
         let painted = match call {
             Some(Call::A) => paint(name, GREEN, colour),
             Some(Call::B) => paint(name, RED, colour),
             Some(Call::DriftedWinner | Call::FaithfulLoser) => paint(name, YELLOW, colour),
-            Some(Call::Inconclusive | Call::Dense) | None => {
-                paint(name, if index == 0 { "0" } else { DIM }, colour && index > 0)
-            }
+            Some(Call::Inconclusive | Call::Dense) | None => paint(name, DIM, colour && index > 0),
         };
-        let line =
-            if index == 0 { paint(&format!("{line}  {name}"), DIM, colour) } else { format!("{line}  {painted}") };
+        let line = match index {
+            0 => paint(&format!("{line}  {name}"), DIM, colour),
+            _ => format!("{line}  {painted}"),
+        };
         out.push((width, line));
     }
     out
@@ -165,7 +222,7 @@ fn verdict_text(letter: &str, hypothesis: &str, verdict: &Verdict, colour: bool)
     let code = match verdict.outcome {
         Outcome::Supported => GREEN,
         Outcome::Refuted => RED,
-        Outcome::Inconclusive => YELLOW,
+        Outcome::Inconclusive | Outcome::NoVerdict => YELLOW,
     };
     let outcome = format::outcome_name(verdict.outcome).to_uppercase();
     let head = format!("{} {}", paint(letter, BOLD, colour), paint(&outcome, code, colour));

@@ -8,8 +8,8 @@ use crate::error::Result;
 use crate::model::Stage;
 use crate::plan::{Arm, Plan, Source, TaskKind};
 use crate::records::{
-    Adjusted, CamRecord, CavGeometry, FloorPair, Interval, RoundCall, RoundId, RoundRecord, RoundSummary, SanityRecord,
-    TcavRecord,
+    Adjusted, CamRecord, CavGeometry, DensityRecord, FloorPair, Interval, NetworkSummary, Ratio, RoundId, RoundRecord,
+    SanityRecord, TcavRecord,
 };
 
 /// A study in reading order.
@@ -37,7 +37,7 @@ pub(crate) struct Network<'a> {
     /// Its record.
     pub(crate) record: &'a RoundRecord,
     /// Its drift and adjusted p-values; absent while a study is unfinished.
-    pub(crate) summary: Option<&'a RoundSummary>,
+    pub(crate) summary: Option<&'a NetworkSummary>,
     /// Geometry of its concepts, by stage, in the manifest's order of concepts.
     pub(crate) cavs: Vec<CavGeometry>,
 }
@@ -52,19 +52,23 @@ pub(crate) struct Point<'a> {
     pub(crate) density: f64,
     /// Test accuracy, as a share.
     pub(crate) accuracy: Spread,
-    /// Drift of each measure over its floor.
-    pub(crate) drift: [Option<Spread>; Measure::ALL.len()],
     /// Significant concepts.
     pub(crate) significant: Option<Spread>,
-    /// The call.
-    pub(crate) call: Option<&'a RoundCall>,
+    /// What the study says of it; absent for a line that has no answers, such as a twin.
+    pub(crate) record: Option<&'a DensityRecord>,
 }
 
-impl Point<'_> {
-    /// Drift of one measure over its floor.
-    pub(crate) fn drift(&self, measure: Measure) -> Option<&Spread> {
-        let index = Measure::ALL.iter().position(|&candidate| candidate == measure)?;
-        self.drift[index].as_ref()
+impl<'a> Point<'a> {
+    /// ρ by one measure, of a pruned network.
+    pub(crate) fn ratio(&self, measure: Measure) -> Option<&'a Ratio> {
+        self.record.filter(|_| self.round > 0).and_then(|record| measure.ratio(record))
+    }
+
+    /// ρ by one measure over the replicates; the mean is the geometric one.
+    pub(crate) fn drift(&self, measure: Measure) -> Option<Spread> {
+        let ratio = self.ratio(measure)?;
+        let values = ratio.replicates.iter().enumerate().filter_map(|(replicate, rho)| Some((replicate, (*rho)?)));
+        Some(Spread { mean: ratio.rho?, ..Spread::of(values)? })
     }
 }
 
@@ -142,8 +146,8 @@ impl<'a> View<'a> {
     /// When the plan cannot be read.
     pub(crate) fn new(study: &'a Study) -> Result<Self> {
         let plan = Plan::parse("plan.toml", &study.plan_toml, &[])?;
-        let summaries: BTreeMap<&RoundId, &RoundSummary> =
-            study.study.rounds.iter().map(|summary| (&summary.id, summary)).collect();
+        let summaries: BTreeMap<&RoundId, &NetworkSummary> =
+            study.study.networks.iter().map(|summary| (&summary.id, summary)).collect();
         let mut networks: Vec<Network> = study
             .rounds
             .iter()
@@ -158,15 +162,16 @@ impl<'a> View<'a> {
         let points = points(study, &networks);
         let effects = effects(study, &networks);
         let mut floor_pairs: Vec<&FloorPair> = study.study.floor.pairs.iter().collect();
-        floor_pairs.sort_by_key(|pair| (pair.first, pair.second));
+        floor_pairs.sort_by_key(|pair| (!pair.second.is_twin(), pair.first.clone(), pair.second.clone()));
         let mut sanity: Vec<&SanityRecord> = study.sanity.iter().collect();
         sanity.sort_by_key(|record| record.replicate);
         Ok(Self { study, plan, networks, points, effects, floor_pairs, sanity })
     }
 
-    /// Arms in order.
+    /// Arms in order; twins are no arm.
     pub(crate) fn arms(&self) -> Vec<&'a str> {
-        let mut arms: Vec<&str> = self.points.iter().map(|point| point.arm).collect();
+        let mut arms: Vec<&str> =
+            self.points.iter().filter(|point| point.record.is_some()).map(|point| point.arm).collect();
         arms.dedup();
         arms
     }
@@ -262,7 +267,6 @@ fn geometries(record: &RoundRecord, names: &[String]) -> Vec<CavGeometry> {
 }
 
 fn points<'a>(study: &'a Study, networks: &[Network<'a>]) -> Vec<Point<'a>> {
-    let floor = &study.study.floor;
     let mut groups: BTreeMap<(usize, &str, usize), Vec<&Network<'a>>> = BTreeMap::new();
     for network in networks {
         let id = network.id;
@@ -272,19 +276,13 @@ fn points<'a>(study: &'a Study, networks: &[Network<'a>]) -> Vec<Point<'a>> {
         let over = |value: &dyn Fn(&Network) -> Option<f64>| {
             Spread::of(group.iter().filter_map(|network| Some((network.id.replicate, value(network)?))))
         };
-        let drift = Measure::ALL.map(|measure| {
-            let floor = measure.floor(floor).filter(|&floor| floor > 0.0)?;
-            let dense = arm == Arm::Lottery.name() && round == 0;
-            over(&|network| Some(measure.of(&network.summary?.drift)? / floor)).filter(|_| !dense)
-        });
         Some(Point {
             arm,
             round,
             density: over(&|network| Some(network.record.density))?.mean,
             accuracy: over(&|network| Some(network.record.test_accuracy))?,
-            drift,
             significant: over(&|network| Some(network.summary?.significant as f64)),
-            call: study.study.calls.iter().find(|call| call.arm == arm && call.round == round),
+            record: study.study.densities.iter().find(|record| record.arm == arm && record.round == round),
         })
     };
     groups.into_iter().filter_map(point).collect()

@@ -16,7 +16,7 @@ use super::explanations::Explainer;
 use super::setup::Setup;
 use crate::plan::{Arm, Plan, Rewind};
 use crate::records::Store;
-use crate::records::{FORMAT, RoundId, RoundRecord, Seconds, round_ids, sorted_arms};
+use crate::records::{FORMAT, Line, RoundId, RoundRecord, Seconds, round_ids};
 
 /// Images evaluated at a time; bounds memory, does not change results.
 const EVALUATION_BATCH: usize = 128;
@@ -57,8 +57,8 @@ pub fn rounds(
     let run =
         Run { plan, setup: &setup, store: &store, explainer: Explainer::new(plan, &setup)?, checkpoints, observer };
     for replicate in 0..plan.replicates {
-        for &arm in &sorted_arms(plan) {
-            run.line(arm, replicate)?;
+        for line in Line::of(plan) {
+            run.line(line, replicate)?;
         }
         run.sanity(replicate)?;
     }
@@ -79,17 +79,16 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// All rounds of one arm in one replicate.
-    fn line(&self, arm: Arm, replicate: usize) -> Result<()> {
-        let first = usize::from(arm != Arm::Lottery);
-        for round in first..=self.plan.prune.rounds {
-            let id = RoundId { arm: arm.name().into(), replicate, round };
+    /// All rounds of one line in one replicate.
+    fn line(&self, line: Line, replicate: usize) -> Result<()> {
+        for round in line.rounds(self.plan) {
+            let id = line.id(replicate, round);
             if let Some(record) = self.store.round(&id)? {
                 let test_accuracy = record.test_accuracy;
                 notice(self.observer, &Event::RoundDone { round, test_accuracy, resumed: true })?;
                 continue;
             }
-            let record = self.round(arm, id)?;
+            let record = self.round(line, id)?;
             let test_accuracy = record.test_accuracy;
             notice(self.observer, &Event::RoundDone { round, test_accuracy, resumed: false })?;
         }
@@ -105,20 +104,20 @@ impl Run<'_> {
             return Ok(());
         }
         notice(self.observer, &Event::Phase("randomising layers"))?;
-        let dense = RoundId { arm: Arm::Lottery.name().into(), replicate, round: 0 };
+        let dense = RoundId::parent(replicate);
         let weights = self.store.weights(&dense, &self.setup.model)?;
         self.store.write_sanity(&self.explainer.sanity(&weights, replicate)?)
     }
 
     /// mask from the final weights of the round before → rewind → train → evaluate → explain → record (DESIGN 1.1).
-    fn round(&self, arm: Arm, id: RoundId) -> Result<RoundRecord> {
+    fn round(&self, line: Line, id: RoundId) -> Result<RoundRecord> {
         let started = Instant::now();
         let (plan, setup) = (self.plan, self.setup);
         let network = &setup.model.network;
         let replicate_seed = plan.seed + id.replicate as u64;
-        let mask = self.mask(arm, &id, replicate_seed)?;
+        let mask = self.mask(line, &id, replicate_seed)?;
         let (weights, epoch_loss) = match self.checkpoints {
-            None => self.train(arm, &id, &mask, replicate_seed)?,
+            None => self.train(line, &id, &mask, replicate_seed)?,
             Some(checkpoint) => {
                 let weights = checkpoint(&id, &setup.model)?;
                 if !mask.holds(&weights) {
@@ -150,6 +149,7 @@ impl Run<'_> {
             epoch_loss,
             validation_accuracy: share(&validation_correct),
             test_accuracy: share(&test_correct),
+            class_accuracy: self.class_accuracy(&test_correct),
             test_correct: test_correct.iter().map(|&right| if right { '1' } else { '0' }).collect(),
             grad_cam: explained.grad_cam,
             tcav: explained.tcav,
@@ -163,21 +163,40 @@ impl Run<'_> {
         Ok(record)
     }
 
+    /// Share of the test images of each class that are classified correctly; 0 for a class without any.
+    fn class_accuracy(&self, correct: &[bool]) -> Vec<f64> {
+        let setup = self.setup;
+        let of = |class| {
+            let own: Vec<bool> = (setup.splits.test.iter().zip(correct))
+                .filter(|&(&image, _)| setup.data.label(image) == class)
+                .map(|(_, &right)| right)
+                .collect();
+            share(&own)
+        };
+        (0..setup.data.labels().classes()).map(of).collect()
+    }
+
     /// rewind → train; returns the trained weights and the mean loss of each epoch.
-    fn train(&self, arm: Arm, id: &RoundId, mask: &Mask, replicate_seed: u64) -> Result<(Weights, Vec<f64>)> {
+    fn train(&self, line: Line, id: &RoundId, mask: &Mask, replicate_seed: u64) -> Result<(Weights, Vec<f64>)> {
         let (plan, setup) = (self.plan, self.setup);
         let network = &setup.model.network;
-        let varied = setup.training_images(plan, replicate_seed)?;
+        // A twin differs from its parent in the order and the variations of its images alone.
+        let order_seed = match line {
+            Line::Twin(_) => Setup::derived_seed(plan, id.replicate, &line.name()),
+            Line::Arm(_) => replicate_seed,
+        };
+        let varied = setup.training_images(plan, order_seed)?;
         let images = Subset::new(&varied, &setup.splits.train);
         let config = plan.train_config();
-        let training = Training { network, images: &images, config: &config, seed: replicate_seed };
+        let training = Training { network, images: &images, config: &config, seed: order_seed };
         let total = config.total_steps(images.len());
         let rewind = Rewind::parse(&plan.prune.rewind)?.step(config.steps_per_epoch(images.len()));
         if rewind >= total {
             let what = format!("`{}` is step {rewind} of only {total} training steps", plan.prune.rewind);
             return Err(Error::config("prune.rewind", what));
         }
-        let from = if id.round == 0 || arm == Arm::Reinit { 0 } else { rewind };
+        let parent = line == Line::Arm(Arm::Lottery) && id.round == 0;
+        let from = if parent || line == Line::Arm(Arm::Reinit) { 0 } else { rewind };
         notice(
             self.observer,
             &Event::RoundStarted {
@@ -188,16 +207,16 @@ impl Run<'_> {
                 steps: total - from,
             },
         )?;
-        let mut weights = match (arm, id.round) {
-            (_, 0) => setup.initial(replicate_seed),
-            (Arm::Reinit, _) => network.initialise(Setup::derived_seed(plan, id.replicate, "reinit")),
+        let mut weights = match line {
+            _ if parent => setup.initial(replicate_seed),
+            Line::Arm(Arm::Reinit) => network.initialise(Setup::derived_seed(plan, id.replicate, "reinit")),
             _ => self.store.rewind_state(id.replicate, &setup.model)?,
         };
-        if id.round == 0 && rewind == 0 {
+        if parent && rewind == 0 {
             self.store.write_rewind_state(id.replicate, &weights)?;
         }
         let published = &plan.as_published;
-        if id.round > 0 && arm != Arm::Reinit && published.rewinds_in_part() {
+        if id.round > 0 && line != Line::Arm(Arm::Reinit) && published.rewinds_in_part() {
             published.undo_rewind(id.round, &mut weights, &self.final_weights(&before(id))?);
         }
         let validation = Subset::new(&setup.data, &setup.splits.validation);
@@ -207,12 +226,11 @@ impl Run<'_> {
         let mut edit_gradient = |weights: &Weights, gradient: &mut [f32]| published.edit_gradient(weights, gradient);
         let edit_gradient = published.freeze_below_epsilon.then_some(&mut edit_gradient as EditGradient<'_>);
         let (steps_per_epoch, sees_epochs) = (config.steps_per_epoch(images.len()), best.is_some());
-        let sees =
-            |step: u64| (id.round == 0 && step == rewind) || (sees_epochs && step.is_multiple_of(steps_per_epoch));
+        let sees = |step: u64| (parent && step == rewind) || (sees_epochs && step.is_multiple_of(steps_per_epoch));
         let observer = self.observer;
         let summary =
             training.run_with(&mut weights, mask, from, total, observer, edit_gradient, &sees, |step, weights| {
-                if id.round == 0 && step == rewind {
+                if parent && step == rewind {
                     theta_k = Some(weights.clone());
                 }
                 if let Some(best) = &mut best {
@@ -237,24 +255,25 @@ impl Run<'_> {
         }
     }
 
-    fn mask(&self, arm: Arm, id: &RoundId, replicate_seed: u64) -> Result<Mask> {
+    fn mask(&self, line: Line, id: &RoundId, replicate_seed: u64) -> Result<Mask> {
         let layout = &self.setup.model.network.layout;
         if id.round == 0 {
             return Ok(Mask::dense_of(layout.clone(), self.plan.as_published.prunable()));
         }
-        let of = |round| RoundId { arm: Arm::Lottery.name().into(), replicate: id.replicate, round };
-        match arm {
-            Arm::Lottery => {
+        let of = |round| Line::Arm(Arm::Lottery).id(id.replicate, round);
+        match line {
+            Line::Twin(_) => Ok(Mask::dense_of(layout.clone(), self.plan.as_published.prunable())),
+            Line::Arm(Arm::Lottery) => {
                 let before = of(id.round - 1);
                 let weights = self.final_weights(&before)?;
                 let mask = self.store.mask(&before, layout)?;
                 self.plan.as_published.prune(&self.plan.prune, &weights, &mask)
             }
-            Arm::RandomMask => {
+            Line::Arm(Arm::RandomMask) => {
                 let ticket = self.store.mask(&of(id.round), layout)?;
                 Ok(ticket.shuffled(replicate_seed))
             }
-            Arm::Reinit => self.store.mask(&of(id.round), layout),
+            Line::Arm(Arm::Reinit) => self.store.mask(&of(id.round), layout),
         }
     }
 }

@@ -239,6 +239,9 @@ impl Setup {
             concept_note: self.concept_note.clone(),
             pretrained: self.pretrained.as_ref().map(Weights::digest),
             images: [self.splits.train.len(), self.splits.validation.len(), self.splits.test.len()],
+            test_classes: (0..self.data.labels().classes())
+                .map(|class| self.splits.test.iter().filter(|&&image| self.data.label(image) == class).count())
+                .collect(),
             cam_images: self.shown_images(),
             warnings: self.warnings.clone(),
         })

@@ -9,25 +9,27 @@
 //! | [`descriptive`] | mean, variance, quantiles, ranks |
 //! | [`special`] | tail probabilities and quantiles |
 //! | [`t_tests`], [`rank_tests`], [`correlation`], [`contingency`] | classical tests, equal to SciPy's |
-//! | [`permutation`], [`association`] | permutation tests: concept effect, association over replicates |
+//! | [`permutation`], [`forgetting`] | permutation tests: concept effect, drift of forgotten images |
 //! | [`exchangeability`] | the TCAV score's own test |
 //! | [`multiplicity`], [`power`] | adjustment of p-values; how many sets or permutations a level needs |
-//! | [`intervals`], [`bootstrap`], [`floor`] | confidence intervals |
+//! | [`intervals`], [`bootstrap`], [`crossed`] | confidence intervals; means over replicates that share images |
 //! | [`effect`] | the concept effect |
 //! | [`similarity`], [`localisation`] | how alike two maps are; whether a map looks at a box |
-//! | [`verdict`] | calls per round and verdicts per study |
+//! | [`onset`] | the density at which something begins to change |
+//! | [`verdict`] | answers, calls and ranges of densities |
 
-pub mod association;
 pub mod bootstrap;
 pub mod contingency;
 pub mod correlation;
+pub mod crossed;
 pub mod descriptive;
 pub mod effect;
 pub mod exchangeability;
-pub mod floor;
+pub mod forgetting;
 pub mod intervals;
 pub mod localisation;
 pub mod multiplicity;
+pub mod onset;
 pub mod permutation;
 pub mod power;
 pub mod rank_tests;

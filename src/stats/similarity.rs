@@ -72,6 +72,41 @@ impl Measure {
     pub const ALL: [Measure; 6] =
         [Measure::Spearman, Measure::Pearson, Measure::Ssim, Measure::Iou10, Measure::Iou20, Measure::JensenShannon];
 
+    /// Its name in records, JSON, CSV and on the command line.
+    pub fn key(self) -> &'static str {
+        self.descriptor()[0]
+    }
+
+    /// Its name for people.
+    pub fn title(self) -> &'static str {
+        self.descriptor()[1]
+    }
+
+    /// Its definition as a drift, in a line.
+    pub fn definition(self) -> &'static str {
+        self.descriptor()[2]
+    }
+
+    /// Key, title and definition: what every table and figure reads.
+    fn descriptor(self) -> [&'static str; 3] {
+        match self {
+            Measure::Spearman => ["spearman", "Map ranks", "1 − Spearman's ρ of the raw maps"],
+            Measure::Pearson => ["pearson", "Map correlation", "1 − Pearson's correlation of the raw maps"],
+            Measure::Ssim => {
+                ["ssim", "Map structure", "1 − structural similarity (SSIM) of the maps, each over its largest value"]
+            }
+            Measure::Iou10 => {
+                ["iou10", "Map top tenth", "1 − overlap (IoU) of the 10 % of positions with the highest values"]
+            }
+            Measure::Iou20 => {
+                ["iou20", "Map top fifth", "1 − overlap (IoU) of the 20 % of positions with the highest values"]
+            }
+            Measure::JensenShannon => {
+                ["jensen_shannon", "Map divergence", "Jensen–Shannon divergence (base 2) of the maps as distributions"]
+            }
+        }
+    }
+
     /// The measure of two maps of `height × width`, as its function defines it.
     ///
     /// # Errors

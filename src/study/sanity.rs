@@ -1,36 +1,43 @@
 //! What the sanity check of the maps says, from its records.
 
+use crate::error::Result;
 use crate::plan::Plan;
-use crate::records::{Interval, SanityRecord, SanitySummary};
-use crate::stats::floor::{Candidate, FloorPair, floor_ratio};
-use crate::stats::verdict::{Answer, within_limit};
+use crate::records::{Explanations, RoundId, SanityRecord, SanitySummary};
+use crate::stats::similarity::Measure;
+use crate::stats::verdict::explanations_answer;
 
-use super::Pair;
+use super::drift::map_drift;
+use super::networks::Networks;
+use super::ratio::{over_floor, twin_ids};
 
-/// Whether randomising destroyed the maps: drift beyond the floor, by an interval over images. The question is about this network beside these
-/// dense ones, so they are taken as given: all pairs count as of the same two replicates, whose variation does not enter.
-pub(super) fn sanity_summary(plan: &Plan, record: &SanityRecord, pairs: &[Pair]) -> SanitySummary {
-    let floor: Vec<FloorPair<'_>> = pairs
-        .iter()
-        .map(|pair| FloorPair { replicates: (0, 1), drift: &pair.per_image[..record.images.min(pair.per_image.len())] })
-        .collect();
-    let ratio = floor_ratio(
-        &[Candidate { replicate: record.replicate, drift: &record.random_drift }],
-        &floor,
-        plan.verdict.confidence,
-        plan.statistics.bootstrap,
-        plan.seed,
-        &format!("sanity/{}", record.replicate),
-    );
-    let ratio = ratio.ok();
-    SanitySummary {
-        replicate: record.replicate,
-        drift_in_floors: ratio.map(|ratio| ratio.ratio),
-        interval: ratio.map(|ratio| Interval { low: ratio.interval.low, high: ratio.interval.high }),
-        destroyed: ratio.and_then(|ratio| match within_limit(ratio.interval, 1.0) {
-            Ok(Answer::No) => Some(true),
-            Ok(Answer::Yes) => Some(false),
-            Ok(Answer::Straddles) | Err(_) => None,
-        }),
+/// Whether randomising destroyed the maps: they end further from the parent's than retraining goes, by an interval over images. The
+/// question is about this network beside these dense ones, so they are taken as given.
+///
+/// # Errors
+/// When a map is not finite.
+pub(super) fn summary(plan: &Plan, networks: &Networks, record: &SanityRecord) -> Result<SanitySummary> {
+    let parent = RoundId::parent(record.replicate);
+    let own: Vec<RoundId> = twin_ids(plan).into_iter().filter(|(of, _)| *of == parent).map(|(_, twin)| twin).collect();
+    let others = match own.is_empty() {
+        false => own,
+        true => (0..plan.replicates).filter(|&other| other != record.replicate).map(RoundId::parent).collect(),
+    };
+    let view = networks.first_view();
+    let of = &networks.get(&parent)?.views[view];
+    let mut floor = Vec::new();
+    for other in &others {
+        floor.push(map_drift(Measure::Spearman, of, &networks.get(other)?.views[view])?);
     }
+    let found = over_floor(&record.random_drift, &floor, &plan.verdict).ok();
+    let destroyed = found.and_then(|(_, interval)| match explanations_answer(interval, 1.0) {
+        Ok(Explanations::Changed) => Some(true),
+        Ok(Explanations::Kept) => Some(false),
+        Ok(Explanations::Undecided) | Err(_) => None,
+    });
+    Ok(SanitySummary {
+        replicate: record.replicate,
+        ratio: found.map(|(ratio, _)| ratio),
+        interval: found.map(|(_, interval)| interval),
+        destroyed,
+    })
 }

@@ -381,9 +381,9 @@ fn all_switches_together_give_a_whole_study() {
     all.extend([("prune.rounds", "2"), ("train.epochs", "2"), ("arms", "[\"lottery\", \"random_mask\", \"reinit\"]")]);
     let run = Run::of(&all);
     let study = run.store.study().unwrap();
-    assert_eq!(study.rounds.len(), 2 * 7);
+    assert_eq!(study.networks.len(), 2 * (7 + 1));
     assert!(study.sanity.is_empty(), "the sanity check is of Grad-CAM, which these maps are not");
-    for summary in &study.rounds {
+    for summary in &study.networks {
         let mask = run.store.mask(&summary.id, &run.setup.model.network.layout).unwrap();
         assert!(mask.holds(&run.store.weights(&summary.id, &run.setup.model).unwrap()), "{:?}", summary.id);
     }

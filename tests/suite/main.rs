@@ -19,6 +19,7 @@ mod stats_calibration;
 mod stats_coverage;
 mod stats_oracle;
 mod store;
+mod study_statistics;
 mod support;
 mod tcav;
 mod training;

@@ -355,6 +355,7 @@ proptest! {
             epoch_loss: losses,
             validation_accuracy: accuracies.0,
             test_accuracy: accuracies.1,
+            class_accuracy: vec![accuracies.1, accuracies.0],
             test_correct: "1011".into(),
             grad_cam: Vec::new(),
             tcav: Vec::new(),

@@ -12,7 +12,7 @@ use ticketlens::records::Adjusted;
 use ticketlens::report::drift::{
     CandidateDrift, ConceptDrift, DRIFT_SCHEMA_VERSION, DriftReport, Gate, MeasuredDrift, NamedDrift,
 };
-use ticketlens::report::{Study, compare, csv, html, json, markdown, side_by_side, terminal};
+use ticketlens::report::{Study, compare, csv, html, json, markdown, terminal};
 
 /// Four rounds of two replicates and a control: enough for every form, few enough to read.
 const SMALL: fake::Shape =
@@ -66,11 +66,12 @@ fn golden_comparison() {
     let mut second = fake::study(&fake::Shape { rounds: 6, fraction: 0.3, arms: &["lottery"], ..SMALL });
     second.name = "gentle".into();
     second.manifest.data = "0badc0ffee".repeat(6);
-    golden(|| insta::assert_snapshot!("compare_markdown", compare::markdown(&first, &second).unwrap()));
-    let json: serde_json::Value = serde_json::from_str(&compare::json(&first, &second).unwrap()).unwrap();
-    let rows = compare::csv(&first, &second).unwrap().lines().count();
-    assert_eq!(json["pairs"].as_array().unwrap().len() + 1, rows);
-    assert!(compare::html(&first, &second).unwrap().contains("no new initialisation (control) arm"));
+    let studies = [first, second];
+    golden(|| insta::assert_snapshot!("compare_markdown", compare::markdown(&studies).unwrap()));
+    let json: serde_json::Value = serde_json::from_str(&compare::json(&studies).unwrap()).unwrap();
+    assert_eq!(json["studies"].as_array().unwrap().len(), 2);
+    assert!(json["cautions"].as_array().unwrap().iter().any(|one| one.as_str().unwrap().contains("other images")));
+    assert!(compare::html(&studies).unwrap().contains("other images"));
 }
 
 #[test]
@@ -84,7 +85,7 @@ fn several_studies_stand_beside_the_first_with_the_papers_curve() {
     let mut other_images = first.clone();
     other_images.manifest.cam_images[0].index += 1;
     let studies = [first, second, other_images];
-    let json: serde_json::Value = serde_json::from_str(&side_by_side::json(&studies).unwrap()).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&compare::json(&studies).unwrap()).unwrap();
     let name = studies[0].name.clone();
     assert_eq!(json["studies"][1]["name"], format!("{name} (2)"));
     assert_eq!(json["studies"][1]["as_published"], serde_json::json!(["keep_buffers"]));
@@ -93,7 +94,7 @@ fn several_studies_stand_beside_the_first_with_the_papers_curve() {
         let low = round["accuracy_difference"]["interval"]["low"].as_f64().unwrap();
         assert!(mean < -0.019 && low < mean, "{round}");
         assert_eq!(
-            round["map_difference_in_floors"]["mean"].as_f64().map(|value| value.abs() < 1e-9),
+            round["map_difference_in_seeds"]["mean"].as_f64().map(|value| value.abs() < 1e-9),
             Some(true),
             "{round}"
         );
@@ -102,30 +103,29 @@ fn several_studies_stand_beside_the_first_with_the_papers_curve() {
     for round in json["studies"][2]["rounds"].as_array().unwrap() {
         assert_eq!(round["accuracy_difference"]["mean"], 0.0);
         assert!(round["accuracy_difference"]["interval"].is_null(), "nothing varies: {round}");
-        assert!(round["map_difference_in_floors"].is_null(), "maps of other images are not compared");
+        assert!(round["map_difference_in_seeds"].is_null(), "maps of other images are not compared");
     }
-    let text = side_by_side::markdown(&studies).unwrap();
+    let text = compare::markdown(&studies).unwrap();
     for expected in ["keep\\_buffers", "the paper (best validation", "98.48 %", "hypothesis B", "TCAV scores for"] {
         assert!(text.contains(expected), "{expected} is missing in\n{text}");
     }
-    let page = side_by_side::html(&studies).unwrap();
+    let page = compare::html(&studies).unwrap();
     assert!(page.contains("the paper, figure 2") && !page.contains("NaN"));
-    let csv = side_by_side::csv(&studies).unwrap();
+    let csv = compare::csv(&studies).unwrap();
     assert!(csv.starts_with("study,measure,density,round,value,low,high\n") && csv.lines().count() > 40);
-    assert!(side_by_side::html(&[]).is_err());
+    assert!(compare::html(&[]).is_err());
 }
 
 #[test]
 fn a_study_compared_with_itself_differs_in_nothing() {
     let study = fake::study(&SMALL);
-    let json: serde_json::Value = serde_json::from_str(&compare::json(&study, &study).unwrap()).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&compare::json(&[study.clone(), study]).unwrap()).unwrap();
     assert_eq!(json["cautions"].as_array().unwrap().len(), 0);
-    let pairs = json["pairs"].as_array().unwrap();
-    assert_eq!(pairs.len(), 4 + 3);
-    for pair in pairs {
-        assert_eq!(pair["profile_difference"], 0.0);
-        assert_eq!(pair["opposite_signs"], 0);
-        assert_eq!(pair["test_accuracies"][0], pair["test_accuracies"][1]);
+    let rounds = json["studies"][1]["rounds"].as_array().unwrap();
+    assert_eq!(rounds.len(), 4);
+    for round in rounds {
+        assert_eq!(round["accuracy_difference"]["mean"], 0.0);
+        assert_eq!(round["effect_difference"]["mean"], 0.0);
     }
 }
 
@@ -149,7 +149,7 @@ proptest! {
         let mut mixed = study.clone();
         for record in &mut mixed.rounds {
             // Adjusted p-values stand in the order of the round's TCAV records: both move together.
-            let summary = mixed.study.rounds.iter_mut().find(|summary| summary.id == record.id).unwrap();
+            let summary = mixed.study.networks.iter_mut().find(|summary| summary.id == record.id).unwrap();
             let mut both: Vec<_> = record.tcav.drain(..).zip(summary.adjusted.drain(..)).collect();
             shuffle(&mut both, &mut keys);
             let (tcav, adjusted): (Vec<_>, Vec<Adjusted>) = both.into_iter().unzip();
@@ -170,8 +170,8 @@ proptest! {
         shuffle(&mut mixed.sanity, &mut keys);
         shuffle(&mut mixed.study.sanity, &mut keys);
         shuffle(&mut mixed.rounds, &mut keys);
-        shuffle(&mut mixed.study.rounds, &mut keys);
-        shuffle(&mut mixed.study.calls, &mut keys);
+        shuffle(&mut mixed.study.networks, &mut keys);
+        shuffle(&mut mixed.study.densities, &mut keys);
         shuffle(&mut mixed.study.floor.pairs, &mut keys);
         shuffle(&mut mixed.study.warnings, &mut keys);
         prop_assert!(mixed != study || seed == 0);
@@ -206,8 +206,9 @@ fn names_from_outside_are_only_ever_text() {
     }
     study.study.hypothesis_a.reason = evil.into();
     study.study.warnings.push(evil.into());
-    for call in &mut study.study.calls {
-        call.reason = evil.into();
+    study.study.answer = evil.into();
+    for record in &mut study.study.densities {
+        record.reason = evil.into();
     }
     for record in &mut study.rounds {
         if record.id.arm == "reinit" {
@@ -215,7 +216,7 @@ fn names_from_outside_are_only_ever_text() {
         }
     }
     let [page, json, csv, markdown, terminal] = forms(&study);
-    let comparison = compare::html(&study, &study).unwrap();
+    let comparison = compare::html(&[study.clone(), study.clone()]).unwrap();
     assert!(page.contains("&lt;script&gt;alert(1)"));
     for (name, text) in [("html", &page), ("compare", &comparison), ("markdown", &markdown)] {
         assert!(!text.contains("<script>alert"), "{name}");
@@ -243,10 +244,10 @@ fn maps_of_another_size_than_promised_are_an_error() {
 fn a_study_without_maps_or_floor_still_reports() {
     let mut study = fake::study(&SMALL);
     study.maps = ticketlens::report::Maps::default();
-    study.study.floor.spearman = None;
-    study.study.floor.iou = None;
-    study.study.floor.profile = None;
-    study.study.floor.measures.clear();
+    study.study.floor.pairs.clear();
+    (study.study.floor.twins, study.study.floor.seeds) = Default::default();
+    study.study.onsets = None;
+    study.study.forgetting.clear();
     study.study.sanity.clear();
     study.sanity.clear();
     for record in &mut study.rounds {
@@ -254,8 +255,8 @@ fn a_study_without_maps_or_floor_still_reports() {
         record.faithfulness.clear();
         record.calibration.clear();
     }
-    study.study.calls.clear();
-    study.study.rounds.truncate(1);
+    study.study.densities.clear();
+    study.study.networks.truncate(1);
     for form in forms(&study) {
         assert!(!form.contains("NaN") && !form.contains("inf "), "{form}");
     }
@@ -275,10 +276,15 @@ fn checks_geometry_measures_and_calibration_are_in_every_form() {
         "entanglement-layer3",
         "stability-layer3",
         "calibration",
-        "drift-map-pearson",
-        "drift-map-ssim",
-        "drift-map-top-tenth",
-        "drift-map-jensen-shannon",
+        "drift-spearman",
+        "drift-concepts",
+        "drift-pearson",
+        "drift-ssim",
+        "drift-iou10",
+        "drift-iou20",
+        "drift-jensen_shannon",
+        "onsets",
+        "forgetting",
     ] {
         assert!(page.contains(&format!("id=\"{id}\"")), "{id}");
     }
@@ -289,13 +295,10 @@ fn checks_geometry_measures_and_calibration_are_in_every_form() {
     // Rejections of the run are the sum over networks and classes.
     let sum: usize = study.rounds.iter().flat_map(|record| &record.calibration).map(|one| one.legacy).sum();
     assert_eq!(read["calibration"]["run"][2]["rejected"], sum);
-    let jensen = &read["networks"][1]["drift"]["measures"]["jensen_shannon"];
+    let jensen = &read["networks"][1]["drift"]["pixels"]["jensen_shannon"];
     assert!(jensen["both_right"].as_f64().unwrap() > 0.0 && jensen["all"].as_f64().unwrap() > 0.0);
-    let expected =
-        study.study.rounds[1].drift.measures[&ticketlens::stats::similarity::Measure::Pearson].both_right.unwrap()
-            / 0.17;
-    let shown = read["rounds"][1]["drift_in_floors"]["pearson"]["replicates"][0]["value"].as_f64().unwrap();
-    assert!((shown - expected).abs() < 1e-12, "{shown} {expected}");
+    let pearson = &study.study.densities[1].pixels[0].measures[&ticketlens::stats::similarity::Measure::Pearson];
+    assert_eq!(read["rounds"][1]["pixels"][0]["measures"]["pearson"]["rho"].as_f64(), pearson.rho);
     // Dense replicates agree on how concepts lie to each other, mostly.
     let agreement = read["geometry"][0]["between_replicates"].as_f64().unwrap();
     assert!((0.7..1.0).contains(&agreement), "{agreement}");
@@ -426,23 +429,25 @@ fn photographs_are_reduced_and_fit() {
     assert!(page.len() < 1_500_000, "{} bytes", page.len());
 }
 
-/// A round whose drift is undecided has no call, yet its accuracy may surely match; the page once counted calls.
+/// The page shows each question's own answer, whatever the call.
 #[test]
-fn a_round_without_a_call_still_counts_for_the_question_it_answers() {
-    use ticketlens::records::{Call, Interval};
+fn the_picture_answers_each_question_at_each_density() {
+    use ticketlens::records::{Accuracy, Call, Explanations, Outcome};
     let mut study = fake::study(&SMALL);
-    for call in study.study.calls.iter_mut().filter(|call| call.arm == "lottery" && call.round > 0) {
-        call.accuracy_interval = Some(Interval { low: -0.001, high: 0.004 });
-        call.drift_interval = Some(Interval { low: 0.4, high: 9.0 });
-        call.call = Call::Inconclusive;
+    for record in study.study.densities.iter_mut().filter(|record| record.arm == "lottery" && record.round > 0) {
+        record.accuracy.answer = Accuracy::Matches;
+        let pixels = &mut record.pixels[0].measures;
+        pixels.get_mut(&ticketlens::stats::similarity::Measure::Spearman).unwrap().answer = Explanations::Changed;
+        record.concepts[0].ratio.answer = Explanations::Undecided;
+        record.call = Call::DriftedWinner;
     }
+    study.study.hypothesis_a.outcome = Outcome::NoVerdict;
+    (study.study.hypothesis_a.range, study.study.hypothesis_b.range) = (None, None);
     let page = html::render(&study).unwrap();
-    let after = |label: &str| {
-        let place = page.find(label).unwrap_or_else(|| panic!("{label} is missing"));
-        let rest = &page[place..];
-        let value = &rest[rest.find("\"value\">").unwrap() + 8..];
-        value[..value.find('<').unwrap()].to_owned()
-    };
-    assert_eq!(after("Rounds that surely match dense"), "3 of 3");
-    assert_eq!(after("Rounds that surely keep explanations"), "0 of 3");
+    assert!(
+        page.contains("accuracy: matches, matches, matches. pixels: changed, changed, changed. concepts: undecided")
+    );
+    assert!(page.contains("not judged") && !page.contains("A holds</text>"));
+    let text = terminal::render(&study, false).unwrap();
+    assert!(text.contains("A NO VERDICT") && text.contains("✗ changed"), "{text}");
 }

@@ -141,16 +141,15 @@ fn a_run_keeps_the_invariants_of_lottery_tickets() {
         }
     }
     for arm in ["random_mask", "reinit"] {
-        let of = study.calls.iter().filter(|call| call.arm == arm);
-        assert_eq!(of.count(), 2, "{arm}: a call for each round");
+        let of = study.densities.iter().filter(|record| record.arm == arm);
+        assert_eq!(of.count(), 2, "{arm}: an answer for each round");
     }
-    assert_eq!(study.floor.pairs.len(), 1);
-    assert_eq!(study.rounds.len(), 2 * (3 + 2 + 2));
-    for summary in study.rounds.iter().filter(|summary| summary.id.round == 0) {
-        assert_eq!(summary.drift.spearman, Some(0.0), "a network does not drift from itself");
-        assert_eq!(summary.drift.profile, Some(0.0));
+    assert_eq!(study.floor.pairs.len(), 2 + 1, "each parent and its twin, and the two parents");
+    assert_eq!(study.networks.len(), 2 * (3 + 1 + 2 + 2));
+    for summary in study.networks.iter().filter(|summary| summary.id.round == 0 && !summary.id.is_twin()) {
+        assert_eq!(summary.drift.concepts, Some(0.0), "a network does not drift from itself");
         for measure in Measure::ALL {
-            let drift = summary.drift.measures[&measure];
+            let drift = summary.drift.pixels[&measure];
             assert!(drift.all.is_some_and(|drift| drift.abs() < 1e-12), "{measure:?}: {drift:?}");
         }
     }
@@ -318,13 +317,15 @@ fn a_planted_run_with_mean_difference_cavs_and_a_regular_design_knows_its_boxes(
             image.bounding_box.is_some_and(|of| of.left < of.right && of.right <= 16 && of.bottom <= 16)
         })
     );
-    for summary in &study.rounds {
-        let found = summary.localisation.as_ref().unwrap();
+    let of_run = Store::existing(folder.path()).unwrap();
+    for summary in &study.networks {
+        let record = of_run.round(&summary.id).unwrap().unwrap();
+        let found = &record.localisation[0];
         assert_eq!(found.images + found.degenerate, 20);
         assert!(found.energy_in_box.unwrap() > 0.0 && found.chance < 0.5);
     }
     let store = Store::existing(folder.path()).unwrap();
-    let record = store.round(&study.rounds[0].id).unwrap().unwrap();
+    let record = store.round(&study.networks[0].id).unwrap().unwrap();
     let geometry = &record.cavs[0];
     assert_eq!(geometry.cosines.len(), 8);
     // Opposite values of a factor that the network sees point away from each other.

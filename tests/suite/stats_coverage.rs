@@ -2,11 +2,10 @@
 
 use rand::Rng;
 use rand_distr::{Distribution, Exp1, StandardNormal};
-use ticketlens::seed::{Stream, stream};
+use ticketlens::seed::stream;
 use ticketlens::stats::{
     bootstrap::{self, Method, Options},
     descriptive::mean,
-    floor::{Candidate, FloorPair, floor_ratio},
     intervals::paired_accuracy_difference,
 };
 
@@ -61,51 +60,6 @@ fn bootstrap_covers_the_concept_effect_over_images_of_all_kinds() {
         covered += usize::from(b.interval.contains(0.5));
     }
     assert_coverage("concept effect", covered, trials as usize);
-}
-
-/// Drift per image of one network or pair.
-type Drift = Vec<Option<f64>>;
-
-/// Drift between two dense replicates.
-type Pair = ((usize, usize), Drift);
-
-/// Candidates at twice the floor and all floor pairs: seeds move both (spread `of_seed`, log scale), every network has a
-/// deviation of its own (`own`), and some images are hard for all.
-fn drifts(replicates: usize, (of_seed, own): (f64, f64), draws: &mut Stream) -> (Vec<Drift>, Vec<Pair>) {
-    let mut normal = |spread: f64| spread * <StandardNormal as Distribution<f64>>::sample(&StandardNormal, draws);
-    let hard: Vec<f64> = (0..80).map(|_| normal(0.6)).collect();
-    let seeds: Vec<f64> = (0..replicates).map(|_| normal(of_seed)).collect();
-    let mut list = |level: f64, own: f64| -> Drift {
-        let level = level + normal(own);
-        let value = |(i, h): (usize, &f64)| Some((level + h + normal(0.4)).exp()).filter(|_| i % 17 != 0);
-        hard.iter().enumerate().map(value).collect()
-    };
-    let candidates = seeds.iter().map(|s| list(s + 2f64.ln(), own)).collect();
-    let pairs = (0..replicates).flat_map(|i| (i + 1..replicates).map(move |j| (i, j)));
-    let floor = pairs.map(|(i, j)| ((i, j), list((seeds[i] + seeds[j]) / 2.0, 0.0))).collect();
-    (candidates, floor)
-}
-
-#[test]
-fn drift_in_floor_units_is_covered_over_images_and_replicates() {
-    let trials = 600u64;
-    for (replicates, spreads) in [(3, (0.1, 0.1)), (4, (0.25, 0.15)), (8, (0.25, 0.15)), (5, (0.0, 0.3))] {
-        // Means of log-normals: exp(variance / 2) for candidates, exp(seed variance / 4) for pairs.
-        let truth = 2.0 * (spreads.0 * spreads.0 / 4.0 + spreads.1 * spreads.1 / 2.0f64).exp();
-        let mut covered = 0;
-        for trial in 0..trials {
-            let mut draws = stream(13, "coverage/drift", trial);
-            let (candidates, floor) = drifts(replicates, spreads, &mut draws);
-            let candidates: Vec<Candidate> =
-                candidates.iter().enumerate().map(|(replicate, drift)| Candidate { replicate, drift }).collect();
-            let floor: Vec<FloorPair> =
-                floor.iter().map(|(replicates, drift)| FloorPair { replicates: *replicates, drift }).collect();
-            let ratio = floor_ratio(&candidates, &floor, 0.95, 199, trial, "coverage").unwrap();
-            covered += usize::from(ratio.interval.contains(truth));
-        }
-        let name = format!("drift, {replicates} replicates, spreads {spreads:?}");
-        assert_coverage(&name, covered, trials as usize);
-    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use ticketlens::records::write_atomically;
-use ticketlens::report::{Study, compare, side_by_side};
+use ticketlens::report::{Study, compare};
 
 use crate::report::{Format, load};
 use crate::terminal;
@@ -34,15 +34,11 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let folders = [&arguments.first, &arguments.second].into_iter().chain(&arguments.more);
     let studies = folders.map(|folder| load(folder)).collect::<anyhow::Result<Vec<Study>>>()?;
-    let text = match (arguments.format, studies.as_slice()) {
-        (Format::Html, [first, second]) => compare::html(first, second)?,
-        (Format::Markdown, [first, second]) => compare::markdown(first, second)?,
-        (Format::Json, [first, second]) => compare::json(first, second)?,
-        (Format::Csv, [first, second]) => compare::csv(first, second)?,
-        (Format::Html, all) => side_by_side::html(all)?,
-        (Format::Markdown, all) => side_by_side::markdown(all)?,
-        (Format::Json, all) => side_by_side::json(all)?,
-        (Format::Csv, all) => side_by_side::csv(all)?,
+    let text = match arguments.format {
+        Format::Html => compare::html(&studies)?,
+        Format::Markdown => compare::markdown(&studies)?,
+        Format::Json => compare::json(&studies)?,
+        Format::Csv => compare::csv(&studies)?,
     };
     match &arguments.out {
         Some(out) => write_atomically(out, text.as_bytes())?,

@@ -37,7 +37,7 @@ fn pages_work_in_a_browser() {
         write("controls.html", html::render(&controls).unwrap()),
         write("large.html", html::render(&fake::study(&fake::LARGE)).unwrap()),
         write("evil.html", html::render(&evil).unwrap()),
-        write("compare.html", compare::html(&quick, &controls).unwrap()),
+        write("compare.html", compare::html(&[quick.clone(), controls.clone()]).unwrap()),
     ];
     let output = Command::new(node)
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser/page.mjs"))

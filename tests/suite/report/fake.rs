@@ -8,9 +8,11 @@ use ticketlens::model::Stage;
 use ticketlens::plan::Plan;
 use ticketlens::prune::LayerDensity;
 use ticketlens::records::{
-    Adjusted, Association, CalibrationRecord, Call, CamRecord, CavGeometry, Drift, FORMAT, FaithfulnessRecord, Floor,
-    FloorPair, Interval, Manifest, MeasureDrift, Outcome, Randomisation, RoundCall, RoundId, RoundRecord, RoundSummary,
-    SanityLayer, SanityRecord, SanitySummary, Seconds, ShownImage, StudyRecord, TcavRecord, Verdict,
+    Accuracy, AccuracyRecord, Adjusted, Alone, CalibrationRecord, Call, CamRecord, CavGeometry, Comparators,
+    ConceptRecord, DensityRange, DensityRecord, Drift, Explanations, FORMAT, FaithfulnessRecord, Floor, FloorPair,
+    Forgetting, ForgettingRecord, Interval, Levels, Manifest, MeasureDrift, NetworkSummary, Onset, Onsets, Order,
+    Outcome, PixelRecord, Randomisation, Ranges, Ratio, RoundId, RoundRecord, SanityLayer, SanityRecord, SanitySummary,
+    Seconds, ShownImage, StudyRecord, TcavRecord, Verdict,
 };
 use ticketlens::report::{Maps, RawMaps, Study};
 use ticketlens::seed::stream;
@@ -69,21 +71,18 @@ fn drift(arm: &str, density: f64, seed: u64, dense: bool) -> Drift {
     let flipped =
         if wear(arm, density) > 0.3 { vec!["odd/nine".to_owned(), "even/two".to_owned()] } else { Vec::new() };
     Drift {
-        spearman: some(0.21 * scale),
-        iou: some(0.2 + 0.2 * scale),
-        spearman_all: some(0.22 * scale),
-        images: 72,
-        degenerate: usize::from(density < 0.2),
-        profile: some(0.34 * scale),
-        profile_rank: some(0.05 * scale),
-        score_profile: some(0.2 * scale),
-        flipped: if dense { Vec::new() } else { flipped },
-        measures: (Measure::ALL.into_iter().zip([0.21, 0.18, 0.3, 0.42, 0.36, 0.12]))
+        pixels: (Measure::ALL.into_iter().zip([0.21, 0.18, 0.3, 0.42, 0.36, 0.12]))
             .map(|(measure, size)| {
                 let (both_right, all) = (some(size * scale), some(1.05 * size * scale));
                 (measure, MeasureDrift { both_right, all, degenerate: usize::from(density < 0.2) })
             })
             .collect(),
+        images: 72,
+        degenerate: usize::from(density < 0.2),
+        concepts: some(0.34 * scale),
+        concept_ranks: some(0.05 * scale),
+        scores: some(0.2 * scale),
+        flipped: if dense { Vec::new() } else { flipped },
     }
 }
 
@@ -169,7 +168,7 @@ fn sanity(replicates: usize) -> (Vec<SanityRecord>, Vec<SanitySummary>) {
     };
     let summary = |replicate: usize| SanitySummary {
         replicate,
-        drift_in_floors: Some(six(2.4 + 0.2 * replicate as f64)),
+        ratio: Some(six(2.4 + 0.2 * replicate as f64)),
         interval: Some(Interval { low: if replicate == 2 { 0.9 } else { 1.8 }, high: 3.1 }),
         destroyed: (replicate != 2).then_some(true),
     };
@@ -244,6 +243,7 @@ pub(crate) fn study(shape: &Shape) -> Study {
         concept_note: None,
         pretrained: None,
         images: [6000, 2000, 2000],
+        test_classes: vec![980, 1020],
         cam_images: chosen
             .iter()
             .map(|&index| {
@@ -256,9 +256,15 @@ pub(crate) fn study(shape: &Shape) -> Study {
     let mut rounds = Vec::new();
     let mut summaries = Vec::new();
     let mut raw = BTreeMap::new();
-    for (arm_index, &arm) in shape.arms.iter().enumerate() {
+    let lines = shape.arms.iter().copied().chain(["twin-1"]);
+    for (arm_index, arm) in lines.enumerate() {
         for replicate in 0..shape.replicates {
-            for round in usize::from(arm_index > 0)..shape.rounds {
+            let rounds_of_line = match arm {
+                "lottery" => 0..shape.rounds,
+                "twin-1" => 0..1,
+                _ => 1..shape.rounds,
+            };
+            for round in rounds_of_line {
                 let density = six((1.0 - shape.fraction).powi(round as i32));
                 let id = RoundId { arm: arm.to_owned(), replicate, round };
                 let seed = ((arm_index * 50 + round) * 10 + replicate) as u64;
@@ -288,18 +294,14 @@ pub(crate) fn study(shape: &Shape) -> Study {
                         if wrong { 1 - image.class } else { image.class }
                     })
                     .collect();
-                summaries.push(RoundSummary {
+                summaries.push(NetworkSummary {
                     id: id.clone(),
                     density,
                     test_accuracy: accuracy,
-                    drift: drift(arm, density, seed, round == 0),
-                    drift_in_floors: (round > 0).then(|| six(drift(arm, density, seed, false).spearman.unwrap() / 0.2)),
+                    drift: drift(arm, density, seed, arm == "lottery" && round == 0),
                     adjusted,
                     significant,
-                    measures_in_floors: (drift(arm, density, seed, round == 0).measures.into_iter())
-                        .map(|(measure, moved)| (measure, six(moved.both_right.unwrap() / floor_of(measure))))
-                        .collect(),
-                    localisation: None,
+                    chance_p: (round == 0).then_some(1e-12),
                 });
                 let total = 175_000;
                 let kept = (density * total as f64) as usize;
@@ -314,6 +316,7 @@ pub(crate) fn study(shape: &Shape) -> Study {
                     epoch_loss: vec![0.21, 0.06],
                     validation_accuracy: six(accuracy + 0.001),
                     test_accuracy: accuracy,
+                    class_accuracy: vec![six(accuracy + 0.001), six(accuracy - 0.001)],
                     test_correct: "1".repeat(40),
                     grad_cam: vec![CamRecord { stage: Stage::new("layer3"), size: shape.map, predicted, degenerate }],
                     tcav: records,
@@ -328,98 +331,187 @@ pub(crate) fn study(shape: &Shape) -> Study {
         }
     }
     let (sanity, sanity_summaries) = sanity(shape.replicates);
+    let densities = densities(shape, &summaries);
+    let lottery: Vec<&DensityRecord> =
+        densities.iter().filter(|record| record.arm == "lottery" && record.round > 0).collect();
+    let (mildest, last) = (lottery[0].density, lottery[lottery.len() - 1].density);
+    let a = Some(DensityRange { from: 1.0, to: mildest });
+    let b = Some(DensityRange { from: last, to: last });
+    let verdict = |range, reason: &str| Verdict { outcome: Outcome::Supported, range, reason: reason.to_owned() };
     let study = StudyRecord {
         sanity: sanity_summaries,
         format: FORMAT,
+        answer: format!("A holds down to {mildest:.3}; B holds at {last:.3}."),
+        hypothesis_a: verdict(a, "down to the mildest density; then pixels are undecided (ρ 1.19, 1.08 to 1.30)"),
+        hypothesis_b: verdict(b, "at the last density; before it accuracy is undecided"),
+        alone: Alone { pixels: Ranges { a, b: None }, concepts: Ranges { a: None, b } },
+        onsets: Some(onsets(shape, mildest)),
+        forgetting: forgetting(shape, &lottery),
         floor: floor(shape.replicates),
-        calls: calls(shape, &summaries),
-        rounds: summaries,
-        hypothesis_a: Verdict {
-            outcome: Outcome::Supported,
-            reason: "in 7 of 10 rounds accuracy stayed within 1 point of dense (95 % interval of the worst −0.9 to 0.2) and maps \
-                     moved no more than 1.25 × the noise floor (worst 1.02, 0.88 to 1.19)."
-                .into(),
-        },
-        hypothesis_b: Verdict {
-            outcome: Outcome::Inconclusive,
-            reason: "only 1 of 10 rounds lost accuracy and moved beyond the floor; drift and accuracy loss rise together \
-                     (ρ = 0.81, 95 % interval 0.52 to 0.94), which 2 replicates cannot separate from chance."
-                .into(),
-        },
-        association: Some(Association { within: 0.81, common_trend: 0.4, p_value: 0.0042, smallest_p: 0.001 }),
-        warnings: vec!["2 replicates give one floor pair: the noise floor is rough".into()],
+        networks: summaries,
+        densities,
+        warnings: vec!["two replicates give a rough interval".into(), "a warning that stands second".into()],
     };
-    Study {
-        name: "quick".into(),
-        plan_toml: plan.to_toml().unwrap(),
-        manifest,
-        rounds,
-        study,
-        sanity,
-        maps: Maps { pixels, raw },
-    }
-}
-
-fn floor_of(measure: Measure) -> f64 {
-    match measure {
-        Measure::Spearman => 0.2,
-        Measure::Pearson => 0.17,
-        Measure::Ssim => 0.29,
-        Measure::Iou10 | Measure::Iou20 => 0.4,
-        Measure::JensenShannon => 0.11,
-    }
+    let maps = Maps { pixels, raw };
+    Study { name: "made up".into(), plan_toml: plan.to_toml().unwrap(), manifest, rounds, study, sanity, maps }
 }
 
 fn floor(replicates: usize) -> Floor {
     let mut pairs = Vec::new();
+    let pair = |first: RoundId, second: RoundId, seed: u64| {
+        let mut drift = drift("lottery", 1.0, seed, false);
+        drift.flipped = vec!["even/one".into()];
+        FloorPair { first, second, drift }
+    };
     for first in 0..replicates {
+        let twin = RoundId { arm: "twin-1".into(), replicate: first, round: 0 };
+        pairs.push(pair(RoundId::parent(first), twin, 50 + first as u64));
         for second in first + 1..replicates {
-            let mut drift = drift("lottery", 1.0, (first * 7 + second) as u64, false);
-            drift.flipped = vec!["even/one".into()];
-            pairs.push(FloorPair { first, second, drift });
+            pairs.push(pair(RoundId::parent(first), RoundId::parent(second), (first * 7 + second) as u64));
         }
     }
-    let measures = Measure::ALL.into_iter().map(|measure| (measure, floor_of(measure))).collect();
-    Floor { pairs, spearman: Some(0.2), iou: Some(0.4), profile: Some(0.3), measures }
+    let levels = |scale: f64| Levels {
+        pixels: (Measure::ALL.into_iter().zip([0.21, 0.18, 0.3, 0.42, 0.36, 0.12]))
+            .map(|(measure, size)| (measure, six(scale * size)))
+            .collect(),
+        concepts: Some(six(scale * 0.3)),
+    };
+    Floor { comparators: Comparators::Twins, twins: levels(0.8), seeds: levels(1.2), pairs }
 }
 
-fn calls(shape: &Shape, summaries: &[RoundSummary]) -> Vec<RoundCall> {
-    let mut calls = Vec::new();
+fn ratio(shape: &Shape, arm: &str, density: f64, name: &str, growth: f64) -> Ratio {
+    let of = |replicate: usize| {
+        let seed = (1000.0 * density) as u64 * 10 + replicate as u64;
+        six(1.0 + growth * wear(arm, density) + 0.08 * noise(name, seed))
+    };
+    let replicates: Vec<f64> = (0..shape.replicates).map(of).collect();
+    let rho = six((replicates.iter().map(|rho| rho.ln()).sum::<f64>() / replicates.len() as f64).exp());
+    let interval = around(rho, 0.2);
+    let answer = match interval {
+        Interval { high, .. } if high <= 1.25 => Explanations::Kept,
+        Interval { low, .. } if low > 1.25 => Explanations::Changed,
+        _ => Explanations::Undecided,
+    };
+    Ratio {
+        rho: Some(rho),
+        interval: Some(interval),
+        replicates: replicates.into_iter().map(Some).collect(),
+        all_images: Some(six(rho + 0.01)),
+        from_parent: Some(six(0.6 * rho)),
+        in_seed_floors: Some(six(0.5 * rho)),
+        answer,
+        changed_p: Some(six((1.25 / rho).powi(4).min(1.0) / 2.0)),
+        undefined: None,
+    }
+}
+
+fn densities(shape: &Shape, summaries: &[NetworkSummary]) -> Vec<DensityRecord> {
+    let mut records = Vec::new();
     let mean = |values: Vec<f64>| six(values.iter().sum::<f64>() / values.len() as f64);
-    let dense = mean(summaries.iter().filter(|s| s.id.round == 0).map(|s| s.test_accuracy).collect());
     for &arm in shape.arms {
         for round in 0..shape.rounds {
-            let of: Vec<&RoundSummary> = summaries.iter().filter(|s| s.id.arm == arm && s.id.round == round).collect();
+            let of: Vec<&NetworkSummary> =
+                summaries.iter().filter(|s| s.id.arm == arm && s.id.round == round).collect();
             if of.is_empty() {
                 continue;
             }
-            let accuracy = mean(of.iter().map(|s| s.test_accuracy).collect());
-            let moved = of.iter().map(|s| s.drift_in_floors).collect::<Option<Vec<f64>>>().map(mean);
-            let matching = accuracy - 0.006 > dense - 0.01;
-            let preserved = moved.map(|moved| (moved - 0.2 < 1.25, moved + 0.2 < 1.25));
-            let call = match preserved {
-                None => Call::Dense,
-                Some((true, false)) => Call::Inconclusive,
-                Some((_, true)) if matching => Call::A,
-                Some((_, true)) => Call::FaithfulLoser,
-                Some(_) if matching => Call::DriftedWinner,
-                Some(_) => Call::B,
+            let parents: Vec<f64> = (0..shape.replicates)
+                .map(|replicate| summaries.iter().find(|s| s.id == RoundId::parent(replicate)).unwrap().test_accuracy)
+                .collect();
+            let differences: Vec<f64> =
+                of.iter().zip(&parents).map(|(s, parent)| six(s.test_accuracy - parent)).collect();
+            let difference = mean(differences.clone());
+            let interval = around(difference, 0.006);
+            let answer = match interval {
+                Interval { low, .. } if low > -0.01 => Accuracy::Matches,
+                Interval { high, .. } if high < -0.01 => Accuracy::Lost,
+                _ => Accuracy::Undecided,
             };
-            calls.push(RoundCall {
+            let density = of[0].density;
+            let concepts = ratio(shape, arm, density, "concept ratio", 2.0);
+            let measures: BTreeMap<Measure, Ratio> = Measure::ALL
+                .into_iter()
+                .map(|measure| (measure, ratio(shape, arm, density, measure.key(), 1.1)))
+                .collect();
+            let answers = [measures[&Measure::Spearman].answer, concepts.answer];
+            let call = match answer {
+                _ if round == 0 => Call::Dense,
+                Accuracy::Matches if answers == [Explanations::Kept; 2] => Call::A,
+                Accuracy::Lost if answers.contains(&Explanations::Changed) => Call::B,
+                Accuracy::Matches if answers.contains(&Explanations::Changed) => Call::DriftedWinner,
+                Accuracy::Lost if answers == [Explanations::Kept; 2] => Call::FaithfulLoser,
+                _ => Call::Inconclusive,
+            };
+            records.push(DensityRecord {
                 arm: arm.to_owned(),
                 round,
-                density: of[0].density,
-                test_accuracy: accuracy,
-                accuracy_difference: six(accuracy - dense),
-                accuracy_interval: Some(around(accuracy - dense, 0.006)),
-                drift_in_floors: moved,
-                drift_interval: moved.map(|moved| around(moved, 0.2)),
+                density,
+                test_accuracy: mean(of.iter().map(|s| s.test_accuracy).collect()),
+                accuracy: AccuracyRecord {
+                    difference,
+                    interval: Some(interval),
+                    replicates: differences,
+                    by_class: vec![six(difference + 0.001), six(difference - 0.001)],
+                    forgotten: six(0.01 + 0.05 * wear(arm, density)),
+                    learned: 0.008,
+                    answer,
+                },
+                pixels: match round {
+                    0 => Vec::new(),
+                    _ => vec![PixelRecord { view: "layer3".into(), counted: 0.94, measures }],
+                },
+                concepts: vec![ConceptRecord {
+                    stage: Stage::new("layer3"),
+                    ratio: concepts,
+                    significant: 17.5,
+                    flipped: 1.5,
+                    flipped_twins: Some(1.0),
+                }],
                 call,
-                reason: "accuracy interval above −1 point; drift interval against 1.25 floors".into(),
+                reason: "accuracy against −1 point; ρ of pixels and concepts against 1.25".into(),
             });
         }
     }
-    calls
+    records
+}
+
+fn onsets(shape: &Shape, mildest: f64) -> Onsets {
+    let onset = |factor: f64| Onset {
+        density: Some(six(factor * mildest)),
+        earliest: Some(six(1.2 * factor * mildest)),
+        latest: None,
+        replicates: (0..shape.replicates).map(|replicate| (replicate != 1).then(|| six(factor * mildest))).collect(),
+    };
+    let order = |first: &str, second: &str| Order {
+        first: first.into(),
+        second: second.into(),
+        before: shape.replicates - 1,
+        after: 1,
+    };
+    Onsets {
+        accuracy: onset(0.2),
+        pixels: Some(onset(0.7)),
+        concepts: Some(onset(0.4)),
+        order: vec![order("pixels", "concepts"), order("pixels", "accuracy"), order("concepts", "accuracy")],
+    }
+}
+
+fn forgetting(shape: &Shape, lottery: &[&DensityRecord]) -> Vec<ForgettingRecord> {
+    let record = |round: usize, density: f64, arm: &str| {
+        let found = Forgetting { forgotten: 9 + round, kept: 140, auc: six(0.5 + 0.02 * round as f64), p_value: 0.2 };
+        ForgettingRecord {
+            round,
+            density,
+            all: (round != 1).then_some(found),
+            p_adjusted: (round > 1).then_some(0.4),
+            networks: (0..shape.replicates)
+                .map(|replicate| (RoundId { arm: arm.into(), replicate, round }, None))
+                .collect(),
+        }
+    };
+    std::iter::once(record(0, 1.0, "twin-1"))
+        .chain(lottery.iter().map(|of| record(of.round, of.density, "lottery")))
+        .collect()
 }
 
 /// Digits blurred to map size, jittered by replicate and, as wear grows, by round.

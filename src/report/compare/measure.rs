@@ -1,10 +1,10 @@
-//! The quantities of several studies by density: what [`super::side_by_side`] shows.
+//! The quantities of several studies by density: what [`super`] shows.
 
 use serde::Serialize;
 
 use super::super::Study;
 use super::super::format;
-use super::super::view::{Network, Point, View};
+use super::super::view::{Measure as ReportMeasure, Network, Point, View};
 use crate::error::{Error, Result};
 use crate::model::Stage;
 use crate::plan::Arm;
@@ -24,11 +24,12 @@ pub(super) enum Quantity {
     Accuracy,
     /// Test accuracy minus the reference's, a share.
     Difference,
-    /// `1 − ρ` of the maps against the study's own dense network's.
-    Drift,
-    /// That over the study's own floor.
-    DriftInFloors,
-    /// `1 − ρ` of the maps against those of the reference's network of the same replicate and density, over the reference's floor.
+    /// ρ of the maps: drift beyond retraining, 1 where there is none.
+    Pixels,
+    /// ρ of the concept profile.
+    Concepts,
+    /// Drift of the maps from those of the reference's network of the same replicate and density, over that between the
+    /// reference's dense networks of different seeds.
     Maps,
     /// Root mean square difference of the TCAV scores from those of that network.
     Scores,
@@ -38,16 +39,16 @@ pub(super) enum Quantity {
 
 impl Quantity {
     pub(super) const ALL: [Self; 7] =
-        [Self::Accuracy, Self::Difference, Self::Drift, Self::DriftInFloors, Self::Maps, Self::Scores, Self::Effects];
+        [Self::Accuracy, Self::Difference, Self::Pixels, Self::Concepts, Self::Maps, Self::Scores, Self::Effects];
 
     /// Its name in JSON and CSV.
     pub(super) fn field(self) -> &'static str {
         match self {
             Self::Accuracy => "test_accuracy",
             Self::Difference => "accuracy_difference",
-            Self::Drift => "drift",
-            Self::DriftInFloors => "drift_in_floors",
-            Self::Maps => "map_difference_in_floors",
+            Self::Pixels => "pixels_rho",
+            Self::Concepts => "concepts_rho",
+            Self::Maps => "map_difference_in_seeds",
             Self::Scores => "score_difference",
             Self::Effects => "effect_difference",
         }
@@ -57,9 +58,9 @@ impl Quantity {
         match self {
             Self::Accuracy => "Test accuracy",
             Self::Difference => "Accuracy difference to the reference (points)",
-            Self::Drift => "Map drift from the study's own dense network (1 − ρ)",
-            Self::DriftInFloors => "Map drift from dense, in floors of the study itself",
-            Self::Maps => "Maps against the reference's at the same density (in floors of the reference)",
+            Self::Pixels => "ρ of the maps: drift beyond retraining",
+            Self::Concepts => "ρ of the concept profile: drift beyond retraining",
+            Self::Maps => "Maps against the reference's at the same density (seeds of the reference = 1)",
             Self::Scores => "TCAV scores against the reference's (root mean square difference)",
             Self::Effects => "Concept effects against the reference's (root mean square difference, SDs)",
         }
@@ -70,9 +71,8 @@ impl Quantity {
         match self {
             Self::Accuracy => "Mean over replicates.",
             Self::Difference => "Paired by replicate; in brackets the 95 % t interval over replicates.",
-            Self::Drift => "Mean over replicates.",
-            Self::DriftInFloors => {
-                "1: as much as another seed moves the maps. Mean over replicates; a study's floor is its own, so compare 1 − ρ as well."
+            Self::Pixels | Self::Concepts => {
+                "1: as a retrained network. Mean over replicates, each study beside its own twins."
             }
             Self::Maps => {
                 "The same images, the network of the same replicate. 1: as far as the reference's own dense networks of different seeds are apart."
@@ -160,29 +160,34 @@ impl<'a> Sides<'a> {
     fn value(&self, quantity: Quantity, study: usize, replicate: usize, column: &Column) -> Option<f64> {
         let network = self.network(study, replicate, column.rounds[study]?)?;
         let reference = || self.network(0, replicate, column.rounds[0]?);
-        let drift = || network.summary?.drift.spearman.filter(|_| network.id.round > 0);
+        let seeds = || {
+            let level = ReportMeasure::DECIDING[0].level(&self.views[0].study.study.floor.seeds);
+            level.filter(|level| *level > 0.0)
+        };
         match quantity {
             Quantity::Accuracy => Some(network.record.test_accuracy),
             Quantity::Difference => {
                 (study > 0).then_some(())?;
                 Some(network.record.test_accuracy - reference()?.record.test_accuracy)
             }
-            Quantity::Drift => drift(),
-            Quantity::DriftInFloors => {
-                let floor = self.views[study].study.study.floor.spearman.filter(|floor| *floor > 0.0)?;
-                Some(drift()? / floor)
-            }
+            Quantity::Pixels => self.rho(ReportMeasure::DECIDING[0], study, replicate, network.id.round),
+            Quantity::Concepts => self.rho(ReportMeasure::Concepts, study, replicate, network.id.round),
             Quantity::Maps => {
-                let floor = self.views[0].study.study.floor.spearman.filter(|floor| *floor > 0.0)?;
                 (study > 0).then_some(())?;
-                Some(self.map_difference(study, network, reference()?)? / floor)
+                Some(self.map_difference(study, network, reference()?)? / seeds()?)
             }
             Quantity::Scores => self.profile_difference(study, replicate, column, |record| Some(record.score)),
             Quantity::Effects => self.profile_difference(study, replicate, column, |record| record.effect_standardised),
         }
     }
 
-    /// Mean `1 − ρ` over the images; absent where the studies map different ones.
+    fn rho(&self, measure: ReportMeasure, study: usize, replicate: usize, round: usize) -> Option<f64> {
+        let points = self.views[study].arm(Arm::Lottery.name());
+        let ratio = points.into_iter().find(|point| point.round == round)?.ratio(measure)?;
+        ratio.replicates.get(replicate).copied().flatten()
+    }
+
+    /// Mean `1 − ρ` (Spearman) over the images; absent where the studies map different ones.
     fn map_difference(&self, study: usize, network: &Network, reference: &Network) -> Option<f64> {
         let (ours, theirs) = (self.views[study].study, self.views[0].study);
         if ours.manifest.cam_images != theirs.manifest.cam_images {

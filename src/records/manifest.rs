@@ -1,0 +1,94 @@
+//! What one run is about, once for all rounds.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::stats::localisation::PixelBox;
+
+/// One image of the fixed Grad-CAM set, for showing it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ShownImage {
+    /// Index in the data set.
+    pub index: usize,
+    /// Class.
+    pub class: usize,
+    /// Class as given (the digit).
+    pub fine: String,
+    /// The object's box in input pixels, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bounding_box: Option<PixelBox>,
+    /// The object's parts that can be seen in the input, where they are known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<ShownPart>,
+}
+
+/// A part of an object, such as a bird's beak, in input pixels.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ShownPart {
+    /// Name.
+    pub name: String,
+    /// Distance from the left edge.
+    pub x: f64,
+    /// Distance from the upper edge.
+    pub y: f64,
+}
+
+/// Where the concept images of birds come from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ConceptNote {
+    /// `image`: labels of single photographs, where certain; `class`: those of the species, denoised.
+    pub labels: String,
+    /// The official part that concept and random images are drawn from: `test` or `train`.
+    pub pool: String,
+    /// Species that they are drawn from.
+    pub species: usize,
+    /// Whether they may show the species under test.
+    pub own_class: bool,
+    /// For each species, the concept that it lacks and is tested for as a control.
+    pub controls: BTreeMap<String, String>,
+    /// Concepts of the built-in choice that too few photographs show.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<String>,
+}
+
+/// What one run is about, once for all rounds (`manifest.json`).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// Version of this program.
+    pub version: String,
+    /// Digest of the plan.
+    pub plan: String,
+    /// Digest of the data.
+    pub data: String,
+    /// `cpu` or `cuda:0`.
+    pub device: String,
+    /// Worker threads.
+    pub threads: usize,
+    /// Vector instructions in use.
+    pub cpu_features: Vec<String>,
+    /// Name of the network, such as `ResNet-18`.
+    pub network: String,
+    /// Channels, height, width of an image.
+    pub image_shape: [usize; 3],
+    /// Names of the classes.
+    pub classes: Vec<String>,
+    /// Names of the concepts.
+    pub concepts: Vec<String>,
+    /// Where their images come from, if not from the images that are learned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concept_note: Option<ConceptNote>,
+    /// Digest of the pretrained weights that replicates start from, if they do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pretrained: Option<String>,
+    /// Number of training, validation and test images.
+    pub images: [usize; 3],
+    /// Number of test images of each class.
+    pub test_classes: Vec<usize>,
+    /// The fixed Grad-CAM images; their pixels stand in `images.safetensors` under `pixels`, `(N, C, H, W)` u8.
+    pub cam_images: Vec<ShownImage>,
+    /// What the plan's tests cannot reach.
+    pub warnings: Vec<String>,
+}
