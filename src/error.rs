@@ -71,12 +71,40 @@ pub enum Error {
 /// A result with the crate's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Control characters as spaces: what a file or a decoder says may hold line breaks, and an error is one line.
+/// Line breaks as spaces, other control characters escaped: what a file or a decoder says may hold both, and an error is one line.
 fn one_line(text: impl Into<String>) -> String {
     let text = text.into();
     match text.contains(char::is_control) {
-        true => text.replace(char::is_control, " ").trim_end().to_owned(),
+        true => printable(text.replace(['\n', '\r'], " ").trim_end()),
         false => text,
+    }
+}
+
+/// Text with its control characters escaped (`\n`, `\u{1b}`): a name must not move the cursor or forge a line.
+pub fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character.is_control() {
+            true => out.extend(character.escape_default()),
+            false => out.push(character),
+        }
+    }
+    out
+}
+
+/// The name among `known` that `name` was probably meant to be, as a clause for the end of a message: `; did you mean `x`?`, or
+/// nothing. Letter case, `-`, `_` and spaces do not count as differences.
+pub fn near_miss<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    let fold = |text: &str| text.to_lowercase().replace(['-', '_', ' '], "");
+    let wanted = fold(name);
+    let distance = |other: &str| strsim::osa_distance(&wanted, &fold(other));
+    let near = known.into_iter().map(|other| (distance(other), other)).min_by_key(|(distance, _)| *distance);
+    match near {
+        // A third of the letters, but at least one and at most three, may be wrong.
+        Some((distance, other)) if distance <= (wanted.chars().count() / 3).clamp(1, 3) => {
+            format!("; did you mean `{other}`?")
+        }
+        _ => String::new(),
     }
 }
 
@@ -120,6 +148,16 @@ pub fn undefined<E: std::fmt::Display>(statistic: &'static str) -> impl Fn(E) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_are_escaped_and_near_misses_found() {
+        assert_eq!(printable("a\nb\u{1b}[31m"), "a\\nb\\u{1b}[31m");
+        let species = ["Brewer_Blackbird", "Ant_bird", "Bee_bird"];
+        let near = |name| near_miss(name, species);
+        assert_eq!(near("Brewers_Blackbird"), "; did you mean `Brewer_Blackbird`?");
+        assert_eq!([near("ant_bird"), near("Bee-bird")], ["; did you mean `Ant_bird`?", "; did you mean `Bee_bird`?"]);
+        assert_eq!([near("Zebra"), near("")], ["", ""]);
+    }
 
     #[test]
     fn messages_name_what_and_where() {

@@ -10,6 +10,7 @@ pub mod explain;
 pub mod kernels;
 pub mod model;
 pub mod nn;
+pub mod output;
 pub mod plan;
 pub mod progress;
 pub mod prune;

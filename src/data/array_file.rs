@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::error::{Error, Result};
+use super::impostor::what_is;
+use crate::error::{Error, Result, near_miss};
 
 /// The safetensors format's own limit for its header; NumPy's headers are far shorter.
 const LIMIT_HEADER: u64 = 100_000_000;
@@ -56,9 +57,8 @@ impl ArrayFile {
     pub(crate) fn safetensors(path: &Path, key: &str) -> Result<Self> {
         let (entries, start) = safetensors_header(path)?;
         let Some(entry) = entries.get(key) else {
-            let keys: Vec<&str> = entries.keys().map(String::as_str).take(8).collect();
-            let more = if entries.len() > 8 { ", …" } else { "" };
-            return Err(Error::format(path, format!("no tensor `{key}`; it holds {}{more}", keys.join(", "))));
+            let near = near_miss(key, entries.keys().map(String::as_str));
+            return Err(Error::format(path, format!("no tensor `{key}`; it holds {}{near}", listed(&entries))));
         };
         let element = match entry.dtype.as_str() {
             "F32" => Element::F32,
@@ -76,10 +76,23 @@ impl ArrayFile {
         if needed != end.checked_sub(begin) {
             return Err(Error::format(
                 path,
-                format!("tensor `{key}` of shape {:?} does not fit its offsets {begin}..{end}", entry.shape),
+                format!("tensor `{key}` of shape {:?} does not fit its offsets {begin} to {end}", entry.shape),
             ));
         }
         Ok(Self { path: path.into(), key: key.into(), element, shape: entry.shape.clone(), offset: start + begin })
+    }
+
+    /// Whether a file that begins so is one of safetensors: the length of a header, and its brace.
+    pub(crate) fn is_safetensors(start: &[u8]) -> bool {
+        match start.split_first_chunk::<8>() {
+            Some((length, rest)) => rest.first() == Some(&b'{') && u64::from_le_bytes(*length) <= LIMIT_HEADER,
+            None => false,
+        }
+    }
+
+    /// Names of the tensors of a safetensors file, for a message.
+    pub(crate) fn keys(path: &Path) -> Result<String> {
+        Ok(listed(&safetensors_header(path)?.0))
     }
 
     /// The array of a NumPy file (versions 1 to 3, C order).
@@ -89,7 +102,10 @@ impl ArrayFile {
         let mut start = [0u8; 10];
         read_exact(&mut file, &mut start, path)?;
         if &start[..6] != b"\x93NUMPY" {
-            return Err(fault("is not a NumPy file (bad magic)"));
+            return Err(fault(&match what_is(&start) {
+                Some(what) => format!("{what}, not a NumPy file"),
+                None => "is not a NumPy file (bad magic)".into(),
+            }));
         }
         let (header_length, header_start) = match start[6] {
             1 => (u64::from(u16::from_le_bytes([start[8], start[9]])), 10),
@@ -187,6 +203,12 @@ impl ArrayFile {
     }
 }
 
+fn listed(entries: &BTreeMap<String, TensorEntry>) -> String {
+    let keys: Vec<&str> = entries.keys().map(String::as_str).take(8).collect();
+    let more = if entries.len() > 8 { ", …" } else { "" };
+    keys.join(", ") + more
+}
+
 /// The tensors a safetensors file says it holds, and where its data begin.
 fn safetensors_header(path: &Path) -> Result<(BTreeMap<String, TensorEntry>, u64)> {
     let (mut file, length) = open(path)?;
@@ -194,7 +216,16 @@ fn safetensors_header(path: &Path) -> Result<(BTreeMap<String, TensorEntry>, u64
     read_exact(&mut file, &mut claim, path)?;
     let claim = u64::from_le_bytes(claim);
     if claim > LIMIT_HEADER || 8 + claim > length {
-        return Err(Error::format(path, format!("claims a header of {claim} bytes, but has {length} in all")));
+        let mut start = claim.to_le_bytes().to_vec();
+        // For the message alone: what can be read will do.
+        let _ = file.take(512).read_to_end(&mut start);
+        return Err(Error::format(
+            path,
+            match what_is(&start) {
+                Some(what) => format!("{what}, not a safetensors file"),
+                None => format!("claims a header of {claim} bytes, but has {length} in all"),
+            },
+        ));
     }
     let mut header = vec![0u8; claim as usize];
     read_exact(&mut file, &mut header, path)?;
@@ -214,7 +245,7 @@ fn safetensors_header(path: &Path) -> Result<(BTreeMap<String, TensorEntry>, u64
     let mut expected = 0;
     for (name, (begin, end)) in ordered {
         if begin != expected || end < begin {
-            return Err(fault(format!("tensor `{name}` lies at {begin}..{end}, expected at {expected}")));
+            return Err(fault(format!("tensor `{name}` lies at {begin} to {end}, expected at {expected}")));
         }
         expected = end;
     }

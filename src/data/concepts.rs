@@ -10,7 +10,7 @@ use rand::seq::SliceRandom;
 use rand_distr::{Distribution, StandardNormal};
 
 use crate::data::{Dataset, Splits};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, near_miss};
 use crate::seed::stream;
 
 /// Which images show which concept.
@@ -90,7 +90,8 @@ impl ConceptTable {
         let position = |name: &String| {
             let found = self.names.iter().position(|n| n == name);
             found.ok_or_else(|| {
-                Error::config("concepts", format!("no concept `{name}`; there are {}", self.names.join(", ")))
+                let near = near_miss(name, self.names.iter().map(String::as_str));
+                Error::config("concepts", format!("no concept `{name}`; there are {}{near}", self.names.join(", ")))
             })
         };
         let chosen = names.iter().map(position).collect::<Result<Vec<_>>>()?;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::data::source::is_picture;
+use crate::data::listing::Listing;
 use crate::data::{Dataset, Labels, Origin, Preprocess};
 use crate::error::{Error, Result};
 
@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 /// pictures count as official training images.
 ///
 /// # Errors
-/// If there are fewer than two classes, a class folder holds no PNG or JPEG, the test part has a class that the training
+/// If there are fewer than two classes, a class folder holds no picture or one of a format that is not read, the test part has a class that the training
 /// part lacks; and as [`Dataset::from_pictures`].
 pub fn read_class_folders(root: &Path, preprocess: &Preprocess, cache_bytes: usize) -> Result<Dataset> {
     let train = root.join("train");
@@ -28,10 +28,9 @@ pub fn read_class_folders(root: &Path, preprocess: &Preprocess, cache_bytes: usi
             let Some(class) = names.iter().position(|known| *known == name(&folder)) else {
                 return Err(Error::format(folder, "this class has no training pictures"));
             };
-            let pictures: Vec<PathBuf> = entries(&folder)?.into_iter().filter(|path| is_picture(path)).collect();
-            if pictures.is_empty() {
-                return Err(Error::format(folder, "holds no PNG or JPEG files"));
-            }
+            let listing = Listing::new(&folder)?;
+            listing.demand(&folder)?;
+            let pictures = listing.pictures;
             labels.resize(labels.len() + pictures.len(), class as u32);
             paths.extend(pictures);
             origins.resize(labels.len(), origin);
@@ -45,7 +44,7 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(|e| Error::io(folder, e))? {
         let path = entry.map_err(|e| Error::io(folder, e))?.path();
-        if !name(&path).starts_with('.') {
+        if !name(&path).starts_with('.') && name(&path) != "__MACOSX" {
             paths.push(path);
         }
     }
@@ -101,7 +100,7 @@ mod tests {
         picture(folder.path(), "a/1.png", 7);
         assert!(read(folder.path()).unwrap_err().to_string().contains("holds 1 class folders"));
         std::fs::create_dir(folder.path().join("b")).unwrap();
-        assert!(read(folder.path()).unwrap_err().to_string().contains("b: holds no PNG or JPEG"));
+        assert!(read(folder.path()).unwrap_err().to_string().contains("b: holds no pictures"));
         assert!(read(&folder.path().join("nowhere")).unwrap_err().to_string().contains("nowhere: No such file"));
     }
 }

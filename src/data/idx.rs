@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
 
+use crate::data::impostor::what_is;
+use crate::data::labels::classes_are;
 use crate::data::{Dataset, Labels, Normalisation, Origin};
 use crate::error::{Error, Result};
 
@@ -83,15 +85,18 @@ pub fn read_labels(path: &Path, classes: usize) -> Result<Vec<u8>> {
 }
 
 /// Reads the four files of an MNIST-like folder: training and test set, images and labels, raw or gzip
-/// (`train-images-idx3-ubyte[.gz]` or `train-images.idx3-ubyte[.gz]`, `t10k-…`).
+/// (`train-images-idx3-ubyte[.gz]` or `train-images.idx3-ubyte[.gz]`, `t10k-…`), or those of EMNIST's digits
+/// (`emnist-digits-train-…`, `emnist-digits-test-…`; `mnist` for `digits` too). The folder may also be one above, as torchvision
+/// lays it out: `MNIST/raw` or `raw`.
 ///
 /// # Errors
 /// Names the file that is missing or broken, or the pair whose counts or sizes differ.
 pub fn read_folder(folder: &Path, family: Family) -> Result<Dataset> {
+    let (folder, start) = place_of(folder, family)?;
     let mut parts = Vec::new();
-    for prefix in ["train", "t10k"] {
-        let images_path = find(folder, &format!("{prefix}-images"), "idx3-ubyte")?;
-        let labels_path = find(folder, &format!("{prefix}-labels"), "idx1-ubyte")?;
+    for prefix in ["train", if start.is_empty() { "t10k" } else { "test" }] {
+        let images_path = find(&folder, &format!("{start}{prefix}-images"), "idx3-ubyte")?;
+        let labels_path = find(&folder, &format!("{start}{prefix}-labels"), "idx1-ubyte")?;
         parts.push(Part {
             images: read_images(&images_path)?,
             labels: read_labels(&labels_path, family.class_names().len())?,
@@ -174,6 +179,30 @@ fn assemble(name: &str, family: Family, parts: Vec<Part>) -> Result<Dataset> {
     Dataset::new(name, (1, rows, columns), pixels, family.normalisation(), fine, origins)
 }
 
+/// Where the files lie, in the folder or below it as torchvision has them, and how their names begin.
+fn place_of(folder: &Path, family: Family) -> Result<(PathBuf, &'static str)> {
+    let own = match family {
+        Family::Mnist => "MNIST/raw",
+        Family::Fashion => "FashionMNIST/raw",
+    };
+    let places = ["", "raw", own].map(|below| folder.join(below));
+    for place in &places {
+        for start in ["", "emnist-digits-", "emnist-mnist-"] {
+            if find(place, &format!("{start}train-images"), "idx3-ubyte").is_ok() {
+                return Ok((place.clone(), start));
+            }
+        }
+        for other in ["balanced", "byclass", "bymerge", "letters"] {
+            if find(place, &format!("emnist-{other}-train-images"), "idx3-ubyte").is_ok() {
+                let what =
+                    format!("holds EMNIST's `{other}`, whose classes are letters; `digits` and `mnist` are read");
+                return Err(Error::format(place, what));
+            }
+        }
+    }
+    Ok((folder.to_path_buf(), ""))
+}
+
 /// The file `STEM-EXTENSION` or `STEM.EXTENSION`, raw or gzip.
 fn find(folder: &Path, stem: &str, extension: &str) -> Result<PathBuf> {
     let first = folder.join(format!("{stem}-{extension}"));
@@ -196,7 +225,10 @@ fn images(dimensions: Vec<usize>, pixels: Vec<u8>, path: &Path) -> Result<IdxIma
 
 fn check_labels(labels: Vec<u8>, classes: usize, path: &Path) -> Result<Vec<u8>> {
     match labels.iter().position(|&label| usize::from(label) >= classes) {
-        Some(i) => Err(Error::format(path, format!("label {} of image {i} is out of range 0..{classes}", labels[i]))),
+        Some(i) => Err(Error::format(
+            path,
+            format!("label {} of image {i} is out of range: {}", labels[i], classes_are(classes)),
+        )),
         None => Ok(labels),
     }
 }
@@ -209,10 +241,18 @@ fn read(path: &Path, dimensions: usize) -> Result<(Vec<usize>, Vec<u8>)> {
         return Err(Error::format(path, "is not a file"));
     }
     let mut start = Vec::new();
-    (&mut file).take(2).read_to_end(&mut start).map_err(|e| Error::io(path, e))?;
+    (&mut file).take(512).read_to_end(&mut start).map_err(|e| Error::io(path, e))?;
     file.seek(SeekFrom::Start(0)).map_err(|e| Error::io(path, e))?;
     let reader = BufReader::new(file);
-    if start == [0x1f, 0x8b] {
+    let gzip = start.starts_with(&[0x1f, 0x8b]);
+    // An IDX file of another kind is told by the parser.
+    if !gzip
+        && !start.starts_with(&[0, 0])
+        && let Some(what) = what_is(&start)
+    {
+        return Err(Error::format(path, format!("{what}, not an IDX file")));
+    }
+    if gzip {
         parse(MultiGzDecoder::new(reader), None, dimensions, path)
     } else {
         parse(reader, Some(metadata.len()), dimensions, path)
@@ -229,7 +269,14 @@ fn parse(mut reader: impl Read, length: Option<u64>, dimensions: usize, path: &P
     if magic != expected {
         return Err(Error::format(
             path,
-            format!("bad magic {magic:#010x}, expected {expected:#010x} (IDX, unsigned bytes)"),
+            format!(
+                "bad magic {magic:#010x}, expected {expected:#010x} (IDX, unsigned bytes){}",
+                match (magic, dimensions) {
+                    (0x801, 3) => ": it holds labels, not images",
+                    (0x803, 1) => ": it holds images, not labels",
+                    _ => "",
+                }
+            ),
         ));
     }
     let sizes: Vec<usize> =

@@ -1,12 +1,14 @@
-//! PNG and JPEG files to byte images of one shape: decode, resize the short side, centre crop.
+//! Picture files (PNG, JPEG, WebP, BMP, TIFF, GIF) to byte images of one shape: decode, resize the short side, centre crop.
 
-use std::io::Cursor;
+use std::io::{Cursor, Read};
 use std::path::Path;
 
 use image::imageops;
-use image::{DynamicImage, GrayImage, ImageReader, Limits, RgbImage};
+use image::{DynamicImage, GrayImage, ImageFormat, ImageReader, Limits, RgbImage};
 
 use crate::data::Normalisation;
+use crate::data::impostor::what_is;
+use crate::data::listing::{is_read, named_picture};
 use crate::data::resample::resize_part;
 use crate::error::{Error, Result};
 
@@ -49,7 +51,7 @@ impl Preprocess {
     pub fn check(&self) -> Result<()> {
         let side = 1..=LIMIT_SIDE as usize;
         if let Some(bad) = [self.resize, self.crop].into_iter().flatten().find(|s| !side.contains(s)) {
-            return Err(Error::input(format!("--size: {bad} pixels is not in 1..={LIMIT_SIDE}")));
+            return Err(Error::input(format!("--size: {bad} pixels is not from 1 to {LIMIT_SIDE}")));
         }
         match (self.resize, self.crop) {
             (Some(resize), Some(crop)) if crop > resize => {
@@ -137,7 +139,7 @@ pub(crate) enum Picture {
 }
 
 impl Picture {
-    /// Decodes a PNG or JPEG file, told apart by content, to one channel or three.
+    /// Decodes a picture file, told apart by content (of a GIF or TIFF the first frame), to one channel or three.
     pub(crate) fn read(path: &Path, channels: usize) -> Result<Self> {
         let metadata = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
         if !metadata.is_file() {
@@ -157,7 +159,8 @@ impl Picture {
         let fault = |e: image::ImageError| Error::format(path, format!("cannot be decoded: {e}"));
         let mut reader = ImageReader::new(Cursor::new(bytes));
         reader = reader.with_guessed_format().map_err(|e| Error::io(path, e))?;
-        if reader.format() == Some(image::ImageFormat::Jpeg) && !jpeg_ends(bytes) {
+        check_format(reader.format(), bytes, path)?;
+        if reader.format() == Some(ImageFormat::Jpeg) && !jpeg_ends(bytes) {
             return Err(Error::format(path, "is a truncated JPEG: it has no end marker"));
         }
         let mut limits = Limits::default();
@@ -225,6 +228,13 @@ impl Picture {
 
 /// Width and height of a picture file, from its header alone.
 pub(crate) fn dimensions(path: &Path) -> Result<(usize, usize)> {
+    let mut start = Vec::new();
+    let file = std::fs::File::open(path).map_err(|e| Error::io(path, e))?;
+    file.take(4096).read_to_end(&mut start).map_err(|e| Error::io(path, e))?;
+    if start.is_empty() {
+        return Err(Error::format(path, "is empty"));
+    }
+    check_format(image::guess_format(&start).ok(), &start, path)?;
     let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format).map_err(|e| Error::io(path, e))?;
     let size = reader.into_dimensions();
     let (width, height) = size.map_err(|e| Error::format(path, format!("cannot be decoded: {e}")))?;
@@ -251,8 +261,45 @@ fn grey(rgb: &RgbImage) -> GrayImage {
     })
 }
 
-/// Whether an end marker follows the last start of scan. The decoder fills what is missing of a truncated file with grey and says nothing.
+/// Refuses what is no picture, or one of a format that is not read; `bytes` begin the file, and `format` is what they look like.
+fn check_format(format: Option<ImageFormat>, bytes: &[u8], path: &Path) -> Result<()> {
+    let what = match format {
+        // A GIF may be a film, of which only the first frame is read: its name must say what it is.
+        Some(ImageFormat::Gif) if named_picture(path) && !is_named_gif(path) => {
+            "is a GIF under another name: rename it to .gif, and its first frame is read".into()
+        }
+        Some(format) if is_read(format) => return Ok(()),
+        Some(format) => format!("is a {format:?} picture, which is not read: convert it to PNG or JPEG"),
+        None => what_is(bytes).map_or_else(|| "is not a picture".into(), |what| format!("{what}, not a picture")),
+    };
+    Err(Error::format(path, what))
+}
+
+fn is_named_gif(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gif"))
+}
+
+/// Whether a JPEG's own end marker comes before the end of the file. Segments are walked by their lengths, so that neither a thumbnail
+/// inside nor a film behind the picture is mistaken for it. The decoder fills what is missing of a truncated file with grey and says
+/// nothing.
 fn jpeg_ends(bytes: &[u8]) -> bool {
-    let marker = |code: u8| bytes.windows(2).rposition(|pair| pair == [0xff, code]);
-    matches!((marker(0xda), marker(0xd9)), (Some(scan), Some(end)) if end > scan)
+    let mut rest = bytes.get(2..).unwrap_or_default();
+    loop {
+        // Compressed data, padding, or nothing, up to the next marker; FF 00 is a byte of data, D0 to D7 and 01 stand alone.
+        let Some(at) = rest.iter().position(|&byte| byte == 0xff) else { return false };
+        rest = &rest[at + 1..];
+        match rest.first() {
+            None => return false,
+            Some(0xd9) => return true,
+            Some(0xff) => {}
+            Some(0x00 | 0x01 | 0xd0..=0xd8) => rest = &rest[1..],
+            Some(_) => {
+                let length = rest.get(1..3).map(|pair| usize::from(u16::from_be_bytes([pair[0], pair[1]])));
+                match length.and_then(|length| rest.get(1 + length..)) {
+                    Some(after) => rest = after,
+                    None => return false,
+                }
+            }
+        }
+    }
 }

@@ -1,5 +1,7 @@
 //! Images named on the command line: an array in a file, a folder of pictures, or an IDX file, read batch by batch.
 
+use std::fs::File;
+use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -8,6 +10,7 @@ use rayon::prelude::*;
 
 use crate::data::array_file::{ArrayFile, Element};
 use crate::data::idx::{self, IdxImages};
+use crate::data::listing::{Listing, named_picture};
 use crate::data::picture::{self, Picture, Preprocess};
 use crate::error::{Error, Result};
 
@@ -19,6 +22,8 @@ pub struct ImageSource {
     count: usize,
     shape: (usize, usize, usize),
     kind: Kind,
+    /// What stands beside the pictures of a folder, in one line.
+    left_out: Option<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -30,27 +35,40 @@ enum Kind {
 
 impl ImageSource {
     /// Opens an IMAGES argument:
-    /// - `FILE.safetensors:KEY` or `FILE.npy`: an `(N, C, H, W)` array of f32 (or f64), used as it is;
-    /// - a folder of PNG and JPEG files, in the order of their names, or one such file: prepared as `preprocess` says;
+    /// - `FILE.safetensors:KEY` or a NumPy file: an `(N, C, H, W)` array of f32 (or f64), used as it is;
+    /// - a folder of pictures, in the order of their names, or one picture: prepared as `preprocess` says;
     /// - an IDX file of images, raw or gzip: normalised, and resized only if `preprocess` has a size.
     ///
+    /// Which of them a file is, its content says.
+    ///
     /// # Errors
-    /// Names the file, key or picture that is missing, broken, of another shape than the rest, or too large.
+    /// Names the file, key or picture that is missing, broken, of a format that is not read, of another shape than the rest, or too
+    /// large.
     pub fn open(argument: &str, preprocess: &Preprocess) -> Result<Self> {
-        if let Some((file, key)) = argument.split_once(".safetensors:") {
-            return Self::array(ArrayFile::safetensors(Path::new(&format!("{file}.safetensors")), key)?);
-        }
         let path = Path::new(argument);
-        let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
         if path.is_dir() {
-            return Self::pictures(argument, picture_files(path)?, preprocess);
+            let listing = Listing::new(path)?;
+            listing.demand(path)?;
+            let left_out = listing.left_out(path);
+            return Ok(Self { left_out, ..Self::pictures(argument, listing.pictures, preprocess)? });
         }
-        match extension.as_str() {
-            "safetensors" => Err(Error::input(format!("{argument}: say which tensor, as {argument}:KEY"))),
-            "npy" => Self::array(ArrayFile::npy(path)?),
-            "png" | "jpg" | "jpeg" => Self::pictures(argument, vec![path.to_path_buf()], preprocess),
-            _ => Self::idx(argument, idx::read_images(path)?, preprocess),
+        if !path.exists()
+            && let Some((file, key)) = split_key(argument)
+        {
+            return Self::array(ArrayFile::safetensors(&file, key)?);
         }
+        let start = start_of(path)?;
+        if start.starts_with(b"\x93NUMPY") || named(path, "npy") {
+            return Self::array(ArrayFile::npy(path)?);
+        }
+        if ArrayFile::is_safetensors(&start) || named(path, "safetensors") {
+            let keys = ArrayFile::keys(path)?;
+            return Err(Error::input(format!("{argument}: say which tensor, as {argument}:KEY; it holds {keys}")));
+        }
+        if image::guess_format(&start).is_ok() || named_picture(path) {
+            return Self::pictures(argument, vec![path.to_path_buf()], preprocess);
+        }
+        Self::idx(argument, idx::read_images(path)?, preprocess)
     }
 
     fn array(array: ArrayFile) -> Result<Self> {
@@ -63,7 +81,7 @@ impl ImageSource {
         if !matches!(array.element(), Element::F32 | Element::F64) {
             return Err(array.fault(format!("images must be f32, it holds {:?}", array.element())));
         }
-        Ok(Self { name: array.name(), count, shape: (c, h, w), kind: Kind::Array(array) })
+        Ok(Self { name: array.name(), count, shape: (c, h, w), kind: Kind::Array(array), left_out: None })
     }
 
     fn pictures(argument: &str, paths: Vec<PathBuf>, preprocess: &Preprocess) -> Result<Self> {
@@ -94,7 +112,8 @@ impl ImageSource {
         };
         let shape = (preprocess.normalisation.channels(), size.1, size.0);
         let count = paths.len();
-        Ok(Self { name: argument.into(), count, shape, kind: Kind::Pictures { paths, preprocess: preprocess.clone() } })
+        let kind = Kind::Pictures { paths, preprocess: preprocess.clone() };
+        Ok(Self { name: argument.into(), count, shape, kind, left_out: None })
     }
 
     fn idx(argument: &str, images: IdxImages, preprocess: &Preprocess) -> Result<Self> {
@@ -112,12 +131,18 @@ impl ImageSource {
             count: images.count,
             shape,
             kind: Kind::Idx { images, preprocess: preprocess.clone() },
+            left_out: None,
         })
     }
 
     /// The argument it was opened by (for arrays, `FILE:KEY`).
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// What a folder holds beside its pictures and is left out, in one line for the user.
+    pub fn left_out(&self) -> Option<&str> {
+        self.left_out.as_deref()
     }
 
     /// How many images there are; at least one.
@@ -199,6 +224,35 @@ impl ImageSource {
     }
 }
 
+/// `FILE.safetensors:KEY` in its two parts.
+pub(super) fn split_key(argument: &str) -> Option<(PathBuf, &str)> {
+    let (file, key) = argument.split_once(".safetensors:")?;
+    Some((PathBuf::from(format!("{file}.safetensors")), key))
+}
+
+/// The file or folder that an IMAGES or labels argument reads from.
+pub fn argument_path(argument: &str) -> PathBuf {
+    match split_key(argument) {
+        Some((file, _)) if !Path::new(argument).exists() => file,
+        _ => PathBuf::from(argument),
+    }
+}
+
+/// How a file begins: enough to tell what it is.
+fn start_of(path: &Path) -> Result<Vec<u8>> {
+    let mut start = Vec::new();
+    // What is no plain file can be read only once, by whoever reads it.
+    if path.is_file() {
+        let file = File::open(path).map_err(|e| Error::io(path, e))?;
+        file.take(64).read_to_end(&mut start).map_err(|e| Error::io(path, e))?;
+    }
+    Ok(start)
+}
+
+fn named(path: &Path, extension: &str) -> bool {
+    path.extension().is_some_and(|own| own.to_string_lossy().eq_ignore_ascii_case(extension))
+}
+
 /// Byte images made in parallel, normalised, in order; the error is that of the first image that has one.
 fn prepared(
     range: Range<usize>,
@@ -221,65 +275,6 @@ fn prepared(
         .collect();
     results.into_iter().collect::<Result<()>>()?;
     Ok(values)
-}
-
-/// The PNG and JPEG files of a folder, by name.
-fn picture_files(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut paths = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(|e| Error::io(folder, e))? {
-        let path = entry.map_err(|e| Error::io(folder, e))?.path();
-        if is_picture(&path) {
-            paths.push(path);
-        }
-    }
-    paths.sort();
-    match paths.is_empty() {
-        true => Err(Error::format(folder, "holds no PNG or JPEG files")),
-        false => Ok(paths),
-    }
-}
-
-/// Whether a file's name says PNG or JPEG. Hidden files (`._x.png` of other systems) do not count.
-pub(crate) fn is_picture(path: &Path) -> bool {
-    let hidden = path.file_name().is_none_or(|name| name.to_string_lossy().starts_with('.'));
-    let extension = path.extension().map(|e| e.to_string_lossy().to_ascii_lowercase());
-    !hidden && matches!(extension.as_deref(), Some("png" | "jpg" | "jpeg"))
-}
-
-/// Reads a labels argument, one whole number for each image: an IDX label file, `FILE.safetensors:KEY` or `FILE.npy` of
-/// integers `(N)`, or a text file with one number on each line.
-///
-/// # Errors
-/// Names the file and, in a text, the line that is not a label; labels are below `classes`.
-pub fn read_label_argument(argument: &str, classes: usize) -> Result<Vec<u32>> {
-    let path = Path::new(argument);
-    let array = match argument.split_once(".safetensors:") {
-        Some((file, key)) => Some(ArrayFile::safetensors(Path::new(&format!("{file}.safetensors")), key)?),
-        None if argument.ends_with(".npy") => Some(ArrayFile::npy(path)?),
-        None => None,
-    };
-    let numbers = match array {
-        Some(array) => match *array.shape() {
-            [count] => array.integers(0..count)?,
-            _ => {
-                return Err(array.fault(format!("labels must be (N), its shape is {:?}", array.shape())));
-            }
-        },
-        None if argument.ends_with(".txt") || argument.ends_with(".csv") => {
-            let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
-            let number = |(line, text): (usize, &str)| {
-                let parsed = text.trim().parse::<i64>();
-                parsed.map_err(|_| Error::format(path, format!("line {}: `{text}` is not a label", line + 1)))
-            };
-            text.lines().enumerate().map(number).collect::<Result<Vec<_>>>()?
-        }
-        None => idx::read_labels(path, classes)?.into_iter().map(i64::from).collect(),
-    };
-    let checked = numbers.iter().enumerate().map(|(i, &n)| match u32::try_from(n) {
-        Ok(label) if (label as usize) < classes => Ok(label),
-        _ => Err(Error::format(path, format!("label {n} of image {i} is out of range 0..{classes}"))),
-    });
-    checked.collect()
 }
 
 #[cfg(test)]

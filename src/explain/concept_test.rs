@@ -20,10 +20,11 @@ use crate::stats::t_tests::welch_t;
 use crate::stats::{Interval, StatsError};
 
 use super::cav::CavKind;
+use super::copies::Copies;
 use super::cut::{Cut, Targets};
 use super::gram::{GramError, Products, products_in_blocks_on};
 use super::stream::{activation_batch, activation_shape, explain_batch};
-use super::tcav::{ClassScores, ConceptScores, PairCavs, Run, Sets, fit_pairs, score_class};
+use super::tcav::{ClassScores, ConceptScores, PairCavs, Run, Sets, fit_pairs_with_copies, score_class};
 
 /// Random sets up to which every pair of sets is fitted; beyond it each set meets [`PARTNERS`] others.
 pub const ALL_PAIRS: usize = 64;
@@ -107,12 +108,14 @@ pub struct ConceptTest {
 pub struct ConceptTests {
     /// In the order asked.
     pub concepts: Vec<ConceptTest>,
-    /// Score of random set i against set i + 1, the last against the first.
+    /// Score of random set i against set i + 1, the last against the first, the sets in the order of their names.
     pub random_baseline: Vec<f64>,
     /// CAVs fitted at full size (those of the held-out folds come on top).
     pub cavs: usize,
     /// Smallest p-value that the exchangeability test can give with this many random sets.
     pub smallest_p: f64,
+    /// A line for each set that holds copies of an image, and each two sets that share images.
+    pub copies: Vec<String>,
 }
 
 /// Fits, scores and tests all concepts. `read` is told after each batch how many images it held.
@@ -122,7 +125,12 @@ pub struct ConceptTests {
 /// finite. Fewer than two random sets; a class that does not exist; an undefined setting.
 pub fn test_concepts(question: &Question<'_>, config: &TestConfig, read: impl FnMut(usize)) -> Result<ConceptTests> {
     check(question)?;
-    let pool: Vec<&ImageSource> = question.concepts.iter().map(|(_, source)| source).chain(question.random).collect();
+    // Random sets are taken by name, so that nothing depends on the order in which they are given.
+    let mut order: Vec<usize> = (0..question.random.len()).collect();
+    order.sort_by(|&a, &b| question.random[a].name().cmp(question.random[b].name()));
+    let random = order.iter().map(|&set| &question.random[set]);
+    let pool: Vec<&ImageSource> = question.concepts.iter().map(|(_, source)| source).chain(random).collect();
+    let copies = Copies::find(&pool, config.batch)?;
     let (gram, cross) = products(question, &pool, config, read)?;
     let mut rows = pool.iter().scan(0, |next, source| {
         *next += source.len();
@@ -131,7 +139,8 @@ pub fn test_concepts(question: &Question<'_>, config: &TestConfig, read: impl Fn
     let sets = Sets { concepts: rows.by_ref().take(question.concepts.len()).collect(), random: rows.collect() };
     let partners = (question.random.len() > ALL_PAIRS).then_some(PARTNERS);
     let design = family_design(&gram, &sets.random, partners, config.seed).map_err(undefined("TCAV"))?;
-    let cavs = fit_pairs(&gram, sets.clone(), design.pairs(), config.cav, config.seed)
+    let original = |image: usize| copies.original(image);
+    let cavs = fit_pairs_with_copies(&gram, sets.clone(), design.pairs(), config.cav, config.seed, &original)
         .map_err(|error| Error::statistics("TCAV", error.to_string()))?;
     let scores = score_class(&cavs, &cross).map_err(|error| Error::statistics("TCAV", error.to_string()))?;
     let mut concepts = Vec::new();
@@ -140,6 +149,9 @@ pub fn test_concepts(question: &Question<'_>, config: &TestConfig, read: impl Fn
         let label = format!("{}/{}/{name}", question.stage, question.class);
         let mut test = test_concept(place, &label, &design, &cavs, &scores, config)?;
         test.effect_interval = effect_interval(&cross, images.0, images.1, &label, config);
+        // As numbered by whoever asked.
+        test.runs.iter_mut().for_each(|run| run.random = order[run.random]);
+        test.runs.sort_by_key(|run| run.random);
         concepts.push(test);
     }
     let adjusted = |value: fn(&ConceptTest) -> f64| {
@@ -154,6 +166,7 @@ pub fn test_concepts(question: &Question<'_>, config: &TestConfig, read: impl Fn
         random_baseline: scores.random_baseline.iter().map(|pair| pair.score).collect(),
         cavs: cavs.count(),
         smallest_p: 1.0 / design.members() as f64,
+        copies: copies.warnings(question),
     })
 }
 

@@ -1,5 +1,7 @@
 //! Whether a concept can be told from its counterparts at all: the accuracy of CAVs on images that they were not fitted to.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use nalgebra::DMatrix;
 use rand::seq::SliceRandom;
 use rayon::prelude::*;
@@ -52,19 +54,33 @@ pub fn held_out(
     check_set("positive set", positive, gram.nrows(), 2)?;
     check_set("negative set", negative, gram.nrows(), 2)?;
     check_kind(kind)?;
-    Ok(held_out_checked(gram, positive, negative, kind, seed))
+    Ok(held_out_checked(gram, positive, negative, kind, seed, &|image| image))
 }
 
-/// [`held_out`] on checked input.
+/// [`held_out`] on checked input. `original` gives images that are copies of each other one number: they lie in one fold and are one
+/// prediction, or a copy would be held out of what was fitted to its original.
 pub(super) fn held_out_checked(
     gram: &DMatrix<f64>,
     positive: &[usize],
     negative: &[usize],
     kind: CavKind,
     seed: u64,
+    original: &(dyn Fn(usize) -> usize + Sync),
 ) -> HeldOut {
-    let folds = FOLDS.min(positive.len()).min(negative.len());
-    let (upper, lower) = (fold_of(positive.len(), folds, seed), fold_of(negative.len(), folds, seed));
+    let (positive_copies, negative_copies) = (groups(positive, original), groups(negative, original));
+    let distinct = |copies: &[usize]| copies.iter().max().map_or(0, |most| most + 1);
+    let (positives, negatives) = (distinct(&positive_copies), distinct(&negative_copies));
+    let folds = FOLDS.min(positives).min(negatives);
+    let of_images = |copies: &[usize], count: usize| -> Vec<usize> {
+        let fold_of = fold_of(count, folds.max(1), seed);
+        copies.iter().map(|&copy| fold_of[copy]).collect()
+    };
+    let (upper, lower) = (of_images(&positive_copies, positives), of_images(&negative_copies, negatives));
+    let total = positives + negatives;
+    if folds < 2 {
+        // Nothing can be held out of one image and its copies: that is no evidence.
+        return HeldOut { correct: 0, total, accuracy: 0.0, p_value: 1.0 };
+    }
     let mut correct = 0;
     for fold in 0..folds {
         let split = |set: &[usize], fold_of: &[usize]| -> (Vec<usize>, Vec<usize>) {
@@ -76,11 +92,12 @@ pub(super) fn held_out_checked(
         let (train_negative, test_negative) = split(negative, &lower);
         let cav = fit_checked(gram, &train_positive, &train_negative, kind);
         let is_positive = |image: &&usize| decision_value(gram, &cav, **image) > 0.0;
+        let (test_positive, test_negative) =
+            (first_copies(&test_positive, original), first_copies(&test_negative, original));
         correct += test_positive.iter().filter(is_positive).count();
         correct += test_negative.len() - test_negative.iter().filter(is_positive).count();
     }
-    let total = positive.len() + negative.len();
-    let chance = positive.len().max(negative.len()) as f64 / total as f64;
+    let chance = positives.max(negatives) as f64 / total as f64;
     let p_value = match correct {
         0 => 1.0,
         _ => Binomial::new(chance, total as u64)
@@ -88,6 +105,23 @@ pub(super) fn held_out_checked(
             .sf(correct as u64 - 1),
     };
     HeldOut { correct, total, accuracy: correct as f64 / total as f64, p_value }
+}
+
+/// A number from 0 for each image of a set, one for all copies of an image, in the order in which they first appear.
+fn groups(set: &[usize], original: &(dyn Fn(usize) -> usize + Sync)) -> Vec<usize> {
+    let mut numbers = BTreeMap::new();
+    set.iter()
+        .map(|&image| {
+            let next = numbers.len();
+            *numbers.entry(original(image)).or_insert(next)
+        })
+        .collect()
+}
+
+/// The first of each group of copies.
+fn first_copies(set: &[usize], original: &(dyn Fn(usize) -> usize + Sync)) -> Vec<usize> {
+    let mut seen = BTreeSet::new();
+    set.iter().copied().filter(|&image| seen.insert(original(image))).collect()
 }
 
 /// Permutation p-value of [`held_out`]: `(1 + #{shuffled ≥ observed}) / (1 + permutations)` over shuffles of the labels, every fold refitted.
@@ -112,7 +146,7 @@ pub fn held_out_permutation(
             let mut images: Vec<usize> = positive.iter().chain(negative).copied().collect();
             images.shuffle(&mut crate::seed::stream(seed, "cav label permutation", index));
             let (upper, lower) = images.split_at(positive.len());
-            held_out_checked(gram, upper, lower, kind, seed).correct >= observed
+            held_out_checked(gram, upper, lower, kind, seed, &|image| image).correct >= observed
         })
         .count();
     Ok((1 + exceeding) as f64 / (1 + permutations) as f64)

@@ -3,6 +3,7 @@
 pub mod cav;
 mod checkpoint_drift;
 pub mod concept_test;
+mod copies;
 mod cut;
 pub mod faithfulness;
 pub mod geometry;

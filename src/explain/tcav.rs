@@ -134,6 +134,22 @@ pub fn fit_pairs(
     kind: CavKind,
     seed: u64,
 ) -> Result<PairCavs, CavError> {
+    fit_pairs_with_copies(gram, sets, design, kind, seed, &|image| image)
+}
+
+/// [`fit_pairs`] where some images are copies of others: `original` gives all copies of an image one number. Copies lie in one fold
+/// when accuracy is held out, and count once.
+///
+/// # Errors
+/// As [`fit_pairs`].
+pub fn fit_pairs_with_copies(
+    gram: &DMatrix<f64>,
+    sets: Sets,
+    design: &[(usize, usize)],
+    kind: CavKind,
+    seed: u64,
+    original: &(dyn Fn(usize) -> usize + Sync),
+) -> Result<PairCavs, CavError> {
     check_kind(kind)?;
     let images = gram.nrows();
     for (index, set) in sets.concepts.iter().enumerate() {
@@ -165,7 +181,7 @@ pub fn fit_pairs(
         .par_iter()
         .map(|&(a, b)| {
             let (a_images, b_images) = (images_of(a), images_of(b));
-            let held_out = (a < concepts).then(|| held_out_checked(gram, a_images, b_images, kind, seed));
+            let held_out = (a < concepts).then(|| held_out_checked(gram, a_images, b_images, kind, seed, original));
             (fit_checked(gram, a_images, b_images, kind), held_out)
         })
         .collect();

@@ -179,6 +179,7 @@ impl Builder {
             channels: label.channels,
             classes: label.classes,
             head: label.head.to_owned(),
+            assumptions: None,
             places,
             default_stage: Stage::interned(&label.default_stage),
             blocks: self.blocks,

@@ -1,16 +1,17 @@
 //! Checkpoints on disk: safetensors and PyTorch pickles with PyTorch names, in; safetensors, out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 
+use crate::data::impostor::what_is;
 use crate::error::{Error, Result};
 use crate::nn::Weights;
 
-use super::{Model, families, pytorch};
+use super::{Forward, Model, families, names, pruned, pytorch};
 
-/// Named tensors of a file, prefixes dropped.
+/// Named tensors of a file, under the names of docs/models.md where they are known.
 pub struct TensorFile {
     origin: String,
     tensors: BTreeMap<String, Tensor>,
@@ -26,12 +27,11 @@ pub struct Checkpoint {
     pub weights: Weights,
 }
 
-/// Prefixes that wrappers put before every name.
-const PREFIXES: [&str; 2] = ["model.", "module."];
-
 impl TensorFile {
-    /// Reads safetensors, or what `torch.save` wrote of a dictionary of tensors (nothing in it is executed). Which of the two it
-    /// is, the content says.
+    /// Reads safetensors, or what `torch.save` wrote of a dictionary of tensors, alone or inside others (nothing in it is executed).
+    /// Which of the two it is, the content says. Names become those of the families where they are known: prefixes of wrappers and those
+    /// that all names share are dropped, other libraries' names are translated. `NAME_orig` with `NAME_mask` is their product.
+    /// What profilers and averaging leave beside the weights is left out.
     ///
     /// # Errors
     /// The file is named when it is missing, is neither format, or claims more than it holds.
@@ -44,24 +44,20 @@ impl TensorFile {
         if bytes.is_empty() {
             return Err(Error::format(path, "is empty"));
         }
-        let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or("");
-        let named = if pytorch::is_pytorch(&bytes) {
-            pytorch::read(path, &bytes)?
-        } else if matches!(extension, "pth" | "pt" | "bin" | "pkl") {
-            return Err(Error::format(path, "was not written by torch.save"));
-        } else {
-            read_safetensors(path, &bytes)?
-        };
+        let named =
+            if pytorch::is_pytorch(&bytes) { pytorch::read(path, &bytes)? } else { read_safetensors(path, &bytes)? };
+        let origin = path.display().to_string();
+        let named: Vec<(String, Tensor)> = named.into_iter().filter(|(name, _)| !names::beside(name)).collect();
+        let (given, values): (Vec<String>, Vec<Tensor>) = pruned::multiply(&origin, named)?.into_iter().unzip();
         let (mut tensors, mut order) = (BTreeMap::new(), Vec::new());
-        for (name, tensor) in named {
-            let name = strip_prefixes(&name).to_owned();
+        for ((name, tensor), given) in names::canonical(&given, families::known).into_iter().zip(values).zip(&given) {
             if tensors.insert(name.clone(), tensor).is_some() {
-                let what = format!("tensor `{name}` stands twice once prefixes are dropped");
+                let what = format!("tensor `{name}` stands twice (as `{given}` too) once prefixes are dropped");
                 return Err(Error::format(path, what));
             }
             order.push(name);
         }
-        Ok(Self { origin: path.display().to_string(), tensors, order })
+        Ok(Self { origin, tensors, order })
     }
 
     /// Names and tensors in file order.
@@ -89,17 +85,14 @@ impl TensorFile {
     }
 }
 
-fn strip_prefixes(name: &str) -> &str {
-    let mut rest = name;
-    while let Some(shorter) = PREFIXES.iter().find_map(|prefix| rest.strip_prefix(prefix)) {
-        rest = shorter;
-    }
-    rest
-}
-
 fn read_safetensors(path: &Path, bytes: &[u8]) -> Result<Vec<(String, Tensor)>> {
-    let file = safetensors::SafeTensors::deserialize(bytes)
-        .map_err(|error| Error::format(path, format!("is not a safetensors file: {error}")))?;
+    let file = safetensors::SafeTensors::deserialize(bytes).map_err(|error| {
+        let cut = cut_off(bytes).or_else(|| what_is(bytes).map(|kind| format!("{kind}, not a checkpoint")));
+        Error::format(
+            path,
+            cut.unwrap_or_else(|| format!("is neither a safetensors file nor one of torch.save: {error}")),
+        )
+    })?;
     let mut views = file.tensors();
     views.sort_by_key(|(name, view)| (view.data().as_ptr() as usize, name.clone()));
     views
@@ -111,6 +104,23 @@ fn read_safetensors(path: &Path, bytes: &[u8]) -> Result<Vec<(String, Tensor)>> 
             Ok((name, tensor))
         })
         .collect()
+}
+
+/// How much of a safetensors file is missing, if its header is whole and promises more than follows.
+fn cut_off(bytes: &[u8]) -> Option<String> {
+    let (length, rest) = bytes.split_first_chunk::<8>()?;
+    let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
+    // A header begins with a brace; of any other file the first eight bytes are no length.
+    if rest.first() != Some(&b'{') {
+        return None;
+    }
+    let Some((header, data)) = rest.split_at_checked(length) else {
+        return Some(format!("is truncated: its header takes {length} bytes, {} follow", rest.len()));
+    };
+    let header: BTreeMap<String, serde_json::Value> = serde_json::from_slice(header).ok()?;
+    let ends = header.values().filter_map(|entry| entry.get("data_offsets")?.get(1)?.as_u64());
+    let promised = ends.max().filter(|&end| end > data.len() as u64)?;
+    Some(format!("is truncated: its tensors take {promised} bytes, {} follow", data.len()))
 }
 
 /// Reads a checkpoint whose network follows from its names and shapes. `num_batches_tracked` is ignored; any other
@@ -127,7 +137,22 @@ pub fn load_checkpoint(path: &Path) -> Result<Checkpoint> {
 /// # Errors
 /// The file and the tensor are named.
 pub fn checkpoint_of(file: &TensorFile) -> Result<Checkpoint> {
-    let model = families::infer(&file.origin, file.shapes())?;
+    checkpoint_with(file, Forward::default())
+}
+
+/// The same, where `forward` says what names and shapes do not tell.
+///
+/// # Errors
+/// The file and the tensor are named; of a network that is not known, what the file holds.
+pub fn checkpoint_with(file: &TensorFile, forward: Forward) -> Result<Checkpoint> {
+    let Some(model) = families::infer(&file.origin, forward, file.shapes())? else {
+        let what = format!(
+            "{}; read are {} under the names of docs/models.md: save such a network's state_dict() alone",
+            names::describe(&file.order),
+            families::family_names()
+        );
+        return Err(Error::format(&file.origin, what));
+    };
     let weights = load_into(&model, file)?;
     Ok(Checkpoint { model, weights })
 }
@@ -146,7 +171,7 @@ pub fn load_into(model: &Model, file: &TensorFile) -> Result<Weights> {
         found => Ok(found.cloned()),
     };
     let weights = Weights::from_lookup(layout.clone(), &file.origin, lookup)?;
-    let known: std::collections::BTreeSet<&str> = layout.tensors().map(|(name, _)| name).collect();
+    let known: BTreeSet<&str> = layout.tensors().map(|(name, _)| name).collect();
     for (name, _) in file.iter() {
         if !known.contains(name) && !name.ends_with("num_batches_tracked") {
             let what = format!("does not belong to a {}", model.name);

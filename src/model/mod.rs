@@ -5,7 +5,10 @@
 mod builder;
 mod checkpoint;
 mod families;
+mod forward;
+mod names;
 mod pickle;
+mod pruned;
 mod pytorch;
 mod stage;
 
@@ -15,9 +18,12 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::nn::{Compute, Inside, Layer, Network, Shape3, Weights};
 
-pub use checkpoint::{Checkpoint, TensorFile, checkpoint_of, load_checkpoint, load_into, load_trunk, save_weights};
+pub use checkpoint::{
+    Checkpoint, TensorFile, checkpoint_of, checkpoint_with, load_checkpoint, load_into, load_trunk, save_weights,
+};
 pub use families::resnet::{Block, ResNet, Stem, resnet};
 pub use families::{Family, Wish, build, family_names};
+pub use forward::{Assumptions, BottleneckStride, Forward};
 pub use stage::Stage;
 
 /// A network, where it can be cut, and what people call it.
@@ -33,6 +39,8 @@ pub struct Model {
     pub classes: usize,
     /// The layer that gives the logits: `fc`, `classifier.6`.
     pub head: String,
+    /// What was assumed of it because names and shapes do not tell; absent where they tell everything.
+    pub assumptions: Option<Assumptions>,
     /// Where the network can be cut, in order.
     places: Vec<Place>,
     /// The stage that is meant where none is named.

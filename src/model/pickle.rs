@@ -52,6 +52,11 @@ impl Pickle {
         &self.values[self.root]
     }
 
+    /// All values, in the order in which they were built.
+    pub(super) fn values(&self) -> impl Iterator<Item = &Value> {
+        self.values.iter()
+    }
+
     /// A part of a value.
     pub(super) fn get(&self, id: Id) -> &Value {
         &self.values[id]
@@ -301,8 +306,24 @@ impl Machine {
                 let items = self.pop_to_mark()?;
                 self.set(&items)?;
             }
+            0x8b => {
+                counted::<4>(bytes)?;
+                self.push(Value::Other("a long integer"));
+            }
+            0x96 => {
+                counted::<8>(bytes)?;
+                self.push(Value::Other("bytes"));
+            }
             0x8f => self.push(Value::Other("a set")),
             0x90 => drop(self.pop_to_mark()?),
+            0x91 => {
+                self.pop_to_mark()?;
+                self.push(Value::Other("a set"));
+            }
+            0x92 => {
+                self.pop()?;
+                self.call()?;
+            }
             // Attributes of an object: those of a dictionary of tensors (`_metadata`) say nothing about the tensors.
             b'b' => drop(self.pop()?),
             b'R' | 0x81 => self.call()?,

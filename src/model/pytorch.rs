@@ -1,7 +1,7 @@
 //! Files that `torch.save` writes: the zip archive since PyTorch 1.6, and the stream before it. Only descriptions of tensors are
 //! taken from the pickle; nothing in it is executed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Cursor, Read};
 use std::path::Path;
 
@@ -13,10 +13,27 @@ use super::pickle::{Fault, Id, Pickle, Value};
 
 /// How the archive begins.
 const ZIP: &[u8] = b"PK";
+/// How the end of its list of entries begins.
+const DIRECTORY_END: &[u8] = b"PK\x05\x06";
+/// It is followed by 18 bytes and a comment of 65,535 at most.
+const LONGEST_END: usize = 66_000;
 /// How the stream begins: protocol 2, and PyTorch's magic number as a long integer.
 const STREAM: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19";
-/// Keys under which training scripts keep the dictionary of tensors.
-const NESTED: [&str; 3] = ["state_dict", "model_state_dict", "model"];
+/// Keys under which training scripts keep the dictionary of tensors, those that are meant first. Any other key will do where only
+/// one dictionary of tensors is there.
+const NESTED: [&str; 9] = [
+    "state_dict",
+    "model_state_dict",
+    "model_state",
+    "model",
+    "net",
+    "network",
+    "module",
+    "state_dict_ema",
+    "model_ema",
+];
+/// Dictionaries inside dictionaries are looked into this deep.
+const DEPTH: usize = 3;
 
 /// Names and values.
 type Tensors = Vec<(String, Tensor)>;
@@ -32,20 +49,45 @@ pub(super) fn is_pytorch(bytes: &[u8]) -> bool {
 /// The file is named, and the entry where one is at fault.
 pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<Tensors, Error> {
     let result = if bytes.starts_with(ZIP) { read_archive(bytes) } else { read_stream(bytes) };
-    result.map_err(|fault| Error::format(path, fault))
+    result.map_err(|fault| {
+        let fault = if fault == "is truncated" || fault == "its pickle is truncated" {
+            "is truncated: it ends before its last tensor".into()
+        } else {
+            fault
+        };
+        Error::format(path, fault)
+    })
 }
 
 fn read_archive(bytes: &[u8]) -> Result<Tensors, Fault> {
     let broken = |error: zip::result::ZipError| format!("is not a PyTorch archive: {error}");
+    // The list of entries stands at the end, after a mark of its own.
+    let end = &bytes[bytes.len().saturating_sub(LONGEST_END)..];
+    if !end.windows(DIRECTORY_END.len()).any(|window| window == DIRECTORY_END) {
+        return Err("is truncated: the end of the archive is missing, as after a download that was cut off".into());
+    }
     let mut archive = zip::ZipArchive::new(Cursor::new(bytes)).map_err(broken)?;
     let mut names = Vec::new();
     for index in 0..archive.len() {
         names.push(archive.by_index_raw(index).map_err(broken)?.name().map_err(broken)?.into_owned());
     }
+    if names.iter().any(|name| name.ends_with("constants.pkl") || name.contains("/code/__torch__")) {
+        return Err(
+            "is a TorchScript archive (torch.jit.save), which holds code: load it with torch.jit.load and save \
+                    model.state_dict()"
+                .into(),
+        );
+    }
+    if !names.is_empty() && names.iter().all(|name| name.ends_with(".npy")) {
+        return Err("is a NumPy archive (.npz), not a checkpoint: save the tensors as safetensors".into());
+    }
     let folder = names
         .iter()
         .find_map(|name| name.strip_suffix("data.pkl").filter(|folder| folder.matches('/').count() <= 1))
-        .ok_or("is not a PyTorch archive: it has no data.pkl")?;
+        .ok_or_else(|| {
+            let entries: Vec<&str> = names.iter().map(String::as_str).take(3).collect();
+            format!("is a zip archive, but not one of torch.save: it has no data.pkl, but {}", entries.join(", "))
+        })?;
     let mut entry = |name: String| -> Result<Vec<u8>, Fault> {
         let fault = |error: &dyn std::fmt::Display| format!("its entry {name}: {error}");
         let mut entry = archive.by_name(&name).map_err(|error| fault(&error))?;
@@ -83,9 +125,9 @@ fn read_stream(bytes: &[u8]) -> Result<Tensors, Fault> {
     for _ in ["magic number", "protocol", "system"] {
         Pickle::read(&mut rest)?;
     }
-    let described = describe(&Pickle::read(&mut rest)?)?;
-    let widths: BTreeMap<&str, usize> =
-        described.iter().map(|tensor| (tensor.storage.key.as_str(), tensor.storage.element.width())).collect();
+    let pickle = Pickle::read(&mut rest)?;
+    let described = describe(&pickle)?;
+    let widths = storage_widths(&pickle);
     let keys = Pickle::read(&mut rest)?;
     let Value::List(listed) = keys.root() else {
         return Err("its list of storages is missing".into());
@@ -95,7 +137,7 @@ fn read_stream(bytes: &[u8]) -> Result<Tensors, Fault> {
         let Value::Text(key) = keys.get(id) else {
             return Err("a storage's key is not text".into());
         };
-        // Of a storage that no tensor here uses (an optimiser's), the width is unknown, and so is where the next begins.
+        // Of a storage that nothing refers to the width is unknown, and so is where the next begins.
         let Some(width) = widths.get(key.as_str()) else {
             return Err(format!("its storage {key} belongs to no tensor: save model.state_dict() alone"));
         };
@@ -113,6 +155,39 @@ fn read_stream(bytes: &[u8]) -> Result<Tensors, Fault> {
         })
         .collect()
 }
+
+/// Bytes of an element of every storage that is referred to anywhere, an optimiser's too.
+fn storage_widths(pickle: &Pickle) -> BTreeMap<&str, usize> {
+    let width = |class: &str| match Element::of_storage(class) {
+        Some(element) => Some(element.width()),
+        None => OTHER_WIDTHS.iter().find(|(name, _)| *name == class).map(|(_, width)| *width),
+    };
+    let storage = |value| match value {
+        &Value::Persistent(id) => match pickle.get(id) {
+            Value::Tuple(parts) => match parts[..] {
+                [_, class, key, ..] => match (pickle.get(class), pickle.get(key)) {
+                    (Value::Global(_, class), Value::Text(key)) => Some((key.as_str(), width(class)?)),
+                    _ => None,
+                },
+                _ => None,
+            },
+            _ => None,
+        },
+        _ => None,
+    };
+    pickle.values().filter_map(storage).collect()
+}
+
+/// Storages of elements that no weight here is made of, and how wide those are.
+const OTHER_WIDTHS: [(&str, usize); 7] = [
+    ("ComplexFloatStorage", 8),
+    ("ComplexDoubleStorage", 16),
+    ("QInt8Storage", 1),
+    ("QUInt8Storage", 1),
+    ("QInt32Storage", 4),
+    ("UntypedStorage", 1),
+    ("_UntypedStorage", 1),
+];
 
 /// Element type of a storage.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -218,29 +293,66 @@ impl Described {
     }
 }
 
-/// The dictionary of tensors: the object itself, or what it keeps under one of [`NESTED`].
+/// A dictionary that may be the one of tensors.
+struct Candidate<'a> {
+    /// The keys that lead to it.
+    place: Vec<&'a str>,
+    pairs: &'a [(Id, Id)],
+    tensors: usize,
+}
+
+/// The dictionary of tensors: the object itself, or one that it holds, alone or under one of [`NESTED`].
 fn describe(pickle: &Pickle) -> Result<Vec<Described>, Fault> {
-    let dictionary = |value: &Value| match value {
-        Value::Dictionary(pairs) => Some(pairs.clone()),
-        _ => None,
+    let Value::Dictionary(outer) = pickle.root() else {
+        return Err(not_a_dictionary(pickle, pickle.root()));
     };
-    let Some(outer) = dictionary(pickle.root()) else {
-        let what = pickle.describe(pickle.root());
-        return Err(format!("holds {what}, not a dictionary of tensors: save model.state_dict()"));
+    let mut found = Vec::new();
+    gather(pickle, &[], outer, &mut found, &mut BTreeSet::new());
+    // Of each dictionary along the way the nested one is meant; what lies about beside it (a random state) is not.
+    let nested = found.iter().filter(|candidate| !candidate.place.is_empty());
+    let rank = |candidate: &Candidate<'_>| {
+        NESTED.iter().position(|key| candidate.place.last() == Some(key)).unwrap_or(NESTED.len())
     };
-    let nested = NESTED.iter().find_map(|&key| {
-        outer
-            .iter()
-            .find(|(name, _)| *pickle.get(*name) == Value::Text(key.into()))
-            .and_then(|(_, value)| dictionary(pickle.get(*value)))
+    let most = found.iter().map(|candidate| candidate.tensors).max().unwrap_or(0);
+    let meant = |candidate: &&Candidate<'_>| rank(candidate) < NESTED.len() && 2 * candidate.tensors >= most;
+    let named = nested.filter(meant).min_by_key(|candidate| {
+        // Of two under names that are meant, the outer; of those, the one whose name comes first.
+        (candidate.place.len(), rank(candidate))
     });
-    let pairs = nested.unwrap_or(outer);
+    let pairs = match named {
+        Some(candidate) => candidate.pairs,
+        None => {
+            let largest: Vec<_> = found.iter().filter(|candidate| candidate.tensors == most).collect();
+            match largest[..] {
+                // The object itself, if nothing in it holds more.
+                [first, ..] if first.place.is_empty() => first.pairs,
+                [only] => only.pairs,
+                [first, second, ..] => {
+                    return Err(format!(
+                        "holds two dictionaries of {most} tensors, under `{}` and `{}`: save one of them alone",
+                        first.place.join("."),
+                        second.place.join(".")
+                    ));
+                }
+                [] => outer,
+            }
+        }
+    };
     if pairs.is_empty() {
         return Err("holds no tensors".into());
     }
+    if most == 0
+        && let Some((key, value)) = outer.iter().find(|(_, value)| matches!(pickle.get(*value), Value::Call(..)))
+        && let Value::Text(key) = pickle.get(*key)
+        && NESTED.contains(&key.as_str())
+    {
+        return Err(format!("its entry `{key}` {}", not_a_dictionary(pickle, pickle.get(*value))));
+    }
     pairs
-        .into_iter()
-        .map(|(key, value)| {
+        .iter()
+        // A module without a bias may list it as None.
+        .filter(|(_, value)| *pickle.get(*value) != Value::Other("nothing"))
+        .map(|&(key, value)| {
             let name = match pickle.get(key) {
                 Value::Text(name) => name.clone(),
                 other => return Err(format!("has {} for a name", pickle.describe(other))),
@@ -248,6 +360,46 @@ fn describe(pickle: &Pickle) -> Result<Vec<Described>, Fault> {
             describe_tensor(pickle, name, value)
         })
         .collect()
+}
+
+/// Why an object is no dictionary of tensors, and what to save in its stead.
+fn not_a_dictionary(pickle: &Pickle, value: &Value) -> Fault {
+    let what = pickle.describe(value);
+    let kind = if matches!(value, Value::Call(..)) { " (a whole model, pickled with its class)" } else { "" };
+    format!("holds {what}{kind}, not a dictionary of tensors: save model.state_dict()")
+}
+
+/// All dictionaries that hold tensors by name, the outermost first.
+fn gather<'a>(
+    pickle: &'a Pickle,
+    place: &[&'a str],
+    pairs: &'a [(Id, Id)],
+    found: &mut Vec<Candidate<'a>>,
+    seen: &mut BTreeSet<Id>,
+) {
+    let tensors = pairs.iter().filter(|(_, value)| is_tensor(pickle, *value)).count();
+    if tensors > 0 {
+        found.push(Candidate { place: place.to_vec(), pairs, tensors });
+    }
+    if place.len() == DEPTH {
+        return;
+    }
+    for (key, value) in pairs {
+        // A dictionary that stands in several places, or in itself, is one.
+        if let (Value::Text(key), Value::Dictionary(inner)) = (pickle.get(*key), pickle.get(*value))
+            && seen.insert(*value)
+        {
+            gather(pickle, &[place, &[key.as_str()]].concat(), inner, found, seen);
+        }
+    }
+}
+
+/// Whether a value is a tensor, be it of a kind that cannot be read.
+fn is_tensor(pickle: &Pickle, value: Id) -> bool {
+    call_of(pickle, value).is_some_and(|call| {
+        (call.module == "torch._utils" && call.name.starts_with("_rebuild_"))
+            || (call.module == "torch._tensor" && call.name == "_rebuild_from_type_v2")
+    })
 }
 
 /// `torch._utils._rebuild_tensor_v2(storage, offset, size, stride, …)`, or a parameter made of one.
@@ -266,7 +418,11 @@ fn describe_tensor(pickle: &Pickle, name: String, value: Id) -> Result<Described
         };
         call = call_of(pickle, *inner).ok_or_else(not_a_tensor)?;
     }
-    if (call.module, call.name) != ("torch._utils", "_rebuild_tensor_v2") {
+    if let ("torch._utils", "_rebuild_tensor_v3", Some(&dtype)) = (call.module, call.name, call.arguments.get(6)) {
+        let what = pickle.describe(pickle.get(dtype));
+        return Err(format!("tensor `{name}` has elements of {what}, which is not read: save it as float32"));
+    }
+    if !matches!((call.module, call.name), ("torch._utils", "_rebuild_tensor_v2" | "_rebuild_tensor")) {
         return Err(not_a_tensor());
     }
     let [storage, offset, size, stride, ..] = call.arguments else {

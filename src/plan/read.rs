@@ -3,7 +3,7 @@
 use sha2::{Digest, Sha256};
 
 use super::Plan;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, near_miss};
 
 /// Presets by name.
 pub const PRESETS: [(&str, &str); 7] = [
@@ -28,7 +28,8 @@ impl Plan {
     /// Names the presets that exist.
     pub fn preset(name: &str, overrides: &[(String, String)]) -> Result<Self> {
         let (_, text) = PRESETS.iter().find(|(preset, _)| *preset == name).ok_or_else(|| {
-            Error::input(format!("preset or plan `{name}` does not exist; presets: {}", Self::presets()))
+            let near = near_miss(name, PRESETS.map(|(name, _)| name));
+            Error::input(format!("preset or plan `{name}` does not exist; presets: {}{near}", Self::presets()))
         })?;
         Self::parse(name, text, overrides)
     }
@@ -42,7 +43,7 @@ impl Plan {
             let at = error.span().map_or(String::new(), |span| {
                 format!(" (line {})", text[..span.start.min(text.len())].matches('\n').count() + 1)
             });
-            Error::input(format!("{origin}{at}: {}", error.message().replace('\n', " ")))
+            Error::input(format!("{origin}{at}: {}", explained(error.message())))
         };
         let mut table: toml::Table = toml::from_str(text).map_err(bad)?;
         for (key, value) in overrides {
@@ -52,8 +53,7 @@ impl Plan {
             toml::from_str(text).map_err(bad)?
         } else {
             let merged = toml::to_string(&table).map_err(|error| Error::input(format!("{origin}: {error}")))?;
-            toml::from_str(&merged)
-                .map_err(|error| Error::input(format!("--set: {}", error.message().replace('\n', " "))))?
+            toml::from_str(&merged).map_err(|error| Error::input(format!("--set: {}", explained(error.message()))))?
         };
         plan.check()?;
         Ok(plan)
@@ -75,6 +75,19 @@ impl Plan {
         let nameless = Self { name: String::new(), ..self.clone() };
         let hash = Sha256::digest(nameless.to_toml()?.as_bytes());
         Ok(hash.iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+}
+
+/// What the parser says, with the name that was probably meant: it lists names that it knows in backquotes, the unknown one first.
+fn explained(message: &str) -> String {
+    let message = message.replace('\n', " ");
+    let named: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
+    match named.split_first() {
+        Some((unknown, known)) if message.starts_with("unknown ") => {
+            let near = near_miss(unknown, known.iter().copied());
+            format!("{message}{near}")
+        }
+        _ => message,
     }
 }
 

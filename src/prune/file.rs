@@ -4,6 +4,7 @@ use candle_core::{DType, Tensor};
 
 use crate::error::{Error, Result};
 use crate::model::{TensorFile, checkpoint_of};
+use crate::nn::Weights;
 
 use super::{LayerDensity, Scope, cut};
 
@@ -56,6 +57,8 @@ fn of_checkpoint(file: &TensorFile) -> Result<Vec<PrunableTensor>> {
 
 fn of_bare_file(file: &TensorFile) -> Result<Vec<PrunableTensor>> {
     file.iter()
+        // A mask that stands without its weights is no weight.
+        .filter(|(name, _)| !name.ends_with("_mask"))
         .filter(|(_, tensor)| matches!(tensor.rank(), 2 | 4) && tensor.dtype().is_float())
         .map(|(name, tensor): (&str, &Tensor)| {
             let values = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
@@ -102,4 +105,53 @@ pub fn densities(tensors: &[PrunableTensor], masks: &[Vec<u8>]) -> Vec<LayerDens
             total: mask.len(),
         })
         .collect()
+}
+
+/// Share of the prunable weights that are not zero.
+pub fn density(weights: &Weights) -> f64 {
+    let prunable = weights.layout().parameters.iter().filter(|spec| spec.kind.prunable());
+    let (mut kept, mut total) = (0, 0);
+    for spec in prunable {
+        let values = &weights.parameters[spec.range.clone()];
+        kept += values.iter().filter(|value| **value != 0.0).count();
+        total += values.len();
+    }
+    kept as f64 / total.max(1) as f64
+}
+
+/// Zeroes the weights that a file of masks does not keep: masks as `prune` writes them (`mask/LEVEL/NAME`, the last level counts), or
+/// one for each weight by its name, with or without `_mask` at its end.
+///
+/// # Errors
+/// The file and tensor are named: a mask of no prunable weight, of another shape, or with other values than 0 and 1; no mask at all.
+pub fn apply_mask(weights: &mut Weights, file: &TensorFile) -> Result<()> {
+    let level = |name: &str| name.strip_prefix("mask/")?.split_once('/')?.0.parse::<u32>().ok();
+    let last = file.iter().filter_map(|(name, _)| level(name)).max();
+    let layout = weights.layout().clone();
+    let mut applied = 0;
+    for (name, tensor) in file.iter().filter(|(name, _)| level(name) == last) {
+        let fault = |what: String| Error::tensor(format!("{}:{name}", file.origin()), what);
+        let weight = match last {
+            Some(_) => name.splitn(3, '/').nth(2).unwrap_or_default(),
+            None => name.strip_suffix("_mask").unwrap_or(name),
+        };
+        let spec = layout.parameters.iter().find(|spec| spec.name == weight && spec.kind.prunable());
+        let spec =
+            spec.ok_or_else(|| fault(format!("is the mask of `{weight}`, which is no weight of the candidate")))?;
+        if tensor.dims() != spec.shape.as_slice() {
+            return Err(fault(format!("has shape {:?}, the weight {:?}", tensor.dims(), spec.shape)));
+        }
+        let mask = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+        if let Some(at) = mask.iter().position(|value| *value != 0.0 && *value != 1.0) {
+            return Err(fault(format!("holds {} at flat index {at}: a mask is 0 or 1", mask[at])));
+        }
+        for (value, keep) in weights.parameters[spec.range.clone()].iter_mut().zip(mask) {
+            *value *= keep;
+        }
+        applied += 1;
+    }
+    match applied {
+        0 => Err(Error::format(file.origin(), "holds no mask")),
+        _ => Ok(()),
+    }
 }

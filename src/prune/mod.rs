@@ -5,7 +5,7 @@ mod file;
 mod mask;
 
 pub use cut::{Scope, cut, prune_count};
-pub use file::{PrunableTensor, densities, prunable_tensors, prune_levels};
+pub use file::{PrunableTensor, apply_mask, densities, density, prunable_tensors, prune_levels};
 pub use mask::{LayerDensity, Mask, Prunable};
 
 use crate::error::{Error, Result};

@@ -7,7 +7,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -19,6 +18,7 @@ use serde::de::DeserializeOwned;
 use crate::error::{Error, Result};
 use crate::model::{Model, TensorFile, load_into, load_trunk, save_weights};
 use crate::nn::{Layout, Weights};
+use crate::output::{self, Inputs};
 use crate::prune::Mask;
 
 use super::{FORMAT, Manifest, RoundId, RoundRecord, SanityRecord, StudyRecord};
@@ -341,22 +341,10 @@ fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
     write_atomically(path, &bytes)
 }
 
-/// Writes a file whole or not at all: to a temporary name in its folder, synced, then renamed.
-///
-/// # Errors
-/// The file is named.
-pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    let failed = |source| Error::io(path, source);
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::create_dir_all(folder).map_err(failed)?;
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let temporary = folder.join(format!(".{name}.{}.part", std::process::id()));
-    let written = fs::File::create(&temporary)
-        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
-        .and_then(|()| fs::rename(&temporary, path));
-    written.map_err(|source| {
-        // The write's own error is the one to report.
-        let _ = fs::remove_file(&temporary);
-        Error::io(path, source)
-    })
+/// Writes a file of the run folder, whole or not at all, with the folders that it lies in.
+fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        fs::create_dir_all(folder).map_err(|source| Error::io(folder, source))?;
+    }
+    output::write(path, bytes, &Inputs::none())
 }

@@ -7,11 +7,14 @@ use serde::{Deserialize, Serialize};
 use super::format;
 use super::markdown;
 use super::table::{Cell, Table};
-use crate::error::{Error, Result};
-use crate::model::Stage;
+use crate::error::{Error, Result, printable};
+use crate::model::{Assumptions, Stage};
 
 /// Version of [`DriftReport`]'s JSON.
-pub const DRIFT_SCHEMA_VERSION: u32 = 1;
+pub const DRIFT_SCHEMA_VERSION: u32 = 2;
+
+/// GitHub shows ten annotations of a step; one of them is the summary.
+const ANNOTATIONS: usize = 9;
 
 /// What `ticketlens drift` found.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -26,6 +29,14 @@ pub struct DriftReport {
     pub images: usize,
     /// Names of the checkpoints that give the noise floor; empty without a floor.
     pub floor: Vec<String>,
+    /// Images that count in every pair of the floor; absent without a floor.
+    pub floor_counted: Option<usize>,
+    /// Share of the reference's prunable weights that are not zero.
+    pub density: f64,
+    /// Its accuracy on the images; absent without labels.
+    pub accuracy: Option<f64>,
+    /// How the reference computes, as far as names and shapes do not tell.
+    pub assumed: Option<Assumptions>,
     /// One entry for each candidate, in the order given.
     pub candidates: Vec<CandidateDrift>,
 }
@@ -37,8 +48,18 @@ pub struct CandidateDrift {
     pub name: String,
     /// Each measure, the gate's first.
     pub measures: Vec<MeasuredDrift>,
-    /// Images whose map says nothing in either network.
+    /// Images whose drift counts.
+    pub counted: usize,
+    /// Images that one of the two networks gets wrong, by the labels; they do not count.
+    pub misclassified: usize,
+    /// Images whose map says nothing in one of the two networks; they do not count.
     pub degenerate: usize,
+    /// Share of its prunable weights that are not zero.
+    pub density: f64,
+    /// Its accuracy on the images; absent without labels.
+    pub accuracy: Option<f64>,
+    /// How it computes, as far as names and shapes do not tell.
+    pub assumed: Option<Assumptions>,
     /// Drift of each image, the most moved first.
     pub images: Vec<NamedDrift>,
     /// Mean drift over the images of each class, the most moved first.
@@ -99,6 +120,8 @@ pub struct Gate {
     pub limit: f64,
     /// Whether `value` and `limit` are in units of the floor.
     pub in_floors: bool,
+    /// Images that must count, of those compared.
+    pub needed: usize,
     /// Whether the candidate is refused.
     pub tripped: bool,
 }
@@ -116,6 +139,7 @@ impl DriftReport {
             0 => ", no floor\n".to_owned(),
             count => format!(", floor from {count} checkpoints\n"),
         };
+        out += &format!("{}\n", share_line(self.density, self.accuracy));
         for candidate in &self.candidates {
             out += &format!(
                 "\n{}\n  {:<18} {:>8} {:>8} {:>8}\n",
@@ -129,16 +153,10 @@ impl DriftReport {
                 let [raw, floor, units] = [measure.raw, measure.floor, measure.in_floors].map(format::maybe);
                 out += &format!("  {:<18} {raw:>8} {floor:>8} {units:>8}\n", printable(&measure.measure));
             }
-            for line in candidate.most_moved() {
+            for line in candidate.most_moved().into_iter().chain(self.facts(candidate)) {
                 out += &format!("  {}\n", printable(&line));
             }
-            if candidate.degenerate > 0 {
-                out += &format!(
-                    "  {} of {} images have a map that is zero everywhere\n",
-                    candidate.degenerate, self.images
-                );
-            }
-            out += &format!("  {}\n", printable(&candidate.decision()));
+            out += &format!("  {}\n", printable(&self.decision(candidate)));
         }
         out
     }
@@ -167,12 +185,16 @@ impl DriftReport {
                 cases += &format!("    <testcase classname=\"{}\" name=\"{}\"", xml(&candidate.name), xml(measure));
                 if deciding == Some(measure) && candidate.tripped() {
                     failures += 1;
-                    let (decision, moved) = (candidate.decision(), candidate.most_moved().join("\n"));
+                    let lines: Vec<String> = candidate.most_moved().into_iter().chain(self.facts(candidate)).collect();
+                    let (decision, moved) = (self.decision(candidate), lines.join("\n"));
                     cases += &format!(
                         ">\n      <failure message=\"{}\">{}</failure>\n    </testcase>\n",
                         xml(&decision),
                         xml(&moved)
                     );
+                } else if measure == candidate.measures.first().map_or("", |first| first.measure.as_str()) {
+                    let facts = self.facts(candidate).join("\n");
+                    cases += &format!(">\n      <system-out>{}</system-out>\n    </testcase>\n", xml(&facts));
                 } else {
                     cases += "/>\n";
                 }
@@ -185,13 +207,27 @@ impl DriftReport {
         )
     }
 
-    /// GitHub workflow commands, one line for each candidate: `::error` where the gate tripped, else `::notice`.
+    /// GitHub workflow commands, one line for each candidate: `::error` where the gate tripped, else `::notice`. Of more than nine
+    /// candidates the first line sums up, and nine follow, those that tripped first.
     pub fn github(&self) -> String {
         let mut out = String::new();
-        for candidate in &self.candidates {
+        let mut shown: Vec<&CandidateDrift> = self.candidates.iter().collect();
+        shown.sort_by_key(|candidate| !candidate.tripped());
+        if shown.len() > ANNOTATIONS {
+            let tripped = shown.iter().filter(|candidate| candidate.tripped()).count();
+            let mut summary = format!("the gate tripped for {tripped} of {} candidates", shown.len());
+            if tripped > 0 {
+                let names: Vec<&str> = shown[..tripped].iter().map(|candidate| candidate.name.as_str()).collect();
+                summary += &format!(":\n{}", names.join("\n"));
+            }
+            out += &format!("::notice title=explanation drift::{}\n", command(&summary, false));
+            shown.truncate(ANNOTATIONS);
+        }
+        for candidate in shown {
             let level = if candidate.tripped() { "error" } else { "notice" };
-            let mut lines = vec![candidate.decision()];
+            let mut lines = vec![self.decision(candidate)];
             lines.extend(candidate.most_moved());
+            lines.extend(self.facts(candidate));
             let title = format!("explanation drift of {}", candidate.name);
             out += &format!("::{level} title={}::{}\n", command(&title, true), command(&lines.join("\n"), false));
         }
@@ -206,8 +242,13 @@ impl DriftReport {
             self.stage,
             self.images
         );
+        out += &format!("Reference: {}.\n\n", share_line(self.density, self.accuracy));
         for candidate in &self.candidates {
-            out += &format!("### {}\n\n{}\n\n", markdown::text(&candidate.name), markdown::text(&candidate.decision()));
+            out += &format!(
+                "### {}\n\n{}\n\n",
+                markdown::text(&candidate.name),
+                markdown::text(&self.decision(candidate))
+            );
             let mut table = Table::new("", &["measure", "drift", "floor", "in floor units"]);
             for measure in &candidate.measures {
                 table.rows.push(vec![
@@ -219,7 +260,7 @@ impl DriftReport {
             }
             out += &table.markdown();
             out.push('\n');
-            for line in candidate.most_moved() {
+            for line in candidate.most_moved().into_iter().chain(self.facts(candidate)) {
                 out += &format!("- {}\n", markdown::text(&line));
             }
             out.push('\n');
@@ -228,23 +269,72 @@ impl DriftReport {
     }
 }
 
-impl CandidateDrift {
-    /// Whether the gate refuses it.
-    pub fn tripped(&self) -> bool {
-        self.gate.as_ref().is_some_and(|gate| gate.tripped)
-    }
-
-    /// The gate's decision in one line.
-    pub fn decision(&self) -> String {
-        let Some(gate) = &self.gate else {
+impl DriftReport {
+    /// The gate's decision on a candidate in one line.
+    pub fn decision(&self, candidate: &CandidateDrift) -> String {
+        let Some(gate) = &candidate.gate else {
             return "no gate: neither floor nor limit was given".to_owned();
         };
         let unit = if gate.in_floors { " × floor" } else { "" };
         let word = if gate.tripped { "FAILED" } else { "passed" };
-        let Some(value) = gate.value else { return format!("{word}: {} drift is undefined", gate.measure) };
-        let relation = if value > gate.limit { "over" } else { "within" };
-        let (value, limit) = (format::number(value), format::number(gate.limit));
-        format!("{word}: {} drift {value}{unit}, {relation} the limit {limit}{unit}", gate.measure)
+        let drift = match gate.value {
+            Some(value) => {
+                let relation = if value > gate.limit { "over" } else { "within" };
+                let (value, limit) = (format::number(value), format::number(gate.limit));
+                format!("{} drift {value}{unit}, {relation} the limit {limit}{unit}", gate.measure)
+            }
+            None if candidate.counted == 0 => format!("{} drift is undefined: no image counts", gate.measure),
+            None => format!("{} drift is undefined: the floor is zero, or no image counts in it", gate.measure),
+        };
+        let images = self.images;
+        let few = |counted: usize| counted < gate.needed;
+        if few(candidate.counted) {
+            let what = format!("only {} of {images} images count{}", candidate.counted, candidate.reasons());
+            return format!("{word}: {what}, at least {} are needed; {drift}", gate.needed);
+        }
+        match self.floor_counted {
+            Some(counted) if few(counted) => {
+                format!(
+                    "{word}: only {counted} of {images} images count in the floor, at least {} are needed; {drift}",
+                    gate.needed
+                )
+            }
+            _ => format!("{word}: {drift}"),
+        }
+    }
+
+    /// What stands beside the measures: how many images count and why others do not, density and accuracy.
+    fn facts(&self, candidate: &CandidateDrift) -> Vec<String> {
+        vec![
+            format!("{} of {} images count{}", candidate.counted, self.images, candidate.reasons()),
+            share_line(candidate.density, candidate.accuracy),
+        ]
+    }
+}
+
+/// `density 12.5 %, accuracy 98.0 %`.
+fn share_line(density: f64, accuracy: Option<f64>) -> String {
+    let percent = |share: f64| format!("{:.1} %", 100.0 * share);
+    let accuracy = accuracy.map(|share| format!(", accuracy {}", percent(share))).unwrap_or_default();
+    format!("density {}{accuracy}", percent(density))
+}
+
+impl CandidateDrift {
+    /// Why images do not count, in brackets; nothing where all do.
+    fn reasons(&self) -> String {
+        let mut parts = Vec::new();
+        if self.misclassified > 0 {
+            parts.push(format!("{} misclassified by one of the two", self.misclassified));
+        }
+        if self.degenerate > 0 {
+            parts.push(format!("{} with a map that says nothing (zero or the same everywhere)", self.degenerate));
+        }
+        if parts.is_empty() { String::new() } else { format!(" ({})", parts.join(", ")) }
+    }
+
+    /// Whether the gate refuses it.
+    pub fn tripped(&self) -> bool {
+        self.gate.as_ref().is_some_and(|gate| gate.tripped)
     }
 
     /// What moved most: image, class, concept, layer.
@@ -261,11 +351,6 @@ impl CandidateDrift {
             .flatten()
             .collect()
     }
-}
-
-/// Without control characters: a name must not move the cursor or forge a line.
-fn printable(text: &str) -> String {
-    text.chars().map(|character| if character.is_control() { ' ' } else { character }).collect()
 }
 
 /// Text for XML 1.0, attributes included; characters that XML cannot hold become spaces.

@@ -4,11 +4,16 @@ mod bad_input;
 mod checkpoints;
 mod cub;
 mod drift;
+mod gate;
 mod images;
 mod interface;
 mod oracle;
+mod outputs;
+mod pictures;
 mod run;
+mod sets;
 mod support;
+mod wrapped;
 
 #[path = "../tiny_cub/mod.rs"]
 mod tiny_cub;

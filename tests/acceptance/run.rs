@@ -50,8 +50,22 @@ fn a_run_prints_its_table_and_the_report_comes_in_every_form() {
         let text = succeeds(&["report".into(), run.clone(), "--format".into(), format.into()]);
         assert!(text.contains(expected), "{format}: {text}");
     }
-    let same = succeeds(&["compare".into(), run.clone(), run]);
+    let same = succeeds(&["compare".into(), run.clone(), run.clone()]);
     assert!(same.contains('|'), "{same}");
+    // No report takes the place of a record that it is made from; that of the page it may take.
+    for record in
+        ["plan.toml", "metrics.json", "manifest.json", "replicate-0/round-00/round.json", "images.safetensors"]
+    {
+        let path = place.path("run").join(record);
+        let kept = std::fs::read(&path).unwrap();
+        for command in [vec!["report", &run], vec!["compare", &run, &run]] {
+            let mut arguments: Vec<String> = command.into_iter().map(str::to_owned).collect();
+            arguments.extend(["--format".into(), "json".into(), "--out".into(), path.display().to_string()]);
+            assert!(fails(&arguments).contains("an input of this command"), "{record}");
+            assert!(std::fs::read(&path).unwrap() == kept, "{record}");
+        }
+    }
+    succeeds(&["report".into(), run]);
 }
 
 #[cfg(unix)]
@@ -100,6 +114,8 @@ fn a_wrong_plan_is_one_line_that_names_its_fault() {
         (words("quick --set prune.fraction=1"), "prune.fraction"),
         (words("quick --set explain.stages=[\"layer7\"]"), "layer7"),
         (words("quick --set prune.colour=1"), "colour"),
+        (words("quick --set prune.fractoin=0.2"), "did you mean `fraction`?"),
+        (words("quik"), "did you mean `quick`?"),
         (words("quick --device cuda"), "--device"),
         (vec!["mnist".into(), "--set".into(), format!("data.path={empty}")], "train-images"),
     ];

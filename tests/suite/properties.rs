@@ -11,7 +11,7 @@ use ticketlens::explain::cav::CavKind;
 use ticketlens::explain::gram::{Rows, cross, gram};
 use ticketlens::explain::tcav::{ClassScores, Sets, fit_pairs, score_class};
 use ticketlens::explain::{Cut, Targets, grad_cam};
-use ticketlens::model::{Block, Model, ResNet, Stage, Stem, TensorFile, load_into, resnet, save_weights};
+use ticketlens::model::{Block, Forward, Model, ResNet, Stage, Stem, TensorFile, load_into, resnet, save_weights};
 use ticketlens::nn::Weights;
 use ticketlens::nn::schedule::{Schedule, ScheduleKind};
 use ticketlens::plan::Plan;
@@ -390,7 +390,7 @@ proptest! {
     ) {
         let block = if bottleneck { Block::Bottleneck } else { Block::Basic };
         let stem = if large { Stem::Large } else { Stem::Small };
-        let model = ResNet { block, blocks, width, stem, channels, classes }.model();
+        let model = ResNet { block, blocks, width, stem, channels, classes, forward: Forward::default() }.model();
         let weights = model.network.initialise(seed);
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("weights.safetensors");

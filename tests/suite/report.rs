@@ -355,7 +355,12 @@ fn drift_report() -> DriftReport {
     let moved = CandidateDrift {
         name: "pruned-10 %.safetensors".into(),
         measures: vec![measure("spearman", 0.61, 0.2), measure("iou_top20", 0.7, 0.4)],
+        counted: 60,
+        misclassified: 2,
         degenerate: 2,
+        density: 0.1,
+        accuracy: Some(0.984_375),
+        assumed: None,
         images: vec![named("0007.png", 0.93), named("0001.png", 0.2)],
         classes: vec![named("odd, <b>", 0.66)],
         concepts: vec![ConceptDrift {
@@ -366,17 +371,36 @@ fn drift_report() -> DriftReport {
             flipped: true,
         }],
         layers: vec![named("layer3.0.conv1.weight", 1.41)],
-        gate: Some(Gate { measure: "spearman".into(), value: Some(3.05), limit: 1.25, in_floors: true, tripped: true }),
+        gate: Some(Gate {
+            measure: "spearman".into(),
+            value: Some(3.05),
+            limit: 1.25,
+            in_floors: true,
+            needed: 32,
+            tripped: true,
+        }),
     };
     let still = CandidateDrift {
         name: "same\n::error::forged".into(),
         measures: vec![measure("spearman", 0.0, 0.2)],
+        counted: 64,
+        misclassified: 0,
         degenerate: 0,
+        density: 1.0,
+        accuracy: Some(1.0),
+        assumed: None,
         images: Vec::new(),
         classes: Vec::new(),
         concepts: Vec::new(),
         layers: Vec::new(),
-        gate: Some(Gate { measure: "spearman".into(), value: Some(0.0), limit: 1.25, in_floors: true, tripped: false }),
+        gate: Some(Gate {
+            measure: "spearman".into(),
+            value: Some(0.0),
+            limit: 1.25,
+            in_floors: true,
+            needed: 32,
+            tripped: false,
+        }),
     };
     DriftReport {
         schema_version: DRIFT_SCHEMA_VERSION,
@@ -384,6 +408,10 @@ fn drift_report() -> DriftReport {
         stage: Stage::new("layer3"),
         images: 64,
         floor: vec!["seed1".into(), "seed2".into()],
+        floor_counted: Some(61),
+        density: 1.0,
+        accuracy: Some(1.0),
+        assumed: None,
         candidates: vec![moved, still],
     }
 }
@@ -410,10 +438,41 @@ fn without_a_gate_nothing_trips_and_an_undefined_measure_fails_its_case() {
     assert!(!report.tripped() && report.text().contains("no gate") && !report.junit().contains("<failure"));
     report.candidates[0].measures.clear();
     report.candidates[0].gate =
-        Some(Gate { measure: "spearman".into(), value: None, limit: 0.1, in_floors: false, tripped: true });
+        Some(Gate { measure: "spearman".into(), value: None, limit: 0.1, in_floors: false, needed: 32, tripped: true });
     let xml = report.junit();
     assert_eq!(xml.matches("<failure").count(), 1);
     assert!(xml.contains("tests=\"2\" failures=\"1\"") && xml.contains("spearman drift is undefined"), "{xml}");
+}
+
+#[test]
+fn a_gate_on_what_survived_says_so_in_every_format() {
+    let mut report = drift_report();
+    report.candidates.truncate(1);
+    let candidate = &mut report.candidates[0];
+    (candidate.counted, candidate.degenerate) = (1, 61);
+    for text in [report.text(), report.junit(), report.github(), report.markdown()] {
+        assert!(text.contains("FAILED: only 1 of 64 images count (2 misclassified"), "{text}");
+    }
+    // Where it passes, how many counted is told all the same.
+    report.candidates[0].counted = 60;
+    report.candidates[0].gate.as_mut().unwrap().tripped = false;
+    for text in [report.text(), report.junit(), report.github(), report.markdown()] {
+        assert!(text.contains("60 of 64 images count") && text.contains("density 10.0 %"), "{text}");
+    }
+    report.floor_counted = Some(3);
+    assert!(report.text().contains("only 3 of 64 images count in the floor"), "{}", report.text());
+}
+
+#[test]
+fn github_gets_a_summary_and_nine_annotations_at_most() {
+    let mut report = drift_report();
+    let (moved, still) = (report.candidates[0].clone(), report.candidates[1].clone());
+    report.candidates = vec![still; 11];
+    report.candidates.push(moved);
+    let lines: Vec<String> = report.github().lines().map(str::to_owned).collect();
+    assert_eq!(lines.len(), 10);
+    assert!(lines[0].starts_with("::notice ") && lines[0].contains("1 of 12 candidates"), "{}", lines[0]);
+    assert!(lines[1].starts_with("::error "), "those that tripped come first: {}", lines[1]);
 }
 
 #[test]

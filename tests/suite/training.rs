@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor, Var};
 use rand::Rng;
 use ticketlens::data::{Subset, Task, builtin_mnist};
-use ticketlens::model::{Block, ResNet, Stem, resnet};
+use ticketlens::model::{Block, Forward, ResNet, Stem, resnet};
 use ticketlens::nn::optimizer::OptimizerKind;
 use ticketlens::nn::schedule::ScheduleKind;
 use ticketlens::nn::{Mode, section};
@@ -145,7 +145,7 @@ fn gradients_equal_those_of_candles_own_operations() {
         (Block::Bottleneck, [1, 1, 1, 1], Stem::Small, 20),
     ];
     for (block, blocks, stem, size) in cases {
-        let model = ResNet { block, blocks, width: 4, stem, channels: 3, classes: 3 }.model();
+        let model = ResNet { block, blocks, width: 4, stem, channels: 3, classes: 3, forward: Forward::default() }.model();
         let label = format!("{block:?} {blocks:?} {stem:?}");
         let weights = Arc::new(model.network.initialise(5));
         let mut noise = seed::stream(1, "test/pixels", 0);

@@ -1,14 +1,15 @@
 //! Arguments that several commands share.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::str::FromStr;
 
 use anyhow::{Context, bail, ensure};
 use clap::{Args, ValueEnum};
-use ticketlens::data::{ImageSource, Normalisation, Preprocess};
+use ticketlens::data::{ImageSource, Normalisation, Preprocess, argument_path, read_label_argument};
 use ticketlens::kernels::device::Precision;
-use ticketlens::model::{Checkpoint, Model, Stage, load_checkpoint};
+use ticketlens::model::{BottleneckStride, Checkpoint, Forward, Model, Stage, TensorFile, checkpoint_with};
 use ticketlens::nn::Compute;
+use ticketlens::output::Inputs;
 
 use crate::terminal;
 
@@ -112,13 +113,56 @@ impl ImageArguments {
     /// Opens an IMAGES argument for `checkpoint`.
     pub(crate) fn open(&self, argument: &str, checkpoint: &Checkpoint) -> anyhow::Result<ImageSource> {
         let preprocess = self.preprocess(checkpoint.model.channels)?;
-        Ok(ImageSource::open(argument, &preprocess)?)
+        let source = ImageSource::open(argument, &preprocess)?;
+        if let Some(left_out) = source.left_out() {
+            terminal::warn(&left_out);
+        }
+        Ok(source)
+    }
+}
+
+/// What names and shapes of a checkpoint do not tell.
+#[derive(Args, Clone, Copy)]
+pub(crate) struct ModelArguments {
+    /// Stride of the first convolution [default: 1 of a 3x3, 2 of a 7x7]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=4))]
+    stem_stride: Option<u8>,
+    /// Whether a max pool follows the first convolution [default: false after a 3x3, true after a 7x7]
+    #[arg(long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true", value_parser = clap::builder::BoolishValueParser::new())]
+    stem_pool: Option<bool>,
+    /// Which convolution of a bottleneck block halves the map: the second, 3x3, as torchvision's, or the first, 1x1, as Caffe's
+    #[arg(long, value_name = "first|second", value_enum, default_value_t = Position::Second)]
+    bottleneck_stride: Position,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Position {
+    First,
+    Second,
+}
+
+impl ModelArguments {
+    /// What the flags say.
+    fn forward(self) -> Forward {
+        Forward {
+            stem_stride: self.stem_stride.map(usize::from),
+            stem_pool: self.stem_pool,
+            bottleneck_stride: match self.bottleneck_stride {
+                Position::First => BottleneckStride::First,
+                Position::Second => BottleneckStride::Second,
+            },
+        }
     }
 }
 
 /// A checkpoint, computing where `compute` says, and a check that `class` is one of its classes.
-pub(crate) fn open_checkpoint(path: &Path, class: Option<usize>, compute: &Compute) -> anyhow::Result<Checkpoint> {
-    let mut checkpoint = load_checkpoint(path)?;
+pub(crate) fn open_checkpoint(
+    path: &Path,
+    model: ModelArguments,
+    class: Option<usize>,
+    compute: &Compute,
+) -> anyhow::Result<Checkpoint> {
+    let mut checkpoint = checkpoint_with(&TensorFile::open(path)?, model.forward())?;
     checkpoint.model = checkpoint.model.on(compute);
     let classes = checkpoint.model.classes;
     match class {
@@ -126,6 +170,13 @@ pub(crate) fn open_checkpoint(path: &Path, class: Option<usize>, compute: &Compu
             bail!("--class: {class} does not exist, {} has classes 0 to {}", path.display(), classes - 1)
         }
         _ => Ok(checkpoint),
+    }
+}
+
+/// Says what was assumed of a network because a checkpoint does not tell it.
+pub(crate) fn say_assumed(model: &Model) {
+    if let Some(assumed) = model.assumptions {
+        terminal::say(&format!("assumed: {assumed}"));
     }
 }
 
@@ -170,11 +221,20 @@ impl FromStr for Named {
     }
 }
 
-/// Refuses an output that would overwrite an input.
-pub(crate) fn check_distinct(flag: &str, output: &Path, inputs: &[&Path]) -> anyhow::Result<()> {
-    let real = |path: &Path| -> Option<PathBuf> { std::fs::canonicalize(path).ok() };
-    match inputs.iter().find(|input| real(output).is_some() && real(output) == real(input)) {
-        Some(input) => bail!("{flag}: {} is an input of this command", input.display()),
-        None => Ok(()),
+/// The files that a command reads: paths, and IMAGES or labels arguments.
+pub(crate) fn inputs<'a>(paths: impl IntoIterator<Item = &'a Path>, arguments: &[&str]) -> Inputs {
+    let mut inputs = Inputs::none();
+    paths.into_iter().for_each(|path| inputs.add(path));
+    arguments.iter().for_each(|argument| inputs.add(&argument_path(argument)));
+    inputs
+}
+
+/// The labels of the images of `source`, one for each.
+pub(crate) fn read_labels(argument: &str, classes: usize, source: &ImageSource) -> anyhow::Result<Vec<usize>> {
+    let labels = read_label_argument(argument, classes).context("--labels")?;
+    if labels.len() != source.len() {
+        let (labels, images) = (labels.len(), source.len());
+        bail!("--labels: {argument}: holds {labels} labels for the {images} images of {}", source.name());
     }
+    Ok(labels.into_iter().map(|label| label as usize).collect())
 }

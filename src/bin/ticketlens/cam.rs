@@ -6,13 +6,13 @@ use std::str::FromStr;
 use anyhow::{Context, bail};
 use candle_core::{DType, Device, Tensor};
 use clap::Args;
-use ticketlens::data::read_label_argument;
+use ticketlens::data::argument_path;
 use ticketlens::explain::{Targets, activation_shape, explain_in_batches, grad_cam, normalise, upsample};
 use ticketlens::model::Stage;
 use ticketlens::nn::predicted_class;
 
-use crate::args::{ImageArguments, check_distinct, map_stage_of, open_checkpoint, parse_stage};
-use crate::output::{AtomicFile, AtomicFolder, TensorWriter};
+use crate::args::{ImageArguments, ModelArguments, inputs, map_stage_of, open_checkpoint, parse_stage, read_labels, say_assumed};
+use crate::output::{TensorWriter, create, create_folder};
 use crate::overlay::{self, Painter};
 use crate::terminal;
 
@@ -48,6 +48,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "DIR")]
     png: Option<PathBuf>,
     #[command(flatten)]
+    model: ModelArguments,
+    #[command(flatten)]
     preparation: ImageArguments,
 }
 
@@ -72,20 +74,22 @@ impl FromStr for Target {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    check_distinct("--out", &arguments.out, &[&arguments.checkpoint])?;
+    let mut read = inputs([arguments.checkpoint.as_path()], &[&arguments.images]);
+    if let Some(labels) = &arguments.labels {
+        read.add(&argument_path(labels));
+    }
+    read.check(&arguments.out).context("--out")?;
     let class = match arguments.class {
         Target::Class(class) => Some(class),
         _ => None,
     };
-    let checkpoint = open_checkpoint(&arguments.checkpoint, class, &arguments.preparation.compute()?)?;
+    let compute = arguments.preparation.compute()?;
+    let checkpoint = open_checkpoint(&arguments.checkpoint, arguments.model, class, &compute)?;
     let model = &checkpoint.model;
     let source = arguments.preparation.open(&arguments.images, &checkpoint)?;
     let labels: Vec<usize> = match (arguments.class, &arguments.labels) {
         (Target::True, None) => bail!("--class true: needs --labels"),
-        (Target::True, Some(labels)) => {
-            let labels = read_label_argument(labels, model.classes).context("--labels")?;
-            labels.into_iter().map(|label| label as usize).collect()
-        }
+        (Target::True, Some(labels)) => read_labels(labels, model.classes, &source)?,
         _ => Vec::new(),
     };
     let targets = match arguments.class {
@@ -105,8 +109,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     ]
     .map(|(name, dtype, shape)| (name.to_owned(), dtype, shape));
     let batches = explain_in_batches(&checkpoint, &source, stage, targets, arguments.preparation.batch)?;
-    let mut writer = TensorWriter::new(AtomicFile::create(&arguments.out)?, &tensors)?;
-    let folder = arguments.png.as_deref().map(AtomicFolder::create).transpose()?;
+    let mut writer = TensorWriter::new(create("--out", &arguments.out, &read)?, &tensors)?;
+    let folder = arguments.png.as_deref().map(|png| create_folder("--png", png, &read)).transpose()?;
     let preprocess = arguments.preparation.preprocess(model.channels)?;
     let painter = Painter::new(&source, arguments.preparation.said_normalisation(), &preprocess.normalisation);
 
@@ -133,7 +137,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         writer.append("degenerate", &Tensor::new(flags, &Device::Cpu)?)?;
         if let Some(folder) = &folder {
             overlay::write(&painter, &explained, &normalised, |image| {
-                folder.path(&overlay::file_name(&source.image_name(image), image, count))
+                Ok(folder.path(&overlay::file_name(&source.image_name(image), image, count))?)
             })?;
         }
         bar.inc(explained.images.len() as u64);
@@ -143,9 +147,14 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         folder.finish()?;
     }
     writer.finish()?;
+    terminal::delivered();
 
     let into = arguments.out.display();
     terminal::say(&format!("{} maps at {stage} into {into}", terminal::thousands(count)));
+    say_assumed(model);
+    if model.classes == 1 && matches!(arguments.class, Target::Predicted) {
+        terminal::warn("--class predicted: the network has one logit, so class 0 is explained for every image");
+    }
     if degenerate > 0 {
         terminal::warn(&format!(
             "{degenerate} of {count} maps are zero everywhere: they say nothing about the network"

@@ -3,11 +3,10 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use ticketlens::records::write_atomically;
 use ticketlens::report::{Study, compare};
 
-use crate::report::{Format, load};
-use crate::terminal;
+use crate::output;
+use crate::report::{Format, load, records};
 
 /// Compare finished runs, matched by density; with more than two, each beside the first
 ///
@@ -40,9 +39,6 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Format::Json => compare::json(&studies)?,
         Format::Csv => compare::csv(&studies)?,
     };
-    match &arguments.out {
-        Some(out) => write_atomically(out, text.as_bytes())?,
-        None => terminal::say(text.trim_end()),
-    }
-    Ok(())
+    let folders = [&arguments.first, &arguments.second].into_iter().chain(&arguments.more);
+    output::deliver(arguments.out.as_deref(), &text, &records(folders.map(|folder| folder.as_path())))
 }

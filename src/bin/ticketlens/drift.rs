@@ -6,20 +6,21 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail, ensure};
 use clap::{Args, ValueEnum};
-use ticketlens::data::{ImageSource, read_label_argument};
+use ticketlens::data::{ImageSource, argument_path};
 use ticketlens::explain::cav::CavKind;
 use ticketlens::explain::concept_test::{Question, TestConfig, test_concepts};
 use ticketlens::explain::{CheckpointMaps, Targets};
-use ticketlens::model::{Checkpoint, Stage};
-use ticketlens::records::write_atomically;
+use ticketlens::model::{Checkpoint, Stage, TensorFile};
+use ticketlens::output::Inputs;
+use ticketlens::prune::{apply_mask, density};
 use ticketlens::report::drift::{
     CandidateDrift, ConceptDrift, DRIFT_SCHEMA_VERSION, DriftReport, Gate, MeasuredDrift, NamedDrift,
 };
 use ticketlens::stats::multiplicity::Adjustment;
 use ticketlens::stats::similarity::Measure;
 
-use crate::args::{ImageArguments, Named, map_stage_of, open_checkpoint, parse_stage};
-use crate::terminal;
+use crate::args::{ImageArguments, ModelArguments, Named, inputs, map_stage_of, open_checkpoint, parse_stage, read_labels};
+use crate::{output, terminal};
 
 /// Exit code when the gate trips.
 const TRIPPED: u8 = 1;
@@ -66,12 +67,21 @@ pub(crate) struct Arguments {
     /// Greatest drift that passes: in floor units with --floor, else raw
     #[arg(long, value_name = "X", value_parser = parse_limit, allow_negative_numbers = true)]
     max_drift: Option<f64>,
+    /// Least share of the images that must count for the gate to pass: those with a map in both networks, which with --labels
+    /// both also classify right
+    #[arg(long, value_name = "SHARE", default_value_t = 0.5, value_parser = parse_share, allow_negative_numbers = true)]
+    min_images: f64,
+    /// Mask that is applied to the candidates' weights: what `prune` wrote (its last level), or a file of masks by name
+    #[arg(long, value_name = "FILE")]
+    mask: Option<PathBuf>,
     /// How to say it
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
     /// Where to write it [default: the terminal]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    #[command(flatten)]
+    model: ModelArguments,
     #[command(flatten)]
     preparation: ImageArguments,
 }
@@ -97,7 +107,32 @@ fn parse_limit(text: &str) -> Result<f64, String> {
     }
 }
 
+fn parse_share(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => Err("not a number from 0 to 1".into()),
+    }
+}
+
+impl Arguments {
+    /// The files that are read.
+    fn inputs(&self) -> Inputs {
+        let checkpoints = [&self.reference].into_iter().chain(&self.candidate).chain(&self.floor).chain(&self.mask);
+        let sets = self.concept.iter().map(|concept| &concept.images).chain(&self.random);
+        let images: Vec<&str> = sets.chain([&self.images]).map(String::as_str).collect();
+        let mut inputs = inputs(checkpoints.map(PathBuf::as_path), &images);
+        if let Some(labels) = &self.labels {
+            inputs.add(&argument_path(labels));
+        }
+        inputs
+    }
+}
+
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let read = arguments.inputs();
+    if let Some(out) = &arguments.out {
+        read.check(out).context("--out")?;
+    }
     let report = compare(arguments)?;
     let text = match arguments.format {
         Format::Table => report.text(),
@@ -106,9 +141,13 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Format::Github => report.github(),
         Format::Markdown => report.markdown(),
     };
-    match &arguments.out {
-        Some(out) => write_atomically(out, text.as_bytes())?,
-        None => terminal::say(text.trim_end()),
+    output::deliver(arguments.out.as_deref(), &text, &read)?;
+    for candidate in report.candidates.iter().filter(|candidate| candidate.density >= report.density) {
+        terminal::warn(&format!(
+            "{} is as dense as the reference ({:.1} % of its weights are not zero): is it the pruned one?",
+            candidate.name,
+            100.0 * candidate.density
+        ));
     }
     if arguments.floor.is_empty() && arguments.max_drift.is_none() {
         terminal::warn("no gate: neither --floor nor --max-drift was given");
@@ -118,29 +157,32 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 
 fn compare(arguments: &Arguments) -> anyhow::Result<DriftReport> {
     let compute = arguments.preparation.compute()?;
-    let reference = open_checkpoint(&arguments.reference, None, &compute)?;
+    let reference = open_checkpoint(&arguments.reference, arguments.model, None, &compute)?;
     let stage = map_stage_of(arguments.stage, &reference.model)?;
     let classes = reference.model.classes;
     let source = arguments.preparation.open(&arguments.images, &reference)?;
     let labels: Option<Vec<usize>> = match &arguments.labels {
         None => None,
-        Some(labels) => {
-            let labels = read_label_argument(labels, classes).context("--labels")?;
-            Some(labels.into_iter().map(|label| label as usize).collect())
-        }
+        Some(labels) => Some(read_labels(labels, classes, &source)?),
     };
     let checkpoints = |paths: &[PathBuf]| -> anyhow::Result<Vec<Checkpoint>> {
         paths
             .iter()
             .map(|path| {
-                let checkpoint = open_checkpoint(path, None, &compute)?;
+                let checkpoint = open_checkpoint(path, arguments.model, None, &compute)?;
                 let found = checkpoint.model.classes;
                 ensure!(found == classes, "{}: has {found} classes, the reference has {classes}", path.display());
                 Ok(checkpoint)
             })
             .collect()
     };
-    let (candidates, floor) = (checkpoints(&arguments.candidate)?, checkpoints(&arguments.floor)?);
+    let (mut candidates, floor) = (checkpoints(&arguments.candidate)?, checkpoints(&arguments.floor)?);
+    if let Some(mask) = &arguments.mask {
+        let mask = TensorFile::open(mask).context("--mask")?;
+        for candidate in &mut candidates {
+            apply_mask(&mut candidate.weights, &mask).context("--mask")?;
+        }
+    }
     let bar = terminal::bar("explaining", source.len() * (1 + candidates.len() + floor.len()));
     let explain = |checkpoint: &Checkpoint, targets: Targets<'_>| {
         let batch = arguments.preparation.batch;
@@ -167,16 +209,28 @@ fn compare(arguments: &Arguments) -> anyhow::Result<DriftReport> {
     };
     let dense: Vec<&CheckpointMaps> = std::iter::once(&own).chain(&floor_maps).collect();
     let mut floors = BTreeMap::new();
+    let mut floor_counted: Option<usize> = None;
     for measure in Measure::ALL {
         let mut pairs = Vec::new();
         for (first, a) in dense.iter().enumerate() {
             for b in &dense[first + 1..] {
-                pairs.extend(mean(&counted(a, b, measure)?));
+                let drift = counted(a, b, measure)?;
+                if measure == Measure::Spearman {
+                    let count = drift.iter().flatten().count();
+                    floor_counted = Some(floor_counted.map_or(count, |least| least.min(count)));
+                }
+                pairs.extend(mean(&drift));
             }
         }
         floors.insert(measure, mean_of(&pairs));
     }
-    let before = concept_effects(arguments, stage, &reference)?;
+    let needed = (arguments.min_images * source.len() as f64).ceil() as usize;
+    let accuracy = |maps: &CheckpointMaps| {
+        let labels = labels.as_ref()?;
+        let right = maps.predicted.iter().zip(labels).filter(|(predicted, label)| predicted == label).count();
+        Some(right as f64 / labels.len().max(1) as f64)
+    };
+    let before = concept_effects(arguments, stage, &reference, true)?;
     let mut found = Vec::new();
     for ((path, checkpoint), maps) in arguments.candidate.iter().zip(&candidates).zip(&candidate_maps) {
         let mut measures = Vec::new();
@@ -188,11 +242,19 @@ fn compare(arguments: &Arguments) -> anyhow::Result<DriftReport> {
         }
         let per_image = counted(&own, maps, Measure::Spearman)?;
         let all = own.drift(maps, Measure::Spearman)?;
-        let after = concept_effects(arguments, stage, checkpoint)?;
+        let after = concept_effects(arguments, stage, checkpoint, false)?;
+        let enough = |count: usize| count >= needed;
+        let all_count = enough(per_image.iter().flatten().count()) && floor_counted.is_none_or(enough);
+        let wrong = |(image, &label): (usize, &usize)| own.predicted[image] != label || maps.predicted[image] != label;
         found.push(CandidateDrift {
             name: path.display().to_string(),
-            gate: gate(arguments, &measures[0]),
+            gate: gate(arguments, &measures[0], needed, all_count),
             measures,
+            counted: per_image.iter().flatten().count(),
+            misclassified: labels.iter().flatten().enumerate().filter(|&label| wrong(label)).count(),
+            density: density(&checkpoint.weights),
+            accuracy: accuracy(maps),
+            assumed: checkpoint.model.assumptions.clone(),
             degenerate: all.iter().filter(|drift| drift.is_none()).count(),
             images: most_moved(named_images(&source, &per_image)),
             classes: most_moved(by_class(&targets, &per_image)),
@@ -206,6 +268,10 @@ fn compare(arguments: &Arguments) -> anyhow::Result<DriftReport> {
         stage,
         images: source.len(),
         floor: arguments.floor.iter().map(|path| path.display().to_string()).collect(),
+        floor_counted,
+        density: density(&reference.weights),
+        accuracy: accuracy(&own),
+        assumed: reference.model.assumptions.clone(),
         candidates: found,
     })
 }
@@ -221,13 +287,13 @@ fn measure_name(measure: Measure) -> &'static str {
     }
 }
 
-fn gate(arguments: &Arguments, deciding: &MeasuredDrift) -> Option<Gate> {
+fn gate(arguments: &Arguments, deciding: &MeasuredDrift, needed: usize, enough: bool) -> Option<Gate> {
     let in_floors = !arguments.floor.is_empty();
     let limit = arguments.max_drift.or(in_floors.then_some(DEFAULT_LIMIT))?;
     let value = if in_floors { deciding.in_floors } else { deciding.raw };
-    // A drift without a value cannot be shown to be small.
-    let tripped = value.is_none_or(|value| value > limit);
-    Some(Gate { measure: deciding.measure.clone(), value, limit, in_floors, tripped })
+    // A drift without a value, or of hardly any images, cannot be shown to be small.
+    let tripped = !enough || value.is_none_or(|value| value > limit);
+    Some(Gate { measure: deciding.measure.clone(), value, limit, in_floors, needed, tripped })
 }
 
 fn mean(values: &[Option<f64>]) -> Option<f64> {
@@ -283,7 +349,7 @@ fn layer_distances(reference: &Checkpoint, candidate: &Checkpoint) -> Vec<NamedD
 /// The standardised effect of each concept on each class, and its sign where it is significant.
 type Effects = BTreeMap<(usize, String), (f64, Option<bool>)>;
 
-fn concept_effects(arguments: &Arguments, stage: Stage, checkpoint: &Checkpoint) -> anyhow::Result<Effects> {
+fn concept_effects(arguments: &Arguments, checkpoint: &Checkpoint, tell: bool) -> anyhow::Result<Effects> {
     let mut effects = Effects::new();
     if arguments.concept.is_empty() {
         return Ok(effects);
@@ -312,6 +378,9 @@ fn concept_effects(arguments: &Arguments, stage: Stage, checkpoint: &Checkpoint)
     for class in 0..checkpoint.model.classes {
         let question = Question { checkpoint, stage, images: &images, class, concepts: &concepts, random: &random };
         let tests = test_concepts(&question, &config, |_| {})?;
+        if class == 0 && tell {
+            tests.copies.iter().for_each(|line| terminal::warn(line));
+        }
         for ((name, _), test) in concepts.iter().zip(&tests.concepts) {
             let significant = test.decodable && test.effect_p_adjusted <= config.alpha;
             if let Some(effect) = test.effect_standardised {

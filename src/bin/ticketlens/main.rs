@@ -68,7 +68,7 @@ fn main() -> ExitCode {
     match run(cli) {
         Ok(code) => code,
         Err(error) => {
-            terminal::error(&format!("{error:#}"));
+            terminal::error(&terminal::with_causes(&error));
             ExitCode::from(BAD_INPUT)
         }
     }
@@ -82,12 +82,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Compare(arguments) => compare::run(&arguments)?,
         Command::Data(arguments) => data::run(&arguments)?,
         Command::Completions { shell } => {
-            clap_complete::generate(
-                shell,
-                &mut <Cli as clap::CommandFactory>::command(),
-                "ticketlens",
-                &mut std::io::stdout(),
-            );
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut <Cli as clap::CommandFactory>::command(), "ticketlens", &mut script);
+            terminal::print(&String::from_utf8_lossy(&script));
         }
         Command::Drift(arguments) => return drift::run(&arguments),
         Command::Predict(arguments) => in_pool(|| predict::run(&arguments))?,
@@ -104,22 +101,32 @@ fn in_pool(command: impl FnOnce() -> anyhow::Result<()> + Send) -> anyhow::Resul
     rayon::scope(|_| command())
 }
 
-/// Help and version as clap prints them; a usage error as one line.
+/// Help and version as clap writes them; a usage error as one line.
 fn usage(error: &clap::Error) -> ExitCode {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            let _ = error.print();
+            terminal::print(&help_text(error));
             ExitCode::SUCCESS
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            // To stderr; where that cannot be written there is nowhere left to say so.
             let _ = error.print();
             ExitCode::from(BAD_INPUT)
         }
         _ => {
             let text = error.to_string();
             let said = text.split("\n\n").next().unwrap_or_default();
-            terminal::error(said.trim_start_matches("error: "));
+            let tip = text.split("\n\n").map(str::trim).find(|part| part.starts_with("tip: "));
+            let tip = tip.map(|tip| format!(" ({tip})")).unwrap_or_default();
+            // Required flags that are missing stand on lines of their own.
+            terminal::error(&(said.trim_start_matches("error: ").replace("\n  ", " ") + &tip));
             ExitCode::from(BAD_INPUT)
         }
     }
+}
+
+/// Help in colour where the terminal takes it.
+fn help_text(error: &clap::Error) -> String {
+    let text = error.render();
+    if terminal::colours() { text.ansi().to_string() } else { text.to_string() }
 }

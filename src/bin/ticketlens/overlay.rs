@@ -69,7 +69,7 @@ pub(crate) fn write(
     painter: &Painter,
     explained: &ExplainedBatch,
     normalised: &Tensor,
-    path: impl Fn(usize) -> PathBuf + Sync,
+    path: impl Fn(usize) -> anyhow::Result<PathBuf> + Sync,
 ) -> anyhow::Result<()> {
     let (_, height, width) = normalised.dims3()?;
     let maps = normalised.flatten_all()?.to_vec1::<f32>()?;
@@ -81,7 +81,7 @@ pub(crate) fn write(
         .into_par_iter()
         .zip(pixels.par_chunks_exact(size).zip(maps.par_chunks_exact(height * width)))
         .map(|(image, (pixels, map))| {
-            let path = path(image);
+            let path = path(image)?;
             painter.paint(pixels, map, height, width).save(&path).with_context(|| path.display().to_string())
         })
         .collect();

@@ -2,14 +2,15 @@
 
 use std::path::PathBuf;
 
+use anyhow::Context;
 use candle_core::{DType, Tensor};
 use clap::Args;
 use ticketlens::explain::{Targets, activation_shape, explain_in_batches, logits_in_batches};
 use ticketlens::model::Stage;
 use ticketlens::nn::predicted_class;
 
-use crate::args::{ImageArguments, check_distinct, open_checkpoint, parse_stage, stage_of};
-use crate::output::{AtomicFile, TensorWriter};
+use crate::args::{ImageArguments, ModelArguments, inputs, open_checkpoint, parse_stage, say_assumed, stage_of};
+use crate::output::{TensorWriter, create};
 use crate::terminal;
 
 /// Logits of a checkpoint; with a stage also its activations and the gradients of a class logit
@@ -35,12 +36,16 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
     #[command(flatten)]
+    model: ModelArguments,
+    #[command(flatten)]
     preparation: ImageArguments,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    check_distinct("--out", &arguments.out, &[&arguments.checkpoint])?;
-    let checkpoint = open_checkpoint(&arguments.checkpoint, arguments.class, &arguments.preparation.compute()?)?;
+    let read = inputs([arguments.checkpoint.as_path()], &[&arguments.images]);
+    read.check(&arguments.out).context("--out")?;
+    let compute = arguments.preparation.compute()?;
+    let checkpoint = open_checkpoint(&arguments.checkpoint, arguments.model, arguments.class, &compute)?;
     let source = arguments.preparation.open(&arguments.images, &checkpoint)?;
     let (count, classes) = (source.len(), checkpoint.model.classes);
     let stage = stage_of(arguments.stage, &checkpoint.model)?;
@@ -51,7 +56,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             tensors.push((name.into(), DType::F32, vec![count, shape.channels, shape.height, shape.width]));
         }
     }
-    let mut writer = TensorWriter::new(AtomicFile::create(&arguments.out)?, &tensors)?;
+    let mut writer = TensorWriter::new(create("--out", &arguments.out, &read)?, &tensors)?;
 
     let bar = terminal::bar("predicting", count);
     let mut predicted = vec![0; classes];
@@ -81,6 +86,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     bar.finish_and_clear();
     writer.finish()?;
+    terminal::delivered();
 
     terminal::say(&format!(
         "{} images through {} into {}",
@@ -88,6 +94,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         checkpoint.model.name,
         arguments.out.display()
     ));
+    say_assumed(&checkpoint.model);
     for (class, images) in predicted.iter().enumerate().filter(|(_, images)| **images > 0) {
         terminal::say(&format!("class {class:>3}  {:>8} images", terminal::thousands(*images)));
     }

@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use anyhow::Context;
 use candle_core::{DType, Device, Tensor};
 use clap::Args;
 use ticketlens::model::TensorFile;
 use ticketlens::prune::{Scope, densities, prunable_tensors, prune_levels};
 
-use crate::args::check_distinct;
-use crate::output::{AtomicFile, TensorWriter};
+use crate::args::inputs;
+use crate::output::{TensorWriter, create};
 use crate::terminal::{self, thousands};
 
 /// Masks of iterative magnitude pruning
@@ -56,7 +57,8 @@ fn parse_fraction(text: &str) -> Result<f64, String> {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    check_distinct("--out", &arguments.out, &[&arguments.weights])?;
+    let read = inputs([arguments.weights.as_path()], &[]);
+    read.check(&arguments.out).context("--out")?;
     let file = TensorFile::open(&arguments.weights)?;
     let tensors = prunable_tensors(&file, &arguments.exclude)?;
     let levels = prune_levels(&tensors, arguments.scope, arguments.fraction, arguments.levels.into())?;
@@ -65,7 +67,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         .flat_map(|level| tensors.iter().map(move |tensor| (level, tensor)))
         .map(|(level, tensor)| (name(level, &tensor.name), DType::U8, tensor.shape.clone()))
         .collect();
-    let mut writer = TensorWriter::new(AtomicFile::create(&arguments.out)?, &announced)?;
+    let mut writer = TensorWriter::new(create("--out", &arguments.out, &read)?, &announced)?;
     for (level, masks) in levels.iter().enumerate() {
         for (tensor, mask) in tensors.iter().zip(masks) {
             let mask = Tensor::from_slice(mask, mask.len(), &Device::Cpu)?;
@@ -73,7 +75,33 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         }
     }
     writer.finish()?;
+    terminal::delivered();
 
+    let zeros: usize = tensors.iter().flat_map(|tensor| &tensor.values).filter(|value| **value == 0.0).count();
+    if zeros > 0 {
+        let total: usize = tensors.iter().map(|tensor| tensor.values.len()).sum();
+        terminal::warn(&format!(
+            "{} of {} weights are zero already: they count as weights that remain, and go first",
+            thousands(zeros),
+            thousands(total)
+        ));
+    }
+    let mut before: usize = tensors.iter().map(|tensor| tensor.values.len()).sum();
+    for (level, masks) in levels.iter().enumerate() {
+        let layers = densities(&tensors, masks);
+        let kept: usize = layers.iter().map(|layer| layer.kept).sum();
+        if kept == before {
+            let what = "takes no weight: the fraction of those that remain is less than half of one";
+            terminal::warn(&format!("level {} {what}", level + 1));
+        }
+        before = kept;
+    }
+    if let Some(last) = levels.last() {
+        let layers = densities(&tensors, last);
+        for layer in layers.iter().filter(|layer| layer.kept == 0 && layer.total > 0) {
+            terminal::warn(&format!("{} is empty at level {}: nothing passes through it", layer.name, levels.len()));
+        }
+    }
     let longest = tensors.iter().map(|tensor| tensor.name.len()).max().unwrap_or(0);
     for (level, masks) in levels.iter().enumerate() {
         let layers = densities(&tensors, masks);

@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use ticketlens::records::{Store, round_ids, write_atomically};
+use ticketlens::output::Inputs;
+use ticketlens::records::{Store, round_ids};
 use ticketlens::report::{self, Maps, RawMaps, Study};
 
-use crate::terminal;
+use crate::{output, terminal};
 
 /// Show what a run found
 ///
@@ -23,6 +24,9 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 }
+
+/// Name of the page in a run's folder.
+pub(crate) const PAGE: &str = "report.html";
 
 /// What a report or a comparison is written as.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -47,15 +51,23 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     };
     let out = match (&arguments.out, arguments.format) {
         (Some(out), _) => out.clone(),
-        (None, Format::Html) => arguments.run.join("report.html"),
+        (None, Format::Html) => arguments.run.join(PAGE),
         (None, _) => {
-            terminal::say(text.trim_end());
+            terminal::print(&text);
             return Ok(());
         }
     };
-    write_atomically(&out, text.as_bytes())?;
+    output::deliver(Some(&out), &text, &records([arguments.run.as_path()]))?;
+    terminal::delivered();
     terminal::say(&out.display().to_string());
     Ok(())
+}
+
+/// The files of runs, which no output may replace; a run's page is one.
+pub(crate) fn records<'a>(runs: impl IntoIterator<Item = &'a Path>) -> Inputs {
+    let mut inputs = Inputs::none();
+    runs.into_iter().for_each(|run| inputs.add_below(run, PAGE));
+    inputs
 }
 
 /// Reads a finished run.

@@ -11,9 +11,9 @@ use anyhow::Context;
 use clap::Args;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use ticketlens::error::Error;
+use ticketlens::output;
 use ticketlens::plan::Plan;
 use ticketlens::progress::{Event, Observer};
-use ticketlens::records::write_atomically;
 use ticketlens::study::run_on as run_plan;
 
 use crate::args::open_device;
@@ -67,9 +67,10 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Err(error) => return Err(error.into()),
     }
     let study = report::load(&out)?;
-    terminal::say(&report::table(&study)?);
-    let html = out.join("report.html");
-    write_atomically(&html, report::html(&study)?.as_bytes())?;
+    let html = out.join(report::PAGE);
+    output::write(&html, report::html(&study)?.as_bytes(), &report::records([out.as_path()]))?;
+    terminal::delivered();
+    terminal::print(&(report::table(&study)? + "\n"));
     terminal::say(&format!(
         "Run {} in {} · report {}",
         out.display(),

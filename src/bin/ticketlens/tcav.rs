@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use anyhow::{bail, ensure};
+use anyhow::{Context, bail, ensure};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 use ticketlens::explain::cav::CavKind;
@@ -12,8 +12,8 @@ use ticketlens::model::Stage;
 use ticketlens::stats::multiplicity::Adjustment;
 use ticketlens::stats::power::sets_needed;
 
-use crate::args::{ImageArguments, Named, check_distinct, open_checkpoint, parse_stage, stage_of};
-use crate::output::{AtomicFile, write_text};
+use crate::args::{ImageArguments, ModelArguments, Named, inputs, open_checkpoint, parse_stage, stage_of};
+use crate::output::{create, write_text};
 use crate::terminal;
 
 /// Bytes in a MiB.
@@ -75,6 +75,8 @@ pub(crate) struct Arguments {
     /// Activations kept in memory, in MiB; what does not fit is computed again
     #[arg(long, value_name = "MIB", default_value_t = 1024)]
     memory: usize,
+    #[command(flatten)]
+    model: ModelArguments,
     #[command(flatten)]
     preparation: ImageArguments,
 }
@@ -141,10 +143,14 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         bail!("--concept: `{}` is given twice", twice.name);
     }
     ensure!(arguments.random.len() >= 2, "--random: {} set given, at least 2 are needed", arguments.random.len());
+    let sets = arguments.concept.iter().map(|concept| &concept.images).chain(&arguments.random);
+    let read: Vec<&str> = sets.chain([&arguments.images]).map(String::as_str).collect();
+    let read = inputs([arguments.checkpoint.as_path()], &read);
     if let Some(json) = &arguments.json {
-        check_distinct("--json", json, &[&arguments.checkpoint])?;
+        read.check(json).context("--json")?;
     }
-    let checkpoint = open_checkpoint(&arguments.checkpoint, Some(arguments.class), &arguments.preparation.compute()?)?;
+    let compute = arguments.preparation.compute()?;
+    let checkpoint = open_checkpoint(&arguments.checkpoint, arguments.model, Some(arguments.class), &compute)?;
     let open = |images: &str| arguments.preparation.open(images, &checkpoint);
     let images = open(&arguments.images)?;
     let concepts = arguments
@@ -153,7 +159,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         .map(|concept| Ok((concept.name.clone(), open(&concept.images)?)))
         .collect::<anyhow::Result<Vec<_>>>()?;
     let random = arguments.random.iter().map(|images| open(images)).collect::<anyhow::Result<Vec<_>>>()?;
-    let output = arguments.json.as_deref().map(AtomicFile::create).transpose()?;
+    let output = arguments.json.as_deref().map(|json| create("--json", json, &read)).transpose()?;
 
     let total = concepts.iter().map(|(_, source)| source).chain(&random).chain([&images]).map(|s| s.len()).sum();
     let bar = terminal::bar("reading", total);
@@ -169,6 +175,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     bar.finish_and_clear();
     if let Some(output) = output {
         write_text(output, &record(&question, arguments, &tests)?)?;
+        terminal::delivered();
     }
     warn(&question, arguments, &config, &tests);
     table(&question, &tests);
@@ -186,12 +193,14 @@ fn record(question: &Question<'_>, arguments: &Arguments, tests: &ConceptTests) 
     let record = json!({
         "stage": question.stage,
         "class": question.class,
+        "assumed": question.checkpoint.model.assumptions,
         "images": question.images.len(),
         "concepts": concepts,
         "random_baseline": tests.random_baseline,
         "random_images": question.random.iter().map(|source| source.len()).collect::<Vec<_>>(),
         "smallest_p": tests.smallest_p,
         "cavs": tests.cavs,
+        "copies": tests.copies,
         "alpha": arguments.alpha,
         "seed": arguments.seed,
         "permutations": arguments.permutations,
@@ -209,6 +218,7 @@ fn warn(question: &Question<'_>, arguments: &Arguments, config: &TestConfig, tes
             tests.smallest_p
         ));
     }
+    tests.copies.iter().for_each(|line| terminal::warn(line));
     let mut seen = BTreeSet::new();
     if let Some(twice) = arguments.random.iter().find(|images| !seen.insert(*images)) {
         terminal::warn(&format!("--random: {twice} is given twice, but the tests take the sets as independent"));

@@ -12,7 +12,7 @@ use rayon::prelude::*;
 
 use crate::data::picture::{self, Picture};
 use crate::data::{BoundingBox, Dataset, Labels, Origin, Placement, Preprocess};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, near_miss};
 
 use attributes::Attributes;
 pub use attributes::{ConceptLevel, paper_concepts};
@@ -54,6 +54,11 @@ pub fn read_cub(root: &Path) -> Result<Cub> {
     if !root.is_dir() {
         return Err(Error::format(root, "is not a folder"));
     }
+    let below = root.join("CUB_200_2011");
+    if !root.join("classes.txt").exists() && below.join("classes.txt").exists() {
+        let what = "classes.txt: not found; it is in the folder CUB_200_2011 below this one: give that";
+        return Err(Error::format(root, what));
+    }
     let mut faults = Faults::default();
     let classes = by_id(root, "classes.txt", &mut faults, class_name);
     let paths = by_id(root, "images.txt", &mut faults, picture_path);
@@ -76,7 +81,7 @@ pub fn read_cub(root: &Path) -> Result<Cub> {
         let mut table = faults.table("classes.txt");
         let outside = classes.iter().filter(|&(&id, _)| !(1..=attributes::CLASSES as u32).contains(&id));
         for (id, (line, _)) in outside {
-            table.add(Some(*line), format!("class id {id} is not in 1..={}", attributes::CLASSES));
+            table.add(Some(*line), format!("class id {id} is not from 1 to {}", attributes::CLASSES));
         }
     }
     if let Some(paths) = &paths {
@@ -244,9 +249,12 @@ impl Cub {
         let number = text.parse::<u32>().ok().and_then(|id| self.class_ids.binary_search(&id).ok());
         let name = class_name(text).ok();
         let place = number.or_else(|| self.class_names.iter().position(|known| Some(known) == name.as_ref()));
-        place
-            .map(|place| self.class_names[place].as_str())
-            .ok_or_else(|| Error::config("data.cub.classes", format!("no species `{text}` in this folder")))
+        place.map(|place| self.class_names[place].as_str()).ok_or_else(|| self.no_species("data.cub.classes", text))
+    }
+
+    fn no_species(&self, field: &str, text: &str) -> Error {
+        let near = near_miss(text, self.class_names.iter().map(String::as_str));
+        Error::config(field, format!("no species `{text}` in this folder{near}"))
     }
 
     /// The same folder with some species only, in the order of their ids.
@@ -255,7 +263,7 @@ impl Cub {
     /// Names the species that does not exist, or says that fewer than two are left.
     pub fn select(mut self, names: &[String]) -> Result<Self> {
         if let Some(missing) = names.iter().find(|name| !self.class_names.contains(name)) {
-            return Err(Error::config("data.classes", format!("no species `{missing}` in this folder")));
+            return Err(self.no_species("data.classes", missing));
         }
         let kept: Vec<usize> = (0..self.class_names.len()).filter(|&i| names.contains(&self.class_names[i])).collect();
         if kept.len() < 2 {

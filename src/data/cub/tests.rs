@@ -171,7 +171,7 @@ fn every_fault_is_found_in_one_pass_by_file_and_line() {
         "bounding_boxes.txt:8: the box `4.5 3.0 0.0 12.0` is empty",
         "bounding_boxes.txt:9: `NaN` is not finite",
         "bounding_boxes.txt:11: id 12 is given twice",
-        "classes.txt:4: class id 300 is not in 1..=200",
+        "classes.txt:4: class id 300 is not from 1 to 200",
         "parts/part_locs.txt:25: part 9 is not in",
         "parts/part_locs.txt:27: image 99 is not in",
         "class_attribute_labels_continuous.txt:1: 3 values for 4 attributes",

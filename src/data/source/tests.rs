@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::data::Normalisation;
+use crate::data::read_label_argument;
 
 fn plain() -> Normalisation {
     Normalisation::new(&[0.0], &[1.0]).unwrap()
@@ -188,7 +189,7 @@ fn broken_pictures_are_named() {
         (&whole[..whole.len() - 2], "truncated JPEG"),
         (&png[..png.len() / 2], "cannot be decoded"),
         (&flipped[..], "cannot be decoded"),
-        (b"GIF89a", "cannot be decoded"),
+        (b"GIF89a", "is a GIF"),
         (&headless[..], "truncated JPEG"),
     ] {
         std::fs::write(&path, bytes).unwrap();
@@ -198,7 +199,7 @@ fn broken_pictures_are_named() {
         assert!(!message.contains('\n'), "{message:?} is one line");
     }
     let empty = tempfile::tempdir().unwrap();
-    assert!(message(empty.path().to_str().unwrap()).contains("holds no PNG or JPEG"));
+    assert!(message(empty.path().to_str().unwrap()).contains("holds no pictures"));
     for (resize, crop) in [(Some(0), None), (Some(8), Some(9)), (Some(30_000), None)] {
         let bad = Preprocess { resize, crop, normalisation: plain() };
         assert!(ImageSource::open(folder.path().to_str().unwrap(), &bad).unwrap_err().to_string().contains("--size"));

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::error::{Error, Result};
 use crate::nn::Shape3;
 
-use super::Model;
+use super::{Forward, Model};
 use resnet::Stem;
 
 /// Every family. A new one is a file and a line.
@@ -96,21 +96,23 @@ pub fn build(name: &str, wish: &Wish) -> Result<Model> {
     (family.build)(name, wish)
 }
 
-/// The network that a file's names and shapes say; `origin` is named in errors.
+/// The network that a file's names and shapes say, and `forward` where they do not tell; `None` where no family has such names.
 ///
 /// # Errors
-/// When no family has such names; else the tensor that does not fit is named.
-pub(super) fn infer<'a>(origin: &str, shapes: impl Iterator<Item = (&'a str, &'a [usize])>) -> Result<Model> {
-    let tensors = Tensors { origin, shapes: shapes.collect() };
-    let family = claimant(&tensors.shapes.keys().copied().collect()).ok_or_else(|| {
-        let some: Vec<&str> = tensors.shapes.keys().take(3).copied().collect();
-        let what = match some.is_empty() {
-            true => "holds no tensor".to_owned(),
-            false => format!("its tensors ({}, …) are of no known network", some.join(", ")),
-        };
-        Error::input(format!("{origin}: {what}; known are {}", family_names()))
-    })?;
-    (family.infer)(&tensors)
+/// The tensor of `origin` that does not fit is named, or the family that has no such choice.
+pub(super) fn infer<'a>(
+    origin: &str,
+    forward: Forward,
+    shapes: impl Iterator<Item = (&'a str, &'a [usize])>,
+) -> Result<Option<Model>> {
+    let tensors = Tensors { origin, forward, shapes: shapes.collect() };
+    let Some(family) = claimant(&tensors.shapes.keys().copied().collect()) else { return Ok(None) };
+    let model = (family.infer)(&tensors)?;
+    if model.assumptions.is_none() && forward != Forward::default() {
+        let what = format!("{origin}: is a {}, whose strides and pools are known: leave those flags out", model.name);
+        return Err(Error::input(what));
+    }
+    Ok(Some(model))
 }
 
 /// Whether the names are those of a known network, though some may be missing.
@@ -130,6 +132,8 @@ fn any(names: &BTreeSet<&str>, start: &str) -> bool {
 /// Names and shapes of a file.
 pub(super) struct Tensors<'a> {
     origin: &'a str,
+    /// What names and shapes do not tell.
+    forward: Forward,
     shapes: BTreeMap<&'a str, &'a [usize]>,
 }
 

@@ -7,6 +7,7 @@ use crate::nn::Initialisation;
 
 use super::super::Model;
 use super::super::builder::{Builder, Label, Spec};
+use super::super::forward::{Assumptions, BottleneckStride, Forward};
 use super::{Family, Tensors, Wish, any};
 
 /// Its line in the table.
@@ -20,11 +21,12 @@ pub(super) const FAMILY: Family = Family {
 };
 
 /// Kind of residual block.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Block {
     /// Two 3×3 convolutions (ResNet-18, 34).
     Basic,
-    /// 1×1, 3×3, 1×1 with expansion 4; the stride is on the 3×3, as in torchvision (ResNet-50).
+    /// 1×1, 3×3, 1×1 with expansion 4 (ResNet-50); where its stride is, [`BottleneckStride`] says.
     Bottleneck,
 }
 
@@ -64,6 +66,8 @@ pub struct ResNet {
     pub channels: usize,
     /// Number of classes K.
     pub classes: usize,
+    /// What names and shapes do not tell.
+    pub forward: Forward,
 }
 
 /// The ResNet of a known depth: 18, 34 or 50.
@@ -77,7 +81,7 @@ pub fn resnet(depth: usize, width: usize, stem: Stem, channels: usize, classes: 
         50 => (Block::Bottleneck, [3, 4, 6, 3]),
         _ => return Err(Error::input(format!("ResNet-{depth} is not one of 18, 34, 50"))),
     };
-    Ok(ResNet { block, blocks, width, stem, channels, classes }.model())
+    Ok(ResNet { block, blocks, width, stem, channels, classes, forward: Forward::default() }.model())
 }
 
 fn build(name: &str, wish: &Wish) -> Result<Model> {
@@ -108,7 +112,7 @@ fn infer(tensors: &Tensors<'_>) -> Result<Model> {
         }
     }
     let (classes, _) = tensors.linear("fc.weight")?;
-    Ok(ResNet { block, blocks, width, stem, channels, classes }.model())
+    Ok(ResNet { block, blocks, width, stem, channels, classes, forward: tensors.forward }.model())
 }
 
 impl ResNet {
@@ -126,7 +130,8 @@ impl ResNet {
     pub fn model(&self) -> Model {
         let mut builder = Builder::default();
         let width = self.width;
-        let window = if self.stem == Stem::Small { (3, 1, 1) } else { (7, 2, 3) };
+        let Assumptions { stem_kernel: kernel, stem_stride, stem_pool, .. } = self.assumptions();
+        let window = (kernel, stem_stride, kernel / 2);
         builder.part("stem");
         builder.convolution(&Spec {
             name: "conv1",
@@ -136,7 +141,7 @@ impl ResNet {
             window,
         });
         builder.stage("relu");
-        if self.stem == Stem::Large {
+        if stem_pool {
             builder.max_pool(3, 2, 1);
             builder.stage("maxpool");
         }
@@ -147,7 +152,7 @@ impl ResNet {
                 let stride = if block == 0 && stage > 0 { 2 } else { 1 };
                 let name = format!("layer{}.{block}", stage + 1);
                 builder.part(&name);
-                add_block(&mut builder, self.block, &name, channels, planes, stride);
+                self.add_block(&mut builder, &name, channels, planes, stride);
                 builder.stage(&name);
                 channels = planes * self.block.expansion();
             }
@@ -157,18 +162,33 @@ impl ResNet {
         builder.global_average_pool();
         builder.stage("avgpool");
         builder.linear("fc", channels, self.classes, false);
-        builder.finish(Label {
+        let model = builder.finish(Label {
             name: self.name(),
             channels: self.channels,
             classes: self.classes,
             head: "fc",
             default_stage: "layer3".into(),
             initialisation: Initialisation::Torchvision,
-        })
+        });
+        Model { assumptions: Some(self.assumptions()), ..model }
     }
-}
 
-fn add_block(builder: &mut Builder, block: Block, name: &str, in_channels: usize, planes: usize, stride: usize) {
+    /// What names and shapes tell of how it computes, and what is assumed because they do not.
+    pub fn assumptions(&self) -> Assumptions {
+        let small = self.stem == Stem::Small;
+        Assumptions {
+            block: self.block,
+            blocks: self.blocks,
+            stem_kernel: if small { 3 } else { 7 },
+            stem_stride: self.forward.stem_stride.unwrap_or(if small { 1 } else { 2 }),
+            stem_pool: self.forward.stem_pool.unwrap_or(!small),
+            bottleneck_stride: (self.block == Block::Bottleneck).then_some(self.forward.bottleneck_stride),
+            dilation: 1,
+        }
+    }
+
+    fn add_block(&self, builder: &mut Builder, name: &str, in_channels: usize, planes: usize, stride: usize) {
+    let block = self.block;
     let input = builder.slot();
     let out_channels = planes * block.expansion();
     let lay = |builder: &mut Builder, part: usize, channels, window| {
@@ -182,9 +202,13 @@ fn add_block(builder: &mut Builder, block: Block, name: &str, in_channels: usize
             (slot, lay(builder, 2, (planes, planes), (3, 1, 1)))
         }
         Block::Bottleneck => {
-            let first = lay(builder, 1, (in_channels, planes), (1, 1, 0));
+            let (one, two) = match self.forward.bottleneck_stride {
+                BottleneckStride::First => (stride, 1),
+                BottleneckStride::Second => (1, stride),
+            };
+            let first = lay(builder, 1, (in_channels, planes), (1, one, 0));
             let slot = builder.convolve(first, input, None, true);
-            let second = lay(builder, 2, (planes, planes), (3, stride, 1));
+            let second = lay(builder, 2, (planes, planes), (3, two, 1));
             let slot = builder.convolve(second, slot, None, true);
             (slot, lay(builder, 3, (planes, out_channels), (1, 1, 0)))
         }
@@ -198,4 +222,5 @@ fn add_block(builder: &mut Builder, block: Block, name: &str, in_channels: usize
         residual = builder.convolve(laid, input, None, false);
     }
     builder.convolve(last, before_last, Some(residual), true);
+}
 }

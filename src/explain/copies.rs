@@ -1,0 +1,104 @@
+//! Images that stand in the sets of a concept test more than once, under whatever name: found by what they hold.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sha2::{Digest, Sha256};
+
+use crate::data::ImageSource;
+use crate::error::Result;
+
+use super::concept_test::Question;
+
+/// Pairs of sets that are warned of one by one; of more, only how many there are.
+const LISTED: usize = 8;
+
+/// Which images of a pool are copies of each other.
+pub(super) struct Copies {
+    /// For each image of the pool, the first that holds the same.
+    original: Vec<usize>,
+    /// Of each source, in the order of the pool: its name, and its images.
+    sources: Vec<(String, std::ops::Range<usize>)>,
+}
+
+impl Copies {
+    /// Reads all images as the network sees them, `batch` at a time.
+    ///
+    /// # Errors
+    /// When an image cannot be read.
+    pub(super) fn find(pool: &[&ImageSource], batch: usize) -> Result<Self> {
+        let mut first: BTreeMap<[u8; 32], usize> = BTreeMap::new();
+        let (mut original, mut sources) = (Vec::new(), Vec::new());
+        for source in pool {
+            let start = original.len();
+            for range in source.ranges(batch) {
+                let size = {
+                    let (channels, height, width) = source.shape();
+                    channels * height * width
+                };
+                for values in source.values(range)?.chunks_exact(size) {
+                    let mut hash = Sha256::new();
+                    // Two images of other sizes may hold the same numbers.
+                    hash.update(format!("{:?}", source.shape()));
+                    values.iter().for_each(|value| hash.update(value.to_le_bytes()));
+                    let place = original.len();
+                    original.push(*first.entry(hash.finalize().into()).or_insert(place));
+                }
+            }
+            sources.push((source.name().to_owned(), start..original.len()));
+        }
+        Ok(Self { original, sources })
+    }
+
+    /// The first image of the pool that holds what this one holds.
+    pub(super) fn original(&self, image: usize) -> usize {
+        self.original[image]
+    }
+
+    /// What is to be said of them; the sources are those of `question`, concepts first.
+    pub(super) fn warnings(&self, question: &Question<'_>) -> Vec<String> {
+        let name = |set: usize| match question.concepts.get(set) {
+            Some((name, _)) => format!("concept `{name}`"),
+            None => self.sources[set].0.clone(),
+        };
+        let held: Vec<BTreeSet<usize>> =
+            self.sources.iter().map(|(_, images)| self.original[images.clone()].iter().copied().collect()).collect();
+        let mut said = Vec::new();
+        for (set, (_, images)) in self.sources.iter().enumerate() {
+            if held[set].len() < images.len() {
+                said.push(format!(
+                    "{} holds {} images, but only {} different ones: copies stay in one fold and count once when decodability is \
+                     tested, and as evidence of their own in the other numbers",
+                    name(set),
+                    images.len(),
+                    held[set].len()
+                ));
+            }
+        }
+        let mut shared = Vec::new();
+        for (a, own) in held.iter().enumerate() {
+            for (b, other) in held.iter().enumerate().skip(a + 1) {
+                let common = own.intersection(other).count();
+                let concepts = question.concepts.len();
+                // Two concepts may well share an image, and so may random sets that were drawn from one pool; most of them is no chance.
+                let alike = (a < concepts) == (b < concepts);
+                let most = 2 * common >= own.len().min(other.len());
+                // The same random argument twice is told where arguments are.
+                let told = a >= concepts && self.sources[a].0 == self.sources[b].0;
+                if common > 0 && (!alike || most) && !told {
+                    shared.push(format!(
+                        "{} and {} hold {common} identical images: the tests take them as different sets",
+                        name(a),
+                        name(b)
+                    ));
+                }
+            }
+        }
+        if shared.len() > LISTED {
+            let more = shared.len() - LISTED;
+            shared.truncate(LISTED);
+            shared.push(format!("{more} more pairs of sets hold identical images"));
+        }
+        said.extend(shared);
+        said
+    }
+}
