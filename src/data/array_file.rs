@@ -102,7 +102,10 @@ impl ArrayFile {
         let mut start = [0u8; 10];
         read_exact(&mut file, &mut start, path)?;
         if &start[..6] != b"\x93NUMPY" {
-            return Err(fault(&match what_is(&start) {
+            let mut more = start.to_vec();
+            // For the message alone: what can be read will do.
+            let _ = (&mut file).take(512).read_to_end(&mut more);
+            return Err(fault(&match what_is(&more) {
                 Some(what) => format!("{what}, not a NumPy file"),
                 None => "is not a NumPy file (bad magic)".into(),
             }));

@@ -35,7 +35,7 @@ const MIB: usize = 1 << 20;
 /// Deflate makes at most 1,032 bytes of one.
 const INFLATED: usize = 2 * 1032;
 
-pub(crate) const READERS: [Reader; 9] = [
+pub(crate) const READERS: [Reader; 11] = [
     Reader { name: "idx", corpus: idx_files, read: read_idx, words: &[], bytes: 16 * MIB, bytes_per_byte: INFLATED },
     Reader {
         name: "cub",
@@ -105,6 +105,45 @@ pub(crate) const READERS: [Reader; 9] = [
         bytes: 1100 * MIB,
         bytes_per_byte: INFLATED,
     },
+    // The other formats, by content and by name, one folder each.
+    Reader {
+        name: "formats",
+        corpus: format_files,
+        read: |folder| {
+            let preprocess = Preprocess::new(Some(12), Normalisation::imagenet());
+            let source = ImageSource::open(&folder.display().to_string(), &preprocess).map_err(text)?;
+            source.values(0..source.len().min(4)).map(drop).map_err(text)
+        },
+        words: &["GIF89a", "WEBP", "VP8L", "VP8X", "ANIM", "RIFF", "BM", "II*\0", "MM\0*"],
+        bytes: 1600 * MIB,
+        bytes_per_byte: INFLATED,
+    },
+    // Labels in texts, and every kind of file that is something else.
+    Reader {
+        name: "labels",
+        corpus: |_| {
+            let texts: [(&str, &[u8]); 6] = [
+                ("a.txt", b"0\n1\n2\n"),
+                ("a.txt", b"\xef\xbb\xbf3\r\n1\r\n\r\n"),
+                ("a.csv", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),
+                ("a.txt", b"<!DOCTYPE html><html></html>"),
+                ("a", b"{\"weight_map\": {}}"),
+                ("a", b"PK\x03\x04\x14\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x05\0\0\0x.npy"),
+            ];
+            texts.map(|(name, bytes)| vec![(name.to_owned(), bytes.to_vec())]).to_vec()
+        },
+        read: |folder| {
+            read_each(folder, |path| {
+                let argument = path.display().to_string();
+                let _ = TensorFile::open(path);
+                let _ = ImageSource::open(&argument, &Preprocess::mnist());
+                read_label_argument(&argument, 10).map(drop).map_err(text)
+            })
+        },
+        words: &["\u{feff}", "\r\n", "-1", "9", "\"weight_map\"", "<html", "PK\x03\x04", "git-lfs"],
+        bytes: 64 * MIB,
+        bytes_per_byte: INFLATED,
+    },
     Reader {
         name: "prune",
         corpus: safetensors_files,
@@ -167,6 +206,19 @@ fn with_jpegs(mut tree: Tree, names: &[String]) -> Tree {
         tree.push((name.clone(), bytes.into_inner()));
     }
     tree
+}
+
+/// A drawn picture in each of the formats beside PNG and JPEG.
+fn format_files(_: &Path) -> Vec<Tree> {
+    use image::ImageFormat::{Bmp, Gif, Tiff, WebP};
+    let formats = [("a.webp", WebP), ("a.bmp", Bmp), ("a.tif", Tiff), ("a.gif", Gif)];
+    let picture = image::RgbImage::from_fn(16, 12, |x, y| image::Rgb([8 * x as u8, 10 * y as u8, 90]));
+    let encoded = |format| {
+        let mut bytes = std::io::Cursor::new(Vec::new());
+        image::DynamicImage::from(picture.clone()).write_to(&mut bytes, format).expect("a picture can be encoded");
+        bytes.into_inner()
+    };
+    formats.map(|(name, format)| vec![(name.to_owned(), encoded(format))]).to_vec()
 }
 
 /// One input for each fixture with an extension.

@@ -115,7 +115,7 @@ impl ImageArguments {
         let preprocess = self.preprocess(checkpoint.model.channels)?;
         let source = ImageSource::open(argument, &preprocess)?;
         if let Some(left_out) = source.left_out() {
-            terminal::warn(&left_out);
+            terminal::warn(left_out);
         }
         Ok(source)
     }
