@@ -89,7 +89,7 @@ pub fn test_concepts(question: &Question<'_>, settings: &Settings, read: &dyn Fn
     let copies = Copies::find(&pool, settings.batch)?;
     let features = activation_shape(question.checkpoint, question.images, question.stage)?.len();
     let weights = Arc::new(question.checkpoint.weights.clone());
-    let cut = Cut::new(&question.checkpoint.model, weights, question.stage);
+    let cut = Cut::new(&question.checkpoint.model, weights, question.stage)?;
     let blocks = batches(&pool, settings.batch);
     let sizes: Vec<usize> =
         blocks.iter().map(|parts| parts.iter().map(|(_, images)| images.len()).sum::<usize>()).collect();
@@ -172,7 +172,7 @@ impl ClassTests {
 }
 
 fn check(question: &Question<'_>) -> Result<()> {
-    let classes = question.checkpoint.model.architecture.classes;
+    let classes = question.checkpoint.model.classes;
     if let Some(class) = question.classes.iter().find(|class| **class >= classes) {
         let what = format!("class {class} does not exist: the network has {classes} classes");
         return Err(Error::input(what));
