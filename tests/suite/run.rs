@@ -20,6 +20,8 @@ use ticketlens::train::Training;
 pub(crate) fn tiny_plan(overrides: &[(&str, &str)]) -> Plan {
     let mut all = vec![
         ("replicates", "2"),
+        ("floor.twins", "1"),
+        ("explain.stages", "[\"layer3\"]"),
         ("data.train", "320"),
         ("data.validation", "300"),
         ("data.test", "300"),
@@ -263,7 +265,7 @@ fn a_plan_survives_a_round_trip_and_bad_plans_name_their_field() {
         ("prune.colour", "3", "colour"),
         ("explain.stages", "[\"layer9\"]", "layer9"),
         ("explain.random_sets", "5", "explain.random_sets"),
-        ("explain.random_sets", "65536", "explain.random_sets"),
+        ("explain.random_sets", "2000000000", "explain.random_sets"),
         ("explain.random_sets", "9223372036854775807", "explain.random_sets"),
         ("replicates", "0", "replicates"),
         ("prune.rewind", "\"3 epochs\"", "prune.rewind"),
