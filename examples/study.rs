@@ -1,4 +1,4 @@
-//! A whole study, small enough for a minute: digits inside the crate, two replicates, three densities.
+//! A whole study, small enough for a minute or two: digits inside the crate, three replicates, three densities.
 //!
 //! `cargo run --release --example study`
 
@@ -26,12 +26,12 @@ impl Observer for Lines {
 
 fn main() -> anyhow::Result<()> {
     let changes = [
-        ("replicates", "2"),
+        ("replicates", "3"),
         ("floor.twins", "1"),
         ("prune.rounds", "2"),
         ("prune.fraction", "0.9"),
         ("model.width", "4"),
-        ("data.train", "1000"),
+        ("data.train", "4000"),
         ("data.test", "500"),
         ("statistics.permutations", "999"),
     ];
