@@ -13,7 +13,7 @@ use clap::{Parser, Subcommand};
 use rand::Rng;
 use ticketlens::data::{Family, Images, Subset, Task, idx};
 use ticketlens::explain::{Cut, Targets, grad_cam};
-use ticketlens::model::{Architecture, ResNet, Stage, Stem};
+use ticketlens::model::{Model, Stage, Stem, resnet};
 use ticketlens::nn::Weights;
 use ticketlens::nn::optimizer::OptimizerKind;
 use ticketlens::nn::schedule::ScheduleKind;
@@ -147,7 +147,7 @@ fn config(batch: usize, epochs: u64) -> TrainConfig {
     }
 }
 
-fn random_mask(model: &ResNet, density: f64) -> Mask {
+fn random_mask(model: &Model, density: f64) -> Mask {
     let stream = RefCell::new(seed::stream(0, "bench mask", 0));
     let layout = model.network.layout.clone();
     let size = |name: &str| layout.parameters.iter().find(|spec| spec.name == name).map(|spec| spec.range.len());
@@ -175,7 +175,7 @@ fn repeat(repeats: usize, mut body: impl FnMut()) -> Vec<f64> {
         .collect()
 }
 
-fn steps(model: &ResNet, size: &Size) -> Vec<f64> {
+fn steps(model: &Model, size: &Size) -> Vec<f64> {
     let images = Noise::new(size, size.batch);
     let mask = random_mask(model, size.density);
     let mut weights = model.network.initialise(0);
@@ -188,7 +188,7 @@ fn steps(model: &ResNet, size: &Size) -> Vec<f64> {
     times.windows(2).skip(warm - 1).map(|pair| (pair[1] - pair[0]).as_secs_f64()).collect()
 }
 
-fn candle_steps(model: &ResNet, size: &Size) -> Vec<f64> {
+fn candle_steps(model: &Model, size: &Size) -> Vec<f64> {
     let images = Noise::new(size, size.batch);
     let weights = model.network.initialise(0);
     let variables = plain_candle::variables(&weights, DType::F32);
@@ -211,8 +211,8 @@ fn candle_steps(model: &ResNet, size: &Size) -> Vec<f64> {
     })
 }
 
-fn cams(model: &ResNet, weights: &Arc<Weights>, images: &Noise, batch: usize) {
-    let cut = Cut::new(model, weights.clone(), Stage::Layer3);
+fn cams(model: &Model, weights: &Arc<Weights>, images: &Noise, batch: usize) {
+    let cut = Cut::new(model, weights.clone(), Stage::new("layer3")).unwrap();
     let indices: Vec<usize> = (0..images.len()).collect();
     for chunk in indices.chunks(batch) {
         let activation = cut.activation(&images.tensor(chunk).expect("it fits")).expect("it fits");
@@ -221,7 +221,7 @@ fn cams(model: &ResNet, weights: &Arc<Weights>, images: &Noise, batch: usize) {
     }
 }
 
-fn lottery(model: &ResNet, size: &Size, folder: &std::path::Path, train: usize, epochs: u64, rounds: usize, seed: u64) {
+fn lottery(model: &Model, size: &Size, folder: &std::path::Path, train: usize, epochs: u64, rounds: usize, seed: u64) {
     let data = idx::read_folder(folder, Family::Mnist).expect("MNIST").with_task(Task::EvenOdd);
     // The standard split: 60,000 to train on, then 10,000 to test on.
     let (learned, tested): (Vec<usize>, Vec<usize>) = ((0..train).collect(), (60_000..70_000).collect());
@@ -253,8 +253,7 @@ fn main() {
     rayon::ThreadPoolBuilder::new().num_threads(size.threads).build_global().expect("the first pool");
     let stem = if size.stem == "7x7" { Stem::Large } else { Stem::Small };
     let classes = if size.depth == 50 { 1000 } else { 2 };
-    let model =
-        ResNet::new(Architecture::resnet(size.depth, size.width, stem, size.channels, classes).expect("a size"));
+    let model = resnet(size.depth, size.width, stem, size.channels, classes).expect("a size");
     let Some(what) = &arguments.what else { return };
     match what {
         What::Step => report(&steps(&model, size)),

@@ -2,7 +2,7 @@
 
 use ticketlens::error::Result;
 use ticketlens::kernels::device::{Engine, Pass, Precision, Wanted};
-use ticketlens::model::{Architecture, ResNet, Stem};
+use ticketlens::model::{Stem, resnet};
 use ticketlens::nn::{Mode, Network, Shape3};
 
 use crate::nets::{self, Result3, noise};
@@ -50,7 +50,7 @@ fn operations(engine: &Engine) -> Result<bool> {
         for (norm, residual, relu) in [(false, false, false), (false, false, true), (true, false, true)] {
             let network = nets::convolution(sizes, norm, residual, relu);
             let name = format!("convolution {sizes:?} on {shape:?}, norm {norm}, relu {relu}");
-            passed &= compare(engine, &name, &network, Mode::Train, shape, batch, limit)?;
+            passed &= compare(engine, &name, &network, Mode::TRAIN, shape, batch, limit)?;
             if norm {
                 let name = format!("{name}, running statistics");
                 passed &= compare(engine, &name, &network, Mode::EvalTape, shape, batch, limit)?;
@@ -61,7 +61,7 @@ fn operations(engine: &Engine) -> Result<bool> {
     for (norm, relu) in [(true, true), (true, false), (false, true)] {
         let network = nets::convolution([12, 12, 3, 1, 1], norm, true, relu);
         let name = format!("convolution with its input added, norm {norm}, relu {relu}");
-        passed &= compare(engine, &name, &network, Mode::Train, (12, 6, 5), 4, limit)?;
+        passed &= compare(engine, &name, &network, Mode::TRAIN, (12, 6, 5), 4, limit)?;
         if norm {
             let name = format!("{name}, running statistics");
             passed &= compare(engine, &name, &network, Mode::EvalTape, (12, 6, 5), 4, limit)?;
@@ -69,17 +69,17 @@ fn operations(engine: &Engine) -> Result<bool> {
     }
     // More positions than a block of the sums takes at a time.
     let network = nets::convolution([2, 3, 1, 1, 0], true, false, true);
-    passed &= compare(engine, "batch norm over many positions", &network, Mode::Train, (2, 40, 41), 3, limit)?;
+    passed &= compare(engine, "batch norm over many positions", &network, Mode::TRAIN, (2, 40, 41), 3, limit)?;
     for (kernel, stride, padding, shape) in
         [(3, 2, 1, (5, 9, 8)), (3, 2, 1, (4, 7, 7)), (2, 2, 0, (6, 8, 8)), (3, 1, 1, (3, 5, 6)), (2, 3, 1, (2, 7, 9))]
     {
         let name = format!("max pool {kernel}/{stride}, padding {padding}, on {shape:?}");
-        passed &= compare(engine, &name, &nets::max_pool(kernel, stride, padding), Mode::Train, shape, 3, limit)?;
+        passed &= compare(engine, &name, &nets::max_pool(kernel, stride, padding), Mode::TRAIN, shape, 3, limit)?;
     }
     for (channels, classes, batch) in [(20, 3, 5), (64, 2, 7), (33, 10, 1)] {
         let name = format!("average pool and linear layer, {channels} to {classes}");
         let network = nets::head(channels, classes);
-        passed &= compare(engine, &name, &network, Mode::Train, (channels, 4, 3), batch, limit)?;
+        passed &= compare(engine, &name, &network, Mode::TRAIN, (channels, 4, 3), batch, limit)?;
     }
     Ok(passed)
 }
@@ -93,12 +93,12 @@ fn networks(engine: &Engine) -> Result<bool> {
     };
     let mut passed = true;
     for (depth, width, stem, shape) in [(18, 8, Stem::Small, (1, 12, 12)), (50, 4, Stem::Large, (3, 33, 31))] {
-        let network = ResNet::new(Architecture::resnet(depth, width, stem, shape.0, 3)?).network;
+        let network = resnet(depth, width, stem, shape.0, 3)?.network;
         let name = format!("ResNet-{depth}, width {width}, {shape:?}");
         // Over many layers roundings do move values across ReLUs, and batch statistics of a few values carry that to all: what rounding
         // does to training is seen in its loss and accuracy.
         if engine.precision() == Precision::F32 {
-            passed &= compare(engine, &format!("{name}, training"), &network, Mode::Train, shape, 4, limit)?;
+            passed &= compare(engine, &format!("{name}, training"), &network, Mode::TRAIN, shape, 4, limit)?;
         }
         passed &= compare(engine, &format!("{name}, evaluating"), &network, Mode::EvalTape, shape, 4, limit)?;
     }
@@ -163,7 +163,7 @@ fn on_device(
     direction: impl Fn(usize) -> Vec<f32>,
 ) -> Result<Result3> {
     let program = network.program(network.whole(), shape, batch)?;
-    let pass = if mode == Mode::Train { Pass::Train { update: false } } else { Pass::Tape };
+    let pass = if mode.trains() { Pass::Train { update: false } } else { Pass::Tape };
     let loaded = engine.load(&weights.parameters, &weights.buffers)?;
     let tape = engine.forward(&program, pass, &loaded, images)?;
     let output = engine.output(&program, &tape)?;
@@ -172,7 +172,7 @@ fn on_device(
         let evaluated = engine.forward(&program, Pass::Evaluate, &loaded, images)?;
         assert_eq!(engine.output(&program, &evaluated)?, output, "evaluating with and without a tape");
     }
-    let wanted = Wanted { parameters: mode == Mode::Train, input: true };
+    let wanted = Wanted { parameters: mode.trains(), input: true };
     let direction = direction(output.len());
     let (grad_parameters, grad_input) = engine.backward(&program, tape, &loaded, &direction, wanted)?;
     let grad_parameters = grad_parameters.unwrap_or_else(|| vec![0.0; weights.parameters.len()]);

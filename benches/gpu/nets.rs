@@ -70,7 +70,7 @@ fn layer(
         mean: layout.buffer(format!("{name}.norm.running_mean"), BufferKind::RunningMean, &[out_channels]),
         variance: layout.buffer(format!("{name}.norm.running_var"), BufferKind::RunningVariance, &[out_channels]),
     });
-    let convolution = Convolution { weight, in_channels, out_channels, kernel, stride, padding };
+    let convolution = Convolution { weight, bias: None, in_channels, out_channels, kernel, stride, padding };
     Layer::Convolution { convolution, norm, residual, relu, source }
 }
 
@@ -85,7 +85,7 @@ pub(crate) fn head(channels: usize, classes: usize) -> Network {
     let mut layout = LayoutBuilder::default();
     let weight = layout.parameter("fc.weight".into(), ParameterKind::LinearWeight, &[classes, channels]);
     let bias = layout.parameter("fc.bias".into(), ParameterKind::LinearBias, &[classes]);
-    let linear = Layer::Linear { weight, bias, in_features: channels, out_features: classes, source: 1 };
+    let linear = Layer::Linear { weight, bias, in_features: channels, out_features: classes, relu: false, source: 1 };
     Network::new(layout.finish(), vec![Layer::GlobalAveragePool { source: 0 }, linear])
 }
 
@@ -117,7 +117,7 @@ pub(crate) fn on_cpu(
     let mut grad = vec![0.0; values];
     transpose(batch, values / batch, &grad_output(values), &mut grad);
     let mut grad_parameters = vec![0.0; weights.parameters.len()];
-    let parameters = (mode == Mode::Train).then_some(&mut grad_parameters[..]);
+    let parameters = (mode.trains()).then_some(&mut grad_parameters[..]);
     let wanted = Gradients { parameters, input: true };
     let inner = network.backward(tape, weights, None, grad, wanted, &mut workspace).unwrap_or_default();
     let mut grad_input = vec![0.0; inner.len()];

@@ -10,7 +10,7 @@ use ticketlens::explain::tcav::gram::{Rows, cross_on, gram_on};
 use ticketlens::explain::tcav::{ClassScores, Sets, fit_pairs, score_class};
 use ticketlens::explain::{Cut, Targets, grad_cam};
 use ticketlens::kernels::device::Precision;
-use ticketlens::model::{Architecture, ResNet, Stage, Stem};
+use ticketlens::model::{Model, Stage, Stem, resnet};
 use ticketlens::nn::optimizer::OptimizerKind;
 use ticketlens::nn::schedule::ScheduleKind;
 use ticketlens::nn::{Compute, Weights};
@@ -60,8 +60,8 @@ impl Images for Quarters {
     }
 }
 
-fn model() -> Result<ResNet> {
-    Ok(ResNet::new(Architecture::resnet(18, 4, Stem::Small, SHAPE.0, CLASSES)?))
+fn model() -> Result<Model> {
+    resnet(18, 4, Stem::Small, SHAPE.0, CLASSES)
 }
 
 fn config(optimizer: OptimizerKind, epochs: u64) -> TrainConfig {
@@ -81,7 +81,7 @@ const SGD: OptimizerKind = OptimizerKind::Sgd { momentum: 0.9 };
 const ADAM: OptimizerKind = OptimizerKind::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
 const ADAM_W: OptimizerKind = OptimizerKind::AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
 
-fn train(model: &ResNet, optimizer: OptimizerKind, mask: &Mask, steps: u64) -> Result<(Weights, TrainSummary)> {
+fn train(model: &Model, optimizer: OptimizerKind, mask: &Mask, steps: u64) -> Result<(Weights, TrainSummary)> {
     let images = Quarters::new(160);
     let config = config(optimizer, steps.div_ceil(10));
     let mut weights = model.network.initialise(3);
@@ -90,13 +90,13 @@ fn train(model: &ResNet, optimizer: OptimizerKind, mask: &Mask, steps: u64) -> R
     Ok((weights, summary))
 }
 
-fn half(model: &ResNet) -> Result<Mask> {
+fn half(model: &Model) -> Result<Mask> {
     prune(&model.network.initialise(3), &Mask::dense(model.network.layout.clone()), Scope::Global, 0.5, &[])
 }
 
 pub(crate) fn all(ordinal: usize, steps: u64) -> Result<bool> {
     let on_cpu = model()?;
-    let open = |precision| -> Result<ResNet> { Ok(on_cpu.on(&Compute::open(&format!("cuda:{ordinal}"), precision)?)) };
+    let open = |precision| -> Result<Model> { Ok(on_cpu.on(&Compute::open(&format!("cuda:{ordinal}"), precision)?)) };
     let on_device = open(Precision::F32)?;
     let mut passed = true;
     println!("-- optimisers, masks and hooks");
@@ -114,7 +114,7 @@ pub(crate) fn all(ordinal: usize, steps: u64) -> Result<bool> {
 }
 
 /// Three steps of every optimiser, dense and masked: few enough that rounding has not grown.
-fn few_steps(on_cpu: &ResNet, on_device: &ResNet) -> Result<bool> {
+fn few_steps(on_cpu: &Model, on_device: &Model) -> Result<bool> {
     let mut passed = true;
     let dense = Mask::dense(on_cpu.network.layout.clone());
     for (name, optimizer) in [("SGD", SGD), ("Adam", ADAM), ("AdamW", ADAM_W)] {
@@ -135,8 +135,8 @@ fn few_steps(on_cpu: &ResNet, on_device: &ResNet) -> Result<bool> {
 }
 
 /// The gradient's hook changes what is learned, and `after_step` sees the weights of its step.
-fn hooks(on_cpu: &ResNet, on_device: &ResNet) -> Result<bool> {
-    let run = |model: &ResNet| -> Result<(Weights, Vec<Weights>)> {
+fn hooks(on_cpu: &Model, on_device: &Model) -> Result<bool> {
+    let run = |model: &Model| -> Result<(Weights, Vec<Weights>)> {
         let (images, config) = (Quarters::new(64), config(SGD, 1));
         let mut weights = model.network.initialise(3);
         let training = Training { network: &model.network, images: &images, config: &config, seed: 5 };
@@ -160,7 +160,7 @@ fn hooks(on_cpu: &ResNet, on_device: &ResNet) -> Result<bool> {
     Ok(passed)
 }
 
-fn many_steps(on_cpu: &ResNet, on_device: &ResNet, precision: Precision, steps: u64) -> Result<bool> {
+fn many_steps(on_cpu: &Model, on_device: &Model, precision: Precision, steps: u64) -> Result<bool> {
     let mask = half(on_cpu)?;
     let name = precision.name();
     let (expected_weights, expected) = train(on_cpu, SGD, &mask, steps)?;
@@ -172,7 +172,7 @@ fn many_steps(on_cpu: &ResNet, on_device: &ResNet, precision: Precision, steps: 
     let limit = if precision == Precision::F32 { 1e-2 } else { 5e-2 };
     passed &= report(&format!("{name}: mean loss of the first epoch beside the CPU's"), difference, limit);
     let test = Quarters::new(400);
-    let share = |model: &ResNet, weights: &Weights| -> Result<f64> {
+    let share = |model: &Model, weights: &Weights| -> Result<f64> {
         let right = evaluate(&model.network, weights, &test, 64)?;
         Ok(right.iter().filter(|&&right| right).count() as f64 / right.len() as f64)
     };
@@ -182,7 +182,7 @@ fn many_steps(on_cpu: &ResNet, on_device: &ResNet, precision: Precision, steps: 
         passed &= report(&format!("{name}: accuracy below the CPU's"), cpu - device, 0.03);
     }
     // The same weights evaluated in both places.
-    let flat = |model: &ResNet| -> Result<Vec<f32>> {
+    let flat = |model: &Model| -> Result<Vec<f32>> {
         let indices: Vec<usize> = (0..100).collect();
         Ok(logits(&model.network, &weights, &test, &indices, 32)?.concat())
     };
@@ -193,7 +193,7 @@ fn many_steps(on_cpu: &ResNet, on_device: &ResNet, precision: Precision, steps: 
 }
 
 /// Logits, Grad-CAM, Gram matrix and TCAV of one trained network.
-fn explaining(on_cpu: &ResNet, on_device: &ResNet, precision: Precision) -> Result<bool> {
+fn explaining(on_cpu: &Model, on_device: &Model, precision: Precision) -> Result<bool> {
     let name = precision.name();
     let (weights, _) = train(on_cpu, SGD, &half(on_cpu)?, 20)?;
     let weights = Arc::new(weights);
@@ -202,9 +202,9 @@ fn explaining(on_cpu: &ResNet, on_device: &ResNet, precision: Precision) -> Resu
     // Rounded factors push single units across a ReLU, and their gradients with them: root of mean squares there.
     let limit = if precision == Precision::F32 { 1e-4 } else { 5e-2 };
     let mut passed = true;
-    for stage in [Stage::Layer2, Stage::Layer4] {
-        let explain = |model: &ResNet| -> Result<[Tensor; 4]> {
-            let cut = Cut::new(model, weights.clone(), stage);
+    for stage in [Stage::new("layer2"), Stage::new("layer4")] {
+        let explain = |model: &Model| -> Result<[Tensor; 4]> {
+            let cut = Cut::new(model, weights.clone(), stage)?;
             let activation = cut.activation(&pixels)?;
             let explained = cut.gradient(&activation, Targets::Class(1))?;
             let maps = grad_cam(&activation, &explained.gradient)?.raw;
@@ -220,7 +220,7 @@ fn explaining(on_cpu: &ResNet, on_device: &ResNet, precision: Precision) -> Resu
                 if precision != Precision::F32 && matches!(*what, "gradient" | "Grad-CAM") { 1e-1 } else { limit };
             passed &= report(&format!("{name}: {what} at {stage}"), error, limit);
         }
-        let scores = |model: &ResNet, activation: &Tensor, gradient: &Tensor| -> Result<ClassScores> {
+        let scores = |model: &Model, activation: &Tensor, gradient: &Tensor| -> Result<ClassScores> {
             concept_scores(&model.network.compute, activation, gradient)
         };
         // The very same activations on both: what differs is the products.

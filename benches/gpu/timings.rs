@@ -9,7 +9,7 @@ use std::time::Instant;
 use serde_json::json;
 use ticketlens::error::{Error, Result};
 use ticketlens::kernels::device::{Engine, Pass, Precision, Rule, Wanted};
-use ticketlens::model::{Architecture, ResNet, Stage, Stem};
+use ticketlens::model::{Model, Stage, Stem, resnet};
 use ticketlens::nn::{Network, Shape3};
 
 use crate::nets::{self, Sizes, noise};
@@ -133,10 +133,9 @@ fn time(
 }
 
 /// Sizes of whole networks: name, network, images a step, side.
-fn studies(small: bool) -> Result<Vec<(&'static str, ResNet, usize, usize)>> {
-    let net = |depth, width, stem, channels, classes| -> Result<ResNet> {
-        Ok(ResNet::new(Architecture::resnet(depth, width, stem, channels, classes)?))
-    };
+fn studies(small: bool) -> Result<Vec<(&'static str, Model, usize, usize)>> {
+    let net =
+        |depth, width, stem, channels, classes| -> Result<Model> { resnet(depth, width, stem, channels, classes) };
     if small {
         return Ok(vec![("ResNet-18 width 4, 12 px", net(18, 4, Stem::Small, 3, 4)?, 4, 12)]);
     }
@@ -151,11 +150,11 @@ fn studies(small: bool) -> Result<Vec<(&'static str, ResNet, usize, usize)>> {
 fn steps(table: &mut Table, engine: &Engine, small: bool, repeats: usize) -> Result<()> {
     for (name, model, batch, side) in studies(small)? {
         let network = &model.network;
-        let shape = Shape3 { channels: model.architecture.channels, height: side, width: side };
+        let shape = Shape3 { channels: model.channels, height: side, width: side };
         let weights = network.initialise(1);
         let program = network.program(network.whole(), shape, batch)?;
         let images = noise("images", batch * shape.len());
-        let labels: Vec<u32> = (0..batch).map(|image| (image % model.architecture.classes) as u32).collect();
+        let labels: Vec<u32> = (0..batch).map(|image| (image % model.classes) as u32).collect();
         let rule = Rule::Sgd { momentum: 0.9 };
         let mask = vec![1u8; weights.parameters.len()];
         let mut trainer = engine.trainer(program, &weights.parameters, &weights.buffers, Some(&mask), rule, 1e-4)?;
@@ -187,15 +186,15 @@ fn steps(table: &mut Table, engine: &Engine, small: bool, repeats: usize) -> Res
 fn explaining(table: &mut Table, engine: &Engine, small: bool, repeats: usize) -> Result<()> {
     for (name, model, batch, side) in studies(small)? {
         let network = Arc::clone(&model.network);
-        let shape = Shape3 { channels: model.architecture.channels, height: side, width: side };
+        let shape = Shape3 { channels: model.channels, height: side, width: side };
         let size = format!("{name}, {batch} images");
         let (forward, _) = time(engine, &network, Pass::Evaluate, None, shape, batch, repeats)?;
         table.row("inference", &size, engine.precision(), forward, 0.0)?;
         let weights = nets::weights(&network, false);
         let loaded = engine.load(&weights.parameters, &weights.buffers)?;
-        let cut = network.shapes(model.features(Stage::Layer3), shape)?;
-        let activation = cut[cut.len() - 1];
-        let program = network.program(model.head(Stage::Layer3), activation, batch)?;
+        let stage = Stage::new("layer3");
+        let activation = model.activation_shape(stage, shape)?;
+        let program = network.program(model.halves(stage)?.layers..network.layers.len(), activation, batch)?;
         let wanted = Some(Wanted { parameters: false, input: true });
         let images = noise("activations", batch * activation.len());
         let (forward, backward) = engine.time(&program, Pass::Tape, wanted, &loaded, &images, repeats)?;

@@ -247,7 +247,7 @@ fn read(path: &Path, dimensions: usize) -> Result<(Vec<usize>, Vec<u8>)> {
     let gzip = start.starts_with(&[0x1f, 0x8b]);
     // An IDX file of another kind is told by the parser.
     if !gzip
-        && !start.starts_with(&[0, 0])
+        && !start.starts_with(&[0, 0, 8])
         && let Some(what) = what_is(&start)
     {
         return Err(Error::format(path, format!("{what}, not an IDX file")));

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use candle_core::{Tensor, Var};
 
 use crate::error::{Error, Result};
-use crate::model::{ResNet, Stage};
+use crate::model::{Halves, Model, Stage};
 use crate::nn::{Mode, Network, Weights, predicted_class, section};
 
 /// A network cut in two after some layer: Φ before, h after.
@@ -31,8 +31,12 @@ pub struct LogitGradient {
 
 impl Cut {
     /// Cuts `model` after `stage`. The weights are only read: explaining changes no parameter and no buffer.
-    pub fn new(model: &ResNet, weights: Arc<Weights>, stage: Stage) -> Self {
-        Self { network: model.network.clone(), weights, features: model.features(stage), head: model.head(stage) }
+    ///
+    /// # Errors
+    /// When the model has no such stage.
+    pub fn new(model: &Model, weights: Arc<Weights>, stage: Stage) -> Result<Self> {
+        let Halves { network, layers } = model.halves(stage)?;
+        Ok(Self::after(network, weights, layers))
     }
 
     /// Cuts any network after its first `layers` layers.

@@ -7,12 +7,12 @@ use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::model::{ResNet, Stage};
+use crate::model::{Model, Stage};
 use crate::nn::Weights;
 use crate::stats::similarity::{Similarity, spearman};
 
 use super::saliency::Method;
-use super::{Cut, Targets};
+use super::{Cut, Maps, Targets};
 
 /// Which layers are randomised together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,20 +29,21 @@ pub enum Randomisation {
 pub struct RandomisedLayer {
     /// Which layers are random.
     pub randomisation: Randomisation,
-    /// The block (`layer3.1`), `fc` or `stem`.
+    /// The part of the network: a block (`layer3.1`), a layer (`fc`, `features.0`), or `stem`.
     pub layer: String,
     /// Spearman correlation with the original's map, for each image; `None` where either map is degenerate.
     pub similarity: Vec<Option<f64>>,
 }
 
-/// Randomises a network block by block, from the output to the input, cascading and independently, and compares its maps by `method` with the
-/// original's: `images` `(N, C, H, W)`, each for its own class in `labels`, at `stage`. The random values are [`crate::nn::Network::initialise`]'s
+/// Randomises a network part by part, from the output to the input, cascading and independently, and compares its maps by `method` (the
+/// gradient of the pixels where the stage is no map) with the original's: `images` `(N, C, H, W)`, each for its own class in `labels`, at
+/// `stage`. The random values are [`crate::nn::Network::initialise`]'s
 /// of `seed`, batch-norm statistics included.
 ///
 /// # Errors
 /// When images do not fit the network, or the method works on the input.
 pub fn randomise_layers(
-    model: &ResNet,
+    model: &Model,
     weights: &Weights,
     (method, stage): (Method, Stage),
     images: &Tensor,
@@ -50,21 +51,27 @@ pub fn randomise_layers(
     seed: u64,
 ) -> Result<Vec<RandomisedLayer>> {
     let maps = |weights: Weights| -> Result<Vec<Vec<f32>>> {
-        let cut = Cut::new(model, Arc::new(weights), stage);
+        let (weights, has_map) = (Arc::new(weights), model.has_map(stage));
+        let cut =
+            if has_map { Cut::new(model, weights, stage)? } else { Cut::after(model.network.clone(), weights, 0) };
         let activation = cut.activation(images)?;
         let gradient = cut.gradient(&activation, Targets::PerImage(labels))?.gradient;
-        Ok(method.at_stage(&activation, &gradient)?.raw.flatten_from(1)?.to_vec2()?)
+        let maps = match has_map {
+            true => method.at_stage(&activation, &gradient)?,
+            false => Maps::of_attributions(&gradient)?,
+        };
+        Ok(maps.raw.flatten_from(1)?.to_vec2()?)
     };
     let original = maps(weights.clone())?;
     let fresh = model.network.initialise(seed);
     let mut found = Vec::new();
     for randomisation in [Randomisation::Cascading, Randomisation::Independent] {
         let mut current = weights.clone();
-        for layer in blocks(model).into_iter().rev() {
+        for part in model.parts().iter().rev() {
             if randomisation == Randomisation::Independent {
                 current = weights.clone();
             }
-            randomise(&mut current, &fresh, &layer);
+            model.copy_part(part, &fresh, &mut current);
             let similarity = original
                 .iter()
                 .zip(maps(current.clone())?)
@@ -78,66 +85,30 @@ pub fn randomise_layers(
                         .map_err(|error| Error::statistics("sanity check", error.to_string()))
                 })
                 .collect::<Result<_>>()?;
-            found.push(RandomisedLayer { randomisation, layer, similarity });
+            found.push(RandomisedLayer { randomisation, layer: part.name.clone(), similarity });
         }
     }
     Ok(found)
-}
-
-/// The blocks that own parameters, from the input to the output.
-fn blocks(model: &ResNet) -> Vec<String> {
-    let mut blocks: Vec<String> = Vec::new();
-    for spec in &model.network.layout.parameters {
-        let block = block_of(&spec.name);
-        if blocks.last() != Some(&block) {
-            blocks.push(block);
-        }
-    }
-    blocks
-}
-
-/// `layer3.1` of `layer3.1.conv2.weight`; the stem's convolution and norm are one block.
-fn block_of(name: &str) -> String {
-    let mut parts = name.split('.');
-    match (parts.next(), parts.next()) {
-        (Some(stage), Some(block)) if stage.starts_with("layer") => format!("{stage}.{block}"),
-        (Some("fc"), _) => "fc".into(),
-        _ => "stem".into(),
-    }
-}
-
-fn randomise(weights: &mut Weights, fresh: &Weights, block: &str) {
-    let layout = weights.layout().clone();
-    for spec in &layout.parameters {
-        if block_of(&spec.name) == block {
-            let range = spec.range.clone();
-            weights.parameters[range.clone()].copy_from_slice(&fresh.parameters[range]);
-        }
-    }
-    for spec in &layout.buffers {
-        if block_of(&spec.name) == block {
-            let range = spec.range.clone();
-            weights.buffers[range.clone()].copy_from_slice(&fresh.buffers[range]);
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::explain::saliency::GRAD_CAM;
-    use crate::model::{Architecture, Stem};
+    use crate::model::{Stem, resnet};
     use rand_distr::{Distribution, StandardNormal};
 
     #[test]
     fn each_block_once_and_the_cascade_ends_in_the_random_network() {
-        let model = ResNet::new(Architecture::resnet(18, 4, Stem::Small, 1, 3).unwrap());
+        let model = resnet(18, 4, Stem::Small, 1, 3).unwrap();
         let weights = model.network.initialise(1);
         let mut draws = crate::seed::stream(2, "images", 0);
         let pixels: Vec<f32> = (0..6 * 256).map(|_| StandardNormal.sample(&mut draws)).collect();
         let images = Tensor::from_vec(pixels, (6, 1, 16, 16), &candle_core::Device::Cpu).unwrap();
         let labels = [0, 1, 2, 0, 1, 2];
-        let run = |seed| randomise_layers(&model, &weights, (GRAD_CAM, Stage::Layer2), &images, &labels, seed).unwrap();
+        let run = |seed| {
+            randomise_layers(&model, &weights, (GRAD_CAM, Stage::new("layer2")), &images, &labels, seed).unwrap()
+        };
         let found = run(5);
         let names: Vec<&str> = found.iter().map(|layer| layer.layer.as_str()).collect();
         assert_eq!(names[..3], ["fc", "layer4.1", "layer4.0"], "from the output down");

@@ -44,11 +44,18 @@ pub struct AttributedBatch {
 /// # Errors
 /// The source is named when its channels or sizes do not fit.
 pub fn activation_shape(checkpoint: &Checkpoint, source: &ImageSource, stage: Stage) -> Result<Shape3> {
+    check_fits(checkpoint, source)?;
+    checkpoint.model.activation_shape(stage, source.shape().into())
+}
+
+/// # Errors
+/// The source is named when its channels or sizes do not fit the network.
+fn check_fits(checkpoint: &Checkpoint, source: &ImageSource) -> Result<()> {
     let network = &checkpoint.model.network;
-    let shapes = network
+    network
         .shapes(network.whole(), Shape3::from(source.shape()))
-        .map_err(|error| Error::input(format!("{}: {error}", source.name())))?;
-    Ok(shapes[checkpoint.model.features(stage).end])
+        .map(|_| ())
+        .map_err(|error| Error::input(format!("{}: {error}", source.name())))
 }
 
 /// Logits `(n, K)` of the images of `source`, `batch` at a time, in order.
@@ -60,7 +67,7 @@ pub fn logits_in_batches<'a>(
     source: &'a ImageSource,
     batch: usize,
 ) -> Result<impl Iterator<Item = Result<(Range<usize>, Tensor)>> + 'a> {
-    activation_shape(checkpoint, source, Stage::Layer4)?;
+    check_fits(checkpoint, source)?;
     let network = &checkpoint.model.network;
     let weights = Arc::new(checkpoint.weights.clone());
     Ok(source.ranges(batch).map(move |images| {
@@ -85,7 +92,7 @@ pub fn explain_in_batches<'a>(
 ) -> Result<impl Iterator<Item = Result<ExplainedBatch>> + 'a> {
     activation_shape(checkpoint, source, stage)?;
     check_labels(source, targets)?;
-    let cut = Cut::new(&checkpoint.model, Arc::new(checkpoint.weights.clone()), stage);
+    let cut = Cut::new(&checkpoint.model, Arc::new(checkpoint.weights.clone()), stage)?;
     Ok(source.ranges(batch).map(move |images| {
         let targets = targets.of(&images);
         explain_batch(&cut, source, images, targets)
@@ -105,7 +112,7 @@ pub fn attribute_in_batches<'a>(
     targets: Targets<'a>,
     batch: usize,
 ) -> Result<impl Iterator<Item = Result<AttributedBatch>> + 'a> {
-    activation_shape(checkpoint, source, Stage::Layer4)?;
+    activation_shape(checkpoint, source, Stage::new("layer4"))?;
     check_labels(source, targets)?;
     let cut = Cut::after(checkpoint.model.network.clone(), Arc::new(checkpoint.weights.clone()), 0);
     Ok(source.ranges(batch).map(move |images| {

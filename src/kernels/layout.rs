@@ -76,6 +76,30 @@ pub fn from_kernels(batch: usize, channels: usize, positions: usize, input: &[f3
     });
 }
 
+/// Maps of `channels` × `positions` into one column `(C·H·W, N)`, columns fastest: PyTorch's `flatten` in the kernels' order.
+pub fn flatten(batch: usize, channels: usize, positions: usize, input: &[f32], output: &mut [f32]) {
+    turn_lines(batch, channels, positions, input, output);
+}
+
+/// The way back from [`flatten`].
+pub fn unflatten(batch: usize, channels: usize, positions: usize, input: &[f32], output: &mut [f32]) {
+    turn_lines(batch, positions, channels, input, output);
+}
+
+/// Lines of `batch` values that lie `(inner, outer)` into `(outer, inner)`; as they are where maps lie by channel.
+fn turn_lines(batch: usize, outer: usize, inner: usize, input: &[f32], output: &mut [f32]) {
+    assert_eq!(input.len(), batch * outer * inner, "flatten: input length");
+    assert_eq!(output.len(), input.len(), "flatten: output length");
+    if Order::of(batch) == Order::Channels {
+        return output.copy_from_slice(input);
+    }
+    output.par_chunks_mut(batch * inner).enumerate().for_each(|(nth, output)| {
+        for (at, to) in output.chunks_exact_mut(batch).enumerate() {
+            to.copy_from_slice(&input[(at * outer + nth) * batch..][..batch]);
+        }
+    });
+}
+
 /// Transposes a `(rows, cols)` matrix into `(cols, rows)`.
 pub fn transpose(rows: usize, cols: usize, input: &[f32], output: &mut [f32]) {
     assert_eq!(input.len(), rows * cols, "transpose: input length");
@@ -122,6 +146,23 @@ mod tests {
             }
             transpose(cols, rows, &output, &mut back);
             assert_eq!(back, input);
+        }
+    }
+
+    #[test]
+    fn a_flat_map_has_pytorchs_order_and_comes_back() {
+        for (batch, channels, positions) in [(3, 2, 5), (64, 3, 49), (80, 17, 20), (128, 1, 9)] {
+            let len = batch * channels * positions;
+            let images: Vec<f32> = (0..len).map(|value| value as f32).collect();
+            let (mut maps, mut flat, mut column, mut back) =
+                (vec![0.0; len], vec![0.0; len], vec![0.0; len], vec![0.0; len]);
+            to_kernels(batch, channels, positions, &images, &mut maps);
+            flatten(batch, channels, positions, &maps, &mut flat);
+            // A flat image is one row of (N, C·H·W), which is a map of C·H·W channels and one position.
+            to_kernels(batch, channels * positions, 1, &images, &mut column);
+            assert_eq!(flat, column);
+            unflatten(batch, channels, positions, &flat, &mut back);
+            assert_eq!(back, maps);
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Activations are batch-innermost, in the order that [`layout::Order::of`] the batch names: `(H, W, C, N)` or `(C, H, W, N)`.
 //! Convolution weights are in PyTorch's order `(O, I, kh, kw)`. Every kernel runs on the current rayon pool and gives bit-equal results for any number of threads.
+pub mod bias;
 pub mod conv2d;
 pub mod device;
 pub mod layout;

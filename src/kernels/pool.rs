@@ -1,4 +1,8 @@
-//! Max pooling and global average pooling in the kernels' order, with their backward passes.
+//! Max pooling and average pooling in the kernels' order, with their backward passes.
+
+mod adaptive;
+
+pub use adaptive::{AdaptiveShape, adaptive_average_pool, adaptive_average_pool_backward};
 
 use crate::kernels::layout::Order;
 use crate::kernels::simd::versions;

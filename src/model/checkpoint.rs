@@ -1,4 +1,4 @@
-//! Checkpoints on disk: safetensors and PyTorch pickles with torchvision names, in; safetensors, out.
+//! Checkpoints on disk: safetensors and PyTorch pickles with PyTorch names, in; safetensors, out.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -7,14 +7,11 @@ use candle_core::{DType, Device, Tensor};
 
 use crate::data::impostor::what_is;
 use crate::error::{Error, Result};
-use crate::nn::{ParameterKind, Weights};
+use crate::nn::Weights;
 
-use super::architecture::Architecture;
-use super::forward::Forward;
-use super::resnet::ResNet;
-use super::{names, pruned, pytorch};
+use super::{Forward, Model, families, names, pruned, pytorch};
 
-/// Named tensors of a file, under torchvision's names where they are known.
+/// Named tensors of a file, under the names of docs/models.md where they are known.
 pub struct TensorFile {
     origin: String,
     tensors: BTreeMap<String, Tensor>,
@@ -24,15 +21,15 @@ pub struct TensorFile {
 
 /// A network with the weights of a file.
 pub struct Checkpoint {
-    /// The network, its architecture read off names and shapes.
-    pub model: ResNet,
+    /// The network, read off names and shapes.
+    pub model: Model,
     /// The weights.
     pub weights: Weights,
 }
 
 impl TensorFile {
     /// Reads safetensors, or what `torch.save` wrote of a dictionary of tensors, alone or inside others (nothing in it is executed).
-    /// Which of the two it is, the content says. Names become torchvision's where they are known: prefixes of wrappers and those
+    /// Which of the two it is, the content says. Names become those of the families where they are known: prefixes of wrappers and those
     /// that all names share are dropped, other libraries' names are translated. `NAME_orig` with `NAME_mask` is their product.
     /// What profilers and averaging leave beside the weights is left out.
     ///
@@ -53,7 +50,7 @@ impl TensorFile {
         let named: Vec<(String, Tensor)> = named.into_iter().filter(|(name, _)| !names::beside(name)).collect();
         let (given, values): (Vec<String>, Vec<Tensor>) = pruned::multiply(&origin, named)?.into_iter().unzip();
         let (mut tensors, mut order) = (BTreeMap::new(), Vec::new());
-        for ((name, tensor), given) in names::canonical(&given, is_residual).into_iter().zip(values).zip(&given) {
+        for ((name, tensor), given) in names::canonical(&given, families::known).into_iter().zip(values).zip(&given) {
             if tensors.insert(name.clone(), tensor).is_some() {
                 let what = format!("tensor `{name}` stands twice (as `{given}` too) once prefixes are dropped");
                 return Err(Error::format(path, what));
@@ -78,15 +75,14 @@ impl TensorFile {
         &self.origin
     }
 
-    /// Whether the names are those of a residual network, though some may be missing.
+    /// Whether the names are those of a known network, though some may be missing.
     pub fn is_checkpoint(&self) -> bool {
-        is_residual(&self.order.iter().map(String::as_str).collect())
+        families::known(&self.order.iter().map(String::as_str).collect())
     }
-}
 
-fn is_residual(names: &BTreeSet<&str>) -> bool {
-    let has = |start: &str| names.range(start..).next().is_some_and(|name| name.starts_with(start));
-    has("conv1.weight") && has("layer1.0.")
+    fn shapes(&self) -> impl Iterator<Item = (&str, &[usize])> {
+        self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor.dims()))
+    }
 }
 
 fn read_safetensors(path: &Path, bytes: &[u8]) -> Result<Vec<(String, Tensor)>> {
@@ -127,7 +123,7 @@ fn cut_off(bytes: &[u8]) -> Option<String> {
     Some(format!("is truncated: its tensors take {promised} bytes, {} follow", data.len()))
 }
 
-/// Reads a checkpoint whose architecture follows from its names and shapes. `num_batches_tracked` is ignored; any other
+/// Reads a checkpoint whose network follows from its names and shapes. `num_batches_tracked` is ignored; any other
 /// tensor that does not belong to the network is an error.
 ///
 /// # Errors
@@ -149,18 +145,14 @@ pub fn checkpoint_of(file: &TensorFile) -> Result<Checkpoint> {
 /// # Errors
 /// The file and the tensor are named; of a network that is not known, what the file holds.
 pub fn checkpoint_with(file: &TensorFile, forward: Forward) -> Result<Checkpoint> {
-    // With neither of the two ends of a residual network in it, a list of what is missing would help nobody.
-    if !file.is_checkpoint() && (file.get("conv1.weight").is_none() || file.get("fc.weight").is_none()) {
+    let Some(model) = families::infer(&file.origin, forward, file.shapes())? else {
         let what = format!(
-            "{}; read are residual networks (ResNet) under torchvision's, timm's, kuangliu's or Hugging Face's names: save that \
-             network's state_dict() alone",
-            names::describe(&file.order)
+            "{}; read are {} under the names of docs/models.md: save such a network's state_dict() alone",
+            names::describe(&file.order),
+            families::family_names()
         );
         return Err(Error::format(&file.origin, what));
-    }
-    let architecture = Architecture::infer(&file.origin, |name| file.get(name).map(Tensor::dims))?;
-    let architecture = Architecture { forward, ..architecture };
-    let model = ResNet::new(architecture);
+    };
     let weights = load_into(&model, file)?;
     Ok(Checkpoint { model, weights })
 }
@@ -169,7 +161,7 @@ pub fn checkpoint_with(file: &TensorFile, forward: Forward) -> Result<Checkpoint
 ///
 /// # Errors
 /// The file and the tensor are named when it is missing, surplus, or has another shape.
-pub fn load_into(model: &ResNet, file: &TensorFile) -> Result<Weights> {
+pub fn load_into(model: &Model, file: &TensorFile) -> Result<Weights> {
     let layout = &model.network.layout;
     let lookup = |name: &str| match file.get(name) {
         Some(tensor) if !tensor.dtype().is_float() => {
@@ -182,24 +174,24 @@ pub fn load_into(model: &ResNet, file: &TensorFile) -> Result<Weights> {
     let known: BTreeSet<&str> = layout.tensors().map(|(name, _)| name).collect();
     for (name, _) in file.iter() {
         if !known.contains(name) && !name.ends_with("num_batches_tracked") {
-            let what = format!("does not belong to a {}", model.architecture.name());
+            let what = format!("does not belong to a {}", model.name);
             return Err(Error::tensor(format!("{}:{name}", file.origin), what));
         }
     }
     Ok(weights)
 }
 
-/// A trunk from a file under a new head: every tensor of the convolutions and batch norms is the file's; the linear layer is that
-/// of `head`, and the file's own (of any number of classes, or none) is not looked at.
+/// A trunk from a file under a new head: every tensor but those of the layer that gives the logits is the file's; that layer is
+/// `head`'s, and the file's own (of any number of classes, or none) is not looked at.
 ///
 /// # Errors
 /// As [`load_into`].
-pub fn load_trunk(model: &ResNet, file: &TensorFile, head: &Weights) -> Result<Weights> {
+pub fn load_trunk(model: &Model, file: &TensorFile, head: &Weights) -> Result<Weights> {
     let mut trunk =
         TensorFile { origin: file.origin.clone(), tensors: file.tensors.clone(), order: file.order.clone() };
     let layout = &model.network.layout;
     for (index, spec) in layout.parameters.iter().enumerate() {
-        if matches!(spec.kind, ParameterKind::LinearWeight | ParameterKind::LinearBias) {
+        if model.in_head(&spec.name) {
             let tensor = Tensor::from_slice(head.parameter(index), spec.shape.as_slice(), &Device::Cpu)?;
             trunk.tensors.insert(spec.name.clone(), tensor);
         }
@@ -207,7 +199,7 @@ pub fn load_trunk(model: &ResNet, file: &TensorFile, head: &Weights) -> Result<W
     load_into(model, &trunk)
 }
 
-/// The bytes of a safetensors file that `torchvision`'s `load_state_dict(strict=True)` accepts.
+/// The bytes of a safetensors file that PyTorch's `load_state_dict(strict=True)` accepts for the network's original.
 ///
 /// # Errors
 /// Only when serialisation fails.

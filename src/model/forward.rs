@@ -1,8 +1,10 @@
-//! What a checkpoint's names and shapes do not tell of how its network computes: strides, pools, dilation.
+//! What the names and shapes of a residual network do not tell of how it computes: strides, pools, dilation.
+
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::architecture::{Architecture, Block, Stem};
+use super::families::resnet::Block;
 
 /// Which convolution of a bottleneck block has the stride.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,12 +32,6 @@ pub struct Forward {
     pub bottleneck_stride: BottleneckStride,
 }
 
-impl Forward {
-    pub(super) fn is_default(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
 /// How a network computes, as read off a checkpoint or assumed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Assumptions {
@@ -55,36 +51,17 @@ pub struct Assumptions {
     pub dilation: usize,
 }
 
-impl Architecture {
-    /// What a checkpoint's names and shapes told, and what was assumed because they do not tell it, for a record.
-    pub fn assumptions(&self) -> Assumptions {
-        let kernel = match self.stem {
-            Stem::Small => 3,
-            Stem::Large => 7,
-        };
-        Assumptions {
-            block: self.block,
-            blocks: self.blocks,
-            stem_kernel: kernel,
-            stem_stride: self.stem_stride(),
-            stem_pool: self.stem_pool(),
-            bottleneck_stride: (self.block == Block::Bottleneck).then_some(self.forward.bottleneck_stride),
-            dilation: 1,
-        }
-    }
-
-    /// The same in one line, for people.
-    pub fn assumed(&self) -> String {
-        let Assumptions { blocks, stem_kernel, stem_stride, stem_pool, bottleneck_stride, .. } = self.assumptions();
+impl fmt::Display for Assumptions {
+    /// In one line, for people.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Assumptions { blocks, stem_kernel, stem_stride, stem_pool, bottleneck_stride, .. } = self;
         let block = match bottleneck_stride {
             None => "basic blocks",
             Some(BottleneckStride::First) => "bottleneck blocks with the stride in the first, 1×1, convolution",
             Some(BottleneckStride::Second) => "bottleneck blocks with the stride in the second, 3×3, convolution",
         };
-        let pool = if stem_pool { "a max pool" } else { "no pool" };
-        format!(
-            "{block} {}, a {stem_kernel}×{stem_kernel} stem of stride {stem_stride}, {pool}, no dilation",
-            blocks.map(|count| count.to_string()).join("-")
-        )
+        let pool = if *stem_pool { "a max pool" } else { "no pool" };
+        let blocks = blocks.map(|count| count.to_string()).join("-");
+        write!(f, "{block} {blocks}, a {stem_kernel}×{stem_kernel} stem of stride {stem_stride}, {pool}, no dilation")
     }
 }

@@ -20,12 +20,19 @@ struct Naming {
     rules: &'static [(&'static str, &'static str)],
 }
 
-/// torchvision's and timm's names of plain residual networks are one, and need no rule.
+/// torchvision's and timm's names of plain residual networks are one and need no rule, nor do the names of other families.
 const NAMINGS: [Naming; 3] = [
     Naming { of: "torchvision, timm", rules: &[] },
     Naming {
         of: "kuangliu/pytorch-cifar",
-        rules: &[("linear.<t>", "fc.<t>"), ("<stage>.<block>.shortcut.<n>.<t>", "<stage>.<block>.downsample.<n>.<t>")],
+        // Not just any `shortcut`: open_lth's CIFAR ResNets have their own.
+        rules: &[
+            ("linear.<t>", "fc.<t>"),
+            ("layer1.<block>.shortcut.<n>.<t>", "layer1.<block>.downsample.<n>.<t>"),
+            ("layer2.<block>.shortcut.<n>.<t>", "layer2.<block>.downsample.<n>.<t>"),
+            ("layer3.<block>.shortcut.<n>.<t>", "layer3.<block>.downsample.<n>.<t>"),
+            ("layer4.<block>.shortcut.<n>.<t>", "layer4.<block>.downsample.<n>.<t>"),
+        ],
     },
     Naming {
         of: "Hugging Face transformers, ResNetForImageClassification",
@@ -42,11 +49,13 @@ const NAMINGS: [Naming; 3] = [
 ];
 
 /// What to call a file whose names are not known, by a name in it (its start).
-const LOOKS_LIKE: [(&str, &str); 17] = [
+const LOOKS_LIKE: [(&str, &str); 19] = [
+    ("layer1.0.conv1.weight", "a residual network, some of whose names have a prefix that others lack"),
+    ("embedder.embedder.", "a residual network of Hugging Face without its classifier"),
     ("conv1.0.weight", "a ResNet with a deep stem"),
     ("features.denseblock", "DenseNet"),
     ("features.0.0.", "MobileNet, EfficientNet or ConvNeXt"),
-    ("features.0.weight", "VGG or AlexNet"),
+    ("features.0.weight", "AlexNet or SqueezeNet"),
     ("features.conv0.", "DenseNet"),
     ("Conv2d_1a_3x3", "Inception"),
     ("patch_embed.", "a vision transformer"),
@@ -57,7 +66,7 @@ const LOOKS_LIKE: [(&str, &str); 17] = [
     ("layers.0.self_attn.", "a language model"),
     ("embeddings.word_embeddings", "a language model"),
     ("stages.0.", "ConvNeXt or RegNet"),
-    ("blocks.0.", "EfficientNet, a vision transformer or a CIFAR ResNet"),
+    ("blocks.0.", "EfficientNet or a vision transformer"),
     ("stem.", "RegNet or another network with a stem of its own"),
     ("conv1.weight", "a small convolutional network"),
 ];
@@ -204,7 +213,7 @@ mod tests {
         let mixed = ["backbone.conv1.weight", "backbone.layer1.0.conv1.weight", "head.weight"];
         assert_eq!(renamed(&mixed), mixed);
         assert_eq!(renamed(&["", "."]), ["", "."]);
-        assert!(describe(&["features.0.weight".into()]).ends_with("looks like VGG or AlexNet"));
+        assert!(describe(&["features.0.weight".into()]).ends_with("looks like AlexNet or SqueezeNet"));
         assert!(beside("layer1.0.total_ops") && beside("n_averaged") && !beside("fc.weight"));
     }
 }

@@ -7,8 +7,9 @@ use crate::error::{Error, Result};
 use crate::kernels::device::{DeviceWeights, Engine, NormPlaces, Operation, Pass, Precision, Program, Rule, Wanted};
 use crate::kernels::pool::PoolShape;
 
+use super::layer::Layer;
 use super::layout::Weights;
-use super::network::{Layer, Network, Shape3};
+use super::network::{Network, Shape3};
 use super::optimizer::OptimizerKind;
 use super::tape::Mode;
 
@@ -117,7 +118,7 @@ impl Accelerator {
     ) -> Result<Vec<f32>> {
         let program = network.program(section, shape, images.len() / shape.len().max(1))?;
         let pass = match mode {
-            Mode::Train => Pass::Train { update: false },
+            Mode::Train(_) => Pass::Train { update: false },
             Mode::EvalTape | Mode::Eval => Pass::Evaluate,
         };
         let weights = self.resident(weights)?;
@@ -144,7 +145,7 @@ impl Accelerator {
     ) -> Result<(Option<Vec<f32>>, Vec<f32>)> {
         let program = network.program(section, shape, images.len() / shape.len().max(1))?;
         let pass = match mode {
-            Mode::Train => Pass::Train { update: false },
+            Mode::Train(_) => Pass::Train { update: false },
             Mode::EvalTape | Mode::Eval => Pass::Tape,
         };
         let weights = self.resident(weights)?;
@@ -169,7 +170,7 @@ impl Network {
     /// What a device runs for `section` on `batch` images of `input`: the same layers, with names and indices resolved.
     ///
     /// # Errors
-    /// When `input` does not fit the section, or there is no image.
+    /// When `input` does not fit the section, there is no image, or a layer has no code for devices yet (named).
     pub fn program(&self, section: Range<usize>, input: Shape3, batch: usize) -> Result<Program> {
         let shapes = self.shapes(section.clone(), input)?;
         let parameter = |index: usize| self.layout.parameters[index].range.clone();
@@ -180,8 +181,8 @@ impl Network {
                 let layer = &self.layers[index];
                 let source = layer.source() - section.start;
                 let from = shapes[source];
-                match layer {
-                    Layer::Convolution { norm, relu, .. } => {
+                Ok(match layer {
+                    Layer::Convolution { convolution, norm, relu, .. } if convolution.bias.is_none() => {
                         let (weight, shape) = self.geometry(index, from, batch).expect("a convolution multiplies");
                         Operation::Convolution {
                             shape,
@@ -210,12 +211,18 @@ impl Network {
                         source,
                     },
                     Layer::GlobalAveragePool { .. } => Operation::GlobalAveragePool { source },
-                    Layer::Linear { weight, bias, .. } => {
+                    Layer::Linear { weight, bias, relu: false, .. } => {
                         Operation::Linear { weight: parameter(*weight), bias: parameter(*bias), source }
                     }
-                }
+                    Layer::Convolution { .. } => return Err(no_device_code("convolutions with a bias")),
+                    Layer::Linear { .. } => return Err(no_device_code("linear layers with a ReLU")),
+                    Layer::Activation { .. } => return Err(no_device_code("a cut inside a layer")),
+                    Layer::AdaptiveAveragePool { .. } => return Err(no_device_code("adaptive average pooling")),
+                    Layer::Flatten { .. } => return Err(no_device_code("flattened maps")),
+                    Layer::Dropout { .. } => return Err(no_device_code("dropout")),
+                })
             })
-            .collect();
+            .collect::<Result<_>>()?;
         let program = Program {
             batch,
             slots: shapes.iter().map(|shape| [shape.channels, shape.height, shape.width]).collect(),
@@ -228,4 +235,8 @@ impl Network {
         program.check()?;
         Ok(program)
     }
+}
+
+fn no_device_code(what: &str) -> Error {
+    Error::input(format!("GPUs run no {what} yet: use --device cpu"))
 }

@@ -12,6 +12,8 @@ use crate::error::{Error, Result};
 pub enum ParameterKind {
     /// Convolution weight `(O, I, kh, kw)`.
     ConvolutionWeight,
+    /// Convolution bias `(O)`.
+    ConvolutionBias,
     /// Linear weight `(O, I)`.
     LinearWeight,
     /// Linear bias `(O)`.
@@ -23,9 +25,14 @@ pub enum ParameterKind {
 }
 
 impl ParameterKind {
-    /// Whether magnitude pruning may take weights of this kind (DESIGN 1.1: by layer type, never by name).
+    /// Whether magnitude pruning may take weights of this kind (by layer type, never by name).
     pub fn prunable(self) -> bool {
         matches!(self, Self::ConvolutionWeight | Self::LinearWeight)
+    }
+
+    /// Whether PyTorch names it `bias`.
+    pub fn named_bias(self) -> bool {
+        matches!(self, Self::ConvolutionBias | Self::LinearBias | Self::NormShift)
     }
 }
 
@@ -169,20 +176,25 @@ impl Weights {
         origin: &str,
         mut lookup: impl FnMut(&str) -> Result<Option<Tensor>>,
     ) -> Result<Self> {
-        let mut weights = Self::zeros(layout.clone());
-        for &(buffer, index) in &layout.order {
-            let (name, shape, target) = if buffer {
-                let spec = &layout.buffers[index];
-                (&spec.name, &spec.shape, &mut weights.buffers[spec.range.clone()])
-            } else {
-                let spec = &layout.parameters[index];
-                (&spec.name, &spec.shape, &mut weights.parameters[spec.range.clone()])
-            };
+        let mut tensors = Vec::with_capacity(layout.order.len());
+        // All shapes are checked before memory is taken for any of them.
+        for (name, shape) in layout.tensors() {
             let tensor = lookup(name)?.ok_or_else(|| Error::tensor(format!("{origin}:{name}"), "is missing"))?;
-            if tensor.dims() != shape.as_slice() {
+            if tensor.dims() != shape {
                 let what = format!("has shape {:?}, expected {:?}", tensor.dims(), shape);
                 return Err(Error::tensor(format!("{origin}:{name}"), what));
             }
+            tensors.push(tensor);
+        }
+        let mut weights = Self::zeros(layout.clone());
+        for (&(buffer, index), tensor) in layout.order.iter().zip(tensors) {
+            let (name, target) = if buffer {
+                let spec = &layout.buffers[index];
+                (&spec.name, &mut weights.buffers[spec.range.clone()])
+            } else {
+                let spec = &layout.parameters[index];
+                (&spec.name, &mut weights.parameters[spec.range.clone()])
+            };
             let values = tensor.to_dtype(candle_core::DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
             if let Some(at) = values.iter().position(|value| !value.is_finite()) {
                 return Err(Error::tensor(

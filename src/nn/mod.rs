@@ -5,8 +5,11 @@
 //! ([`Weights`]), both described by a [`Layout`] of torchvision names, so that masks, rewinding and optimiser steps are
 //! single passes over slices.
 
+mod backward;
 mod device;
+mod forward;
 pub mod init;
+mod layer;
 mod layout;
 mod network;
 mod op;
@@ -15,10 +18,12 @@ pub mod schedule;
 mod tape;
 
 pub use device::{Accelerator, Compute};
+pub use init::Initialisation;
+pub use layer::{Convolution, Inside, Layer, Norm};
 pub use layout::{BufferKind, Layout, LayoutBuilder, ParameterKind, TensorSpec, Weights};
-pub use network::{Convolution, Layer, Network, Norm, Patterns, Shape3};
+pub use network::{Network, Patterns, Shape3};
 pub use op::section;
-pub use tape::{Gradients, Mode, Tape, Workspace};
+pub use tape::{Draws, Gradients, Mode, Tape, Workspace};
 
 /// The class a row of logits predicts: the largest; the first of equals.
 pub fn predicted_class(logits: &[f32]) -> usize {

@@ -7,6 +7,8 @@ use crate::error::{Error, Result};
 use crate::kernels::conv2d::{self, Algorithm, Conv2dShape, Pattern};
 
 use super::device::Compute;
+use super::init::Initialisation;
+use super::layer::{Inside, Layer, split};
 use super::layout::Layout;
 
 /// Channels, height and width of one image or activation.
@@ -38,101 +40,6 @@ impl Shape3 {
     }
 }
 
-/// A square convolution without bias.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Convolution {
-    /// Index of the weight parameter `(O, I, k, k)`.
-    pub weight: usize,
-    /// Input channels.
-    pub in_channels: usize,
-    /// Output channels.
-    pub out_channels: usize,
-    /// Kernel extent.
-    pub kernel: usize,
-    /// Stride.
-    pub stride: usize,
-    /// Zero padding on each side.
-    pub padding: usize,
-}
-
-/// Batch normalisation: indices of its parameters and buffers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Norm {
-    /// Parameter γ.
-    pub scale: usize,
-    /// Parameter β.
-    pub shift: usize,
-    /// Buffer: running mean.
-    pub mean: usize,
-    /// Buffer: running variance.
-    pub variance: usize,
-}
-
-/// One layer. Layer `i` writes slot `i + 1`; `source` and `residual` name slots up to `i`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Layer {
-    /// `relu?(norm?(convolution(source)) + residual?)`: convolution and all that follows it up to the next, fused.
-    Convolution {
-        /// The convolution.
-        convolution: Convolution,
-        /// Batch norm after it.
-        norm: Option<Norm>,
-        /// Slot that is added after the norm.
-        residual: Option<usize>,
-        /// Whether a ReLU closes the layer.
-        relu: bool,
-        /// Slot that is read.
-        source: usize,
-    },
-    /// Max pooling.
-    MaxPool {
-        /// Window extent.
-        kernel: usize,
-        /// Stride.
-        stride: usize,
-        /// Padding with −∞.
-        padding: usize,
-        /// Slot that is read.
-        source: usize,
-    },
-    /// Mean over all positions: `(C, H, W)` to `(C, 1, 1)`.
-    GlobalAveragePool {
-        /// Slot that is read.
-        source: usize,
-    },
-    /// `W x + b` on a `(C, 1, 1)` slot.
-    Linear {
-        /// Index of the weight `(O, I)`.
-        weight: usize,
-        /// Index of the bias `(O)`.
-        bias: usize,
-        /// Inputs.
-        in_features: usize,
-        /// Outputs.
-        out_features: usize,
-        /// Slot that is read.
-        source: usize,
-    },
-}
-
-impl Layer {
-    pub(crate) fn source(&self) -> usize {
-        match self {
-            Layer::Convolution { source, .. }
-            | Layer::MaxPool { source, .. }
-            | Layer::GlobalAveragePool { source }
-            | Layer::Linear { source, .. } => *source,
-        }
-    }
-
-    pub(crate) fn residual(&self) -> Option<usize> {
-        match self {
-            Layer::Convolution { residual, .. } => *residual,
-            _ => None,
-        }
-    }
-}
-
 /// A network: its layers and the layout of its weights.
 #[derive(Clone, Debug)]
 pub struct Network {
@@ -144,6 +51,8 @@ pub struct Network {
     pub norm_epsilon: f32,
     /// Weight of a new batch in the running statistics.
     pub norm_momentum: f32,
+    /// How fresh weights are drawn.
+    pub initialisation: Initialisation,
     /// Where it computes.
     pub compute: Compute,
 }
@@ -154,7 +63,25 @@ pub type Patterns = Vec<Option<Pattern>>;
 impl Network {
     /// A network with PyTorch's batch-norm constants (ε = 1e-5, momentum 0.1), on the CPU.
     pub fn new(layout: Layout, layers: Vec<Layer>) -> Self {
-        Self { layout: Arc::new(layout), layers, norm_epsilon: 1e-5, norm_momentum: 0.1, compute: Compute::Cpu }
+        Self {
+            layout: Arc::new(layout),
+            layers,
+            norm_epsilon: 1e-5,
+            norm_momentum: 0.1,
+            initialisation: Initialisation::default(),
+            compute: Compute::Cpu,
+        }
+    }
+
+    /// The same network with layer `index` in two at `point`; slots behind it move by one. `None` where nothing of the layer follows
+    /// the point.
+    pub fn split(&self, index: usize, point: Inside) -> Option<Self> {
+        Some(Self { layers: split(&self.layers, index, point)?, ..self.clone() })
+    }
+
+    /// Whether the layers from `slot` on read that slot and later ones alone, so that the network can be cut there.
+    pub fn can_be_cut(&self, slot: usize) -> bool {
+        self.layers[slot..].iter().all(|layer| layer.source() >= slot && layer.residual().is_none_or(|at| at >= slot))
     }
 
     /// The section that holds every layer.
@@ -185,9 +112,16 @@ impl Network {
                     height: window_count(from.height, *kernel, *stride, *padding)?,
                     width: window_count(from.width, *kernel, *stride, *padding)?,
                 },
+                Layer::Activation { .. } | Layer::Dropout { .. } => from,
                 Layer::GlobalAveragePool { .. } => Shape3 { height: 1, width: 1, ..from },
+                Layer::AdaptiveAveragePool { height, width, .. } => Shape3 { height: *height, width: *width, ..from },
+                Layer::Flatten { .. } => Shape3 { channels: from.len(), height: 1, width: 1 },
                 Layer::Linear { in_features, out_features, .. } => {
-                    expect_channels(from, *in_features)?;
+                    if from.len() != *in_features {
+                        let what = "the images' size or channels do not fit the network";
+                        let counts = format!("its linear layer takes {in_features} values, not {}", from.len());
+                        return Err(Error::input(format!("{what}: {counts}")));
+                    }
                     Shape3 { channels: *out_features, height: 1, width: 1 }
                 }
             };
@@ -239,7 +173,12 @@ impl Network {
                     padding: 0,
                 },
             )),
-            Layer::MaxPool { .. } | Layer::GlobalAveragePool { .. } => None,
+            Layer::Activation { .. }
+            | Layer::MaxPool { .. }
+            | Layer::GlobalAveragePool { .. }
+            | Layer::AdaptiveAveragePool { .. }
+            | Layer::Flatten { .. }
+            | Layer::Dropout { .. } => None,
         }
     }
 

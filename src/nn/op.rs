@@ -118,7 +118,7 @@ impl SectionOp {
         let (_, channels, height, width) = input.dims4()?;
         let values = |tensor: &Tensor| tensor.flatten_all()?.to_vec1::<f32>();
         let weights = self.weights_with(parameters.map(values).transpose()?.as_deref());
-        let wants_parameters = parameters.is_some() && self.mode == Mode::Train;
+        let wants_parameters = parameters.is_some() && self.mode.trains();
         let (flat, grad_input) = device
             .gradients(
                 &self.network,
@@ -156,7 +156,7 @@ impl SectionOp {
             .transpose()?;
         let weights = own.as_ref().unwrap_or(&self.weights);
         // Only a training tape holds what the gradients of batch norm's parameters need.
-        let mut flat = (own.is_some() && self.mode == Mode::Train).then(|| vec![0.0; weights.parameters.len()]);
+        let mut flat = (own.is_some() && self.mode.trains()).then(|| vec![0.0; weights.parameters.len()]);
         let wanted = Gradients { parameters: flat.as_deref_mut(), input: true };
         let grad_input = self
             .network

@@ -3,7 +3,7 @@
 use super::{Arm, CubData, Plan, PoolKind, Rewind, Source, StatisticsPlan, TaskKind};
 use crate::error::{Error, Result};
 use crate::explain::saliency::Method;
-use crate::model::Architecture;
+use crate::nn::Shape3;
 use crate::stats::power::{permutations_needed, sets_needed};
 
 impl Plan {
@@ -46,9 +46,7 @@ impl Plan {
         }
         not_negative("train.weight_decay", self.train.weight_decay)?;
         not_negative("train.sparse_below", self.train.sparse_below.unwrap_or(0.0))?;
-        if self.explain.stages.is_empty() {
-            return Err(Error::config("explain.stages", "at least one of layer1, layer2, layer3, layer4"));
-        }
+        self.check_stages()?;
         self.check_saliency()?;
         positive("explain.cam_images", self.explain.cam_images)?;
         positive("explain.class_images", self.explain.class_images)?;
@@ -80,8 +78,6 @@ impl Plan {
                 format!("{} is not a share, 0 to 1", self.verdict.least_images),
             ));
         }
-        // Depth and width are checked by the architecture; any class count will do for that.
-        Architecture::resnet(self.model.depth, self.model.width, self.model.stem, 1, 2).map(|_| ())?;
         if matches!(self.data.source, Source::Mnist | Source::Fashion) && self.data.path.is_none() {
             return Err(Error::config("data.path", "is missing: the folder with the IDX files (--set data.path=…)"));
         }
@@ -102,6 +98,19 @@ impl Plan {
             Some((_, twice)) => bad(format!("`{twice}` is named twice")),
             None => Ok(()),
         }
+    }
+
+    /// The network must exist, and have the stages; any images and class count will do for that.
+    fn check_stages(&self) -> Result<()> {
+        let model = self.model.build(Shape3 { channels: 1, height: 32, width: 32 }, 2)?;
+        if self.explain.stages.is_empty() {
+            let what = format!("at least one, such as {}", model.default_stage());
+            return Err(Error::config("explain.stages", what));
+        }
+        for &stage in &self.explain.stages {
+            model.halves(stage).map_err(|error| Error::config("explain.stages", error.to_string()))?;
+        }
+        Ok(())
     }
 
     fn check_birds(&self) -> Result<()> {

@@ -15,7 +15,8 @@ use crate::explain::saliency::{GRAD_CAM, Method};
 use crate::explain::tcav::cav::CavKind;
 use crate::explain::tcav::design;
 use crate::kernels::device::Precision;
-use crate::model::{Stage, Stem};
+use crate::model::{Model, Stage, Stem, Wish, build};
+use crate::nn::Shape3;
 use crate::nn::optimizer::OptimizerKind;
 use crate::nn::schedule::ScheduleKind;
 use crate::prune::Scope;
@@ -179,16 +180,27 @@ impl Default for PlantedData {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelPlan {
-    /// 18, 34 or 50.
-    pub depth: usize,
-    /// Channels of the stem.
-    pub width: usize,
-    /// `3x3` or `7x7`.
-    pub stem: Stem,
-    /// A checkpoint whose convolutions and batch norms every replicate starts from, under a new linear layer; random weights
-    /// where absent.
+    /// `resnet18`, `vgg16_bn`, `lenet-300-100` and so on ([`crate::model::family_names`]).
+    pub family: String,
+    /// Channels of the first convolution; the family's own where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub width: Option<usize>,
+    /// `3x3` or `7x7`, for families that have both; `7x7` where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stem: Option<Stem>,
+    /// A checkpoint that every replicate starts from, under a new last layer; random weights where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pretrained: Option<PathBuf>,
+}
+
+impl ModelPlan {
+    /// The network for such images and so many classes.
+    ///
+    /// # Errors
+    /// Names the field that the family does not have or cannot take.
+    pub fn build(&self, images: Shape3, classes: usize) -> Result<Model> {
+        build(&self.family, &Wish { width: self.width, stem: self.stem, images, classes })
+    }
 }
 
 /// Pruning of a plan.

@@ -17,7 +17,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Result};
-use crate::model::{ResNet, TensorFile, load_into, load_trunk, save_weights};
+use crate::model::{Model, TensorFile, load_into, load_trunk, save_weights};
 use crate::nn::{Layout, Weights};
 use crate::output::{self, Inputs};
 use crate::prune::Mask;
@@ -191,7 +191,7 @@ impl Store {
     ///
     /// # Errors
     /// When they cannot be read or do not fit.
-    pub fn weights(&self, id: &RoundId, model: &ResNet) -> Result<Weights> {
+    pub fn weights(&self, id: &RoundId, model: &Model) -> Result<Weights> {
         load_into(model, &TensorFile::open(&self.round_path(id).join("weights.safetensors"))?)
     }
 
@@ -207,7 +207,7 @@ impl Store {
     ///
     /// # Errors
     /// When they cannot be read or do not fit.
-    pub fn last_weights(&self, id: &RoundId, model: &ResNet) -> Result<Weights> {
+    pub fn last_weights(&self, id: &RoundId, model: &Model) -> Result<Weights> {
         load_into(model, &TensorFile::open(&self.round_path(id).join("last.safetensors"))?)
     }
 
@@ -243,7 +243,7 @@ impl Store {
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn rewind_state(&self, replicate: usize, model: &ResNet) -> Result<Weights> {
+    pub fn rewind_state(&self, replicate: usize, model: &Model) -> Result<Weights> {
         load_into(model, &TensorFile::open(&self.rewind_path(replicate))?)
     }
 
@@ -319,8 +319,8 @@ impl Store {
     }
 }
 
-/// The convolutions and batch norms of the checkpoint that a plan starts from; its linear layer is left out, and is zero.
-pub fn read_trunk(model: &ResNet, path: &Path) -> Result<Weights> {
+/// The weights of the checkpoint that a plan starts from; the layer that gives the logits is left out, and is zero.
+pub fn read_trunk(model: &Model, path: &Path) -> Result<Weights> {
     let head = Weights::zeros(model.network.layout.clone());
     let trunk = TensorFile::open(path).and_then(|file| load_trunk(model, &file, &head));
     trunk.map_err(|error| Error::config("model.pretrained", error.to_string()))

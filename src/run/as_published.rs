@@ -20,7 +20,7 @@ use crate::explain::saliency::{GRAD_CAM, Map, Method};
 use crate::explain::tcav::cav::{Cav, CavKind, fit};
 use crate::explain::tcav::{score, sensitivities};
 use crate::explain::{Cut, LogitGradient, Maps, Targets};
-use crate::nn::{ParameterKind, Weights, predicted_class};
+use crate::nn::{Weights, predicted_class};
 use crate::prune::{Mask, Prunable, prune, prune_with};
 use crate::seed::stream;
 use crate::stats::descriptive::quantile;
@@ -91,8 +91,7 @@ impl AsPublished {
         if !self.freeze_below_epsilon {
             return;
         }
-        let named_weight = |kind| !matches!(kind, ParameterKind::LinearBias | ParameterKind::NormShift);
-        for spec in weights.layout().parameters.iter().filter(|spec| named_weight(spec.kind)) {
+        for spec in weights.layout().parameters.iter().filter(|spec| !spec.kind.named_bias()) {
             let values = &weights.parameters[spec.range.clone()];
             for (gradient, &value) in gradient[spec.range.clone()].iter_mut().zip(values) {
                 if value < EPSILON {
@@ -135,8 +134,7 @@ impl AsPublished {
         }
         if self.alias_biases && round > 1 {
             let layout = weights.layout().clone();
-            let named_bias = |kind| matches!(kind, ParameterKind::LinearBias | ParameterKind::NormShift);
-            for spec in layout.parameters.iter().filter(|spec| named_bias(spec.kind)) {
+            for spec in layout.parameters.iter().filter(|spec| spec.kind.named_bias()) {
                 weights.parameters[spec.range.clone()].copy_from_slice(&previous.parameters[spec.range.clone()]);
             }
         }

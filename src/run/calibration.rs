@@ -108,14 +108,14 @@ mod tests {
         let random: Vec<Vec<usize>> = vec![(0..4).collect(), (4..8).collect()];
         let products = DMatrix::from_fn(3, 8, |_, row| if row < 4 { 10.0 + row as f64 } else { row as f64 - 4.0 });
         let tests = tests_of(vec![untied(0.5)], [0.5, 0.5].map(untied).to_vec());
-        assert_eq!(calibration(&plan, Stage::Layer3, 0, &random, &[(1, 2)], &products, &tests).effect, 2);
+        assert_eq!(calibration(&plan, Stage::new("layer3"), 0, &random, &[(1, 2)], &products, &tests).effect, 2);
         // The first set scores high against the others, whose scores between themselves are a half. Its own pairs in the
         // baseline would spread that so widely that nothing could be told from it.
         let random: Vec<Vec<usize>> = (0..4).map(|set| vec![2 * set, 2 * set + 1]).collect();
         let design = [(1, 2), (1, 3), (1, 4), (2, 3), (2, 4), (3, 4)];
         let family = [0.9, 0.92, 0.94, 0.5, 0.5, 0.5].map(untied).to_vec();
         let tests = tests_of(family, [0.93, 0.5, 0.51, 0.07].map(untied).to_vec());
-        assert_eq!(calibration(&plan, Stage::Layer3, 0, &random, &design, &products, &tests).legacy, 1);
+        assert_eq!(calibration(&plan, Stage::new("layer3"), 0, &random, &design, &products, &tests).legacy, 1);
     }
 
     #[test]
@@ -129,8 +129,9 @@ mod tests {
         let design: Vec<(usize, usize)> = (1..=40).flat_map(|a| (a + 1..=40).map(move |b| (a, b))).collect();
         let family: Vec<PairScore> = design.iter().map(|&(a, b)| untied(score(a, b))).collect();
         let baseline = (0..40).map(|set| untied(0.5 + 0.01 * (set % 3) as f64)).collect();
-        let found = calibration(&plan, Stage::Layer3, 1, &random, &design, &products, &tests_of(family, baseline));
-        assert_eq!((found.stage, found.class, found.sets), (Stage::Layer3, 1, 40));
+        let found =
+            calibration(&plan, Stage::new("layer3"), 1, &random, &design, &products, &tests_of(family, baseline));
+        assert_eq!((found.stage, found.class, found.sets), (Stage::new("layer3"), 1, 40));
         // Two of forty may be rejected by ranks; the leaning set is by every test.
         assert!((1..=3).contains(&found.effect), "{found:?}");
         assert!((1..=2).contains(&found.score), "{found:?}");

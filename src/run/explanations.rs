@@ -16,7 +16,7 @@ use crate::explain::tcav::statistics::{EFFECT, SCORE};
 use crate::explain::tcav::{ConceptCavs, ConceptImages, ConceptTest, Samples, Tests};
 use crate::explain::{Cut, Maps, Targets, split_maps};
 use crate::model::Stage;
-use crate::nn::{Shape3, Weights, predicted_class};
+use crate::nn::{Weights, predicted_class};
 use crate::progress::{Event, Observer};
 
 use super::as_published;
@@ -84,9 +84,12 @@ impl<'a> Explainer<'a> {
             maps: BTreeMap::new(),
         };
         for &stage in &self.plan.explain.stages {
-            let cut = Cut::new(&self.setup.model, weights.clone(), stage);
+            let cut = Cut::new(&self.setup.model, weights.clone(), stage)?;
             super::rounds::notice(observer, &Event::Phase("saliency maps"))?;
-            let mut maps = self.heatmaps(&cut, stage)?;
+            let mut maps = match self.setup.model.has_map(stage) {
+                true => self.heatmaps(&cut, stage)?,
+                false => self.heatmaps(&Cut::after(self.setup.model.network.clone(), weights.clone(), 0), stage)?,
+            };
             let (record, deciding) = &maps[0];
             explained.localisation.extend(self.localisation(stage, record.size, deciding)?);
             super::rounds::notice(observer, &Event::Phase("deletion and insertion"))?;
@@ -108,10 +111,12 @@ impl<'a> Explainer<'a> {
         super::checks::sanity(self.plan, self.setup, weights, replicate)
     }
 
-    /// Maps of the true class by each method of the plan that works at a stage, from one gradient pass.
+    /// Maps of the true class by each method of the plan that works at a stage, from one gradient pass; the gradient of the pixels where the
+    /// stage is no map, and then `cut` is before the first layer.
     fn heatmaps(&self, cut: &Cut, stage: Stage) -> Result<Vec<(CamRecord, Tensor)>> {
         let methods: Vec<Method> =
             self.plan.explain.saliency.iter().copied().filter(|method| !method.is_on_input()).collect();
+        let has_map = self.setup.model.has_map(stage);
         let mut predicted = Vec::new();
         let mut found: Vec<(Vec<bool>, Vec<Tensor>)> = vec![Default::default(); methods.len()];
         for indices in self.setup.cam_images.chunks(self.batch) {
@@ -120,7 +125,10 @@ impl<'a> Explainer<'a> {
             let result = self.plan.as_published.gradient(cut, &activation, Targets::PerImage(&labels))?;
             predicted.extend(result.logits.to_vec2::<f32>()?.iter().map(|row| predicted_class(row)));
             for (&method, (degenerate, raw)) in methods.iter().zip(&mut found) {
-                let maps = self.plan.as_published.method(method).at_stage(&activation, &result.gradient)?;
+                let maps = match has_map {
+                    true => self.plan.as_published.method(method).at_stage(&activation, &result.gradient)?,
+                    false => Maps::of_attributions(&result.gradient)?,
+                };
                 degenerate.extend(maps.degenerate);
                 raw.push(maps.raw);
             }
@@ -169,9 +177,7 @@ impl<'a> Explainer<'a> {
     /// TCAV of every class with its concepts. Classes whose activations fit memory together share them, and the Gram matrix.
     fn concepts(&self, cut: &Cut, stage: Stage, explained: &mut Explained) -> Result<()> {
         let all = &self.setup.concepts;
-        let section = self.setup.model.features(stage);
-        let shapes = self.setup.model.network.shapes(section, self.setup.data.shape().into())?;
-        let features = shapes.last().map_or(1, Shape3::len);
+        let features = self.setup.model.activation_shape(stage, self.setup.data.shape().into())?.len();
         let mut start = 0;
         while start < all.len() {
             let mut rows = self.setup.concept_rows(&all[start..=start])?;
@@ -318,7 +324,7 @@ mod tests {
             decodable: true,
             decodable_p_value: 0.01,
         };
-        let record = record(Stage::Layer3, 1, "striped", &test);
+        let record = record(Stage::new("layer3"), 1, "striped", &test);
         assert_eq!((record.effect, record.effect_standardised, record.effect_p), (1.0, Some(2.0), 0.1));
         assert_eq!((record.score, record.score_p), (2.0, 0.2));
         assert_eq!(record.further, [("new".to_owned(), finding(3.0))].into());

@@ -112,7 +112,8 @@ mod tests {
         ];
         let side = vec![1.0, 0.0, 1.0, 0.0];
         let maps = [side.clone(), side.clone(), side, vec![0.0; 4]];
-        let of = |images: &[ShownImage]| localisation(&plan, Stage::Layer3, &maps, [2, 2], images, (4, 4)).unwrap();
+        let of =
+            |images: &[ShownImage]| localisation(&plan, Stage::new("layer3"), &maps, [2, 2], images, (4, 4)).unwrap();
         let found = of(&images).unwrap();
         // Columns 0 and 1 hold 1.75 of 2 in each row, columns 2 and 3 the rest; the last map is empty.
         assert!((found.energy_in_box.unwrap() - (0.875 + 0.0625) / 2.0).abs() < 1e-12, "{found:?}");

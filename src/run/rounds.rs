@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::data::{Images, Subset};
 use crate::error::{Error, Result};
-use crate::model::ResNet;
+use crate::model::Model;
 use crate::nn::{Compute, Weights};
 use crate::progress::{Event, Observer};
 use crate::prune::Mask;
@@ -24,7 +24,7 @@ const EVALUATION_BATCH: usize = 128;
 pub(super) const MAP_BYTES: usize = 384 << 20;
 
 /// Where trained networks come from if they are not trained here.
-pub type Checkpoints<'a> = &'a dyn Fn(&RoundId, &ResNet) -> Result<Weights>;
+pub type Checkpoints<'a> = &'a dyn Fn(&RoundId, &Model) -> Result<Weights>;
 
 /// Makes every network of `plan` that the folder `out` does not hold yet: prunes, trains, evaluates, explains, records. With
 /// `checkpoints` nothing is trained: the trained network of each round comes from there, and the records hold no losses. Masks

@@ -10,8 +10,8 @@ use crate::data::{
     SplitSizes, Splits, Task, builtin_mnist, class_images, concept_sets, idx, planted, split,
 };
 use crate::error::{Error, Result};
-use crate::model::{Architecture, ResNet};
-use crate::nn::{ParameterKind, Weights};
+use crate::model::Model;
+use crate::nn::Weights;
 use crate::seed;
 use crate::stats::localisation::PixelBox;
 
@@ -41,8 +41,8 @@ pub struct Setup {
     /// The parts of each image's object, in input pixels, where the source knows them.
     pub parts: Option<Vec<Vec<ShownPart>>>,
     /// The network.
-    pub model: ResNet,
-    /// Weights that every replicate starts from, but for the linear layer.
+    pub model: Model,
+    /// Weights that every replicate starts from, but for the layer that gives the logits.
     pub pretrained: Option<Weights>,
     /// What the plan's tests cannot reach ([`Plan::power_warnings`]).
     pub warnings: Vec<String>,
@@ -165,7 +165,6 @@ impl Setup {
                 (data.clone(), vec![TestedConcepts { classes, sets }], None)
             }
         };
-        let (channels, _, _) = data.shape();
         let classes = data.labels().classes();
         // As the study adjusts: over all rounds of one arm in one replicate.
         let pairs: usize = concepts.iter().map(|tested| tested.classes.len() * tested.sets.concepts.len()).sum();
@@ -174,9 +173,7 @@ impl Setup {
         if let Some(note) = concept_note.as_ref().filter(|note| !note.left_out.is_empty()) {
             warnings.push(format!("concepts left out for want of photographs: {}", note.left_out.join("; ")));
         }
-        let architecture =
-            Architecture::resnet(plan.model.depth, plan.model.width, plan.model.stem, channels, classes)?;
-        let model = ResNet::new(architecture);
+        let model = plan.model.build(data.shape().into(), classes)?;
         let pretrained = plan.model.pretrained.as_deref().map(|path| read_trunk(&model, path)).transpose()?;
         Ok(Self {
             data,
@@ -194,12 +191,12 @@ impl Setup {
         })
     }
 
-    /// The weights that a replicate starts from: random, or those of the plan's checkpoint under a random linear layer.
+    /// The weights that a replicate starts from: random, or those of the plan's checkpoint under a random last layer.
     pub fn initial(&self, replicate_seed: u64) -> Weights {
         let mut weights = self.model.network.initialise(replicate_seed);
         if let Some(pretrained) = &self.pretrained {
             for spec in &self.model.network.layout.parameters {
-                if !matches!(spec.kind, ParameterKind::LinearWeight | ParameterKind::LinearBias) {
+                if !self.model.in_head(&spec.name) {
                     let range = spec.range.clone();
                     weights.parameters[range.clone()].copy_from_slice(&pretrained.parameters[range]);
                 }
@@ -235,7 +232,7 @@ impl Setup {
             device: self.model.network.compute.description(),
             threads: rayon::current_num_threads(),
             cpu_features: cpu_features(),
-            network: self.model.architecture.name(),
+            network: self.model.name.clone(),
             image_shape: [channels, height, width],
             classes: self.data.labels().names().to_vec(),
             concepts: self.concept_names(),

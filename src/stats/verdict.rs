@@ -41,7 +41,7 @@ pub enum Explanations {
 /// Ends that are not finite or not in order, or a negative margin.
 pub fn accuracy_answer(difference: Interval, margin: f64) -> Result<Accuracy> {
     check(difference)?;
-    if !(margin >= 0.0) {
+    if margin.is_nan() || margin < 0.0 {
         return Err(StatsError::OutOfRange { what: "margin", value: margin, range: "0 and up" });
     }
     Ok(match difference {
@@ -57,7 +57,7 @@ pub fn accuracy_answer(difference: Interval, margin: f64) -> Result<Accuracy> {
 /// Ends that are not finite or not in order, or a negative limit.
 pub fn explanations_answer(ratio: Interval, limit: f64) -> Result<Explanations> {
     check(ratio)?;
-    if !(limit >= 0.0) {
+    if limit.is_nan() || limit < 0.0 {
         return Err(StatsError::OutOfRange { what: "limit", value: limit, range: "0 and up" });
     }
     Ok(match ratio {

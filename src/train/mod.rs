@@ -11,7 +11,7 @@ use crate::kernels::layout::to_kernels;
 use crate::kernels::on_worker;
 use crate::nn::optimizer::{Optimizer, OptimizerKind};
 use crate::nn::schedule::{Schedule, ScheduleKind};
-use crate::nn::{Gradients, Mode, Network, Shape3, Weights, Workspace, predicted_class};
+use crate::nn::{Draws, Gradients, Mode, Network, Shape3, Weights, Workspace, predicted_class};
 use crate::progress::{Event, Observer};
 use crate::prune::Mask;
 use crate::seed;
@@ -156,7 +156,7 @@ impl Training<'_> {
                     let labels: Vec<usize> = indices.iter().map(|&index| self.images.label(index)).collect();
                     let tape = self.network.forward(
                         self.network.whole(),
-                        Mode::Train,
+                        Mode::Train(Draws { seed: self.seed, step }),
                         weights,
                         patterns.as_ref(),
                         input,

@@ -6,7 +6,7 @@ use candle_core::{DType, Tensor};
 use serde_json::Value;
 
 use crate::support::{
-    CASES, Place, fixture, json, relative_error, save, succeeds, tensor_error, tensors, values, words,
+    CASES, Place, fails, fixture, json, relative_error, save, succeeds, tensor_error, tensors, values, words,
 };
 
 struct Case {
@@ -174,6 +174,36 @@ fn concept_tests_equal_scikit_learns_and_scipys() {
         assert_eq!(numbers(&got["random_baseline"]), baseline, "{name}");
         println!("{name}: sensitivities differ by {worst:.1e}, all scores compared: {certain}");
         assert!(worst < 1e-3, "{name}: {worst:e}");
+    }
+}
+
+#[test]
+fn other_families_predict_and_map_as_pytorch_does() {
+    let place = Place::new();
+    for case in ["family_cifar_resnet20", "family_lenet_300_100", "family_vgg11", "family_vgg11_bn"] {
+        let expected = json(fixture(&format!("oracle/{case}/expected.json")));
+        let file = |name: &str| fixture(&format!("oracle/{case}/{name}.safetensors"));
+        let out = place.arg("out.safetensors");
+        let common = format!("--checkpoint {} --images {}:images --out {out}", file("checkpoint"), file("inputs"));
+        let stage = expected["stage"].as_str().map(|stage| format!("--stage {stage} --class {}", expected["class"]));
+        succeeds(&words(&format!("predict {common} {}", stage.clone().unwrap_or_default())));
+        let mut got = tensors(&out);
+        match stage {
+            Some(stage) => {
+                succeeds(&words(&format!("cam {common} {stage}")));
+                got.extend(tensors(&out));
+            }
+            None => {
+                let error = fails(&words(&format!("cam {common} --class 0")));
+                assert!(error.contains("--stage: the output of fc_layers.1"), "{error}");
+                succeeds(&words(&format!("predict {common} --stage fc_layers.0 --class 1")));
+                assert_eq!(tensors(&out)["activation"].dims(), [6, 32, 1, 1]);
+            }
+        }
+        for (name, expected) in tensors(file("expected")) {
+            let error = tensor_error(&got[&name], &expected);
+            assert!(error < 1e-4, "{case} {name}: {error:e}");
+        }
     }
 }
 

@@ -297,7 +297,7 @@ fn duplicate_leak_trains_on_copies_of_test_images() {
 /// The trained network of the corrected run cut at layer3, and the activation of some images.
 fn cut() -> (Cut, Tensor, Vec<usize>) {
     let run = Run::corrected();
-    let cut = Cut::new(&run.setup.model, Arc::new(run.weights(0)), Stage::Layer3);
+    let cut = Cut::new(&run.setup.model, Arc::new(run.weights(0)), Stage::new("layer3")).unwrap();
     let images = &run.setup.cam_images[..8];
     let activation = cut.activation(&run.setup.data.tensor(images).unwrap()).unwrap();
     (cut, activation, images.iter().map(|&image| run.setup.data.label(image)).collect())
@@ -329,7 +329,7 @@ fn probability_gradient_mixes_classes_and_vanishes_with_confidence() {
     let head =
         sure.layout().parameters.iter().find(|spec| spec.kind == ParameterKind::LinearWeight).unwrap().range.clone();
     sure.parameters[head].iter_mut().for_each(|weight| *weight *= 1e4);
-    let cut = Cut::new(&run.setup.model, Arc::new(sure), Stage::Layer3);
+    let cut = Cut::new(&run.setup.model, Arc::new(sure), Stage::new("layer3")).unwrap();
     let predicted = Targets::Predicted;
     assert!(values(&cut.gradient(&activation, predicted).unwrap().gradient).iter().any(|g| *g != 0.0));
     let gone = published.gradient(&cut, &activation, predicted).unwrap().gradient;

@@ -64,7 +64,7 @@ impl Bench {
         let right = evaluate(&network, &weights, &test, 128).unwrap();
         let accuracy = right.iter().filter(|&&right| right).count() as f64 / right.len() as f64;
         let weights = Arc::new(weights);
-        let cut = Cut::new(&setup.model, weights.clone(), Stage::Layer3);
+        let cut = Cut::new(&setup.model, weights.clone(), Stage::new("layer3")).unwrap();
         let flat = |indices: &[usize], class: Option<usize>| -> Vec<f32> {
             let mut values = Vec::new();
             for batch in indices.chunks(100) {
@@ -372,7 +372,7 @@ fn grad_cam_of_the_dense_planted_network_points_at_the_object() {
     let bench = shape_bench();
     // 16×16 maps: three seeds gave 92 to 100 %. The coarser maps of layer3 and layer4, on which the object is two or three positions wide, gave 65 to 90 %
     // and 46 to 78 %.
-    let cut = Cut::new(&bench.setup.model, bench.weights.clone(), Stage::Layer2);
+    let cut = Cut::new(&bench.setup.model, bench.weights.clone(), Stage::new("layer2")).unwrap();
     let boxes = bench.setup.boxes.as_ref().unwrap();
     let (mut hits, mut counted, mut degenerate) = (0.0, 0usize, 0usize);
     for indices in bench.setup.cam_images.chunks(100) {

@@ -151,7 +151,7 @@ fn a_run_on_birds_records_where_it_looks_and_the_same_bits_for_any_thread_count(
         assert_eq!(tested, [0, 0, 1, 1, 1, 2, 2]);
         assert_eq!(record.cavs.iter().map(|of| of.class).collect::<Vec<_>>(), [Some(0), Some(1), Some(2)]);
         let found = &record.localisation[0];
-        assert_eq!((found.stage, found.images + found.degenerate), (Stage::Layer3, 12));
+        assert_eq!((found.stage, found.images + found.degenerate), (Stage::new("layer3"), 12));
         // 16 × 12 of 36 × 28, and the crop keeps 24 of 26 rows: a quarter to a third of the input.
         assert!((0.2..0.4).contains(&found.chance), "{}", found.chance);
         if let (Some(energy), Some(range)) = (found.energy_in_box, found.energy_interval) {
@@ -247,5 +247,8 @@ fn presets_of_birds_name_what_they_need() {
     assert!(error("cub-small", &[somewhere, ("data.cub.resize", "90")]).contains("data.cub.side"));
     assert!(error("quick", &[("data.cub.side", "64")]).contains("data.cub"));
     let paper = Plan::preset("cub", &[("data.path".into(), "somewhere".into())]).unwrap();
-    assert_eq!((paper.model.depth, paper.train.epochs, paper.train.batch_size, paper.prune.rounds), (50, 60, 32, 15));
+    assert_eq!(
+        (paper.model.family.as_str(), paper.train.epochs, paper.train.batch_size, paper.prune.rounds),
+        ("resnet50", 60, 32, 15)
+    );
 }

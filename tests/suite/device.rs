@@ -1,7 +1,7 @@
 //! What can be said of computing on a GPU without one. The rest is `benches/gpu`, on a pretend GPU (ci/gpu-pretend.sh) and on real ones.
 
 use ticketlens::kernels::device::{Operation, Precision};
-use ticketlens::model::{Architecture, ResNet, Stage, Stem};
+use ticketlens::model::{Stage, Stem, resnet};
 use ticketlens::nn::{Compute, Shape3};
 use ticketlens::plan::Plan;
 
@@ -21,7 +21,7 @@ fn a_device_that_is_not_there_is_an_error_that_says_why() {
 
 #[test]
 fn a_program_holds_the_layers_with_places_and_shapes() {
-    let model = ResNet::new(Architecture::resnet(18, 4, Stem::Large, 3, 5).unwrap());
+    let model = resnet(18, 4, Stem::Large, 3, 5).unwrap();
     let network = &model.network;
     let program = network.program(network.whole(), Shape3 { channels: 3, height: 40, width: 33 }, 2).unwrap();
     assert_eq!((program.operations.len(), program.slots.len()), (network.layers.len(), network.layers.len() + 1));
@@ -38,13 +38,14 @@ fn a_program_holds_the_layers_with_places_and_shapes() {
     }
     assert!(covered.iter().all(|&times| times == 1), "each parameter stands in one place of one layer");
     // A head starts anew: its slots count from its own input.
-    let head = network.program(model.head(Stage::Layer3), Shape3 { channels: 16, height: 3, width: 3 }, 1).unwrap();
+    let after = model.halves(Stage::new("layer3")).unwrap().layers;
+    let head = network.program(after..network.layers.len(), Shape3 { channels: 16, height: 3, width: 3 }, 1).unwrap();
     assert_eq!((head.slots[0], head.operations[0].source(), head.parameters), ([16, 3, 3], 0, program.parameters));
 }
 
 #[test]
 fn a_program_that_would_read_or_write_out_of_place_is_refused() {
-    let network = ResNet::new(Architecture::resnet(18, 4, Stem::Small, 1, 2).unwrap()).network;
+    let network = resnet(18, 4, Stem::Small, 1, 2).unwrap().network;
     let image = Shape3 { channels: 1, height: 8, width: 8 };
     let program = network.program(network.whole(), image, 3).unwrap();
     assert!(program.check().is_ok());

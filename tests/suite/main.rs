@@ -7,6 +7,7 @@ mod cav;
 mod cub;
 mod device;
 mod explain;
+mod families;
 mod golden;
 mod oracle;
 mod order;

@@ -29,6 +29,9 @@ pub(crate) fn forward(
         let output = match layer {
             Layer::Convolution { convolution: c, norm, residual, relu, source } => {
                 let mut value = slots[*source].conv2d(parameter(c.weight), c.padding, c.stride, 1, 1)?;
+                if let Some(bias) = c.bias {
+                    value = value.broadcast_add(&parameter(bias).reshape((1, c.out_channels, 1, 1))?)?;
+                }
                 if let Some(norm) = norm {
                     let mean = value.mean_keepdim((0, 2, 3))?;
                     let centred = value.broadcast_sub(&mean)?;
@@ -46,13 +49,36 @@ pub(crate) fn forward(
                 max_pool(&slots[*source], *kernel, *stride, *padding)?
             }
             Layer::GlobalAveragePool { source } => slots[*source].mean((2, 3))?,
-            Layer::Linear { weight, bias, source, .. } => {
-                slots[*source].matmul(&parameter(*weight).t()?)?.broadcast_add(parameter(*bias))?
+            Layer::Linear { weight, bias, relu, source, .. } => {
+                let value = slots[*source].matmul(&parameter(*weight).t()?)?.broadcast_add(parameter(*bias))?;
+                if *relu { value.relu()? } else { value }
             }
+            Layer::Flatten { source } => slots[*source].flatten_from(1)?,
+            Layer::AdaptiveAveragePool { height, width, source } => adaptive(&slots[*source], *height, *width)?,
+            Layer::Dropout { probability: 0.0, source } => slots[*source].clone(),
+            other => panic!("no plain form of {other:?}"),
         };
         slots.push(output);
     }
     Ok(slots.pop().unwrap())
+}
+
+/// Means over windows that cover the map.
+fn adaptive(input: &Tensor, height: usize, width: usize) -> candle_core::Result<Tensor> {
+    let (_, _, from_height, from_width) = input.dims4()?;
+    let window = |at: usize, from: usize, to: usize| (at * from / to, ((at + 1) * from).div_ceil(to));
+    let mut rows = Vec::new();
+    for row in 0..height {
+        let (top, bottom) = window(row, from_height, height);
+        let mut columns = Vec::new();
+        for column in 0..width {
+            let (left, right) = window(column, from_width, width);
+            let inside = input.narrow(2, top, bottom - top)?.narrow(3, left, right - left)?;
+            columns.push(inside.mean_keepdim((2, 3))?);
+        }
+        rows.push(Tensor::cat(&columns, 3)?);
+    }
+    Tensor::cat(&rows, 2)
 }
 
 /// Max pooling of a non-negative map from strided slices (Candle's own has neither padding nor this backward).

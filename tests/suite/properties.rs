@@ -11,7 +11,7 @@ use ticketlens::explain::tcav::cav::CavKind;
 use ticketlens::explain::tcav::gram::{Rows, cross, gram};
 use ticketlens::explain::tcav::{ClassScores, Sets, fit_pairs, score_class};
 use ticketlens::explain::{Cut, Targets, grad_cam};
-use ticketlens::model::{Architecture, Block, Forward, ResNet, Stage, Stem, TensorFile, load_into, save_weights};
+use ticketlens::model::{Block, Forward, Model, ResNet, Stage, Stem, TensorFile, load_into, resnet, save_weights};
 use ticketlens::nn::Weights;
 use ticketlens::nn::schedule::{Schedule, ScheduleKind};
 use ticketlens::plan::Plan;
@@ -30,8 +30,8 @@ fn noise(seed: u64, shape: &[usize]) -> Tensor {
     Tensor::from_vec(pixels, shape, &Device::Cpu).unwrap()
 }
 
-fn network(seed: u64, width: usize) -> (ResNet, Weights) {
-    let model = ResNet::new(Architecture::resnet(18, width, Stem::Small, 1, 3).unwrap());
+fn network(seed: u64, width: usize) -> (Model, Weights) {
+    let model = resnet(18, width, Stem::Small, 1, 3).unwrap();
     let mut weights = model.network.initialise(seed);
     let mut stream = seed::stream(seed, "properties/trained", 0);
     weights.buffers.iter_mut().for_each(|value| *value += stream.random_range(0.0..0.5));
@@ -39,7 +39,7 @@ fn network(seed: u64, width: usize) -> (ResNet, Weights) {
 }
 
 /// Where the parameter `name` stands.
-fn place(model: &ResNet, name: &str) -> std::ops::Range<usize> {
+fn place(model: &Model, name: &str) -> std::ops::Range<usize> {
     model.network.layout.parameters.iter().find(|spec| spec.name == name).unwrap().range.clone()
 }
 
@@ -52,8 +52,8 @@ struct Explained {
 const CLASS: usize = 1;
 
 /// Grad-CAM of four images and TCAV of one concept against two random sets, for class 1 at layer3.
-fn explain(model: &ResNet, weights: &Weights, images: &Tensor, swapped: bool) -> Explained {
-    let cut = Cut::new(model, Arc::new(weights.clone()), Stage::Layer3);
+fn explain(model: &Model, weights: &Weights, images: &Tensor, swapped: bool) -> Explained {
+    let cut = Cut::new(model, Arc::new(weights.clone()), Stage::new("layer3")).unwrap();
     let activation = cut.activation(images).unwrap();
     let found = cut.gradient(&activation, Targets::Class(CLASS)).unwrap();
     let (features, rows) = (activation.elem_count() / images.dim(0).unwrap(), values(&activation));
@@ -298,7 +298,7 @@ fn moving_the_image_by_the_stride_moves_the_map() {
     let canvas = noise(3, &[1, 1, 184, 176]);
     let maps = |top: usize, class: usize| {
         let window = canvas.i((.., .., top..top + 176, ..)).unwrap().contiguous().unwrap();
-        let cut = Cut::new(&model, weights.clone(), Stage::Layer4);
+        let cut = Cut::new(&model, weights.clone(), Stage::new("layer4")).unwrap();
         let activation = cut.activation(&window).unwrap();
         let found = cut.gradient(&activation, Targets::Class(class)).unwrap();
         let raw = grad_cam(&activation, &found.gradient).unwrap().raw;
@@ -335,7 +335,7 @@ proptest! {
         accuracies in (number(), number(), number()),
         id in (prop::sample::select(vec!["lottery", "random_mask", "reinit"]), 0usize..4, 1usize..40),
     ) {
-        let model = ResNet::new(Architecture::resnet(18, 1, Stem::Small, 1, 2).unwrap());
+        let model = resnet(18, 1, Stem::Small, 1, 2).unwrap();
         let layout = model.network.layout.clone();
         let mut weights = model.network.initialise(seed);
         for (value, special) in weights.parameters.iter_mut().zip([-0.0, f32::MIN_POSITIVE, 1e-45, f32::MAX, -1e-45]) {
@@ -391,20 +391,20 @@ proptest! {
     ) {
         let block = if bottleneck { Block::Bottleneck } else { Block::Basic };
         let stem = if large { Stem::Large } else { Stem::Small };
-        let model = ResNet::new(Architecture { block, blocks, width, stem, channels, classes, forward: Forward::default() });
+        let model = ResNet { block, blocks, width, stem, channels, classes, forward: Forward::default() }.model();
         let weights = model.network.initialise(seed);
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("weights.safetensors");
         std::fs::write(&path, save_weights(&weights).unwrap()).unwrap();
         let read = ticketlens::model::load_checkpoint(&path).unwrap();
-        prop_assert_eq!(&read.model.architecture, &model.architecture);
+        prop_assert!(read.model.same_as(&model) && read.model.name == model.name);
         prop_assert!(read.weights == weights);
         prop_assert!(load_into(&model, &TensorFile::open(&path).unwrap()).unwrap() == weights);
     }
 
     #[test]
     fn a_shuffled_mask_keeps_each_layers_count_and_touches_nothing_else(seed in any::<u64>(), fraction in 0.1f64..0.9) {
-        let model = ResNet::new(Architecture::resnet(18, 2, Stem::Small, 1, 2).unwrap());
+        let model = resnet(18, 2, Stem::Small, 1, 2).unwrap();
         let weights = model.network.initialise(seed);
         let mask = prune(&weights, &Mask::dense(model.network.layout.clone()), Scope::Global, fraction, &[]).unwrap();
         let shuffled = mask.shuffled(seed);

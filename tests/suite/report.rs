@@ -232,7 +232,7 @@ fn names_from_outside_are_only_ever_text() {
 fn maps_of_another_size_than_promised_are_an_error() {
     let mut study = fake::study(&SMALL);
     let id = study.rounds[0].id.clone();
-    study.maps.raw.get_mut(&(id, Stage::Layer3)).unwrap().values.pop();
+    study.maps.raw.get_mut(&(id, Stage::new("layer3"))).unwrap().values.pop();
     let error = html::render(&study).unwrap_err().to_string();
     assert!(error.contains("layer3 maps of lottery replicate 0 round 0"), "{error}");
     let mut study = fake::study(&SMALL);
@@ -409,7 +409,7 @@ fn drift_report() -> DriftReport {
     DriftReport {
         schema_version: DRIFT_SCHEMA_VERSION,
         reference: "dense.safetensors".into(),
-        stage: Stage::Layer3,
+        stage: Stage::new("layer3"),
         images: 64,
         floor: vec!["seed1".into(), "seed2".into()],
         floor_counted: Some(61),

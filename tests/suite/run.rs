@@ -268,7 +268,7 @@ fn a_plan_survives_a_round_trip_and_bad_plans_name_their_field() {
         ("replicates", "0", "replicates"),
         ("prune.rewind", "\"3 epochs\"", "prune.rewind"),
         ("data.source", "mnist", "data.path"),
-        ("model.depth", "19", "depth"),
+        ("model.family", "resnet19", "model.family"),
         ("explain.partners", "40", "explain.partners"),
         ("explain.partners", "0", "explain.partners"),
         ("explain.cav", "\"lasso\"", "lasso"),

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use rand::Rng;
 use ticketlens::explain::saliency::{Input, METHODS, Map, Method, Settings};
 use ticketlens::explain::{Cut, Targets};
-use ticketlens::model::{Architecture, ResNet, Stage, Stem, load_checkpoint};
+use ticketlens::model::{Stage, Stem, load_checkpoint, resnet};
 use ticketlens::nn::Weights;
 use ticketlens::seed;
 
@@ -38,7 +38,7 @@ fn maps_and_attributions_equal_captums_and_pytorch_grad_cams() {
         let checkpoint = load_checkpoint(&fixture(&format!("oracle/{case}/checkpoint.safetensors"))).unwrap();
         let images = tensor(&format!("oracle/{case}/inputs.safetensors"), "images");
         let weights = Arc::new(checkpoint.weights);
-        let cut = Cut::new(&checkpoint.model, weights.clone(), stage);
+        let cut = Cut::new(&checkpoint.model, weights.clone(), stage).unwrap();
         let activation = cut.activation(&images).unwrap();
         let gradient = cut.gradient(&activation, class).unwrap().gradient;
         let whole = Cut::after(checkpoint.model.network.clone(), weights, 0);
@@ -60,7 +60,7 @@ fn maps_and_attributions_equal_captums_and_pytorch_grad_cams() {
 }
 
 fn network(seed: u64) -> Cut {
-    let model = ResNet::new(Architecture::resnet(18, 8, Stem::Small, 2, 3).unwrap());
+    let model = resnet(18, 8, Stem::Small, 2, 3).unwrap();
     let mut weights: Weights = model.network.initialise(seed);
     let mut draws = seed::stream(seed, "test/buffers", 0);
     // Means of either sign, so that no channel is dead everywhere.

@@ -61,12 +61,12 @@ fn dense(store: &Store, id: &RoundId, classes: &[usize]) -> Dense {
     }
 }
 
-/// Roles are drawn among dense networks of one θ_k: a "ticket", its "parent", two "twins". They are exchangeable, so ρ is 1 in
+/// Roles are drawn among dense networks of one θ_k: a "ticket", its "parent", three "twins". They are exchangeable, so ρ is 1 in
 /// truth: "changed" may come no more often than its level, "kept" must be found mostly at the number of replicates that `quick`
 /// has.
 #[test]
 fn retrained_networks_in_the_tickets_place_are_called_changed_no_more_often_than_the_level() {
-    let (seeds, twins, draws) = (40, 3, 400);
+    let (seeds, twins, draws) = (40, 4, 400);
     let plan = cheap(&[("replicates", "40"), ("floor.twins", "3"), ("prune.fraction", "0.05"), ("seed", "5000")]);
     let (_, folder) = study(&plan);
     let store = Store::existing(folder.path()).unwrap();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor, Var};
 use rand::Rng;
 use ticketlens::data::{Subset, Task, builtin_mnist};
-use ticketlens::model::{Architecture, Block, Forward, ResNet, Stem};
+use ticketlens::model::{Block, Forward, ResNet, Stem, resnet};
 use ticketlens::nn::optimizer::OptimizerKind;
 use ticketlens::nn::schedule::ScheduleKind;
 use ticketlens::nn::{Mode, section};
@@ -35,7 +35,7 @@ fn the_choice_of_kernel_changes_no_meaning() {
     let data = builtin_mnist().unwrap().with_task(Task::EvenOdd);
     let indices: Vec<usize> = (0..96).collect();
     let images = Subset::new(&data, &indices);
-    let model = ResNet::new(Architecture::resnet(18, 4, Stem::Small, 1, 2).unwrap());
+    let model = resnet(18, 4, Stem::Small, 1, 2).unwrap();
     let initial = model.network.initialise(1);
     let mask = prune(&initial, &Mask::dense(model.network.layout.clone()), Scope::Global, 0.6, &[]).unwrap();
     let trained = |sparse_below: Option<f64>| {
@@ -55,7 +55,7 @@ fn masked_weights_stay_zero_and_live_weights_of_both_signs_move() {
     let data = builtin_mnist().unwrap().with_task(Task::EvenOdd);
     let indices: Vec<usize> = (0..160).collect();
     let images = Subset::new(&data, &indices);
-    let model = ResNet::new(Architecture::resnet(18, 4, Stem::Small, 1, 2).unwrap());
+    let model = resnet(18, 4, Stem::Small, 1, 2).unwrap();
     let kinds = [
         OptimizerKind::Sgd { momentum: 0.9 },
         OptimizerKind::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 },
@@ -97,7 +97,7 @@ fn masked_weights_stay_zero_and_live_weights_of_both_signs_move() {
 #[test]
 fn a_gradient_of_the_whole_network_equals_finite_differences() {
     for (depth, stem, size) in [(18, Stem::Small, 9), (18, Stem::Large, 33)] {
-        let model = ResNet::new(Architecture::resnet(depth, 2, stem, 1, 3).unwrap());
+        let model = resnet(depth, 2, stem, 1, 3).unwrap();
         let weights = Arc::new(model.network.initialise(5));
         let count = 6 * size * size;
         let pixels: Vec<f32> = (0..count).map(|i| ((i * 7919 % 1013) as f32 / 506.0) - 1.0).collect();
@@ -106,7 +106,7 @@ fn a_gradient_of_the_whole_network_equals_finite_differences() {
         let weighting = Tensor::from_vec(weighting, (6, 3), &Device::Cpu).unwrap();
         let value = |parameters: &Tensor| {
             let whole = model.network.whole();
-            let logits = section(&model.network, whole, Mode::Train, &weights, &images, Some(parameters)).unwrap();
+            let logits = section(&model.network, whole, Mode::TRAIN, &weights, &images, Some(parameters)).unwrap();
             (logits * &weighting).unwrap().sum_all().unwrap()
         };
         let theta = Var::from_slice(&weights.parameters, weights.parameters.len(), &Device::Cpu).unwrap();
@@ -145,15 +145,8 @@ fn gradients_equal_those_of_candles_own_operations() {
         (Block::Bottleneck, [1, 1, 1, 1], Stem::Small, 20),
     ];
     for (block, blocks, stem, size) in cases {
-        let model = ResNet::new(Architecture {
-            block,
-            blocks,
-            width: 4,
-            stem,
-            channels: 3,
-            classes: 3,
-            forward: Forward::default(),
-        });
+        let model =
+            ResNet { block, blocks, width: 4, stem, channels: 3, classes: 3, forward: Forward::default() }.model();
         let label = format!("{block:?} {blocks:?} {stem:?}");
         let weights = Arc::new(model.network.initialise(5));
         let mut noise = seed::stream(1, "test/pixels", 0);
@@ -180,7 +173,7 @@ fn gradients_equal_those_of_candles_own_operations() {
         let (exact, rounded) = (plain(DType::F64), plain(DType::F32));
         let theta = Var::from_slice(&weights.parameters, weights.parameters.len(), &Device::Cpu).unwrap();
         let whole = model.network.whole();
-        let ours = section(&model.network, whole, Mode::Train, &weights, &images, Some(theta.as_tensor())).unwrap();
+        let ours = section(&model.network, whole, Mode::TRAIN, &weights, &images, Some(theta.as_tensor())).unwrap();
         let ours = (ours * &weighting).unwrap().sum_all().unwrap().backward().unwrap();
         let ours = values(ours.get(theta.as_tensor()).unwrap());
         let allowed = exact.iter().zip(&rounded).map(|(e, r)| relative_error(r, e)).fold(1e-3, f64::max) * 2.0;
@@ -199,7 +192,7 @@ fn a_narrow_network_learns_and_thread_count_changes_no_bit() {
     let indices: Vec<usize> = (0..2000).collect();
     let held_out: Vec<usize> = (3000..3400).collect();
     let images = Subset::new(&data, &indices);
-    let model = ResNet::new(Architecture::resnet(18, 8, Stem::Small, 1, 2).unwrap());
+    let model = resnet(18, 8, Stem::Small, 1, 2).unwrap();
     let config = TrainConfig {
         epochs: 3,
         learning_rate: 0.05,

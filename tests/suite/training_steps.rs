@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Tensor, Var};
 use rand::Rng;
 use ticketlens::data::Images;
 use ticketlens::error::Result;
-use ticketlens::model::{Architecture, ResNet, Stem};
+use ticketlens::model::{Model, Stem, resnet};
 use ticketlens::nn::optimizer::OptimizerKind;
 use ticketlens::nn::schedule::ScheduleKind;
 use ticketlens::nn::{BufferKind, Mode, Weights, section};
@@ -78,7 +78,7 @@ fn config() -> TrainConfig {
     }
 }
 
-fn train(model: &ResNet, images: &Recorder, config: &TrainConfig, mask: &Mask, steps: u64) -> (Weights, Vec<Weights>) {
+fn train(model: &Model, images: &Recorder, config: &TrainConfig, mask: &Mask, steps: u64) -> (Weights, Vec<Weights>) {
     let initial = model.network.initialise(1);
     let mut weights = initial.clone();
     let training = Training { network: &model.network, images, config, seed: SEED };
@@ -87,16 +87,16 @@ fn train(model: &ResNet, images: &Recorder, config: &TrainConfig, mask: &Mask, s
     (initial, after)
 }
 
-fn model() -> ResNet {
-    ResNet::new(Architecture::resnet(18, 2, Stem::Small, 1, 3).unwrap())
+fn model() -> Model {
+    resnet(18, 2, Stem::Small, 1, 3).unwrap()
 }
 
 /// The gradient of the mean cross-entropy with respect to all parameters, by Candle's autograd.
-fn gradient(model: &ResNet, weights: &Weights, images: &Recorder, indices: &[usize]) -> Vec<f32> {
+fn gradient(model: &Model, weights: &Weights, images: &Recorder, indices: &[usize]) -> Vec<f32> {
     let theta = Var::from_slice(&weights.parameters, weights.parameters.len(), &Device::Cpu).unwrap();
     let (network, weights) = (&model.network, Arc::new(weights.clone()));
     let input = images.batch(indices);
-    let logits = section(network, network.whole(), Mode::Train, &weights, &input, Some(theta.as_tensor())).unwrap();
+    let logits = section(network, network.whole(), Mode::TRAIN, &weights, &input, Some(theta.as_tensor())).unwrap();
     let labels: Vec<u32> = indices.iter().map(|&index| images.label(index) as u32).collect();
     let labels = Tensor::new(labels, &Device::Cpu).unwrap();
     let loss = candle_nn::loss::cross_entropy(&logits, &labels).unwrap();

@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::str::FromStr;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use clap::{Args, ValueEnum};
 use ticketlens::data::{ImageSource, Normalisation, Preprocess, argument_path, read_label_argument};
 use ticketlens::kernels::device::Precision;
-use ticketlens::model::{BottleneckStride, Checkpoint, Forward, Stage, TensorFile, checkpoint_with};
+use ticketlens::model::{BottleneckStride, Checkpoint, Forward, Model, Stage, TensorFile, checkpoint_with};
 use ticketlens::nn::Compute;
 use ticketlens::output::Inputs;
 
@@ -112,7 +112,7 @@ impl ImageArguments {
 
     /// Opens an IMAGES argument for `checkpoint`.
     pub(crate) fn open(&self, argument: &str, checkpoint: &Checkpoint) -> anyhow::Result<ImageSource> {
-        let preprocess = self.preprocess(checkpoint.model.architecture.channels)?;
+        let preprocess = self.preprocess(checkpoint.model.channels)?;
         let source = ImageSource::open(argument, &preprocess)?;
         if let Some(left_out) = source.left_out() {
             terminal::warn(left_out);
@@ -164,7 +164,7 @@ pub(crate) fn open_checkpoint(
 ) -> anyhow::Result<Checkpoint> {
     let mut checkpoint = checkpoint_with(&TensorFile::open(path)?, model.forward())?;
     checkpoint.model = checkpoint.model.on(compute);
-    let classes = checkpoint.model.architecture.classes;
+    let classes = checkpoint.model.classes;
     match class {
         Some(class) if class >= classes => {
             bail!("--class: {class} does not exist, {} has classes 0 to {}", path.display(), classes - 1)
@@ -173,7 +173,28 @@ pub(crate) fn open_checkpoint(
     }
 }
 
-/// `layer1` to `layer4`.
+/// Says what was assumed of a network because a checkpoint does not tell it.
+pub(crate) fn say_assumed(model: &Model) {
+    if let Some(assumed) = model.assumptions {
+        terminal::say(&format!("assumed: {assumed}"));
+    }
+}
+
+/// The stage that was asked for, which the network must have; else the network's own.
+pub(crate) fn stage_of(asked: Option<Stage>, model: &Model) -> anyhow::Result<Stage> {
+    let stage = asked.unwrap_or(model.default_stage());
+    model.halves(stage).context("--stage")?;
+    Ok(stage)
+}
+
+/// [`stage_of`], where it must be a map.
+pub(crate) fn map_stage_of(asked: Option<Stage>, model: &Model) -> anyhow::Result<Stage> {
+    let stage = stage_of(asked, model)?;
+    ensure!(model.has_map(stage), "--stage: the output of {stage} in a {} is no map but a list of values", model.name);
+    Ok(stage)
+}
+
+/// A module's name.
 pub(crate) fn parse_stage(text: &str) -> Result<Stage, String> {
     Stage::from_str(text).map_err(|error| error.to_string())
 }

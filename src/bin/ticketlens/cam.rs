@@ -17,7 +17,9 @@ use ticketlens::model::{Checkpoint, Stage};
 use ticketlens::nn::predicted_class;
 use ticketlens::output::{Inputs, OutputFolder};
 
-use crate::args::{ImageArguments, ModelArguments, inputs, open_checkpoint, parse_stage, read_labels};
+use crate::args::{
+    ImageArguments, ModelArguments, inputs, map_stage_of, open_checkpoint, parse_stage, read_labels, say_assumed,
+};
 use crate::output::{TensorWriter, create, create_folder};
 use crate::overlay::{self, Painter};
 use crate::terminal;
@@ -33,7 +35,7 @@ use crate::terminal;
   ticketlens cam --checkpoint resnet18.pth --images photos/ --stage layer4 --class predicted \\
     --out cam.safetensors --png overlays/")]
 pub(crate) struct Arguments {
-    /// Checkpoint with torchvision names: .safetensors, .pth or .pt
+    /// Checkpoint with PyTorch names: .safetensors, .pth or .pt
     #[arg(long, value_name = "CKPT")]
     checkpoint: PathBuf,
     /// FILE.safetensors:KEY, a .npy file, a folder of PNG and JPEG files, or an IDX file
@@ -42,7 +44,8 @@ pub(crate) struct Arguments {
     /// The saliency method
     #[arg(long, value_parser = parse_method, default_value = "grad-cam")]
     method: Method,
-    /// Where the network is cut: layer1, layer2, layer3 or layer4; for methods at a stage [default: layer3]
+    /// The module after whose output the network is cut, by its PyTorch name; for methods at a stage [default: layer3 of a
+    /// ResNet, and its like]
     #[arg(long, value_parser = parse_stage)]
     stage: Option<Stage>,
     /// Whose logit is explained: a class counted from 0, `predicted`, or `true` (needs --labels)
@@ -104,11 +107,6 @@ impl FromStr for Target {
 }
 
 impl Arguments {
-    /// Where a method at a stage works.
-    fn stage(&self) -> Stage {
-        self.stage.unwrap_or(Stage::Layer3)
-    }
-
     /// Refuses flags that the method does not read.
     fn check(&self) -> anyhow::Result<()> {
         let method = self.method;
@@ -143,11 +141,11 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     };
     let compute = arguments.preparation.compute()?;
     let checkpoint = open_checkpoint(&arguments.checkpoint, arguments.model, class, &compute)?;
-    let architecture = &checkpoint.model.architecture;
+    let model = &checkpoint.model;
     let source = arguments.preparation.open(&arguments.images, &checkpoint)?;
     let labels: Vec<usize> = match (arguments.class, &arguments.labels) {
         (Target::True, None) => bail!("--class true: needs --labels"),
-        (Target::True, Some(labels)) => read_labels(labels, architecture.classes, &source)?,
+        (Target::True, Some(labels)) => read_labels(labels, model.classes, &source)?,
         _ => Vec::new(),
     };
     let targets = match arguments.class {
@@ -161,12 +159,12 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     };
     let (count, into) = (source.len(), arguments.out.display());
     let (what, place) = match arguments.method.is_on_input() {
-        false => ("maps", arguments.stage().to_string()),
+        false => ("maps", map_stage_of(arguments.stage, model)?.to_string()),
         true => ("attributions", "the input".to_owned()),
     };
     terminal::say(&format!("{} {what} at {place} into {into}", terminal::thousands(count)));
-    terminal::say(&format!("assumed: {}", architecture.assumed()));
-    if architecture.classes == 1 && matches!(arguments.class, Target::Predicted) {
+    say_assumed(model);
+    if model.classes == 1 && matches!(arguments.class, Target::Predicted) {
         terminal::warn("--class predicted: the network has one logit, so class 0 is explained for every image");
     }
     if degenerate > 0 {
@@ -186,8 +184,9 @@ fn maps(
     read: &Inputs,
 ) -> anyhow::Result<usize> {
     let (count, (_, height, width)) = (source.len(), source.shape());
-    let stage = activation_shape(checkpoint, source, arguments.stage())?;
-    let batches = explain_in_batches(checkpoint, source, arguments.stage(), targets, arguments.preparation.batch)?;
+    let place = map_stage_of(arguments.stage, &checkpoint.model)?;
+    let stage = activation_shape(checkpoint, source, place)?;
+    let batches = explain_in_batches(checkpoint, source, place, targets, arguments.preparation.batch)?;
     let of_images = vec![count, height, width];
     let mut output = Files::create(
         arguments,
@@ -263,7 +262,7 @@ impl<'a> Files<'a> {
         let tensors: Vec<_> = maps.chain(of_each).collect();
         let writer = TensorWriter::new(create("--out", &arguments.out, read)?, &tensors)?;
         let folder = arguments.png.as_deref().map(|png| create_folder("--png", png, read)).transpose()?;
-        let preprocess = arguments.preparation.preprocess(checkpoint.model.architecture.channels)?;
+        let preprocess = arguments.preparation.preprocess(checkpoint.model.channels)?;
         let painter = Painter::new(source, arguments.preparation.said_normalisation(), &preprocess.normalisation);
         Ok(Self { source, writer, folder, painter, bar: terminal::bar("explaining", count), degenerate: 0 })
     }

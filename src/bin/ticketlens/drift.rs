@@ -20,7 +20,9 @@ use ticketlens::report::drift::{
 use ticketlens::stats::multiplicity::Adjustment;
 use ticketlens::stats::similarity::Measure;
 
-use crate::args::{ImageArguments, ModelArguments, Named, inputs, open_checkpoint, parse_stage, read_labels};
+use crate::args::{
+    ImageArguments, ModelArguments, Named, inputs, map_stage_of, open_checkpoint, parse_stage, read_labels,
+};
 use crate::{output, terminal};
 
 /// Exit code when the gate trips.
@@ -62,9 +64,9 @@ pub(crate) struct Arguments {
     /// A set of random images; at least two with --concept
     #[arg(long, value_name = "IMAGES", num_args = 1.., requires = "concept")]
     random: Vec<String>,
-    /// Where the networks are cut: layer1, layer2, layer3 or layer4
-    #[arg(long, value_parser = parse_stage, default_value = "layer3")]
-    stage: Stage,
+    /// The module after whose output the network is cut, by its PyTorch name [default: layer3 of a ResNet, and its like]
+    #[arg(long, value_parser = parse_stage)]
+    stage: Option<Stage>,
     /// Greatest drift that passes: in floor units with --floor, else raw
     #[arg(long, value_name = "X", value_parser = parse_limit, allow_negative_numbers = true)]
     max_drift: Option<f64>,
@@ -159,7 +161,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 fn compare(arguments: &Arguments) -> anyhow::Result<DriftReport> {
     let compute = arguments.preparation.compute()?;
     let reference = open_checkpoint(&arguments.reference, arguments.model, None, &compute)?;
-    let classes = reference.model.architecture.classes;
+    let stage = map_stage_of(arguments.stage, &reference.model)?;
+    let classes = reference.model.classes;
     let source = arguments.preparation.open(&arguments.images, &reference)?;
     let labels: Option<Vec<usize>> = match &arguments.labels {
         None => None,
@@ -170,7 +173,7 @@ fn compare(arguments: &Arguments) -> anyhow::Result<DriftReport> {
             .iter()
             .map(|path| {
                 let checkpoint = open_checkpoint(path, arguments.model, None, &compute)?;
-                let found = checkpoint.model.architecture.classes;
+                let found = checkpoint.model.classes;
                 ensure!(found == classes, "{}: has {found} classes, the reference has {classes}", path.display());
                 Ok(checkpoint)
             })
@@ -186,7 +189,7 @@ fn compare(arguments: &Arguments) -> anyhow::Result<DriftReport> {
     let bar = terminal::bar("explaining", source.len() * (1 + candidates.len() + floor.len()));
     let explain = |checkpoint: &Checkpoint, targets: Targets<'_>| {
         let batch = arguments.preparation.batch;
-        CheckpointMaps::new(checkpoint, &source, arguments.stage, targets, batch, |done| bar.inc(done as u64))
+        CheckpointMaps::new(checkpoint, &source, stage, targets, batch, |done| bar.inc(done as u64))
     };
     let own = explain(&reference, labels.as_deref().map_or(Targets::Predicted, Targets::PerImage))?;
     let targets = labels.clone().unwrap_or_else(|| own.predicted.clone());
@@ -230,7 +233,7 @@ fn compare(arguments: &Arguments) -> anyhow::Result<DriftReport> {
         let right = maps.predicted.iter().zip(labels).filter(|(predicted, label)| predicted == label).count();
         Some(right as f64 / labels.len().max(1) as f64)
     };
-    let before = concept_effects(arguments, &reference, true)?;
+    let before = concept_effects(arguments, stage, &reference, true)?;
     let mut found = Vec::new();
     for ((path, checkpoint), maps) in arguments.candidate.iter().zip(&candidates).zip(&candidate_maps) {
         let mut measures = Vec::new();
@@ -242,7 +245,7 @@ fn compare(arguments: &Arguments) -> anyhow::Result<DriftReport> {
         }
         let per_image = counted(&own, maps, Measure::Spearman)?;
         let all = own.drift(maps, Measure::Spearman)?;
-        let after = concept_effects(arguments, checkpoint, false)?;
+        let after = concept_effects(arguments, stage, checkpoint, false)?;
         let enough = |count: usize| count >= needed;
         let all_count = enough(per_image.iter().flatten().count()) && floor_counted.is_none_or(enough);
         let wrong = |(image, &label): (usize, &usize)| own.predicted[image] != label || maps.predicted[image] != label;
@@ -254,7 +257,7 @@ fn compare(arguments: &Arguments) -> anyhow::Result<DriftReport> {
             misclassified: labels.iter().flatten().enumerate().filter(|&label| wrong(label)).count(),
             density: density(&checkpoint.weights),
             accuracy: accuracy(maps),
-            assumed: Some(checkpoint.model.architecture.assumptions()),
+            assumed: checkpoint.model.assumptions.clone(),
             degenerate: all.iter().filter(|drift| drift.is_none()).count(),
             images: most_moved(named_images(&source, &per_image)),
             classes: most_moved(by_class(&targets, &per_image)),
@@ -265,13 +268,13 @@ fn compare(arguments: &Arguments) -> anyhow::Result<DriftReport> {
     Ok(DriftReport {
         schema_version: DRIFT_SCHEMA_VERSION,
         reference: arguments.reference.display().to_string(),
-        stage: arguments.stage,
+        stage,
         images: source.len(),
         floor: arguments.floor.iter().map(|path| path.display().to_string()).collect(),
         floor_counted,
         density: density(&reference.weights),
         accuracy: accuracy(&own),
-        assumed: Some(reference.model.architecture.assumptions()),
+        assumed: reference.model.assumptions.clone(),
         candidates: found,
     })
 }
@@ -327,7 +330,7 @@ fn by_class(targets: &[usize], drift: &[Option<f64>]) -> Vec<NamedDrift> {
 
 /// Relative L2 distance of each prunable layer's weights; empty where the networks differ in architecture.
 fn layer_distances(reference: &Checkpoint, candidate: &Checkpoint) -> Vec<NamedDrift> {
-    if reference.model.architecture != candidate.model.architecture {
+    if !reference.model.same_as(&candidate.model) {
         return Vec::new();
     }
     let layout = &reference.model.network.layout;
@@ -349,7 +352,12 @@ fn layer_distances(reference: &Checkpoint, candidate: &Checkpoint) -> Vec<NamedD
 /// The standardised effect of each concept on each class, and its sign where it is significant.
 type Effects = BTreeMap<(usize, String), (f64, Option<bool>)>;
 
-fn concept_effects(arguments: &Arguments, checkpoint: &Checkpoint, tell: bool) -> anyhow::Result<Effects> {
+fn concept_effects(
+    arguments: &Arguments,
+    stage: Stage,
+    checkpoint: &Checkpoint,
+    tell: bool,
+) -> anyhow::Result<Effects> {
     let mut effects = Effects::new();
     if arguments.concept.is_empty() {
         return Ok(effects);
@@ -375,15 +383,9 @@ fn concept_effects(arguments: &Arguments, checkpoint: &Checkpoint, tell: bool) -
         batch: arguments.preparation.batch,
         resident_bytes: RESIDENT_BYTES,
     };
-    let classes: Vec<usize> = (0..checkpoint.model.architecture.classes).collect();
-    let question = Question {
-        checkpoint,
-        stage: arguments.stage,
-        images: &images,
-        classes: &classes,
-        concepts: &concepts,
-        random: &random,
-    };
+    let classes: Vec<usize> = (0..checkpoint.model.classes).collect();
+    let question =
+        Question { checkpoint, stage, images: &images, classes: &classes, concepts: &concepts, random: &random };
     let tests = test_concepts(&question, &settings, &|_| {})?;
     if tell {
         tests.copies.iter().for_each(|line| terminal::warn(line));

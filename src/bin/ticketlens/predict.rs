@@ -9,7 +9,7 @@ use ticketlens::explain::{Targets, activation_shape, explain_in_batches, logits_
 use ticketlens::model::Stage;
 use ticketlens::nn::predicted_class;
 
-use crate::args::{ImageArguments, ModelArguments, inputs, open_checkpoint, parse_stage};
+use crate::args::{ImageArguments, ModelArguments, inputs, open_checkpoint, parse_stage, say_assumed, stage_of};
 use crate::output::{TensorWriter, create};
 use crate::terminal;
 
@@ -20,13 +20,13 @@ use crate::terminal;
 #[command(after_help = "Example:
   ticketlens predict --checkpoint resnet18.pth --images photos/ --preset imagenet --out logits.safetensors")]
 pub(crate) struct Arguments {
-    /// Checkpoint with torchvision names: .safetensors, .pth or .pt
+    /// Checkpoint with PyTorch names: .safetensors, .pth or .pt
     #[arg(long, value_name = "CKPT")]
     checkpoint: PathBuf,
     /// FILE.safetensors:KEY, a .npy file, a folder of PNG and JPEG files, or an IDX file
     #[arg(long)]
     images: String,
-    /// Also write activations and gradients at this stage: layer1, layer2, layer3 or layer4
+    /// Also write activations and gradients at the output of this module, by its PyTorch name, such as layer3 or features.21
     #[arg(long, value_parser = parse_stage, requires = "class")]
     stage: Option<Stage>,
     /// The class whose logit the gradient is of, counted from 0
@@ -47,8 +47,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let compute = arguments.preparation.compute()?;
     let checkpoint = open_checkpoint(&arguments.checkpoint, arguments.model, arguments.class, &compute)?;
     let source = arguments.preparation.open(&arguments.images, &checkpoint)?;
-    let (count, classes) = (source.len(), checkpoint.model.architecture.classes);
-    let stage = arguments.stage.unwrap_or(Stage::Layer4);
+    let (count, classes) = (source.len(), checkpoint.model.classes);
+    let stage = stage_of(arguments.stage, &checkpoint.model)?;
     let shape = activation_shape(&checkpoint, &source, stage)?;
     let mut tensors = vec![("logits".to_owned(), DType::F32, vec![count, classes])];
     if arguments.stage.is_some() {
@@ -91,10 +91,10 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     terminal::say(&format!(
         "{} images through {} into {}",
         terminal::thousands(count),
-        checkpoint.model.architecture.name(),
+        checkpoint.model.name,
         arguments.out.display()
     ));
-    terminal::say(&format!("assumed: {}", checkpoint.model.architecture.assumed()));
+    say_assumed(&checkpoint.model);
     for (class, images) in predicted.iter().enumerate().filter(|(_, images)| **images > 0) {
         terminal::say(&format!("class {class:>3}  {:>8} images", terminal::thousands(*images)));
     }

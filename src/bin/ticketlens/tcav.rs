@@ -14,7 +14,7 @@ use ticketlens::model::Stage;
 use ticketlens::stats::multiplicity::Adjustment;
 use ticketlens::stats::power::sets_needed;
 
-use crate::args::{ImageArguments, ModelArguments, Named, inputs, open_checkpoint, parse_stage};
+use crate::args::{ImageArguments, ModelArguments, Named, inputs, open_checkpoint, parse_stage, stage_of};
 use crate::output::{create, write_text};
 use crate::terminal;
 
@@ -32,15 +32,15 @@ const MIB: usize = 1 << 20;
   ticketlens tcav --checkpoint resnet50.pth --images zebras/ --stage layer3 --class 340 \\
     --concept striped=striped/ --concept dotted=dotted/ --random random-sets/* --json tcav.json")]
 pub(crate) struct Arguments {
-    /// Checkpoint with torchvision names: .safetensors, .pth or .pt
+    /// Checkpoint with PyTorch names: .safetensors, .pth or .pt
     #[arg(long, value_name = "CKPT")]
     checkpoint: PathBuf,
     /// Images of the class: FILE.safetensors:KEY, a .npy file, a folder of PNG and JPEG files, or an IDX file
     #[arg(long)]
     images: String,
-    /// Where the network is cut: layer1, layer2, layer3 or layer4
-    #[arg(long, value_parser = parse_stage, default_value = "layer3")]
-    stage: Stage,
+    /// The module after whose output the network is cut, by its PyTorch name [default: layer3 of a ResNet, and its like]
+    #[arg(long, value_parser = parse_stage)]
+    stage: Option<Stage>,
     /// The class, counted from 0
     #[arg(long, value_name = "K")]
     class: usize,
@@ -167,7 +167,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let bar = terminal::bar("reading", total);
     let question = Question {
         checkpoint: &checkpoint,
-        stage: arguments.stage,
+        stage: stage_of(arguments.stage, &checkpoint.model)?,
         images: &images,
         classes: &[arguments.class],
         concepts: &concepts,
@@ -227,7 +227,7 @@ fn record(question: &Question<'_>, arguments: &Arguments, answer: &Answer<'_>) -
     let record = json!({
         "stage": question.stage,
         "class": arguments.class,
-        "assumed": question.checkpoint.model.architecture.assumptions(),
+        "assumed": question.checkpoint.model.assumptions,
         "images": question.images.len(),
         "concepts": concepts,
         "random_baseline": answer.class.random_baseline.iter().map(|pair| pair.score).collect::<Vec<_>>(),

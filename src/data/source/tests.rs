@@ -182,11 +182,6 @@ fn broken_pictures_are_named() {
     flipped[png.len() / 2] ^= 0x55;
     // Header cut short: what follows is taken for a length, and the end marker is part of it.
     let headless = [&whole[..22], &[0xff, 0xd9]].concat();
-    // A bitmap that says it is 0 pixels wide.
-    let mut flat = Vec::new();
-    let pixel = image::RgbImage::new(1, 1);
-    image::DynamicImage::from(pixel).write_to(&mut std::io::Cursor::new(&mut flat), image::ImageFormat::Bmp).unwrap();
-    flat[18..22].fill(0);
     let preprocess = Preprocess::new(Some(16), plain());
     for (bytes, expected) in [
         (&[][..], "is empty"),
@@ -195,7 +190,6 @@ fn broken_pictures_are_named() {
         (&png[..png.len() / 2], "cannot be decoded"),
         (&flipped[..], "cannot be decoded"),
         (b"GIF89a", "is a GIF"),
-        (&flat[..], "without pixels"),
         (&headless[..], "truncated JPEG"),
     ] {
         std::fs::write(&path, bytes).unwrap();
@@ -204,6 +198,16 @@ fn broken_pictures_are_named() {
         assert!(message.contains("a.jpg") && message.contains(expected), "{message} lacks {expected}");
         assert!(!message.contains('\n'), "{message:?} is one line");
     }
+    // A GIF whose screen is 0 pixels wide.
+    let mut flat = Vec::new();
+    image::DynamicImage::new_rgba8(2, 2)
+        .write_to(&mut std::io::Cursor::new(&mut flat), image::ImageFormat::Gif)
+        .unwrap();
+    flat[6..8].fill(0);
+    let gif = folder.path().join("a.gif");
+    std::fs::write(&gif, flat).unwrap();
+    let source = ImageSource::open(gif.to_str().unwrap(), &preprocess).unwrap();
+    assert!(source.values(0..1).unwrap_err().to_string().contains("without pixels"));
     let empty = tempfile::tempdir().unwrap();
     assert!(message(empty.path().to_str().unwrap()).contains("holds no pictures"));
     for (resize, crop) in [(Some(0), None), (Some(8), Some(9)), (Some(30_000), None)] {

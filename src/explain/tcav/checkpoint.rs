@@ -97,16 +97,15 @@ pub struct ConceptTests {
 /// finite. Fewer than two random sets; a class that does not exist; an undefined setting.
 pub fn test_concepts(question: &Question<'_>, settings: &Settings, read: &dyn Fn(usize)) -> Result<ConceptTests> {
     check(question)?;
-    let given: Vec<&ImageSource> = question.concepts.iter().map(|(_, source)| source).chain(question.random).collect();
-    let found = Copies::find(&given, settings.batch)?;
-    // Random sets are taken by what they hold, so that nothing depends on the order in which they are given.
-    let order = found.by_content(question.concepts.len());
+    // Random sets are taken by name, so that nothing depends on the order in which they are given.
+    let mut order: Vec<usize> = (0..question.random.len()).collect();
+    order.sort_by(|&a, &b| question.random[a].name().cmp(question.random[b].name()));
     let random = order.iter().map(|&set| &question.random[set]);
     let pool: Vec<&ImageSource> = question.concepts.iter().map(|(_, source)| source).chain(random).collect();
     let copies = Copies::find(&pool, settings.batch)?;
     let features = activation_shape(question.checkpoint, question.images, question.stage)?.len();
     let weights = Arc::new(question.checkpoint.weights.clone());
-    let cut = Cut::new(&question.checkpoint.model, weights, question.stage);
+    let cut = Cut::new(&question.checkpoint.model, weights, question.stage)?;
     let blocks = batches(&pool, settings.batch);
     let sizes: Vec<usize> =
         blocks.iter().map(|parts| parts.iter().map(|(_, images)| images.len()).sum::<usize>()).collect();
@@ -189,7 +188,7 @@ impl ClassTests {
 }
 
 fn check(question: &Question<'_>) -> Result<()> {
-    let classes = question.checkpoint.model.architecture.classes;
+    let classes = question.checkpoint.model.classes;
     if let Some(class) = question.classes.iter().find(|class| **class >= classes) {
         let what = format!("class {class} does not exist: the network has {classes} classes");
         return Err(Error::input(what));

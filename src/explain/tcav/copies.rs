@@ -18,8 +18,6 @@ pub(super) struct Copies {
     original: Vec<usize>,
     /// Of each source, in the order of the pool: its name, and its images.
     sources: Vec<(String, std::ops::Range<usize>)>,
-    /// Digest of what each source holds, whatever its name and the order of its images.
-    contents: Vec<[u8; 32]>,
 }
 
 impl Copies {
@@ -29,10 +27,9 @@ impl Copies {
     /// When an image cannot be read.
     pub(super) fn find(pool: &[&ImageSource], batch: usize) -> Result<Self> {
         let mut first: BTreeMap<[u8; 32], usize> = BTreeMap::new();
-        let (mut original, mut sources, mut contents) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut original, mut sources) = (Vec::new(), Vec::new());
         for source in pool {
             let start = original.len();
-            let mut digests: Vec<[u8; 32]> = Vec::new();
             for range in source.ranges(batch) {
                 let size = {
                     let (channels, height, width) = source.shape();
@@ -43,28 +40,18 @@ impl Copies {
                     // Two images of other sizes may hold the same numbers.
                     hash.update(format!("{:?}", source.shape()));
                     values.iter().for_each(|value| hash.update(value.to_le_bytes()));
-                    let (place, digest) = (original.len(), hash.finalize().into());
-                    digests.push(digest);
-                    original.push(*first.entry(digest).or_insert(place));
+                    let place = original.len();
+                    original.push(*first.entry(hash.finalize().into()).or_insert(place));
                 }
             }
             sources.push((source.name().to_owned(), start..original.len()));
-            digests.sort_unstable();
-            contents.push(Sha256::digest(digests.concat()).into());
         }
-        Ok(Self { original, sources, contents })
+        Ok(Self { original, sources })
     }
 
     /// For each image of the pool, the first that holds the same.
     pub(super) fn originals(&self) -> &[usize] {
         &self.original
-    }
-
-    /// The sources from number `start` on, ordered by what they hold: numbers counted from `start`.
-    pub(super) fn by_content(&self, start: usize) -> Vec<usize> {
-        let mut order: Vec<usize> = (0..self.contents.len() - start).collect();
-        order.sort_by_key(|&set| self.contents[start + set]);
-        order
     }
 
     /// What is to be said of them; the sources are those of `question`, concepts first.

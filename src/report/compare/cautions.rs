@@ -19,7 +19,8 @@ pub(super) fn cautions(first: &View, second: &View) -> Vec<String> {
     differ("image shape", format!("{:?}", a.image_shape), format!("{:?}", b.image_shape));
     differ("classes", a.classes.join(", "), b.classes.join(", "));
     differ("network", a.network.clone(), b.network.clone());
-    differ("width", first.plan.model.width.to_string(), second.plan.model.width.to_string());
+    let width = |view: &View| view.plan.model.width.map_or("the family's own".into(), |width| width.to_string());
+    differ("width", width(first), width(second));
     let stages = |view: &View| view.plan.explain.stages.iter().map(|stage| stage.name()).collect::<Vec<_>>().join(", ");
     differ("stages", stages(first), stages(second));
     differ("ticketlens version", a.version.clone(), b.version.clone());

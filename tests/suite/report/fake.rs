@@ -100,7 +100,7 @@ fn cavs(arm: &str, replicate: usize, round: usize, density: f64) -> CavGeometry 
     let cosines: Vec<Vec<Option<f64>>> = (0..10).map(|a| (0..10).map(|b| cosine(a, b)).collect()).collect();
     let lower: Vec<f64> = (0..10).flat_map(|a| cosines[a][..a].iter().flatten().copied().collect::<Vec<_>>()).collect();
     CavGeometry {
-        stage: Stage::Layer3,
+        stage: Stage::new("layer3"),
         class: None,
         concepts: CONCEPTS.map(str::to_owned).to_vec(),
         entanglement: Some(six(lower.iter().sum::<f64>() / lower.len() as f64)),
@@ -115,7 +115,7 @@ fn cavs(arm: &str, replicate: usize, round: usize, density: f64) -> CavGeometry 
 fn faithfulness(arm: &str, density: f64, seed: u64) -> FaithfulnessRecord {
     let moved = 0.1 * wear(arm, density) + 0.01 * noise("faithful", seed);
     FaithfulnessRecord {
-        stage: Stage::Layer3,
+        stage: Stage::new("layer3"),
         images: 32,
         degenerate: usize::from(density < 0.2),
         deletion: Some(six(0.45 + moved)),
@@ -129,7 +129,7 @@ fn calibration(seed: u64) -> Vec<CalibrationRecord> {
     let count =
         |name: &str, most: f64, class: u64| (most * (0.5 + 0.5 * noise(name, seed * 2 + class))).round() as usize;
     let of = |class: usize| CalibrationRecord {
-        stage: Stage::Layer3,
+        stage: Stage::new("layer3"),
         class,
         sets: 39,
         effect: count("null effect", 4.0, class as u64),
@@ -158,7 +158,14 @@ fn sanity(replicates: usize) -> (Vec<SanityRecord>, Vec<SanitySummary>) {
                 });
             }
         }
-        SanityRecord { format: FORMAT, replicate, stage: Stage::Layer3, images: 64, layers, random_drift: Vec::new() }
+        SanityRecord {
+            format: FORMAT,
+            replicate,
+            stage: Stage::new("layer3"),
+            images: 64,
+            layers,
+            random_drift: Vec::new(),
+        }
     };
     let summary = |replicate: usize| SanitySummary {
         replicate,
@@ -186,7 +193,7 @@ fn tcav(arm: &str, replicate: usize, round: usize, density: f64) -> Vec<TcavReco
             let effect = six(sign * strength * (1.0 - 0.6 * wear(arm, density)) + 0.25 * noise("effect", seed));
             let score: f64 = six(0.5 + 0.45 * effect + 0.2 * noise("score", seed)).clamp(0.0, 1.0);
             records.push(TcavRecord {
-                stage: Stage::Layer3,
+                stage: Stage::new("layer3"),
                 class,
                 concept: (*concept).to_owned(),
                 score,
@@ -314,7 +321,7 @@ pub(crate) fn study(shape: &Shape) -> Study {
                     class_accuracy: vec![six(accuracy + 0.001), six(accuracy - 0.001)],
                     test_correct: "1".repeat(40),
                     grad_cam: vec![CamRecord {
-                        stage: Stage::Layer3,
+                        stage: Stage::new("layer3"),
                         method: GRAD_CAM,
                         size: shape.map,
                         predicted,
@@ -328,7 +335,7 @@ pub(crate) fn study(shape: &Shape) -> Study {
                     localisation: Vec::new(),
                     seconds: Seconds { train: 9.25, explain: 2.5 },
                 });
-                raw.insert((id, Stage::Layer3), maps);
+                raw.insert((id, Stage::new("layer3")), maps);
             }
         }
     }
@@ -466,7 +473,7 @@ fn densities(shape: &Shape, summaries: &[NetworkSummary]) -> Vec<DensityRecord> 
                     _ => vec![PixelRecord { view: "layer3".into(), counted: 0.94, measures }],
                 },
                 concepts: vec![ConceptRecord {
-                    stage: Stage::Layer3,
+                    stage: Stage::new("layer3"),
                     ratio: concepts,
                     significant: 17.5,
                     flipped: 1.5,

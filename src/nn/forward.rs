@@ -1,0 +1,216 @@
+//! The forward pass.
+
+use std::ops::Range;
+
+use rand::RngCore;
+
+use crate::error::Result;
+use crate::kernels::layout::flatten;
+use crate::kernels::{bias, conv2d, norm, pool};
+use crate::seed;
+
+use super::layer::{Layer, Norm};
+use super::layout::Weights;
+use super::network::{Network, Patterns, Shape3};
+use super::tape::{Draws, Mode, Saved, Tape, Workspace};
+
+impl Network {
+    /// Runs `section` on `input`, in the kernels' order. Weights are only read: after [`Mode::Train`] the caller takes the batch
+    /// statistics over with [`Network::update_running_statistics`].
+    ///
+    /// # Errors
+    /// When `input` does not fit the section.
+    #[expect(clippy::too_many_arguments, reason = "one call site per mode; a struct would only rename them")]
+    pub fn forward(
+        &self,
+        section: Range<usize>,
+        mode: Mode,
+        weights: &Weights,
+        patterns: Option<&Patterns>,
+        input: Vec<f32>,
+        shape: Shape3,
+        batch: usize,
+        workspace: &mut Workspace,
+    ) -> Result<Tape> {
+        let shapes = self.shapes(section.clone(), shape)?;
+        let mut slots: Vec<Option<Vec<f32>>> = vec![Some(input)];
+        let mut saved = Vec::with_capacity(section.len());
+        for index in section.clone() {
+            let layer = &self.layers[index];
+            let source = layer.source() - section.start;
+            let (from, to) = (shapes[source], shapes[index + 1 - section.start]);
+            let mut output = workspace.take(to.len() * batch);
+            let held = |slot: usize| slots[slot].as_deref().expect("slots are freed after their last use only");
+            let from_values = held(source);
+            let residual = layer.residual().map(|slot| held(slot - section.start));
+            let mut keep = Saved::Nothing;
+            let product = |output: &mut [f32]| {
+                let (weight, geometry) =
+                    self.geometry(index, from, batch).expect("only layers that multiply come here");
+                let pattern = patterns.and_then(|patterns| patterns[index].as_ref());
+                conv2d::forward(&geometry, weights.parameter(weight), pattern, from_values, output);
+            };
+            match layer {
+                Layer::Convolution { convolution, norm, relu, .. } => {
+                    let bias = convolution.bias.map(|bias| weights.parameter(bias));
+                    match norm {
+                        None => {
+                            product(&mut output);
+                            bias::finish(to.channels, batch, bias, residual, *relu, &mut output);
+                        }
+                        Some(norm) => {
+                            let mut z = workspace.take(output.len());
+                            product(&mut z);
+                            if bias.is_some() {
+                                bias::finish(to.channels, batch, bias, None, false, &mut z);
+                            }
+                            keep =
+                                self.normalise(norm, mode, weights, batch, z, residual, *relu, &mut output, workspace);
+                        }
+                    }
+                }
+                Layer::Activation { norm, relu, .. } => match norm {
+                    None => {
+                        output.copy_from_slice(from_values);
+                        bias::finish(to.channels, batch, None, residual, *relu, &mut output);
+                    }
+                    Some(norm) => {
+                        let mut z = workspace.take(output.len());
+                        z.copy_from_slice(from_values);
+                        keep = self.normalise(norm, mode, weights, batch, z, residual, *relu, &mut output, workspace);
+                    }
+                },
+                Layer::MaxPool { kernel, stride, padding, .. } => {
+                    let geometry = max_pool_shape(from, batch, *kernel, *stride, *padding);
+                    let mut argmax = vec![0; output.len()];
+                    pool::max_pool(&geometry, from_values, &mut output, &mut argmax);
+                    keep = Saved::MaxPool(argmax);
+                }
+                Layer::GlobalAveragePool { .. } => {
+                    pool::global_average_pool(from.channels, from.height * from.width, batch, from_values, &mut output);
+                }
+                Layer::AdaptiveAveragePool { .. } => {
+                    pool::adaptive_average_pool(&adaptive_shape(from, to, batch), from_values, &mut output);
+                }
+                Layer::Flatten { .. } => {
+                    flatten(batch, from.channels, from.height * from.width, from_values, &mut output);
+                }
+                Layer::Dropout { probability, .. } => match mode {
+                    Mode::Train(draws) => {
+                        let kept = draw(draws, index, *probability, output.len());
+                        drop_out(&kept, *probability, from_values, &mut output);
+                        keep = Saved::Kept(kept);
+                    }
+                    Mode::EvalTape | Mode::Eval => output.copy_from_slice(from_values),
+                },
+                Layer::Linear { bias, relu, .. } => {
+                    product(&mut output);
+                    bias::finish(to.channels, batch, Some(weights.parameter(*bias)), None, *relu, &mut output);
+                }
+            }
+            slots.push(Some(output));
+            saved.push(keep);
+            if mode == Mode::Eval {
+                for slot in 0..slots.len() - 1 {
+                    let needed = self.layers[index + 1..section.end].iter().any(|later| {
+                        later.source() == slot + section.start || later.residual() == Some(slot + section.start)
+                    });
+                    if !needed && let Some(buffer) = slots[slot].take() {
+                        workspace.give(buffer);
+                    }
+                }
+            }
+        }
+        Ok(Tape { section, batch, shapes, slots, saved })
+    }
+
+    /// `output = relu?(norm(z) + residual?)`; what the backward pass needs, which is the tape's.
+    #[expect(clippy::too_many_arguments, reason = "the shared tail of two match arms, private")]
+    fn normalise(
+        &self,
+        norm: &Norm,
+        mode: Mode,
+        weights: &Weights,
+        batch: usize,
+        z: Vec<f32>,
+        residual: Option<&[f32]>,
+        relu: bool,
+        output: &mut [f32],
+        workspace: &mut Workspace,
+    ) -> Saved {
+        let (scale, shift) = (weights.parameter(norm.scale), weights.parameter(norm.shift));
+        let shape = norm::NormShape { channels: scale.len(), batch };
+        let epsilon = self.norm_epsilon;
+        if mode.trains() {
+            let (mut mean, mut variance) = (vec![0.0; scale.len()], vec![0.0; scale.len()]);
+            norm::batch_norm_train(&z, shape, scale, shift, epsilon, residual, relu, output, &mut mean, &mut variance);
+            return Saved::Norm { z, mean, variance };
+        }
+        let (mean, variance) = (weights.buffer(norm.mean), weights.buffer(norm.variance));
+        norm::batch_norm_eval(&z, shape, scale, shift, mean, variance, epsilon, residual, relu, output);
+        workspace.give(z);
+        Saved::Nothing
+    }
+
+    /// Blends the batch statistics of a training tape into the running ones; the variance unbiased, as in PyTorch.
+    pub fn update_running_statistics(&self, tape: &Tape, weights: &mut Weights) {
+        let layout = weights.layout().clone();
+        for (index, saved) in tape.section.clone().zip(&tape.saved) {
+            let (Some(norm), Saved::Norm { z, mean, variance }) = (self.layers[index].norm(), saved) else {
+                continue;
+            };
+            let count = (z.len() / mean.len()) as f32;
+            let unbiased = count / (count - 1.0).max(1.0);
+            for (buffer, new, factor) in [(norm.mean, mean, 1.0), (norm.variance, variance, unbiased)] {
+                let running = &mut weights.buffers[layout.buffers[buffer].range.clone()];
+                for (old, new) in running.iter_mut().zip(new) {
+                    *old += self.norm_momentum * (new * factor - *old);
+                }
+            }
+        }
+    }
+}
+
+/// Which of `count` values a dropout layer keeps in one step.
+fn draw(draws: Draws, layer: usize, probability: f32, count: usize) -> Vec<bool> {
+    let mut stream = seed::stream(draws.seed, &format!("dropout/{layer}"), draws.step);
+    let bound = (f64::from(probability) * 2.0_f64.powi(32)) as u64;
+    (0..count).map(|_| u64::from(stream.next_u32()) >= bound).collect()
+}
+
+/// `to = from / (1 − p)` where kept, else 0.
+pub(super) fn drop_out(kept: &[bool], probability: f32, from: &[f32], to: &mut [f32]) {
+    let scale = 1.0 / (1.0 - probability);
+    for ((to, from), &kept) in to.iter_mut().zip(from).zip(kept) {
+        *to = if kept { from * scale } else { 0.0 };
+    }
+}
+
+pub(super) fn max_pool_shape(
+    from: Shape3,
+    batch: usize,
+    kernel: usize,
+    stride: usize,
+    padding: usize,
+) -> pool::PoolShape {
+    pool::PoolShape {
+        batch,
+        channels: from.channels,
+        in_height: from.height,
+        in_width: from.width,
+        kernel,
+        stride,
+        padding,
+    }
+}
+
+pub(super) fn adaptive_shape(from: Shape3, to: Shape3, batch: usize) -> pool::AdaptiveShape {
+    pool::AdaptiveShape {
+        batch,
+        channels: from.channels,
+        in_height: from.height,
+        in_width: from.width,
+        out_height: to.height,
+        out_width: to.width,
+    }
+}
