@@ -13,7 +13,7 @@ use crate::seed;
 /// Which kinds of parameters pruning may take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Prunable {
-    /// Convolution and linear weights (DESIGN 1.1).
+    /// Convolution and linear weights, chosen by the kind of layer.
     #[default]
     Weights,
     /// Batch-norm scales too: what a plan's `as_published.prune_batch_norm` asks for.
@@ -109,7 +109,7 @@ impl Mask {
         weights.parameters.iter().zip(&self.bits).all(|(&value, &bit)| bit != 0 || value == 0.0)
     }
 
-    /// The control of DESIGN 1.1: the same number of weights kept in each layer, at random positions.
+    /// The control `random_mask`: the same number of weights kept in each layer, at random positions.
     pub fn shuffled(&self, seed: u64) -> Self {
         let mut bits = self.bits.clone();
         for spec in self.prunable(&[]) {

@@ -1,4 +1,4 @@
-//! Magnitude pruning (DESIGN 1.1; Frankle & Carbin 2019; Han et al. 2015): exact counts, nested masks, stable ties.
+//! Magnitude pruning (Frankle & Carbin 2019; Han et al. 2015): exact counts, nested masks, stable ties.
 
 mod cut;
 mod file;

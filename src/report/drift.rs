@@ -75,7 +75,7 @@ pub struct CandidateDrift {
 /// One measure of drift.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MeasuredDrift {
-    /// Such as `spearman`, `iou_top20`, `concept_profile`.
+    /// Such as `spearman`, `iou_top20`.
     pub measure: String,
     /// The drift; absent where no image allows it.
     pub raw: Option<f64>,

@@ -63,7 +63,7 @@ pub struct Maps {
     pub raw: BTreeMap<(RoundId, Stage), RawMaps>,
 }
 
-/// Raw Grad-CAM maps of one network at one stage (DESIGN 1.3).
+/// Raw Grad-CAM maps of one network at one stage.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RawMaps {
     /// Height and width h, w of a map.

@@ -137,7 +137,7 @@ impl Run<'_> {
         self.store.write_sanity(&self.explainer.sanity(&weights, replicate)?)
     }
 
-    /// mask from the final weights of the round before → rewind → train → evaluate → explain → record (DESIGN 1.1).
+    /// mask from the final weights of the round before → rewind → train → evaluate → explain → record.
     fn round(&self, line: Line, id: RoundId) -> Result<RoundRecord> {
         let started = Instant::now();
         let (plan, setup) = (self.plan, self.setup);

@@ -1,4 +1,4 @@
-//! The concept effect's test: labels permuted over the pooled images (DESIGN 1.5).
+//! The concept effect's test: labels permuted over the pooled images.
 //!
 //! The effect is a difference of means, `Δ = mean(concept) - mean(random)`, of the scalars `ḡ·a_i`. If membership in the
 //! concept does not matter, all divisions of the pooled images into sets of these sizes are equally likely, so the share

@@ -1,4 +1,4 @@
-//! How alike two maps are (DESIGN 1.6): Spearman, Pearson, SSIM, overlap of the top pixels, Jensen–Shannon.
+//! How alike two maps are: Spearman, Pearson, SSIM, overlap of the top pixels, Jensen–Shannon.
 //!
 //! Maps are row-major slices of `f32` or `f64`, `height × width`, at stage resolution (7 × 7 is usual). A map without a
 //! pattern (constant, or without positive evidence where evidence is what is compared) is [`Degenerate`], never a number:

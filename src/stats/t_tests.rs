@@ -1,5 +1,5 @@
 //! t-tests. For TCAV scores they are **legacy**: the scores share one concept set, so they are not independent and the
-//! test does not hold its level (DESIGN 1.5). They are kept to compare with published work.
+//! test does not hold its level. They are kept to compare with published work.
 
 use super::descriptive::{is_constant, mean_unchecked, require_variation, sum_of_squares};
 use super::special::{student_t_critical, student_t_two_sided};

@@ -1,4 +1,4 @@
-//! Whole runs on a small plan: the invariants of DESIGN 1.1, resuming, and thread counts.
+//! Whole runs on a small plan: the invariants of lottery tickets, resuming, and thread counts.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;

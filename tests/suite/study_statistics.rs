@@ -257,6 +257,35 @@ fn the_test_of_forgetting_holds_its_level_and_finds_what_is_there() {
     }
 }
 
+/// The numbers that docs/statistics.md works through.
+#[test]
+fn the_worked_example_of_the_page_on_statistics_is_right() {
+    let page = include_str!("../../docs/statistics.md");
+    let of = |ratios: [f64; 3]| Mean::of(&ratios.map(f64::ln), None).unwrap();
+    let ends = |mean: &Mean, confidence: f64| {
+        let logs = mean.interval(confidence).unwrap();
+        format!("{:.2} to {:.2}", logs.low.exp(), logs.high.exp())
+    };
+    let (mild, extreme) = (of([1.05, 0.95, 1.12]), of([1.9, 1.6, 2.3]));
+    let limit = 1.25f64.ln();
+    for said in [
+        format!("= **{:.2}** (the geometric mean)", mild.estimate.exp()),
+        format!("**{}**", ends(&mild, 0.9)),
+        ends(&mild, 0.95),
+        format!("ρ = {:.2}", extreme.estimate.exp()),
+        ends(&extreme, 0.9),
+        format!("p = {:.3}", extreme.p_above(limit)),
+    ] {
+        assert!(page.replace('\n', " ").contains(&said), "{said}");
+    }
+    let kind = |mean: &Mean, answer| Kind { answer, changed_p: mean.p_above(limit) };
+    let pixels =
+        kind(&extreme, explanations_answer(ticketlens::stats::Interval { low: 1.41, high: 2.6 }, 1.25).unwrap());
+    let concepts =
+        kind(&mild, explanations_answer(ticketlens::stats::Interval { low: 0.9, high: 1.19 }, 1.25).unwrap());
+    assert_eq!(call(Accuracy::Lost, &[pixels, concepts], 0.05), Call::Inconclusive);
+}
+
 #[test]
 fn one_replicate_gives_no_interval_and_so_no_answer() {
     assert!(Mean::of(&[0.1], None).is_err());

@@ -1,4 +1,4 @@
-//! Training, its gradients, and the invariants of lottery tickets (DESIGN 1.1).
+//! Training, its gradients, and the invariants of lottery tickets.
 
 use std::sync::Arc;
 

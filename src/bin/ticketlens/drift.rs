@@ -198,7 +198,7 @@ fn compare(arguments: &Arguments) -> anyhow::Result<DriftReport> {
     };
     let (candidate_maps, floor_maps) = (explain_all(&candidates)?, explain_all(&floor)?);
     bar.finish_and_clear();
-    // With labels only images that both networks classify right count (DESIGN 1.6).
+    // With labels only images that both networks classify right count: the explained class is then the one that both predict.
     let counted = |a: &CheckpointMaps, b: &CheckpointMaps, measure| -> anyhow::Result<Vec<Option<f64>>> {
         let mut drift = a.drift(b, measure)?;
         if let Some(labels) = &labels {

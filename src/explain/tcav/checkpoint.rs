@@ -61,6 +61,22 @@ pub struct Settings {
     pub resident_bytes: usize,
 }
 
+impl Default for Settings {
+    /// As `ticketlens tcav` without flags.
+    fn default() -> Self {
+        Self {
+            cav: CavKind::Logistic { c: 1.0 },
+            permutations: 9_999,
+            resamples: 999,
+            adjustment: Adjustment::BenjaminiHochberg,
+            alpha: 0.05,
+            seed: 0,
+            batch: 32,
+            resident_bytes: 1 << 30,
+        }
+    }
+}
+
 /// What is known of all concepts.
 #[derive(Clone, Debug)]
 pub struct ConceptTests {
