@@ -66,13 +66,13 @@ fn dense(store: &Store, id: &RoundId, classes: &[usize]) -> Dense {
 /// has.
 #[test]
 fn retrained_networks_in_the_tickets_place_are_called_changed_no_more_often_than_the_level() {
-    let (seeds, twins, draws) = (40, 4, 400);
+    let (seeds, twins, draws) = (32, 4, 400);
     let plan = cheap(&[
-        ("replicates", "40"),
+        ("replicates", "32"),
         ("floor.twins", "4"),
         ("prune.fraction", "0.05"),
         ("seed", "5000"),
-        ("explain.images_per_set", "4"),
+        ("data.train", "1920"),
     ]);
     let (_, folder) = study(&plan);
     let store = Store::existing(folder.path()).unwrap();
