@@ -1,4 +1,4 @@
-//! A whole study, small enough for a minute or two: digits inside the crate, three replicates, three densities.
+//! A whole study, small enough for half a minute: digits inside the crate, three replicates, three densities.
 //!
 //! `cargo run --release --example study`
 
@@ -37,8 +37,8 @@ fn main() -> anyhow::Result<()> {
     ];
     let changes = changes.map(|(key, value)| (key.to_owned(), value.to_owned()));
     let plan = Plan::preset("quick", &changes)?;
-    // The folder can be read by `ticketlens report`; a second call goes on from what it holds.
-    let folder = std::env::temp_dir().join("ticketlens-example-study");
+    // The folder can be read by `ticketlens report`; a second call with the same plan goes on from what it holds.
+    let folder = std::env::temp_dir().join(format!("ticketlens-study-{:.8}", plan.digest()?));
     let study = study::run(&plan, &folder, &Lines)?;
     for at in &study.densities {
         println!("{:>6.2} % of the weights: {:?}: {}", 100.0 * at.density, at.call, at.reason);

@@ -257,7 +257,7 @@ fn compare(arguments: &Arguments) -> anyhow::Result<DriftReport> {
             misclassified: labels.iter().flatten().enumerate().filter(|&label| wrong(label)).count(),
             density: density(&checkpoint.weights),
             accuracy: accuracy(maps),
-            assumed: checkpoint.model.assumptions.clone(),
+            assumed: checkpoint.model.assumptions,
             degenerate: all.iter().filter(|drift| drift.is_none()).count(),
             images: most_moved(named_images(&source, &per_image)),
             classes: most_moved(by_class(&targets, &per_image)),
@@ -274,7 +274,7 @@ fn compare(arguments: &Arguments) -> anyhow::Result<DriftReport> {
         floor_counted,
         density: density(&reference.weights),
         accuracy: accuracy(&own),
-        assumed: reference.model.assumptions.clone(),
+        assumed: reference.model.assumptions,
         candidates: found,
     })
 }
