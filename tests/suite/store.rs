@@ -63,7 +63,7 @@ fn a_finished_run_is_read_and_not_made_again() {
     // Found by fuzzing: records of one run that speak of different numbers of images.
     edit_json(&record, |value| value["test_correct"] = "10110".into());
     let error = derive(&plan(), &store).unwrap_err().to_string();
-    assert!(error.contains("lottery round 1 of replicate 0 records [5, 20, 20]"), "{error}");
+    assert!(error.contains("lottery round 1 of replicate 0 records other answers"), "{error}");
     std::fs::write(&record, whole).unwrap();
     edit_json(&folder.path().join("manifest.json"), |value| value["data"] = "0badc0ffee".into());
     let error = run(&plan(), folder.path(), &Silent).unwrap_err().to_string();

@@ -72,7 +72,7 @@ fn retrained_networks_in_the_tickets_place_are_called_changed_no_more_often_than
         ("floor.twins", "4"),
         ("prune.fraction", "0.05"),
         ("seed", "5000"),
-        ("data.train", "1920"),
+        ("data.train", "2560"),
     ]);
     let (_, folder) = study(&plan);
     let store = Store::existing(folder.path()).unwrap();
