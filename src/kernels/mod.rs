@@ -19,7 +19,10 @@ pub(crate) fn on_worker<R: Send>(body: impl FnOnce() -> R + Send) -> R {
 }
 
 /// The vector instructions that the kernels of this process use: `avx512`, `avx2` or `portable`. The environment variable
-/// `TICKETLENS_SIMD` chooses among those of the machine; any other value leaves the best.
+/// `TICKETLENS_SIMD` chooses among those of the machine; any other value leaves the best, and the program refuses it
+/// ([`check_vectors`]).
 pub fn vector_path() -> &'static str {
     simd::Path::detect().name()
 }
+
+pub use simd::check_vectors;

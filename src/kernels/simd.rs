@@ -61,6 +61,19 @@ impl Path {
     }
 }
 
+/// Checks what [`VARIABLE`] holds: nothing, or a path that this machine can run.
+///
+/// # Errors
+/// The message names the variable and what it may hold.
+pub fn check_vectors() -> Result<(), String> {
+    let Some(wanted) = std::env::var_os(VARIABLE).filter(|wanted| !wanted.is_empty()) else { return Ok(()) };
+    let names: Vec<&str> = Path::available().iter().map(|path| path.name()).collect();
+    match names.iter().any(|name| wanted == **name) {
+        true => Ok(()),
+        false => Err(format!("{VARIABLE}={}: this machine has {}", wanted.display(), names.join(", "))),
+    }
+}
+
 /// Environment variable that narrows the vectors to `avx512`, `avx2` or `portable`, so that tests compare the paths and
 /// callgrind, which knows no AVX-512, can count instructions.
 const VARIABLE: &str = "TICKETLENS_SIMD";

@@ -21,6 +21,12 @@ impl Plan {
             let fine = value >= 0.0 && value.is_finite();
             if fine { Ok(()) } else { Err(Error::config(field, format!("{value} is negative or not finite"))) }
         };
+        let unfit = |c: char| c.is_control() || matches!(c, '/' | '\\');
+        if self.name.is_empty() || self.name.contains(unfit) || self.name.starts_with('.') {
+            let what =
+                "names the run's folder, so it holds no slash or control character and does not begin with a dot";
+            return Err(Error::config("name", what));
+        }
         positive("replicates", self.replicates)?;
         if !self.arms.contains(&Arm::Lottery) {
             return Err(Error::config("arms", "`lottery` is missing: controls are derived from its masks"));

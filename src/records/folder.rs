@@ -25,6 +25,15 @@ use crate::prune::Mask;
 use super::{DivergedRecord, FORMAT, Manifest, RoundId, RoundRecord, SanityRecord, StudyRecord};
 use crate::plan::Plan;
 
+/// Held by the process that runs in a folder.
+const LOCK: &str = ".lock";
+
+/// See [`Store::lock`].
+#[derive(Debug)]
+pub struct Lock {
+    _file: fs::File,
+}
+
 /// A run folder.
 #[derive(Clone, Debug)]
 pub struct Store {
@@ -46,7 +55,7 @@ impl Store {
                 return Err(Error::format(root, what));
             }
         } else {
-            if root.is_dir() && fs::read_dir(root).map_err(|e| Error::io(root, e))?.next().is_some() {
+            if holds_something(root)? {
                 return Err(Error::format(root, "is not empty and holds no plan.toml; choose another --out"));
             }
             write_atomically(&path, plan.to_toml()?.as_bytes())?;
@@ -85,6 +94,25 @@ impl Store {
         arm.join(format!("round-{:02}", id.round))
     }
 
+    /// Takes the folder for this process, until the guard is dropped: two runs in one folder would write over each other.
+    ///
+    /// # Errors
+    /// When another process has it, or it cannot be written.
+    pub fn lock(&self) -> Result<Lock> {
+        let path = self.root.join(LOCK);
+        let file = fs::File::options().create(true).truncate(false).write(true).open(&path);
+        let file = file.map_err(|source| Error::io(&path, source))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Lock { _file: file }),
+            Err(fs::TryLockError::WouldBlock) => Err(Error::format(
+                &self.root,
+                "another process runs in this folder; wait for it, or choose another --out",
+            )),
+            // A file system without locks: better to run than to refuse.
+            Err(fs::TryLockError::Error(_)) => Ok(Lock { _file: file }),
+        }
+    }
+
     /// The plan.
     ///
     /// # Errors
@@ -110,6 +138,14 @@ impl Store {
         }
         if found.pretrained != manifest.pretrained {
             return Err(Error::format(&path, "the pretrained weights have changed since this run began"));
+        }
+        if found.vectors != manifest.vectors {
+            let what = format!(
+                "this run began with {} vectors, not {}: their sums round differently, and its rounds would not be of one \
+                 computation (TICKETLENS_SIMD={} goes on where the CPU has them)",
+                found.vectors, manifest.vectors, found.vectors
+            );
+            return Err(Error::format(&path, what));
         }
         if found.device != manifest.device {
             let what = format!("this run began on {}, not on {}", found.device, manifest.device);
@@ -324,6 +360,22 @@ pub fn read_trunk(model: &Model, path: &Path) -> Result<Weights> {
     let head = Weights::zeros(model.network.layout.clone());
     let trunk = TensorFile::open(path).and_then(|file| load_trunk(model, &file, &head));
     trunk.map_err(|error| Error::config("model.pretrained", error.to_string()))
+}
+
+/// Whether a folder holds anything but what a killed run left before its plan was written.
+fn holds_something(root: &Path) -> Result<bool> {
+    if !root.is_dir() {
+        return Ok(false);
+    }
+    for entry in fs::read_dir(root).map_err(|source| Error::io(root, source))? {
+        let name = entry.map_err(|source| Error::io(root, source))?.file_name();
+        let name = name.to_string_lossy();
+        let unfinished = name.starts_with(".plan.toml.") && name.ends_with(".part");
+        if name != LOCK && !unfinished {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn check_format(path: &Path, format: u32) -> Result<()> {

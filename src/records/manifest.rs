@@ -67,8 +67,10 @@ pub struct Manifest {
     pub device: String,
     /// Worker threads.
     pub threads: usize,
-    /// Vector instructions in use.
+    /// Vector instructions that the CPU has.
     pub cpu_features: Vec<String>,
+    /// The vectors that the kernels used: `avx512`, `avx2` or `portable`. They round differently, so a run is of one.
+    pub vectors: String,
     /// Name of the network, such as `ResNet-18`.
     pub network: String,
     /// Channels, height, width of an image.

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::plan::{Arm, Plan};
 pub use crate::stats::Interval;
-pub use folder::{Store, read_trunk};
+pub use folder::{Lock, Store, read_trunk};
 pub use manifest::{ConceptNote, Manifest, ShownImage, ShownPart};
 pub use round::{
     CalibrationRecord, CamRecord, CavGeometry, DivergedRecord, FaithfulnessRecord, InputMapRecord, LocalisationRecord,

@@ -11,6 +11,7 @@ use super::profile;
 use super::table::{Cell, Table};
 use super::view::{Measure, Spread, View};
 use crate::error::Result;
+use crate::model::Stage;
 use crate::plan::Arm;
 use crate::records::{NetworkSummary, RoundRecord};
 
@@ -122,12 +123,23 @@ pub(crate) fn concepts(view: &View) -> Markup {
             };
             section id=(format!("concepts-{stage}")) {
                 h2 { "What the network uses (" (stage.name()) ")" }
+                @if scores_say_nothing(view, stage) { p {
+                    "Every TCAV score here is 0 or 1: behind a pooled, linear head all images of a class have the same gradient, so the count of signs can be "
+                    "nothing else. Read the effect; the score needs an earlier stage (explain.stages)."
+                } }
                 @if let Some(note) = super::localisation::concept_note(view).filter(|_| index == 0) { p { (note) } }
                 @if index == 0 { (inner) } @else { details.stage { summary { "Show " (stage.name()) } (inner) } }
                 @if index == 0 { @if let Some(paper) = profile::papers_profile(view) { (figure(&paper)) } }
             }
         }
     }
+}
+
+/// Whether every TCAV score at a stage is 0 or 1, as at the last stage before a pooled, linear head.
+fn scores_say_nothing(view: &View, stage: Stage) -> bool {
+    let mut scores =
+        view.effects.iter().filter(|effect| effect.record.stage == stage).map(|effect| effect.record.score);
+    scores.clone().next().is_some() && scores.all(|score| score == 0.0 || score == 1.0)
 }
 
 /// The floor and the tests side by side.

@@ -43,6 +43,7 @@ pub fn rounds(
     let mut setup = Setup::new(plan)?;
     setup.model = setup.model.on(compute);
     let store = Store::open(out, plan)?;
+    let _lock = store.lock()?;
     store.begin(&setup.manifest(plan)?)?;
     let (channels, height, width) = setup.data.shape();
     let mut pixels = Vec::with_capacity(setup.cam_images.len() * channels * height * width);

@@ -10,6 +10,7 @@ use crate::data::{
     SplitSizes, Splits, Task, builtin_mnist, class_images, concept_sets, idx, planted, split,
 };
 use crate::error::{Error, Result};
+use crate::kernels::vector_path;
 use crate::model::Model;
 use crate::nn::Weights;
 use crate::seed;
@@ -174,6 +175,16 @@ impl Setup {
             warnings.push(format!("concepts left out for want of photographs: {}", note.left_out.join("; ")));
         }
         let model = plan.model.build(data.shape().into(), classes)?;
+        let layout = &model.network.layout;
+        let bears = |name: &String| {
+            layout.parameters.iter().any(|spec| {
+                spec.kind.prunable() && (*name == spec.name || spec.name.strip_suffix(".weight") == Some(name.as_str()))
+            })
+        };
+        if let Some(unknown) = plan.prune.exclude.iter().find(|name| !bears(name)) {
+            let what = format!("the {} has no prunable layer `{unknown}`", model.name);
+            return Err(Error::config("prune.exclude", what));
+        }
         let pretrained = plan.model.pretrained.as_deref().map(|path| read_trunk(&model, path)).transpose()?;
         Ok(Self {
             data,
@@ -232,6 +243,7 @@ impl Setup {
             device: self.model.network.compute.description(),
             threads: rayon::current_num_threads(),
             cpu_features: cpu_features(),
+            vectors: vector_path().to_owned(),
             network: self.model.name.clone(),
             image_shape: [channels, height, width],
             classes: self.data.labels().names().to_vec(),

@@ -63,7 +63,7 @@ fn study() -> &'static Study {
             rounds.push(record);
         }
         let mut manifest = store.manifest().unwrap();
-        (manifest.threads, manifest.cpu_features) = (0, Vec::new());
+        (manifest.threads, manifest.cpu_features, manifest.vectors) = (0, Vec::new(), String::new());
         manifest.version = String::new();
         let sanity = (0..plan.replicates).filter_map(|replicate| store.sanity(replicate).unwrap()).collect();
         Study { name: plan.name.clone(), plan_toml: plan.to_toml().unwrap(), manifest, rounds, study, sanity, maps }

@@ -105,3 +105,38 @@ fn a_round_that_cannot_be_stored_whole_has_no_record() {
         assert_eq!(read, maps.iter().map(|(stage, maps)| (stage.clone(), maps.dims().to_vec())).collect());
     }
 }
+
+/// What a run must not be: begun with other vectors, in a folder that another process has, under a name that leaves the folder, with an
+/// excluded layer that is none.
+#[test]
+fn a_run_is_of_one_computation_in_a_folder_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = plan();
+    let store = Store::open(folder.path(), &plan).unwrap();
+    let manifest = Setup::new(&plan).unwrap().manifest(&plan).unwrap();
+    assert_eq!(manifest.vectors, ticketlens::kernels::vector_path());
+    store.begin(&manifest).unwrap();
+    edit_json(&folder.path().join("manifest.json"), |value| value["vectors"] = "vax".into());
+    let error = run(&plan, folder.path(), &Silent).unwrap_err().to_string();
+    assert!(error.contains("began with vax vectors"), "{error}");
+    let lock = store.lock().unwrap();
+    let error = run(&plan, folder.path(), &Silent).unwrap_err().to_string();
+    assert!(error.contains("another process"), "{error}");
+    drop(lock);
+    store.lock().unwrap();
+    // A kill while the plan was being written leaves a part; the same command goes on.
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join(".plan.toml.123.part"), "name = \"qu").unwrap();
+    Store::open(folder.path(), &plan).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("thesis.tex"), "x").unwrap();
+    assert!(Store::open(folder.path(), &plan).unwrap_err().to_string().contains("is not empty"));
+    for name in ["../evil", "a/b", "", ".hidden"] {
+        let text = plan.to_toml().unwrap().replacen("name = \"quick\"", &format!("name = \"{name}\""), 1);
+        let error = Plan::parse("plan", &text, &[]).unwrap_err().to_string();
+        assert!(error.contains("`name`"), "{name}: {error}");
+    }
+    let misspelt = tiny_plan(&[("prune.exclude", "[\"conv1\", \"fcc\"]")]);
+    let Err(error) = Setup::new(&misspelt) else { panic!("`fcc` is no layer") };
+    assert!(error.to_string().contains("prune.exclude") && error.to_string().contains("fcc"), "{error}");
+}

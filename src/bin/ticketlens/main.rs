@@ -76,6 +76,7 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     cli.common.start()?;
+    ticketlens::kernels::check_vectors().map_err(anyhow::Error::msg)?;
     match cli.command {
         Command::Run(arguments) => return run::run(&arguments),
         Command::Report(arguments) => report::run(&arguments)?,

@@ -241,6 +241,7 @@ pub(crate) fn study(shape: &Shape) -> Study {
         threads: 2,
         warnings: Vec::new(),
         cpu_features: vec!["avx2".into(), "fma".into(), "avx512f".into()],
+        vectors: "avx2".into(),
         network: "ResNet-18".into(),
         image_shape: [1, 28, 28],
         classes: CLASSES.map(str::to_owned).to_vec(),
