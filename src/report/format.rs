@@ -1,6 +1,6 @@
 //! Numbers and names as people read them.
 
-use crate::records::{Call, Interval, Outcome};
+use crate::records::{Call, Interval, Onset, Outcome};
 
 /// Shown where there is no number.
 pub(crate) const ABSENT: &str = "–";
@@ -64,6 +64,12 @@ pub(crate) fn p_value(p: f64) -> String {
 /// `low to high`.
 pub(crate) fn range(range: Interval) -> String {
     format!("{} to {}", number(range.low), number(range.high))
+}
+
+/// The interval of an onset, from the greatest density to the least; open ends lie outside the tested densities.
+pub(crate) fn onset_interval(onset: &Onset) -> String {
+    let end = |end: Option<f64>, beyond: &str| end.map_or(beyond.to_owned(), density);
+    format!("{} to {}", end(onset.earliest, "above all"), end(onset.latest, "below all"))
 }
 
 /// Seconds as `12 s`, `3 min 20 s` or `2 h 5 min`.

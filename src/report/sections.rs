@@ -335,7 +335,7 @@ pub(crate) fn onsets(view: &View) -> Table {
         table.rows.push(vec![
             Cell::text(name),
             onset.density.map_or_else(Cell::absent, |value| Cell::shown(value, format::density(value))),
-            Cell::text(super::terminal::onset_text(onset).split_once(' ').map_or("", |(_, text)| text)),
+            Cell::text(format::onset_interval(onset)),
             Cell::text(onset.replicates.iter().map(|&value| density(value)).collect::<Vec<_>>().join(", ")),
             Cell::text(order.join("; ")),
         ]);

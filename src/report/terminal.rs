@@ -59,8 +59,8 @@ fn picture(view: &View, colour: bool) -> String {
         return String::new();
     }
     // At most so many columns that a line has 80 characters.
-    let column = 11.min((WIDTH - 10) / points.len()).max(1);
-    let words = column >= 11;
+    let column = 12.min((WIDTH - 10) / points.len()).max(1);
+    let words = column >= 12;
     let center = |text: &str| format!("{text:^column$}");
     let mut out = format!("{:<10}", "");
     for letter in hypotheses(view) {
@@ -131,11 +131,10 @@ fn further(view: &View) -> String {
     out
 }
 
-/// A density with its interval; open ends lie outside the tested densities.
-pub(super) fn onset_text(onset: &Onset) -> String {
+/// A density with its interval.
+fn onset_text(onset: &Onset) -> String {
     let at = onset.density.map_or("no tested density".to_owned(), format::density);
-    let end = |end: Option<f64>, beyond: &str| end.map_or(beyond.to_owned(), format::density);
-    format!("{at} ({} to {})", end(onset.earliest, "above all"), end(onset.latest, "below all"))
+    format!("{at} ({})", format::onset_interval(onset))
 }
 
 const BOLD: &str = "1";

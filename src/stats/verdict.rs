@@ -106,7 +106,7 @@ pub fn call(accuracy: Accuracy, kinds: &[Kind], alpha: f64) -> Call {
     let kept = !kinds.is_empty() && kinds.iter().all(|kind| kind.answer == Explanations::Kept);
     // Holm: the least p-value has to stand against all of them.
     let least = kinds.iter().map(|kind| kind.changed_p).fold(1.0, f64::min);
-    let changed = least * kinds.len() as f64 <= alpha;
+    let changed = !kinds.is_empty() && least * kinds.len() as f64 <= alpha;
     match accuracy {
         Accuracy::Matches if kept => Call::A,
         Accuracy::Matches if changed => Call::DriftedWinner,

@@ -40,7 +40,7 @@ fn tensors(root: &Path) -> BTreeMap<String, Vec<u8>> {
 fn a_run_prints_its_table_and_the_report_comes_in_every_form() {
     let place = Place::new();
     let table = succeeds(&small(&place, "run"));
-    for word in ["round", "density", "accuracy", "drift", "100.0 %", "25.0 %", "Hypothesis A", "Hypothesis B"] {
+    for word in ["density", "accuracy", "pixels", "concepts", "100.0 %", "25.0 %", "Hypothesis A", "Hypothesis B"] {
         assert!(table.contains(word), "{word} is missing in\n{table}");
     }
     let page = std::fs::read_to_string(place.path("run/report.html")).unwrap();

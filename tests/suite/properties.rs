@@ -250,7 +250,7 @@ proptest! {
         excluded in prop::collection::vec("[a-z0-9.]{1,12}", 0..3),
         layerwise: bool,
         stages in prop::sample::subsequence(vec!["layer1", "layer2", "layer3", "layer4"], 1..=4),
-        name in "\\PC{0,20}",
+        name in "[a-zA-Zé0-9_ +-][a-zA-Zé0-9_ .+-]{0,19}",
     ) {
         let overrides: Vec<(String, String)> = [
             ("seed", seed.to_string()),

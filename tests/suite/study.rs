@@ -66,9 +66,9 @@ fn dense(store: &Store, id: &RoundId, classes: &[usize]) -> Dense {
 /// has.
 #[test]
 fn retrained_networks_in_the_tickets_place_are_called_changed_no_more_often_than_the_level() {
-    let (seeds, twins, draws) = (32, 4, 400);
+    let (seeds, twins, draws) = (24, 4, 400);
     let plan = cheap(&[
-        ("replicates", "32"),
+        ("replicates", "24"),
         ("floor.twins", "4"),
         ("prune.fraction", "0.05"),
         ("seed", "5000"),
