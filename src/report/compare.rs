@@ -46,10 +46,10 @@ pub fn html(studies: &[Study]) -> Result<String> {
             @if cautions.is_empty() { p { "Nothing stands in the way." } }
             ul { @for caution in &cautions { li { (caution) } } }
         }
-        section #accuracy { h2 { "Accuracy, each beside the reference" }
+        section #accuracies { h2 { "Accuracy, each beside the reference" }
             div.trio { @for study in 1..sides.views.len() { (figure(&sides.chart(study, Quantity::Accuracy))) } }
         }
-        section #drift { h2 { "Drift, each beside the reference" }
+        section #drifts { h2 { "Drift, each beside the reference" }
             div.trio { @for study in 1..sides.views.len() { (figure(&sides.chart(study, Quantity::Pixels))) } }
         }
         section #numbers { h2 { "By density" }
