@@ -61,7 +61,7 @@ impl Path {
     }
 }
 
-/// Checks what [`VARIABLE`] holds: nothing, or a path that this machine can run.
+/// Checks what the environment variable `TICKETLENS_SIMD` holds: nothing, or a path that this machine can run.
 ///
 /// # Errors
 /// The message names the variable and what it may hold.
