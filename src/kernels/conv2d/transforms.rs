@@ -76,29 +76,44 @@ unsafe fn plus_minus<S: Simd>(point: f32, odd: S::Vector, even: S::Vector) -> [S
 /// # Safety
 /// As [`times_plus`].
 #[inline(always)]
-unsafe fn source_pair<S: Simd>(pair: usize, d: impl Fn(usize) -> S::Vector) -> [S::Vector; 2] {
+unsafe fn source_pair<S: Simd>(pair: usize, d: [S::Vector; SIDE]) -> [S::Vector; 2] {
     // SAFETY: the caller's promise.
     unsafe {
         match pair {
-            0 => [S::add(times_plus::<S>(-2.5, d(2), d(4)), d(0)), S::add(times_plus::<S>(-2.5, d(3), d(5)), d(1))],
-            1 => plus_minus::<S>(NEAR, times_plus::<S>(-2.0, d(1), d(3)), times_plus::<S>(-2.0, d(2), d(4))),
-            _ => plus_minus::<S>(FAR, times_plus::<S>(-0.5, d(1), d(3)), times_plus::<S>(-0.5, d(2), d(4))),
+            0 => [S::add(times_plus::<S>(-2.5, d[2], d[4]), d[0]), S::add(times_plus::<S>(-2.5, d[3], d[5]), d[1])],
+            1 => plus_minus::<S>(NEAR, times_plus::<S>(-2.0, d[1], d[3]), times_plus::<S>(-2.0, d[2], d[4])),
+            _ => plus_minus::<S>(FAR, times_plus::<S>(-0.5, d[1], d[3]), times_plus::<S>(-0.5, d[2], d[4])),
         }
     }
 }
 
-/// A pair of rows of `A` times a column.
+/// A pair of rows of `A` times a column, the first [`STEP`] values.
 ///
 /// # Safety
 /// As [`times_plus`].
 #[inline(always)]
-unsafe fn gradient_pair<S: Simd>(pair: usize, g: impl Fn(usize) -> S::Vector) -> [S::Vector; 2] {
+unsafe fn gradient_pair<S: Simd>(pair: usize, g: [S::Vector; SIDE]) -> [S::Vector; 2] {
     // SAFETY: the caller's promise.
     unsafe {
         match pair {
-            0 => [g(0), g(3)],
-            1 => plus_minus::<S>(NEAR, times_plus::<S>(0.5, g(3), g(1)), times_plus::<S>(0.5, g(2), g(0))),
-            _ => plus_minus::<S>(FAR, times_plus::<S>(2.0, g(3), g(1)), times_plus::<S>(2.0, g(2), g(0))),
+            0 => [g[0], g[3]],
+            1 => plus_minus::<S>(NEAR, times_plus::<S>(0.5, g[3], g[1]), times_plus::<S>(0.5, g[2], g[0])),
+            _ => plus_minus::<S>(FAR, times_plus::<S>(2.0, g[3], g[1]), times_plus::<S>(2.0, g[2], g[0])),
+        }
+    }
+}
+
+/// [`source_pair`] (`TAPS` = [`SIDE`]) or [`gradient_pair`] (`TAPS` = [`STEP`]).
+///
+/// # Safety
+/// As [`times_plus`].
+#[inline(always)]
+unsafe fn pair_of<S: Simd, const TAPS: usize>(pair: usize, values: [S::Vector; SIDE]) -> [S::Vector; 2] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match TAPS {
+            SIDE => source_pair::<S>(pair, values),
+            _ => gradient_pair::<S>(pair, values),
         }
     }
 }
@@ -123,6 +138,19 @@ unsafe fn output_line<S: Simd>(m: [S::Vector; SIDE]) -> [S::Vector; STEP] {
     }
 }
 
+/// `share·(a ± point·b + point²·c)`.
+///
+/// # Safety
+/// As [`times_plus`].
+#[inline(always)]
+unsafe fn kernel_pair<S: Simd>(point: f32, share: f32, [a, b, c]: [S::Vector; 3]) -> [S::Vector; 2] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let even = times_plus::<S>(share, a, times_plus::<S>(share * point * point, c, S::zero()));
+        plus_minus::<S>(share * point, b, even)
+    }
+}
+
 /// `G` times three values.
 ///
 /// # Safety
@@ -131,13 +159,9 @@ unsafe fn output_line<S: Simd>(m: [S::Vector; SIDE]) -> [S::Vector; STEP] {
 unsafe fn kernel_line<S: Simd>([a, b, c]: [S::Vector; 3]) -> [S::Vector; SIDE] {
     // SAFETY: the caller's promise.
     unsafe {
-        let zero = S::zero();
-        let pair = |point: f32, share: f32| {
-            let even = times_plus::<S>(share, a, times_plus::<S>(share * point * point, c, zero));
-            (times_plus::<S>(share * point, b, even), times_plus::<S>(-share * point, b, even))
-        };
-        let (near, far) = (pair(NEAR, -2.0 / 3.0), pair(FAR, 1.0 / 6.0));
-        [a, c, near.0, near.1, far.0, far.1]
+        let near = kernel_pair::<S>(NEAR, -2.0 / 3.0, [a, b, c]);
+        let far = kernel_pair::<S>(FAR, 1.0 / 6.0, [a, b, c]);
+        [a, c, near[0], near[1], far[0], far[1]]
     }
 }
 
@@ -235,7 +259,7 @@ unsafe fn source_column<S: Simd>(from: &[*const f32; POINTS], x: usize, offset: 
             S::load(from.get_unchecked(e).add(offset)),
             S::load(from.get_unchecked(f).add(offset)),
         ];
-        [source_pair::<S>(0, |y| value[y]), source_pair::<S>(1, |y| value[y]), source_pair::<S>(2, |y| value[y])]
+        [source_pair::<S>(0, value), source_pair::<S>(1, value), source_pair::<S>(2, value)]
     }
 }
 
@@ -278,11 +302,13 @@ pub(super) unsafe fn source<S: Simd>(from: &[*const f32; POINTS], block: Block, 
                     source_column::<S>(from, 5, offset),
                 ];
                 let to = to.add(row * block.length + at);
+                let [a, b, c, d, e, f] = columns;
                 for pair in 0..PAIRS {
                     for y in 0..2 {
                         let to = to.add((2 * pair + y) * SIDE * distance);
+                        let values = [a[pair][y], b[pair][y], c[pair][y], d[pair][y], e[pair][y], f[pair][y]];
                         for other in 0..PAIRS {
-                            let [one, two] = source_pair::<S>(other, |x| columns[x][pair][y]);
+                            let [one, two] = source_pair::<S>(other, values);
                             S::store(to.add(2 * other * distance), one);
                             S::store(to.add((2 * other + 1) * distance), two);
                         }
@@ -305,22 +331,21 @@ unsafe fn rows_of<S: Simd, const N: usize, const TAPS: usize, const PAIR: usize>
     distance: usize,
 ) {
     const { assert!(N == TAPS * TAPS && (TAPS == SIDE || TAPS == STEP)) };
-    // SAFETY: the caller's promise; columns beyond `TAPS` are neither loaded nor used.
+    // SAFETY: the caller's promise.
     unsafe {
         for at in (0..length).step_by(LANES) {
-            let column = |x: usize| match TAPS {
-                SIDE => source_pair::<S>(PAIR, |y| S::load(from.get_unchecked(SIDE * y + x).add(at))),
-                _ if x < STEP => gradient_pair::<S>(PAIR, |y| S::load(from.get_unchecked(STEP * y + x).add(at))),
-                _ => [S::zero(); 2],
-            };
-            let columns = [column(0), column(1), column(2), column(3), column(4), column(5)];
-            for y in 0..2 {
+            let mut columns = [[S::zero(); SIDE]; 2];
+            for x in 0..TAPS {
+                let mut values = [S::zero(); SIDE];
+                for y in 0..TAPS {
+                    values[y] = S::load(from.get_unchecked(TAPS * y + x).add(at));
+                }
+                [columns[0][x], columns[1][x]] = pair_of::<S, TAPS>(PAIR, values);
+            }
+            for (y, values) in columns.into_iter().enumerate() {
                 let to = to.add(y * SIDE * distance + at);
                 for other in 0..PAIRS {
-                    let [one, two] = match TAPS {
-                        SIDE => source_pair::<S>(other, |x| columns[x][y]),
-                        _ => gradient_pair::<S>(other, |x| columns[x][y]),
-                    };
+                    let [one, two] = pair_of::<S, TAPS>(other, values);
                     S::store(to.add(2 * other * distance), one);
                     S::store(to.add((2 * other + 1) * distance), two);
                 }
