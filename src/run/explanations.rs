@@ -29,8 +29,8 @@ use crate::records::{
     TcavRecord, input_maps_key, maps_key,
 };
 
-/// Images that pass through the network at a time; fewer of large ones.
-const BATCH: usize = 100;
+/// Images that pass through the network at a time, in whole groups of the kernels; fewer of large ones.
+const BATCH: usize = 128;
 /// Activations of concept and random images that are kept at a time.
 const ACTIVATION_BYTES: usize = 1536 << 20;
 
@@ -93,7 +93,8 @@ impl<'a> Explainer<'a> {
             let (record, deciding) = &maps[0];
             explained.localisation.extend(self.localisation(stage, record.size, deciding)?);
             super::rounds::notice(observer, &Event::Phase("deletion and insertion"))?;
-            let faithfulness = super::checks::faithfulness_of(self.plan, self.setup, weights, stage, deciding)?;
+            let faithfulness =
+                super::checks::faithfulness_of(self.plan, self.setup, weights, stage, deciding, self.batch)?;
             explained.faithfulness.push(faithfulness);
             for (record, maps) in maps.drain(..) {
                 let key = maps_key(stage, record.method, self.plan.explain.saliency[0]);
