@@ -7,7 +7,7 @@ use std::sync::Arc;
 use candle_core::Tensor;
 use nalgebra::DMatrix;
 
-use crate::data::Images;
+use crate::data::{Images, TestedConcepts};
 use crate::error::{Error, Result};
 use crate::explain::saliency::{Input, Method, Settings};
 use crate::explain::tcav::geometry::{Geometry, MeanCav, geometry};
@@ -22,7 +22,7 @@ use crate::progress::{Event, Observer};
 use super::as_published;
 use super::calibration::calibration;
 use super::localisation::localisation;
-use super::setup::{ConceptRows, Setup, TestedConcepts};
+use super::setup::{ConceptRows, Setup};
 use crate::plan::Plan;
 use crate::records::{
     CalibrationRecord, CamRecord, CavGeometry, FaithfulnessRecord, InputMapRecord, LocalisationRecord, SanityRecord,

@@ -215,7 +215,7 @@ impl Run<'_> {
             Line::Twin(_) => Setup::derived_seed(plan, id.replicate, &line.name()),
             Line::Arm(_) => replicate_seed,
         };
-        let varied = setup.training_images(plan, order_seed)?;
+        let varied = setup.training_images(order_seed)?;
         let images = Subset::new(&varied, &setup.splits.train);
         let config = plan.train_config();
         let training = Training { network, images: &images, config: &config, seed: order_seed };
