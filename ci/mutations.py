@@ -122,9 +122,9 @@ MUTATIONS = [
     ("energy is the pointing game", "src/run/localisation.rs", "energy_in_box: «known_mean(&energy)»,", "known_mean(&pointing)", ["lib run::localisation::", "suite cub::"]),
     ("parts are reached from anywhere", "src/run/localisation.rs", "let reach = «height as f64 / map_size[0] as f64»;", "height as f64", ["lib run::localisation::", "suite cub::"]),
     ("images without a box are chance", "src/run/localisation.rs", "chance: «covered / boxed as f64»,", "covered / shown.len() as f64", ["lib run::localisation::", "suite cub::"]),
-    ("a species' own photographs show its concepts", "src/run/birds.rs", "let without = «(!self.choice.own_class).then_some(species_index as u32)»;", "None", ["suite cub::"]),
-    ("the control is a concept that the species has", "src/run/birds.rs", "«self.whole.class_attribute(species_index, attribute) <= CONTROL_PERCENT»", "self.whole.class_attribute(species_index, attribute) > CONTROL_PERCENT", ["suite cub::"]),
-    ("explained photographs stand in concept sets", "src/run/birds.rs", "&splits, &sets, «&explained», without, plan.seed)", "&[]", ["suite cub::"]),
+    ("a species' own photographs show its concepts", "src/data/sources/cub.rs", "let without = «(!self.choice.own_class).then_some(species_index as u32)»;", "None", ["suite cub::"]),
+    ("the control is a concept that the species has", "src/data/sources/cub.rs", "«self.whole.class_attribute(species_index, attribute) <= CONTROL_PERCENT»", "self.whole.class_attribute(species_index, attribute) > CONTROL_PERCENT", ["suite cub::"]),
+    ("explained photographs stand in concept sets", "src/data/sources/cub.rs", "&splits, plan, «&explained», without, seed)", "&[]", ["suite cub::"]),
     # the study's defects: each silently off
     ("duplicate_leak does nothing", "src/run/as_published.rs", "if «!self.duplicate_leak» {", "true", PUBLISHED),
     ("freeze_below_epsilon does nothing", "src/run/as_published.rs", "if «!self.freeze_below_epsilon» {", "true", PUBLISHED),

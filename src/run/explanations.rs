@@ -7,7 +7,7 @@ use std::sync::Arc;
 use candle_core::Tensor;
 use nalgebra::DMatrix;
 
-use crate::data::Images;
+use crate::data::{Images, TestedConcepts};
 use crate::error::{Error, Result};
 use crate::explain::saliency::{Input, Method, Settings};
 use crate::explain::tcav::geometry::{Geometry, MeanCav, geometry};
@@ -22,7 +22,7 @@ use crate::progress::{Event, Observer};
 use super::as_published;
 use super::calibration::calibration;
 use super::localisation::localisation;
-use super::setup::{ConceptRows, Setup, TestedConcepts};
+use super::setup::{ConceptRows, Setup};
 use crate::plan::Plan;
 use crate::records::{
     CalibrationRecord, CamRecord, CavGeometry, FaithfulnessRecord, InputMapRecord, LocalisationRecord, SanityRecord,
@@ -68,7 +68,7 @@ impl<'a> Explainer<'a> {
             alpha: plan.statistics.alpha,
             seed: plan.seed,
         };
-        let batch = setup.model.network.images_within(setup.data.shape().into(), super::rounds::MAP_BYTES, BATCH)?;
+        let batch = setup.images_within(BATCH)?;
         Ok(Self { plan, setup, tests, batch })
     }
 
@@ -85,14 +85,14 @@ impl<'a> Explainer<'a> {
         };
         for &stage in &self.plan.explain.stages {
             let cut = Cut::new(&self.setup.model, weights.clone(), stage)?;
-            super::rounds::notice(observer, &Event::Phase("saliency maps"))?;
+            observer.tell(&Event::Phase("saliency maps"))?;
             let mut maps = match self.setup.model.has_map(stage) {
                 true => self.heatmaps(&cut, stage)?,
                 false => self.heatmaps(&Cut::after(self.setup.model.network.clone(), weights.clone(), 0), stage)?,
             };
             let (record, deciding) = &maps[0];
             explained.localisation.extend(self.localisation(stage, record.size, deciding)?);
-            super::rounds::notice(observer, &Event::Phase("deletion and insertion"))?;
+            observer.tell(&Event::Phase("deletion and insertion"))?;
             let faithfulness =
                 super::checks::faithfulness_of(self.plan, self.setup, weights, stage, deciding, self.batch)?;
             explained.faithfulness.push(faithfulness);
@@ -101,7 +101,7 @@ impl<'a> Explainer<'a> {
                 explained.maps.insert(key, maps);
                 explained.grad_cam.push(record);
             }
-            super::rounds::notice(observer, &Event::Phase("TCAV"))?;
+            observer.tell(&Event::Phase("TCAV"))?;
             self.concepts(&cut, stage, &mut explained)?;
         }
         self.input_maps(weights, &mut explained)?;

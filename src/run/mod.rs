@@ -1,7 +1,6 @@
 //! Making the networks of a plan: what all rounds share, the rounds themselves, their explanations and checks.
 
 mod as_published;
-mod birds;
 mod calibration;
 mod checks;
 mod explanations;
@@ -11,4 +10,4 @@ mod setup;
 
 pub use as_published::EPSILON;
 pub use rounds::{Checkpoints, rounds};
-pub use setup::{ConceptRows, GroupRows, Setup, TestedConcepts};
+pub use setup::{ConceptRows, GroupRows, Setup};
