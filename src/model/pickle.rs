@@ -42,7 +42,11 @@ impl Pickle {
     /// Reads one pickle from the front of `bytes`, which then starts behind it.
     pub(super) fn read(bytes: &mut &[u8]) -> Result<Self, Fault> {
         let mut machine = Machine { values: Vec::new(), stack: Vec::new(), memo: BTreeMap::new() };
-        while machine.step(bytes)? {}
+        while machine.step(bytes)? {
+            if machine.values.len() > MOST_VALUES || machine.stack.len() > MOST_VALUES {
+                return Err(format!("its pickle holds more than {MOST_VALUES} values: save model.state_dict() alone"));
+            }
+        }
         let root = machine.pop()?;
         Ok(Self { values: machine.values, root })
     }
@@ -81,6 +85,10 @@ impl Pickle {
         }
     }
 }
+
+/// Values that a pickle may hold: a state dictionary has some twenty for each tensor, and with an optimiser's state three times as
+/// many.
+const MOST_VALUES: usize = 1_000_000;
 
 struct Machine {
     values: Vec<Value>,
@@ -392,9 +400,10 @@ mod tests {
 
     #[test]
     fn nesting_and_sharing_cost_no_more_than_the_file() {
-        // A million nested tuples, and a tuple of itself twice, doubled sixty times: both end at once.
-        let deep = [b")".as_slice(), &[0x85; 1_000_000], b"."].concat();
-        assert!(read(&deep).is_ok());
+        // Nearly a million nested tuples, and a tuple of itself twice, doubled sixty times: both end at once.
+        let deep = |depth| [b")".as_slice(), &vec![0x85; depth], b"."].concat();
+        assert!(read(&deep(MOST_VALUES - 1)).is_ok());
+        assert!(read(&deep(10 * MOST_VALUES)).unwrap_err().contains("more than"));
         let doubled = [b")q\x00".as_slice(), &b"h\x00h\x00\x86q\x00".repeat(60), b"."].concat();
         assert!(read(&doubled).is_ok());
         // Claims of four billion characters.
