@@ -86,10 +86,7 @@ impl<'a> Explainer<'a> {
         for &stage in &self.plan.explain.stages {
             let cut = Cut::new(&self.setup.model, weights.clone(), stage)?;
             observer.tell(&Event::Phase("saliency maps"))?;
-            let mut maps = match self.setup.model.has_map(stage) {
-                true => self.heatmaps(&cut, stage)?,
-                false => self.heatmaps(&Cut::after(self.setup.model.network.clone(), weights.clone(), 0), stage)?,
-            };
+            let mut maps = self.maps_at(&cut, weights, stage, &self.setup.cam_images)?;
             let (record, deciding) = &maps[0];
             explained.localisation.extend(self.localisation(stage, record.size, deciding)?);
             observer.tell(&Event::Phase("deletion and insertion"))?;
@@ -112,15 +109,37 @@ impl<'a> Explainer<'a> {
         super::checks::sanity(self.plan, self.setup, weights, replicate)
     }
 
+    /// Records and raw maps of the first of the fixed images, as many as pass at a time: for seeing whether stored maps are those of
+    /// `weights`.
+    pub(super) fn first_maps(&self, weights: &Arc<Weights>, stage: Stage) -> Result<Vec<(CamRecord, Tensor)>> {
+        let cut = Cut::new(&self.setup.model, weights.clone(), stage)?;
+        let images = &self.setup.cam_images;
+        self.maps_at(&cut, weights, stage, &images[..images.len().min(self.batch)])
+    }
+
+    /// Maps of some images by each method of the plan that works at a stage; of the pixels where the stage is no map.
+    fn maps_at(
+        &self,
+        cut: &Cut,
+        weights: &Arc<Weights>,
+        stage: Stage,
+        images: &[usize],
+    ) -> Result<Vec<(CamRecord, Tensor)>> {
+        match self.setup.model.has_map(stage) {
+            true => self.heatmaps(cut, stage, images),
+            false => self.heatmaps(&Cut::after(self.setup.model.network.clone(), weights.clone(), 0), stage, images),
+        }
+    }
+
     /// Maps of the true class by each method of the plan that works at a stage, from one gradient pass; the gradient of the pixels where the
     /// stage is no map, and then `cut` is before the first layer.
-    fn heatmaps(&self, cut: &Cut, stage: Stage) -> Result<Vec<(CamRecord, Tensor)>> {
+    fn heatmaps(&self, cut: &Cut, stage: Stage, images: &[usize]) -> Result<Vec<(CamRecord, Tensor)>> {
         let methods: Vec<Method> =
             self.plan.explain.saliency.iter().copied().filter(|method| !method.is_on_input()).collect();
         let has_map = self.setup.model.has_map(stage);
         let mut predicted = Vec::new();
         let mut found: Vec<(Vec<bool>, Vec<Tensor>)> = vec![Default::default(); methods.len()];
-        for indices in self.setup.cam_images.chunks(self.batch) {
+        for indices in images.chunks(self.batch) {
             let labels: Vec<usize> = indices.iter().map(|&index| self.setup.data.label(index)).collect();
             let activation = cut.activation(&self.setup.data.tensor(indices)?)?;
             let result = self.plan.as_published.gradient(cut, &activation, Targets::PerImage(&labels))?;

@@ -189,6 +189,19 @@ impl Setup {
         })
     }
 
+    /// The shape `(N, C, H, W)` and the pixels of the fixed Grad-CAM images, as stored.
+    ///
+    /// # Errors
+    /// When an image cannot be read.
+    pub fn cam_pixels(&self) -> Result<([usize; 4], Vec<u8>)> {
+        let (channels, height, width) = self.data.shape();
+        let mut pixels = Vec::with_capacity(self.cam_images.len() * channels * height * width);
+        for &index in &self.cam_images {
+            pixels.extend_from_slice(&self.data.bytes(index)?);
+        }
+        Ok(([self.cam_images.len(), channels, height, width], pixels))
+    }
+
     /// The fixed Grad-CAM images, with what is known of them.
     pub fn shown_images(&self) -> Vec<ShownImage> {
         self.cam_images
