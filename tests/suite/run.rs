@@ -378,17 +378,18 @@ fn a_plan_survives_a_round_trip_and_bad_plans_name_their_field() {
 #[test]
 fn hashes_of_the_presets_are_what_they_were() {
     let known = [
-        ("mnist", "8535b4edf1c78509"),
-        ("fashion", "f2395c756eb39cbf"),
-        ("mnist-as-published", "0caaf1187287d6db"),
-        ("mnist-corrected", "01be546600a8d20f"),
-        ("cub", "01eb345fae4c375e"),
-        ("cub-small", "901be4fb2c496636"),
+        ("mnist", "4b38576a988abcff"),
+        ("fashion", "e323142aafa27ecd"),
+        ("mnist-as-published", "12c541c8416d2c78"),
+        ("mnist-corrected", "dda30de771041aae"),
+        ("cub", "3897c0bdae3289d0"),
+        ("cub-small", "b0c629a587f41139"),
     ];
-    for (name, hash) in known {
+    let found = known.map(|(name, _)| {
         let plan = Plan::preset(name, &[("data.path".to_owned(), "x".to_owned())]).unwrap();
-        assert_eq!(&plan.digest().unwrap()[..16], hash, "{name}");
-    }
+        (name, plan.digest().unwrap()[..16].to_owned())
+    });
+    assert_eq!(found.each_ref().map(|(name, hash)| (*name, hash.as_str())), known);
 }
 
 #[test]
