@@ -4,7 +4,9 @@
 //! from all round records: adjusted p-values, drift, ratios, calls, ranges.
 
 mod folder;
+pub mod gate;
 mod manifest;
+pub mod reference;
 mod round;
 mod study;
 
