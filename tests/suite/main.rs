@@ -10,6 +10,7 @@ mod explain;
 mod families;
 mod gate;
 mod golden;
+mod integrity;
 mod oracle;
 mod order;
 mod plain_candle;
@@ -28,5 +29,7 @@ mod tcav;
 mod training;
 mod training_steps;
 
+#[path = "../reseal.rs"]
+mod reseal;
 #[path = "../tiny_cub/mod.rs"]
 mod tiny_cub;

@@ -9,6 +9,7 @@ mod compare;
 mod data;
 mod drift;
 mod drift_arrays;
+mod dry_run;
 mod output;
 mod overlay;
 mod predict;
@@ -17,8 +18,10 @@ mod record;
 mod report;
 mod run;
 mod sets;
+mod signals;
 mod tcav;
 mod terminal;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -48,6 +51,7 @@ enum Command {
     Run(run::Arguments),
     Report(report::Arguments),
     Compare(compare::Arguments),
+    Verify(verify::Arguments),
     Data(data::Arguments),
     /// Shell completions, to be sourced by the shell
     ///
@@ -85,6 +89,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Run(arguments) => return run::run(&arguments),
         Command::Report(arguments) => report::run(&arguments)?,
         Command::Compare(arguments) => compare::run(&arguments)?,
+        Command::Verify(arguments) => in_pool(|| verify::run(&arguments))?,
         Command::Data(arguments) => data::run(&arguments)?,
         Command::Completions { shell } => {
             let mut script = Vec::new();
