@@ -6,8 +6,10 @@
 mod contents;
 mod files;
 mod folder;
+pub mod gate;
 mod manifest;
 mod mend;
+pub mod reference;
 mod round;
 mod seal;
 mod study;

@@ -15,6 +15,7 @@
 //! | [`intervals`], [`bootstrap`], [`crossed`] | confidence intervals; means over replicates that share images |
 //! | [`effect`] | the concept effect |
 //! | [`similarity`], [`localisation`] | how alike two maps are; whether a map looks at a box |
+//! | [`reach`] | how far retrained networks differ from each other |
 //! | [`onset`] | the density at which something begins to change |
 //! | [`verdict`] | answers, calls and ranges of densities |
 
@@ -32,6 +33,7 @@ pub mod multiplicity;
 pub mod onset;
 pub mod permutation;
 pub mod power;
+pub mod reach;
 pub mod similarity;
 pub mod special;
 pub mod t_tests;

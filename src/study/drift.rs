@@ -1,11 +1,11 @@
 //! Drift between two networks: maps image by image, concepts by the profile of their effects.
 
-use crate::error::{Result, undefined};
+use crate::error::Result;
 use crate::model::Stage;
 use crate::records::{Adjusted, Drift, MeasureDrift, TcavRecord};
 use crate::stats::correlation::spearman_coefficient;
 use crate::stats::descriptive::known_mean;
-use crate::stats::similarity::{Measure, Similarity};
+use crate::stats::similarity::Measure;
 
 use super::networks::{MapSet, Network};
 
@@ -14,11 +14,7 @@ use super::networks::{MapSet, Network};
 /// # Errors
 /// When a map is not finite or the sizes differ.
 pub(super) fn map_drift(measure: Measure, a: &MapSet, b: &MapSet) -> Result<Vec<Option<f64>>> {
-    let [height, width] = a.size;
-    let pairs = a.maps.iter().zip(&b.maps);
-    pairs
-        .map(|(a, b)| measure.drift(a, b, height, width).map(Similarity::value).map_err(undefined("drift of maps")))
-        .collect()
+    crate::explain::map_drift(measure, a.size, &a.maps, &b.maps)
 }
 
 /// A network's effects at one stage, one for each class × concept; absent where nothing varies.

@@ -7,6 +7,7 @@ mod densities;
 mod drift;
 mod floor;
 mod forgetting;
+pub mod gate;
 mod networks;
 mod onsets;
 mod ranges;

@@ -8,6 +8,7 @@ mod cub;
 mod device;
 mod explain;
 mod families;
+mod gate;
 mod golden;
 mod integrity;
 mod oracle;

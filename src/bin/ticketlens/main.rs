@@ -8,13 +8,16 @@ mod cam;
 mod compare;
 mod data;
 mod drift;
+mod drift_arrays;
 mod dry_run;
 mod output;
 mod overlay;
 mod predict;
 mod prune;
+mod record;
 mod report;
 mod run;
+mod sets;
 mod signals;
 mod tcav;
 mod terminal;
@@ -58,6 +61,7 @@ enum Command {
         shell: clap_complete::Shell,
     },
     Drift(Box<drift::Arguments>),
+    Record(Box<record::Arguments>),
     Predict(predict::Arguments),
     Cam(cam::Arguments),
     Tcav(tcav::Arguments),
@@ -93,6 +97,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             terminal::print(&String::from_utf8_lossy(&script));
         }
         Command::Drift(arguments) => return drift::run(&arguments),
+        Command::Record(arguments) => return record::run(&arguments),
         Command::Predict(arguments) => in_pool(|| predict::run(&arguments))?,
         Command::Cam(arguments) => in_pool(|| cam::run(&arguments))?,
         Command::Tcav(arguments) => in_pool(|| tcav::run(&arguments))?,

@@ -96,6 +96,65 @@ pub struct ConceptTests {
 /// The source is named: fewer than two images in a set, images that do not fit the network or each other, values that are not
 /// finite. Fewer than two random sets; a class that does not exist; an undefined setting.
 pub fn test_concepts(question: &Question<'_>, settings: &Settings, read: &dyn Fn(usize)) -> Result<ConceptTests> {
+    with_cavs(question, settings, read, |prepared| {
+        question.classes.iter().map(|&class| prepared.test_on_all(question, settings, class, read)).collect()
+    })
+}
+
+/// The activations of all concept and random images, by block.
+type Activations<'a> = Pool<Box<dyn FnMut(usize) -> Result<Vec<f32>> + 'a>>;
+
+/// What does not depend on a class: the cut network, the pool and its CAVs.
+pub(super) struct Prepared<'a, 'b> {
+    pub(super) cut: &'b Cut,
+    pub(super) activations: Activations<'b>,
+    cavs: ConceptCavs<'a>,
+    /// Random sets as they are numbered here, by their number among those that were given.
+    order: &'b [usize],
+}
+
+impl Prepared<'_, '_> {
+    /// Tests every concept for `class`, whose gradients enter by `cross`, `(class images, images)`.
+    pub(super) fn test(&self, class: usize, cross: &DMatrix<f64>) -> Result<ClassTests> {
+        let mut tests = self.cavs.test(class, cross)?;
+        for test in &mut tests.concepts {
+            // As numbered by whoever asked.
+            test.runs.iter_mut().for_each(|run| run.random = self.order[run.random]);
+            test.runs.sort_by_key(|run| run.random);
+        }
+        Ok(tests)
+    }
+
+    /// Tests every concept for `class` on all images of the question.
+    pub(super) fn test_on_all(
+        &mut self,
+        question: &Question<'_>,
+        settings: &Settings,
+        class: usize,
+        read: &dyn Fn(usize),
+    ) -> Result<ClassTests> {
+        let blocks: Vec<Range<usize>> = question.images.ranges(settings.batch).collect();
+        let sizes: Vec<usize> = blocks.iter().map(Range::len).collect();
+        let cut = self.cut;
+        let cross = self.activations.cross(&sizes, |block| {
+            let explained = explain_batch(cut, question.images, blocks[block].clone(), Targets::Class(class))?;
+            read(sizes[block]);
+            Ok(explained.gradient.flatten_all()?.to_vec1::<f32>()?)
+        })?;
+        self.test(class, &cross)
+    }
+}
+
+/// Reads the concept and random images, fits their CAVs, and lets `ask` test classes with them.
+///
+/// # Errors
+/// As [`test_concepts`], and those of `ask`.
+pub(super) fn with_cavs(
+    question: &Question<'_>,
+    settings: &Settings,
+    read: &dyn Fn(usize),
+    ask: impl FnOnce(&mut Prepared<'_, '_>) -> Result<Vec<ClassTests>>,
+) -> Result<ConceptTests> {
     check(question)?;
     // Random sets are taken by name, so that nothing depends on the order in which they are given.
     let mut order: Vec<usize> = (0..question.random.len()).collect();
@@ -110,11 +169,13 @@ pub fn test_concepts(question: &Question<'_>, settings: &Settings, read: &dyn Fn
     let sizes: Vec<usize> =
         blocks.iter().map(|parts| parts.iter().map(|(_, images)| images.len()).sum::<usize>()).collect();
     let compute = &question.checkpoint.model.network.compute;
-    let mut activations = Pool::new(compute, &sizes, features, settings.resident_bytes, |block| {
+    let load = |block: usize| {
         let activation = activation_batch(&cut, &blocks[block])?;
         read(sizes[block]);
         Ok::<_, Error>(activation.flatten_all()?.to_vec1::<f32>()?)
-    })?;
+    };
+    let activations: Activations<'_> =
+        Pool::new(compute, &sizes, features, settings.resident_bytes, Box::new(load) as Box<_>)?;
 
     let mut rows = pool.iter().scan(0, |next, source| {
         *next += source.len();
@@ -147,28 +208,12 @@ pub fn test_concepts(question: &Question<'_>, settings: &Settings, read: &dyn Fn
         originals: Some(copies.originals()),
     };
     let cavs = ConceptCavs::fit(activations.gram(), samples, &tests)?;
-    let class_blocks: Vec<Range<usize>> = question.images.ranges(settings.batch).collect();
-    let class_sizes: Vec<usize> = class_blocks.iter().map(Range::len).collect();
-    let mut classes = Vec::new();
-    for &class in question.classes {
-        let cross: DMatrix<f64> = activations.cross(&class_sizes, |block| {
-            let images = class_blocks[block].clone();
-            let explained = explain_batch(&cut, question.images, images, Targets::Class(class))?;
-            read(class_sizes[block]);
-            Ok(explained.gradient.flatten_all()?.to_vec1::<f32>()?)
-        })?;
-        let mut tests = cavs.test(class, &cross)?;
-        for test in &mut tests.concepts {
-            // As numbered by whoever asked.
-            test.runs.iter_mut().for_each(|run| run.random = order[run.random]);
-            test.runs.sort_by_key(|run| run.random);
-        }
-        classes.push(tests);
-    }
+    let count = cavs.count();
+    let mut prepared = Prepared { cut: &cut, activations, cavs, order: &order };
     Ok(ConceptTests {
+        classes: ask(&mut prepared)?,
         copies: copies.warnings(question),
-        classes,
-        cavs: cavs.count(),
+        cavs: count,
         smallest_p: 1.0 / tests.design.members() as f64,
     })
 }

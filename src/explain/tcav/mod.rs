@@ -8,8 +8,10 @@
 //! | [`statistics`] | the table of concept statistics, each with its test |
 //! | [`test`](mod@test) | the pipeline: [`ConceptCavs`] once per (checkpoint, stage), [`ConceptCavs::test`] once per class |
 //! | [`checkpoint`] | the pipeline on a checkpoint and image files |
+//! | [`by_target`] | maps and concepts of a checkpoint from one pass of gradients |
 //! | [`geometry`] | how concept directions lie to each other |
 
+pub mod by_target;
 pub mod cav;
 pub mod checkpoint;
 mod copies;
