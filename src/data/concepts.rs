@@ -3,7 +3,7 @@
 //! The default null is "membership in the concept does not matter": random images come from the same pool as the concept's.
 //! Images under explanation are disjoint from all of them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use candle_core::{Device, Tensor};
 use rand::seq::SliceRandom;
@@ -80,6 +80,19 @@ impl ConceptTable {
     /// The images known not to show concept number `concept`, ascending.
     pub fn others(&self, concept: usize) -> &[usize] {
         &self.others[concept]
+    }
+
+    /// Whether `image` shows each concept; `None` where that is doubtful.
+    fn shown_by(&self, image: usize) -> Vec<Option<bool>> {
+        let holds = |list: &Vec<usize>| list.binary_search(&image).is_ok();
+        let pairs = self.members.iter().zip(&self.others);
+        pairs
+            .map(|(members, others)| match (holds(members), holds(others)) {
+                (true, _) => Some(true),
+                (false, true) => Some(false),
+                (false, false) => None,
+            })
+            .collect()
     }
 
     /// The table of some concepts only, in the order asked for.
@@ -207,6 +220,8 @@ pub struct ConceptSet {
 /// Everything that one plan draws.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConceptSets {
+    /// For each image of a concept or random set, whether it shows each of the concepts; `None` where that is doubtful.
+    pub shown: BTreeMap<usize, Vec<Option<bool>>>,
     /// The concepts.
     pub concepts: Vec<ConceptSet>,
     /// The random sets, shared or by concept.
@@ -308,7 +323,13 @@ pub fn concept_sets(
             random.extend((0..plan.random_sets as u64).map(|index| RandomSet::Noise { seed, index, count: size }))
         }
     }
-    Ok(ConceptSets { concepts, random, random_disjoint })
+    let drawn = random.iter().filter_map(|set| match set {
+        RandomSet::Images(images) => Some(images),
+        RandomSet::Noise { .. } => None,
+    });
+    let drawn = concepts.iter().map(|concept| &concept.images).chain(drawn).flatten();
+    let shown = drawn.map(|&image| (image, table.shown_by(image))).collect();
+    Ok(ConceptSets { shown, concepts, random, random_disjoint })
 }
 
 /// `plan.random_sets` sets of images, disjoint if there are enough candidates, else each drawn afresh. The second value says which.

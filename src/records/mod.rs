@@ -18,7 +18,8 @@ pub use folder::{Lock, Store, read_trunk};
 pub use manifest::{ConceptNote, Manifest, ShownImage, ShownPart};
 pub use round::{
     CalibrationRecord, CamRecord, CavGeometry, DivergedRecord, FaithfulnessRecord, InputMapRecord, LocalisationRecord,
-    PartHits, Randomisation, RoundRecord, SanityLayer, SanityRecord, Seconds, TcavRecord, input_maps_key, maps_key,
+    PartHits, REPRESENTATION, Randomisation, RepresentationRecord, RoundRecord, SanityLayer, SanityRecord, Seconds,
+    TcavRecord, input_maps_key, maps_key, representation_key,
 };
 pub use study::*;
 

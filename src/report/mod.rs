@@ -23,10 +23,13 @@ mod geometry;
 mod localisation;
 mod maps;
 mod measure;
+mod methods;
 mod paper;
 mod picture;
 mod profile;
+mod representations;
 mod sections;
+mod statistics;
 mod table;
 mod view;
 

@@ -6,6 +6,7 @@ mod calibration;
 mod checks;
 mod explanations;
 mod localisation;
+mod representations;
 mod rounds;
 mod setup;
 

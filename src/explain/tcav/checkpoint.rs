@@ -16,8 +16,9 @@ use crate::stats::multiplicity::{Adjustment, adjust};
 use super::cav::CavKind;
 use super::copies::Copies;
 use super::gram::{GramError, Pool};
+use super::region::ClassActivations;
 use super::statistics::STATISTICS;
-use super::test::{ClassTests, ConceptCavs, ConceptImages, Samples, Tests, design};
+use super::test::{ClassTests, ConceptCavs, ConceptImages, ConceptTest, Samples, Tests, design};
 
 /// Random sets up to which every pair of sets is fitted; beyond it each set meets [`PARTNERS`] others.
 pub const ALL_PAIRS: usize = 64;
@@ -96,6 +97,19 @@ pub struct ConceptTests {
 /// The source is named: fewer than two images in a set, images that do not fit the network or each other, values that are not
 /// finite. Fewer than two random sets; a class that does not exist; an undefined setting.
 pub fn test_concepts(question: &Question<'_>, settings: &Settings, read: &dyn Fn(usize)) -> Result<ConceptTests> {
+    test_concepts_and_regions(question, settings, None, read)
+}
+
+/// [`test_concepts`], and where `regions` says by how many label permutations, the region of each concept too.
+///
+/// # Errors
+/// As there.
+pub fn test_concepts_and_regions(
+    question: &Question<'_>,
+    settings: &Settings,
+    regions: Option<usize>,
+    read: &dyn Fn(usize),
+) -> Result<ConceptTests> {
     check(question)?;
     // Random sets are taken by name, so that nothing depends on the order in which they are given.
     let mut order: Vec<usize> = (0..question.random.len()).collect();
@@ -125,7 +139,7 @@ pub fn test_concepts(question: &Question<'_>, settings: &Settings, read: &dyn Fn
         .concepts
         .iter()
         .zip(&mut rows)
-        .map(|((name, _), images)| ConceptImages { name: name.clone(), images, random: 0..sets })
+        .map(|((name, _), images)| ConceptImages { name: name.clone(), images, random: 0..sets, shows: Vec::new() })
         .collect();
     let random: Vec<Vec<usize>> = rows.collect();
     let partners = (sets > ALL_PAIRS).then_some(PARTNERS);
@@ -139,6 +153,7 @@ pub fn test_concepts(question: &Question<'_>, settings: &Settings, read: &dyn Fn
         interval_in_logits: true,
         alpha: settings.alpha,
         seed: settings.seed,
+        regions,
     };
     let samples = Samples {
         stage: question.stage.name(),
@@ -150,6 +165,21 @@ pub fn test_concepts(question: &Question<'_>, settings: &Settings, read: &dyn Fn
     let class_blocks: Vec<Range<usize>> = question.images.ranges(settings.batch).collect();
     let class_sizes: Vec<usize> = class_blocks.iter().map(Range::len).collect();
     let mut classes = Vec::new();
+    let of_class = match regions {
+        None => None,
+        Some(_) => {
+            let mut squares = vec![Vec::new(); class_blocks.len()];
+            let products = activations.cross(&class_sizes, |block| {
+                let activation = activation_batch(&cut, &[(question.images, class_blocks[block].clone())])?;
+                read(class_sizes[block]);
+                let rows = activation.flatten_from(1)?.to_vec2::<f32>()?;
+                let square = |row: &Vec<f32>| row.iter().map(|&value| f64::from(value) * f64::from(value)).sum::<f64>();
+                squares[block] = rows.iter().map(square).collect();
+                Ok(rows.concat())
+            })?;
+            Some(ClassActivations { products, squares: squares.concat() })
+        }
+    };
     for &class in question.classes {
         let cross: DMatrix<f64> = activations.cross(&class_sizes, |block| {
             let images = class_blocks[block].clone();
@@ -157,7 +187,7 @@ pub fn test_concepts(question: &Question<'_>, settings: &Settings, read: &dyn Fn
             read(class_sizes[block]);
             Ok(explained.gradient.flatten_all()?.to_vec1::<f32>()?)
         })?;
-        let mut tests = cavs.test(class, &cross)?;
+        let mut tests = cavs.test_with_regions(class, &cross, of_class.as_ref())?;
         for test in &mut tests.concepts {
             // As numbered by whoever asked.
             test.runs.iter_mut().for_each(|run| run.random = order[run.random]);
@@ -177,13 +207,27 @@ impl ClassTests {
     /// The p-values of the statistic `key`, adjusted over the concepts.
     ///
     /// # Errors
-    /// When there is no such statistic, or no concept.
+    /// When a concept has no such statistic, or there is no concept.
     pub fn adjusted(&self, key: &str, adjustment: Adjustment) -> Result<Vec<f64>> {
-        let known = STATISTICS.iter().any(|statistic| statistic.key == key);
-        let p_values: Option<Vec<f64>> =
-            self.concepts.iter().map(|test| test.statistics.get(key).map(|finding| finding.p_value)).collect();
-        let p_values = p_values.filter(|_| known).ok_or_else(|| Error::statistics(key, "no such statistic"))?;
-        adjust(&p_values, adjustment).map_err(undefined("TCAV"))
+        let all = self.adjusted_where_known(key, adjustment)?.into_iter().collect::<Option<Vec<f64>>>();
+        all.filter(|all| !all.is_empty()).ok_or_else(|| Error::statistics(key, "a concept has no such statistic"))
+    }
+
+    /// The same over the concepts that have it; `None` for those that do not.
+    ///
+    /// # Errors
+    /// When there is no such statistic.
+    pub fn adjusted_where_known(&self, key: &str, adjustment: Adjustment) -> Result<Vec<Option<f64>>> {
+        if STATISTICS.iter().all(|statistic| statistic.key != key) {
+            return Err(Error::statistics(key, "no such statistic"));
+        }
+        let p_value = |test: &ConceptTest| test.statistics.get(key).map(|finding| finding.p_value);
+        let known: Vec<f64> = self.concepts.iter().filter_map(p_value).collect();
+        if known.is_empty() {
+            return Ok(vec![None; self.concepts.len()]);
+        }
+        let mut adjusted = adjust(&known, adjustment).map_err(undefined("TCAV"))?.into_iter();
+        Ok(self.concepts.iter().map(|test| p_value(test).and_then(|_| adjusted.next())).collect())
     }
 }
 
