@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use candle_core::{Device, Tensor};
 use rand::seq::SliceRandom;
 use rand_distr::{Distribution, StandardNormal};
+use serde::{Deserialize, Serialize};
 
 use crate::data::{Dataset, Splits};
 use crate::error::{Error, Result, near_miss};
@@ -114,7 +115,8 @@ impl ConceptTable {
 }
 
 /// The split that images are drawn from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Pool {
     /// Trained on: only where nothing else has enough images.
     Train,
@@ -136,7 +138,8 @@ impl Splits {
 }
 
 /// What a concept is compared with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum RandomKind {
     /// Any images of the concept's own pool: "membership in the concept does not matter". All concepts share the random sets.
     SamePool,

@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use flate2::read::MultiGzDecoder;
 
 use crate::data::impostor::what_is;
-use crate::data::labels::classes_are;
 use crate::data::{Dataset, Labels, Normalisation, Origin};
 use crate::error::{Error, Result};
 
@@ -220,6 +219,14 @@ fn images(dimensions: Vec<usize>, pixels: Vec<u8>, path: &Path) -> Result<IdxIma
             Ok(IdxImages { count, rows, columns, pixels })
         }
         _ => Err(Error::format(path, format!("holds no images: its dimensions are {dimensions:?}"))),
+    }
+}
+
+/// `classes are 0 to 9`.
+pub(super) fn classes_are(classes: usize) -> String {
+    match classes {
+        1 => "the network has one logit, so the only class is 0".into(),
+        _ => format!("classes are 0 to {}", classes.saturating_sub(1)),
     }
 }
 

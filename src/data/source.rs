@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
-use crate::data::array_file::{ArrayFile, Element};
+use crate::data::array_file::{ArrayFile, Element, split_key};
 use crate::data::idx::{self, IdxImages};
 use crate::data::listing::{Listing, named_picture};
 use crate::data::picture::{self, Picture, Preprocess};
@@ -222,12 +222,6 @@ impl ImageSource {
         let (count, step) = (self.count, batch.max(1));
         (0..count).step_by(step).map(move |start| start..(start + step).min(count))
     }
-}
-
-/// `FILE.safetensors:KEY` in its two parts.
-pub(super) fn split_key(argument: &str) -> Option<(PathBuf, &str)> {
-    let (file, key) = argument.split_once(".safetensors:")?;
-    Some((PathBuf::from(format!("{file}.safetensors")), key))
 }
 
 /// The file or folder that an IMAGES or labels argument reads from.

@@ -1,6 +1,7 @@
 //! What a plan must hold before anything is computed.
 
-use super::{Arm, CubData, Plan, PoolKind, Rewind, Source, StatisticsPlan, TaskKind};
+use super::{Arm, CubData, Plan, Rewind, Source, StatisticsPlan, TaskKind};
+use crate::data::Pool;
 use crate::error::{Error, Result};
 use crate::explain::saliency::Method;
 use crate::nn::Shape3;
@@ -133,7 +134,7 @@ impl Plan {
             let what = "is missing: the folder CUB_200_2011 (--set data.path=…)";
             return Err(Error::config("data.path", what));
         }
-        if self.explain.pool == PoolKind::Validation {
+        if self.explain.pool == Pool::Validation {
             let what =
                 "`validation` is too small: photographs of concepts come from the official `test` or `train` part";
             return Err(Error::config("explain.pool", what));

@@ -24,6 +24,7 @@ mod localisation;
 mod maps;
 mod measure;
 mod methods;
+mod page;
 mod paper;
 mod picture;
 mod profile;

@@ -113,8 +113,8 @@ impl Birds {
         let of = |origin| (0..self.all.len()).filter(|&i| self.all.origins()[i] == origin).collect::<Vec<_>>();
         let splits = Splits { train: of(Origin::Train), validation: Vec::new(), test: of(Origin::Test), duplicates: 0 };
         let sets = ConceptPlan {
-            pool: plan.explain.pool.into(),
-            random: plan.explain.random.into(),
+            pool: plan.explain.pool,
+            random: plan.explain.random,
             images_per_set: plan.explain.images_per_set,
             random_sets: plan.explain.random_sets,
         };

@@ -22,20 +22,21 @@ const SANITY_IMAGES: usize = 64;
 /// Images of deletion and insertion; each is classified about forty times.
 const FAITHFULNESS_IMAGES: usize = 32;
 
-/// Deletion and insertion by the maps `(N, h, w)` of one network, and by their control.
+/// Deletion and insertion by the maps `(N, h, w)` of one network, and by their control, about `batch` images at a time.
 pub(super) fn faithfulness_of(
     plan: &Plan,
     setup: &Setup,
     weights: &Arc<Weights>,
     (stage, method): (Stage, Option<Method>),
     maps: &Tensor,
+    batch: usize,
 ) -> Result<FaithfulnessRecord> {
     let (_, height, width) = maps.dims3()?;
     let rows = maps.flatten_from(1)?.to_vec2::<f32>()?;
     let shape = setup.data.shape();
     let black: Vec<f32> = (0..shape.0).map(|channel| setup.data.normalisation().apply(channel, 0)).collect();
-    let (mut by_map, mut by_chance): (Vec<Faithfulness>, Vec<Faithfulness>) = Default::default();
     let mut degenerate = 0;
+    let mut shown: Vec<(Vec<f32>, [Vec<f64>; 2], usize)> = Vec::new();
     for (&index, row) in setup.cam_images.iter().zip(&rows).take(FAITHFULNESS_IMAGES) {
         let map: Vec<f64> = row.iter().copied().map(f64::from).collect();
         if map.iter().all(|&value| value <= 0.0) {
@@ -43,13 +44,16 @@ pub(super) fn faithfulness_of(
             continue;
         }
         let pixels = setup.data.tensor(&[index])?.flatten_all()?.to_vec1()?;
-        let judge = |map: &[f64]| {
-            let judged = Judged { pixels: &pixels, map, map_size: (height, width), class: setup.data.label(index) };
-            faithfulness(&setup.model.network, weights, shape, &black, &judged)
-        };
-        by_map.push(judge(&map)?);
-        by_chance.push(judge(&shuffled_map(&map, plan.seed, index as u64))?);
+        let by_chance = shuffled_map(&map, plan.seed, index as u64);
+        shown.push((pixels, [map, by_chance], setup.data.label(index)));
     }
+    let judge = |which: usize| {
+        let judged: Vec<Judged<'_>> = (shown.iter())
+            .map(|(pixels, maps, class)| Judged { pixels, map: &maps[which], map_size: (height, width), class: *class })
+            .collect();
+        faithfulness(&setup.model.network, weights, shape, &black, &judged, batch)
+    };
+    let (by_map, by_chance) = (judge(0)?, judge(1)?);
     let of = |all: &[Faithfulness], value: fn(&Faithfulness) -> f64| {
         known_mean(&all.iter().map(|one| Some(value(one))).collect::<Vec<_>>())
     };

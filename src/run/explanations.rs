@@ -32,8 +32,8 @@ use crate::records::{
 
 /// In the place of a stage, of maps on the input.
 const INPUT: Stage = Stage::new("input");
-/// Images that pass through the network at a time; fewer of large ones.
-const BATCH: usize = 100;
+/// Images that pass through the network at a time, in whole groups of the kernels; fewer of large ones.
+const BATCH: usize = 128;
 /// Activations of concept and random images that are kept at a time.
 const ACTIVATION_BYTES: usize = 1536 << 20;
 
@@ -142,7 +142,8 @@ impl<'a> Explainer<'a> {
     ) -> Result<()> {
         let found = self.localisation(of.0, size, maps)?;
         explained.localisation.extend(found.map(|found| LocalisationRecord { method: of.1, ..found }));
-        explained.faithfulness.push(super::checks::faithfulness_of(self.plan, self.setup, weights, of, maps)?);
+        let judged = super::checks::faithfulness_of(self.plan, self.setup, weights, of, maps, self.batch)?;
+        explained.faithfulness.push(judged);
         Ok(())
     }
 

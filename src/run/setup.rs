@@ -156,8 +156,8 @@ impl Setup {
             Source::Table(table) => {
                 let explained: Vec<usize> = class_images.iter().flatten().copied().collect();
                 let concept_plan = ConceptPlan {
-                    pool: plan.explain.pool.into(),
-                    random: plan.explain.random.into(),
+                    pool: plan.explain.pool,
+                    random: plan.explain.random,
                     images_per_set: plan.explain.images_per_set,
                     random_sets: plan.explain.random_sets,
                 };

@@ -8,7 +8,7 @@
 //! | --- | --- |
 //! | [`descriptive`] | mean, variance, quantiles, ranks |
 //! | [`special`] | tail probabilities and quantiles |
-//! | [`t_tests`], [`rank_tests`], [`correlation`], [`contingency`] | classical tests, equal to SciPy's |
+//! | [`t_tests`], [`correlation`], [`contingency`] | classical tests, equal to SciPy's |
 //! | [`permutation`], [`stratified`], [`forgetting`] | permutation tests: concept effect, the same within strata, drift of forgotten images |
 //! | [`exchangeability`] | the TCAV score's own test |
 //! | [`multiplicity`], [`power`] | adjustment of p-values; how many sets or permutations a level needs |
@@ -33,7 +33,6 @@ pub mod multiplicity;
 pub mod onset;
 pub mod permutation;
 pub mod power;
-pub mod rank_tests;
 pub mod representation;
 pub mod similarity;
 pub mod special;

@@ -9,16 +9,16 @@ use ticketlens::data::Factor;
 use ticketlens::explain::tcav::cav::{CavKind, fit};
 use ticketlens::explain::tcav::gram::{Rows, gram};
 use ticketlens::explain::tcav::region::ClassActivations;
-use ticketlens::explain::tcav::statistics::Case;
+use ticketlens::explain::tcav::statistics::{Case, members};
 use ticketlens::explain::tcav::{
     ConceptCavs, ConceptImages, ConceptScores, Finding, STATISTICS, Samples, Tests, concept_effect,
 };
 use ticketlens::seed::stream;
 use ticketlens::stats::exchangeability::{Design, PairScore, exchangeability_test};
-use ticketlens::stats::intervals::clopper_pearson;
 use ticketlens::stats::special::normal_cdf;
 
 use crate::calibration::{Bench, SET, digits, effect_p, shape_bench, texture_bench, truth};
+use crate::support::exact_interval;
 
 const ALPHA: f64 = 0.05;
 
@@ -56,7 +56,7 @@ fn find(
         cross,
         concept,
         random: &random,
-        sets,
+        members: &members(cross, concept, sets),
         shows,
         place,
         region: None,
@@ -169,7 +169,7 @@ fn the_conditional_effect_compares_images_that_agree_in_the_other_concepts() {
 
 /// Prints a share with its exact 99 % interval.
 fn show(what: &str, count: usize, draws: usize) -> ticketlens::stats::Interval {
-    let interval = clopper_pearson(count, draws, 0.99).unwrap();
+    let interval = exact_interval(count, draws, 0.99);
     let share = |value: f64| 100.0 * value;
     let rate = share(count as f64 / draws as f64);
     println!(

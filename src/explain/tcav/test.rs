@@ -14,7 +14,7 @@ use super::cav::CavKind;
 use super::geometry::{MeanCav, mean_cav};
 use super::pairs::{PairCavs, PairScore, Run, Sets, fit_pairs_with_copies, pooled, score_class};
 use super::region::{ClassActivations, Region};
-use super::statistics::{Case, EFFECT, Finding, SCORE, STATISTICS};
+use super::statistics::{Case, EFFECT, Finding, SCORE, STATISTICS, members};
 
 /// How concepts are tested.
 #[derive(Clone, Debug)]
@@ -224,7 +224,7 @@ impl<'a> ConceptCavs<'a> {
                     cross,
                     concept: images,
                     random: &random,
-                    sets,
+                    members: &members(cross, images, sets),
                     shows: &shows,
                     place: concept,
                     region: (self.regions[concept].as_ref().zip(activations))

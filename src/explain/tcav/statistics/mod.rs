@@ -13,8 +13,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::stats::Interval;
-use crate::stats::bootstrap::{Bootstrapped, Method, Options};
+use crate::stats::bootstrap::{Bootstrapped, Options};
 use crate::stats::exchangeability::Exchangeability;
+
+pub use pool::{Member, members};
 
 use super::pairs::ConceptScores;
 use super::test::Tests;
@@ -60,8 +62,8 @@ pub struct Case<'a> {
     pub concept: &'a [usize],
     /// The random images that the concept is compared with, each once, without its own.
     pub random: &'a [usize],
-    /// The random sets, columns of `cross`.
-    pub sets: &'a [Vec<usize>],
+    /// The concept, and each random set in its place, against all other sets: [`members`].
+    pub members: &'a [Member],
     /// For each concept tested with this one, in order, whether each column's image shows it; empty where that is not known.
     pub shows: &'a [&'a [Option<bool>]],
     /// This concept's place among those.
@@ -76,7 +78,7 @@ impl Case<'_> {
     /// Percentile intervals by the settings of the tests; `None` where none are asked for.
     fn bootstrap(&self) -> Option<Options> {
         let Tests { resamples, confidence, .. } = *self.tests;
-        (resamples > 0).then_some(Options { resamples, confidence, method: Method::Percentile })
+        (resamples > 0).then_some(Options { resamples, confidence })
     }
 }
 

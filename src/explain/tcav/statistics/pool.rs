@@ -4,21 +4,22 @@
 //! over the labels' variance, which for two sets is the difference of their means. It is against all other sets pooled, not one at a
 //! time: with many random images the direction's error is that of the concept set alone.
 
+use nalgebra::DMatrix;
+
 use crate::error::{Result, undefined};
 use crate::explain::tcav::cav::ROUNDING;
 use crate::stats::StatsError;
 
-use super::Case;
-
 /// One member of the family: the concept, or a random set in its place.
-pub(super) struct Member {
+pub struct Member {
     /// `S = g·(μ_member − μ_others)` of each class image, in logits; 0 where it is within rounding of 0.
-    pub(super) sensitivity: Vec<f64>,
+    pub sensitivity: Vec<f64>,
     /// Standard error of each, over the images of the member and of the others.
-    pub(super) error: Vec<f64>,
+    pub error: Vec<f64>,
 }
 
 /// Sums over the images of a set, by class image.
+#[derive(Clone)]
 struct Sums {
     images: f64,
     sum: Vec<f64>,
@@ -32,12 +33,13 @@ impl Sums {
         Self { images: 0.0, sum: zero.clone(), squares: zero.clone(), magnitude: zero }
     }
 
-    fn add(&mut self, other: &Self) {
-        self.images += other.images;
+    /// Adds `sign` times the sums of other images.
+    fn add(&mut self, other: &Self, sign: f64) {
+        self.images += sign * other.images;
         for (own, of) in
             [(&mut self.sum, &other.sum), (&mut self.squares, &other.squares), (&mut self.magnitude, &other.magnitude)]
         {
-            own.iter_mut().zip(of).for_each(|(own, of)| *own += of);
+            own.iter_mut().zip(of).for_each(|(own, of)| *own += sign * of);
         }
     }
 
@@ -48,14 +50,15 @@ impl Sums {
     }
 }
 
-/// The concept first, then the random sets. Each is compared with the union of all others, so that all are treated alike.
-pub(super) fn members(case: &Case<'_>) -> Vec<Member> {
-    let class_images = case.cross.nrows();
+/// The concept first, then the random sets, all of them columns of `cross` `(class images, images)`. Each is compared with the union of all
+/// others, so that all are treated alike.
+pub fn members(cross: &DMatrix<f64>, concept: &[usize], random: &[Vec<usize>]) -> Vec<Member> {
+    let class_images = cross.nrows();
     let of = |images: &[usize]| {
         let mut sums = Sums::none(class_images);
         sums.images = images.len() as f64;
         for &image in images {
-            for (at, &product) in case.cross.column(image).iter().enumerate() {
+            for (at, &product) in cross.column(image).iter().enumerate() {
                 sums.sum[at] += product;
                 sums.squares[at] += product * product;
                 sums.magnitude[at] += product.abs();
@@ -63,21 +66,22 @@ pub(super) fn members(case: &Case<'_>) -> Vec<Member> {
         }
         sums
     };
-    let sets: Vec<Sums> = std::iter::once(case.concept).chain(case.sets.iter().map(Vec::as_slice)).map(of).collect();
-    let member = |own: usize| {
-        let mut others = Sums::none(class_images);
-        sets.iter().enumerate().filter(|&(set, _)| set != own).for_each(|(_, sums)| others.add(sums));
-        let own = &sets[own];
+    let sets: Vec<Sums> = std::iter::once(concept).chain(random.iter().map(Vec::as_slice)).map(of).collect();
+    let mut all = Sums::none(class_images);
+    sets.iter().for_each(|sums| all.add(sums, 1.0));
+    let member = |own: &Sums| {
+        let mut others = all.clone();
+        others.add(own, -1.0);
         let (mut sensitivity, mut error) = (Vec::with_capacity(class_images), Vec::with_capacity(class_images));
         for at in 0..class_images {
             let difference = own.sum[at] / own.images - others.sum[at] / others.images;
-            let terms = own.magnitude[at] / own.images + others.magnitude[at] / others.images;
+            let terms = own.magnitude[at] / own.images + all.magnitude[at] / others.images;
             sensitivity.push(if difference.abs() <= ROUNDING * terms { 0.0 } else { difference });
             error.push((own.variance(at) / own.images + others.variance(at) / others.images).sqrt());
         }
         Member { sensitivity, error }
     };
-    (0..sets.len()).map(member).collect()
+    sets.iter().map(member).collect()
 }
 
 /// Whether the concept's score stands out among those of the random sets in its place: `(1 + #{|random − ½| >= |concept − ½|}) / (N + 1)`.

@@ -9,7 +9,7 @@
 use crate::error::Result;
 use crate::stats::special::normal_cdf;
 
-use super::pool::{Member, exchangeability_p, members};
+use super::pool::{Member, exchangeability_p};
 use super::{Case, Finding, Statistic};
 
 pub(super) const SMOOTH_SCORE: Statistic = Statistic {
@@ -21,7 +21,7 @@ pub(super) const SMOOTH_SCORE: Statistic = Statistic {
 };
 
 fn find(case: &Case<'_>) -> Result<Option<Finding>> {
-    let scores: Vec<f64> = members(case).iter().map(smooth).collect();
+    let scores: Vec<f64> = case.members.iter().map(smooth).collect();
     Ok(Some(Finding::tested(scores[0], exchangeability_p(&scores)?)))
 }
 
