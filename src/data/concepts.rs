@@ -234,6 +234,32 @@ pub struct ConceptSets {
     pub random_disjoint: bool,
 }
 
+/// Concepts, and the classes that are tested for them.
+pub struct TestedConcepts {
+    /// The classes.
+    pub classes: Vec<usize>,
+    /// Their concept and random sets.
+    pub sets: ConceptSets,
+}
+
+/// Where the concept images of birds come from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ConceptNote {
+    /// `image`: labels of single photographs, where certain; `class`: those of the species, denoised.
+    pub labels: String,
+    /// The official part that concept and random images are drawn from: `test` or `train`.
+    pub pool: String,
+    /// Species that they are drawn from.
+    pub species: usize,
+    /// Whether they may show the species under test.
+    pub own_class: bool,
+    /// For each species, the concept that it lacks and is tested for as a control.
+    pub controls: BTreeMap<String, String>,
+    /// Concepts of the built-in choice that too few photographs show.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<String>,
+}
+
 /// Images under explanation: for each class as the network learns it, a seeded draw of `count` from `pool`
 /// (fewer where the pool has fewer).
 ///

@@ -1,11 +1,13 @@
 //! What a plan must hold before anything is computed.
 
-use super::{Arm, CubData, Plan, Rewind, Source, StatisticsPlan, TaskKind};
-use crate::data::Pool;
+use super::{Arm, Plan, Rewind, StatisticsPlan};
 use crate::error::{Error, Result};
 use crate::explain::saliency::Method;
 use crate::nn::Shape3;
 use crate::stats::power::{permutations_needed, sets_needed};
+
+/// Networks of one plan. The record of each is a file or four.
+const MOST_NETWORKS: usize = 100_000;
 
 impl Plan {
     /// # Errors
@@ -32,17 +34,8 @@ impl Plan {
         if !self.arms.contains(&Arm::Lottery) {
             return Err(Error::config("arms", "`lottery` is missing: controls are derived from its masks"));
         }
-        let planted = self.data.source == Source::Planted;
-        if planted && self.data.task != TaskKind::Classes {
-            return Err(Error::config(
-                "data.task",
-                "`planted` images have `classes` only: `data.planted.used` says which",
-            ));
-        }
-        if !planted && self.data.planted.is_some() {
-            return Err(Error::config("data.planted", "is for the source `planted` only"));
-        }
-        self.check_birds()?;
+        self.data.check(self.explain.pool)?;
+        self.check_counts()?;
         open_unit("prune.fraction", self.prune.fraction)?;
         positive("prune.rounds", self.prune.rounds)?;
         Rewind::parse(&self.prune.rewind)?;
@@ -85,8 +78,29 @@ impl Plan {
                 format!("{} is not a share, 0 to 1", self.verdict.least_images),
             ));
         }
-        if matches!(self.data.source, Source::Mnist | Source::Fashion) && self.data.path.is_none() {
-            return Err(Error::config("data.path", "is missing: the folder with the IDX files (--set data.path=…)"));
+        Ok(())
+    }
+
+    /// Counts that no machine gets to the end of, or has memory for.
+    fn check_counts(&self) -> Result<()> {
+        let counts = [
+            ("replicates", self.replicates, MOST_NETWORKS),
+            ("floor.twins", self.floor.twins, MOST_NETWORKS),
+            ("prune.rounds", self.prune.rounds, MOST_NETWORKS),
+            ("train.epochs", usize::try_from(self.train.epochs).unwrap_or(usize::MAX), 1_000_000),
+            ("statistics.permutations", self.statistics.permutations, 10_000_000),
+            ("statistics.bootstrap", self.statistics.bootstrap, 1_000_000),
+            ("explain.random_sets", self.explain.random_sets, 1_000_000),
+            ("explain.images_per_set", self.explain.images_per_set, 1_000_000),
+        ];
+        if let Some((field, count, most)) = counts.into_iter().find(|(_, count, most)| count > most) {
+            return Err(Error::config(field, format!("{count} is more than {most}")));
+        }
+        let of_one = 1 + self.floor.twins + self.prune.rounds * self.arms.len();
+        let networks = self.replicates * of_one;
+        if networks > MOST_NETWORKS {
+            let what = format!("{} × {of_one} networks are {networks}, more than {MOST_NETWORKS}", self.replicates);
+            return Err(Error::config("replicates", what));
         }
         Ok(())
     }
@@ -118,28 +132,6 @@ impl Plan {
             model.halves(stage).map_err(|error| Error::config("explain.stages", error.to_string()))?;
         }
         Ok(())
-    }
-
-    fn check_birds(&self) -> Result<()> {
-        if self.data.source != Source::Cub {
-            return match self.data.cub {
-                Some(_) => Err(Error::config("data.cub", "is for the source `cub` only")),
-                None => Ok(()),
-            };
-        }
-        if self.data.task != TaskKind::Classes {
-            return Err(Error::config("data.task", "birds have `classes` only"));
-        }
-        if self.data.path.is_none() {
-            let what = "is missing: the folder CUB_200_2011 (--set data.path=…)";
-            return Err(Error::config("data.path", what));
-        }
-        if self.explain.pool == Pool::Validation {
-            let what =
-                "`validation` is too small: photographs of concepts come from the official `test` or `train` part";
-            return Err(Error::config("explain.pool", what));
-        }
-        self.data.cub.as_ref().map_or(Ok(()), CubData::check)
     }
 
     /// Whether the tests can reach `alpha` after adjustment over a family of `hypotheses` (round × stage × class × concept): refuses what can

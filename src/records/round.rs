@@ -62,6 +62,7 @@ pub struct RoundRecord {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub localisation: Vec<LocalisationRecord>,
     /// Wall-clock seconds of training and of explaining; for people, never compared.
+    #[serde(with = "super::seal::checked_seconds")]
     pub seconds: Seconds,
 }
 

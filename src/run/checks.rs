@@ -72,7 +72,7 @@ pub(super) fn faithfulness_of(
 /// Randomised layers of one dense network.
 pub(super) fn sanity(plan: &Plan, setup: &Setup, weights: &Weights, replicate: usize) -> Result<SanityRecord> {
     let stage = plan.explain.stages[0];
-    let most = setup.model.network.images_within(setup.data.shape().into(), super::rounds::MAP_BYTES, SANITY_IMAGES)?;
+    let most = setup.images_within(SANITY_IMAGES)?;
     let images = &setup.cam_images[..setup.cam_images.len().min(most)];
     let labels: Vec<usize> = images.iter().map(|&index| setup.data.label(index)).collect();
     let seed = Setup::derived_seed(plan, replicate, "sanity");

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use candle_core::Tensor;
 use nalgebra::DMatrix;
 
-use crate::data::Images;
+use crate::data::{Images, TestedConcepts};
 use crate::error::{Error, Result};
 use crate::explain::saliency::{Input, Method, Settings};
 use crate::explain::tcav::geometry::{Geometry, MeanCav, geometry};
@@ -23,7 +23,7 @@ use super::as_published;
 use super::calibration::calibration;
 use super::localisation::localisation;
 use super::representations::Activations;
-use super::setup::{ConceptRows, Setup, TestedConcepts};
+use super::setup::{ConceptRows, Setup};
 use crate::plan::Plan;
 use crate::records::{
     CalibrationRecord, CamRecord, CavGeometry, FaithfulnessRecord, InputMapRecord, LocalisationRecord,
@@ -73,7 +73,7 @@ impl<'a> Explainer<'a> {
             seed: plan.seed,
             regions: None,
         };
-        let batch = setup.model.network.images_within(setup.data.shape().into(), super::rounds::MAP_BYTES, BATCH)?;
+        let batch = setup.images_within(BATCH)?;
         Ok(Self { plan, setup, tests, batch })
     }
 
@@ -97,24 +97,15 @@ impl<'a> Explainer<'a> {
         };
         for &stage in &self.plan.explain.stages {
             let cut = Cut::new(&self.setup.model, weights.clone(), stage)?;
-            super::rounds::notice(observer, &Event::Phase("saliency maps"))?;
+            observer.tell(&Event::Phase("saliency maps"))?;
             let features = self.setup.model.activation_shape(stage, self.setup.data.shape().into())?.len();
             let mut activations = Activations::new(stage, features, self.setup.cam_images.len());
-            let mut maps = match self.setup.model.has_map(stage) {
-                true => self.heatmaps(&cut, stage, Some(&mut activations))?,
-                false => {
-                    for indices in self.setup.cam_images[..activations.missing()].chunks(self.batch) {
-                        activations.add(&cut.activation(&self.setup.data.tensor(indices)?)?)?;
-                    }
-                    let whole = Cut::after(self.setup.model.network.clone(), weights.clone(), 0);
-                    self.heatmaps(&whole, stage, None)?
-                }
-            };
+            let mut maps = self.maps_at(&cut, weights, stage, &self.setup.cam_images, Some(&mut activations))?;
             if let Some((record, values)) = activations.centred(&self.setup.model.network.compute)? {
                 explained.representations.push(record);
                 explained.maps.insert(representation_key(stage), values);
             }
-            super::rounds::notice(observer, &Event::Phase("deletion and insertion"))?;
+            observer.tell(&Event::Phase("deletion and insertion"))?;
             for (place, (record, maps)) in maps.iter().enumerate().take(if every_method { maps.len() } else { 1 }) {
                 let method = (place > 0).then_some(record.method);
                 self.judge(weights, (stage, method), record.size, maps, &mut explained)?;
@@ -124,7 +115,7 @@ impl<'a> Explainer<'a> {
                 explained.maps.insert(key, maps);
                 explained.grad_cam.push(record);
             }
-            super::rounds::notice(observer, &Event::Phase("TCAV"))?;
+            observer.tell(&Event::Phase("TCAV"))?;
             self.concepts(&cut, stage, &mut explained)?;
         }
         self.input_maps(weights, every_method, &mut explained)?;
@@ -151,12 +142,43 @@ impl<'a> Explainer<'a> {
         super::checks::sanity(self.plan, self.setup, weights, replicate)
     }
 
+    /// Records and raw maps of the first of the fixed images, as many as pass at a time: for seeing whether stored maps are those of
+    /// `weights`.
+    pub(super) fn first_maps(&self, weights: &Arc<Weights>, stage: Stage) -> Result<Vec<(CamRecord, Tensor)>> {
+        let cut = Cut::new(&self.setup.model, weights.clone(), stage)?;
+        let images = &self.setup.cam_images;
+        self.maps_at(&cut, weights, stage, &images[..images.len().min(self.batch)], None)
+    }
+
+    /// Maps of some images by each method of the plan that works at a stage; of the pixels where the stage is no map. `kept` gets the
+    /// activations at the stage.
+    fn maps_at(
+        &self,
+        cut: &Cut,
+        weights: &Arc<Weights>,
+        stage: Stage,
+        images: &[usize],
+        kept: Option<&mut Activations>,
+    ) -> Result<Vec<(CamRecord, Tensor)>> {
+        if self.setup.model.has_map(stage) {
+            return self.heatmaps(cut, stage, images, kept);
+        }
+        if let Some(kept) = kept {
+            for indices in images[..kept.missing()].chunks(self.batch) {
+                kept.add(&cut.activation(&self.setup.data.tensor(indices)?)?)?;
+            }
+        }
+        let whole = Cut::after(self.setup.model.network.clone(), weights.clone(), 0);
+        self.heatmaps(&whole, stage, images, None)
+    }
+
     /// Maps of the true class by each method of the plan that works at a stage, from one gradient pass; the gradient of the pixels where the
     /// stage is no map, and then `cut` is before the first layer. `kept` gets the activations at the cut.
     fn heatmaps(
         &self,
         cut: &Cut,
         stage: Stage,
+        images: &[usize],
         mut kept: Option<&mut Activations>,
     ) -> Result<Vec<(CamRecord, Tensor)>> {
         let methods: Vec<Method> =
@@ -164,7 +186,7 @@ impl<'a> Explainer<'a> {
         let has_map = self.setup.model.has_map(stage);
         let mut predicted = Vec::new();
         let mut found: Vec<(Vec<bool>, Vec<Tensor>)> = vec![Default::default(); methods.len()];
-        for indices in self.setup.cam_images.chunks(self.batch) {
+        for indices in images.chunks(self.batch) {
             let labels: Vec<usize> = indices.iter().map(|&index| self.setup.data.label(index)).collect();
             let activation = cut.activation(&self.setup.data.tensor(indices)?)?;
             if let Some(kept) = &mut kept {
@@ -354,32 +376,4 @@ fn record(stage: Stage, class: usize, name: &str, test: &ConceptTest) -> TcavRec
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::explain::tcav::Finding;
-
-    #[test]
-    fn every_statistic_of_the_table_is_recorded() {
-        let finding = |value| Finding {
-            value,
-            interval: None,
-            standardised: Some(2.0 * value),
-            standardised_interval: None,
-            p_value: value / 10.0,
-        };
-        let test = ConceptTest {
-            runs: Vec::new(),
-            family: Vec::new(),
-            family_scores: Vec::new(),
-            statistics: [(EFFECT, finding(1.0)), (SCORE, finding(2.0)), ("new", finding(3.0))].into(),
-            legacy_welch_p: None,
-            heldout_accuracy: 0.5,
-            decodable: true,
-            decodable_p_value: 0.01,
-        };
-        let record = record(Stage::new("layer3"), 1, "striped", &test);
-        assert_eq!((record.effect, record.effect_standardised, record.effect_p), (1.0, Some(2.0), 0.1));
-        assert_eq!((record.score, record.score_p), (2.0, 0.2));
-        assert_eq!(record.further, [("new".to_owned(), finding(3.0))].into());
-    }
-}
+mod tests;

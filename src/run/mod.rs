@@ -1,15 +1,19 @@
 //! Making the networks of a plan: what all rounds share, the rounds themselves, their explanations and checks.
 
 mod as_published;
-mod birds;
 mod calibration;
 mod checks;
+mod estimate;
 mod explanations;
+mod keeping;
 mod localisation;
 mod representations;
 mod rounds;
 mod setup;
+mod verify;
 
 pub use as_published::EPSILON;
-pub use rounds::{Checkpoints, rounds};
-pub use setup::{ConceptRows, GroupRows, Setup, TestedConcepts};
+pub use estimate::{Estimate, estimate};
+pub use rounds::{Checkpoints, Options, rounds};
+pub use setup::{ConceptRows, GroupRows, Setup};
+pub use verify::{Recomputed, recompute};

@@ -14,14 +14,14 @@ mod ranges;
 mod ratio;
 mod sanity;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::error::{Error, Result};
-use crate::nn::Compute;
+use crate::error::Result;
 use crate::plan::Plan;
 use crate::progress::{Event, Observer};
-use crate::records::{FORMAT, NetworkSummary, Store, StudyRecord};
-use crate::run::{Checkpoints, rounds};
+use crate::records::{Computed, FORMAT, NetworkSummary, Store, StudyRecord, round_ids};
+use crate::run::{Checkpoints, Options, rounds};
 
 use self::networks::Networks;
 
@@ -30,15 +30,7 @@ use self::networks::Networks;
 /// # Errors
 /// As [`crate::run::rounds`] and [`derive()`].
 pub fn run(plan: &Plan, out: &Path, observer: &dyn Observer) -> Result<StudyRecord> {
-    conduct(plan, None, out, &Compute::Cpu, observer)
-}
-
-/// [`run`] on a device. A run is of one device from its first round to its last.
-///
-/// # Errors
-/// As [`run`], when the folder's run was begun elsewhere, or the device fails.
-pub fn run_on(plan: &Plan, out: &Path, compute: &Compute, observer: &dyn Observer) -> Result<StudyRecord> {
-    conduct(plan, None, out, compute, observer)
+    run_with(plan, out, &Options::default(), observer)
 }
 
 /// [`run`] with trained networks from `checkpoints`: nothing is trained.
@@ -51,20 +43,16 @@ pub fn explain_checkpoints(
     out: &Path,
     observer: &dyn Observer,
 ) -> Result<StudyRecord> {
-    conduct(plan, Some(checkpoints), out, &Compute::Cpu, observer)
+    run_with(plan, out, &Options { checkpoints: Some(checkpoints), ..Options::default() }, observer)
 }
 
-fn conduct(
-    plan: &Plan,
-    checkpoints: Option<Checkpoints<'_>>,
-    out: &Path,
-    compute: &Compute,
-    observer: &dyn Observer,
-) -> Result<StudyRecord> {
-    let store = rounds(plan, checkpoints, out, compute, observer)?;
-    if observer.notice(&Event::Phase("deriving drift, floor and verdict")).is_break() {
-        return Err(Error::Interrupted);
-    }
+/// [`run`] with options: on a device, or going on with what another machine began.
+///
+/// # Errors
+/// As [`run`], when the folder's run was begun elsewhere, or the device fails.
+pub fn run_with(plan: &Plan, out: &Path, options: &Options<'_>, observer: &dyn Observer) -> Result<StudyRecord> {
+    let store = rounds(plan, out, options, observer)?;
+    observer.tell(&Event::Phase("deriving drift, floor and verdict"))?;
     let study = derive(plan, &store)?;
     store.write_study(&study)?;
     Ok(study)
@@ -108,6 +96,7 @@ pub fn derive(plan: &Plan, store: &Store) -> Result<StudyRecord> {
                 .into(),
         );
     }
+    warnings.extend(mixed(plan, store)?);
     let not_destroyed: Vec<String> = (sanity.iter())
         .filter(|check| check.destroyed != Some(true))
         .map(|check| check.replicate.to_string())
@@ -135,4 +124,18 @@ pub fn derive(plan: &Plan, store: &Store) -> Result<StudyRecord> {
         sanity,
         warnings,
     })
+}
+
+/// A warning where the rounds are not all of one version, kind of machine and device.
+fn mixed(plan: &Plan, store: &Store) -> Result<Option<String>> {
+    let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
+    for id in round_ids(plan) {
+        if let Some(Computed { version, vectors, device }) = store.computed(&id)? {
+            *kinds.entry(format!("version {version} with {vectors} vectors on {device}")).or_default() += 1;
+        }
+    }
+    let list: Vec<String> = kinds.iter().map(|(kind, count)| format!("{count} by {kind}")).collect();
+    Ok((kinds.len() > 1).then(|| {
+        format!("the networks are not of one computation (--allow-mixed): {}; sums round differently", list.join(", "))
+    }))
 }

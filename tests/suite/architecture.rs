@@ -27,7 +27,7 @@ const MAY_USE: [(&str, &[&str]); 18] = [
     ("output", &["error"]),
     ("error", &[]),
     ("seed", &[]),
-    ("progress", &[]),
+    ("progress", &["error"]),
     ("lib", &[]),
 ];
 
@@ -109,7 +109,7 @@ fn each_kind_of_code_stays_where_it_belongs() {
                 name.starts_with("data/")
                     || name.starts_with("bin/")
                     || name == "output.rs"
-                    || name == "records/folder.rs"
+                    || name.starts_with("records/")
                     || name == "model/checkpoint.rs"
             });
         }
@@ -210,7 +210,9 @@ fn uses() -> BTreeMap<Module, BTreeSet<Module>> {
             let path = absolute(&path, module);
             let Some((from, name)) = owner(&path) else { continue };
             match (public, path.last()) {
-                (true, Some(last)) => drop(handed_on.insert((module.clone(), last.clone()), from)),
+                (true, Some(last)) => {
+                    handed_on.insert((module.clone(), last.clone()), from);
+                }
                 _ => used.push((module.clone(), from, name)),
             }
         }
@@ -239,11 +241,16 @@ fn uses() -> BTreeMap<Module, BTreeSet<Module>> {
 fn no_modules_use_each_other_in_a_circle() {
     let edges = uses();
     assert!(edges.values().map(BTreeSet::len).sum::<usize>() > 300, "the imports were not read");
-    // What uses nothing that is left is taken away; what cannot be taken away stands in a circle, or behind one.
+    // What uses nothing that is left, or is used by nothing, is taken away; the rest stands in circles or between them.
     let mut left = edges.clone();
-    while let Some(free) = left.iter().find(|(_, used)| used.is_empty()).map(|(module, _)| module.clone()) {
+    loop {
+        let free =
+            left.iter().find(|(module, used)| used.is_empty() || !left.values().any(|used| used.contains(*module)));
+        let Some(free) = free.map(|(module, _)| module.clone()) else { break };
         left.remove(&free);
-        left.values_mut().for_each(|used| drop(used.remove(&free)));
+        left.values_mut().for_each(|used| {
+            used.remove(&free);
+        });
     }
     let name = |module: &Module| module.join("/");
     let circles: Vec<String> = left
@@ -251,4 +258,18 @@ fn no_modules_use_each_other_in_a_circle() {
         .map(|(module, used)| format!("{} -> {}", name(module), used.iter().map(name).collect::<Vec<_>>().join(", ")))
         .collect();
     assert!(circles.is_empty(), "{circles:#?}");
+}
+
+/// A long file has a reason to be one: it says so in its head, in a line that begins with `Long:`.
+#[test]
+fn files_over_400_lines_say_why() {
+    let mut faults = Vec::new();
+    for path in source_files().into_iter().filter(|path| !is_test(&relative(path))) {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let head = text.lines().take_while(|line| line.starts_with("//!"));
+        if text.lines().count() > 400 && !head.into_iter().any(|line| line.starts_with("//! Long: ")) {
+            faults.push(format!("{}: {} lines", relative(&path), text.lines().count()));
+        }
+    }
+    assert!(faults.is_empty(), "{faults:#?}");
 }

@@ -10,6 +10,7 @@ mod device;
 mod explain;
 mod families;
 mod golden;
+mod integrity;
 mod oracle;
 mod order;
 mod plain_candle;
@@ -29,5 +30,7 @@ mod tcav;
 mod training;
 mod training_steps;
 
+#[path = "../reseal.rs"]
+mod reseal;
 #[path = "../tiny_cub/mod.rs"]
 mod tiny_cub;

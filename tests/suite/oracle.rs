@@ -6,7 +6,7 @@ use ticketlens::explain::{Cut, Targets, grad_cam, normalise, upsample};
 use ticketlens::model::{Stage, TensorFile, load_checkpoint};
 use ticketlens::prune::{Scope, cut};
 
-use crate::support::{CASES, assert_expected, fixture, relative_error, tensor, values};
+use crate::support::{CASES, assert_expected, fixture, tensor, values};
 
 #[test]
 fn logits_activations_gradients_and_maps_equal_pytorchs() {

@@ -10,6 +10,7 @@ use ticketlens::records::{RoundId, Store};
 use ticketlens::run::Setup;
 use ticketlens::study::{derive, run};
 
+use crate::reseal::reseal;
 use crate::run::tiny_plan;
 use crate::support::values;
 
@@ -74,6 +75,7 @@ fn rho_of_the_representation_is_that_of_the_networks_activations() {
     let mut left = candle_core::safetensors::load(&maps, &candle_core::Device::Cpu).unwrap();
     left.retain(|key, _| !key.starts_with("representation/"));
     candle_core::safetensors::save(&left, &maps).unwrap();
+    reseal(folder.path());
     let again = derive(&plan, &store).unwrap();
     let ratio = |record: &ticketlens::records::StudyRecord| {
         record.densities.iter().find(|of| of.arm == "lottery" && of.round == 1).unwrap().representations[0]

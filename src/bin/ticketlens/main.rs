@@ -8,14 +8,17 @@ mod cam;
 mod compare;
 mod data;
 mod drift;
+mod dry_run;
 mod output;
 mod overlay;
 mod predict;
 mod prune;
 mod report;
 mod run;
+mod signals;
 mod tcav;
 mod terminal;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -45,6 +48,7 @@ enum Command {
     Run(run::Arguments),
     Report(report::Arguments),
     Compare(compare::Arguments),
+    Verify(verify::Arguments),
     Data(data::Arguments),
     /// Shell completions, to be sourced by the shell
     ///
@@ -81,6 +85,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Run(arguments) => return run::run(&arguments),
         Command::Report(arguments) => report::run(&arguments)?,
         Command::Compare(arguments) => compare::run(&arguments)?,
+        Command::Verify(arguments) => in_pool(|| verify::run(&arguments))?,
         Command::Data(arguments) => data::run(&arguments)?,
         Command::Completions { shell } => {
             let mut script = Vec::new();
