@@ -17,8 +17,9 @@ use super::cav::CavKind;
 use super::copies::Copies;
 use super::gram::{GramError, Pool};
 use super::region::ClassActivations;
+use super::settings::Tests;
 use super::statistics::STATISTICS;
-use super::test::{ClassTests, ConceptCavs, ConceptImages, ConceptTest, Samples, Tests, design};
+use super::test::{ClassTests, ConceptCavs, ConceptImages, ConceptTest, Samples, design};
 
 /// Random sets up to which every pair of sets is fitted; beyond it each set meets [`PARTNERS`] others.
 pub const ALL_PAIRS: usize = 64;
@@ -259,7 +260,7 @@ pub(super) fn with_cavs(
     let mut prepared = Prepared { cut: &cut, activations, cavs, order: &order };
     Ok(ConceptTests {
         classes: ask(&mut prepared)?,
-        copies: copies.warnings(question),
+        copies: copies.warnings(&question.concepts.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>()),
         cavs: count,
         smallest_p: 1.0 / tests.design.members() as f64,
     })

@@ -22,6 +22,7 @@ pub mod held_out;
 mod logistic;
 pub mod pairs;
 pub mod region;
+pub mod settings;
 pub mod statistics;
 pub mod test;
 
@@ -29,5 +30,6 @@ pub use pairs::{
     ClassScores, ConceptScores, Effect, PairCavs, PairScore, Run, Sets, concept_effect, fit_pairs, score, score_class,
     sensitivities,
 };
+pub use settings::Tests;
 pub use statistics::{Finding, STATISTICS, Statistic};
-pub use test::{ClassTests, ConceptCavs, ConceptImages, ConceptTest, Samples, Tests, content_order, design};
+pub use test::{ClassTests, ConceptCavs, ConceptImages, ConceptTest, Samples, design};

@@ -10,35 +10,11 @@ use crate::error::{Error, Result, undefined};
 use crate::stats::exchangeability::{Design, exchangeability_test};
 use crate::stats::t_tests::welch_t;
 
-use super::cav::CavKind;
 use super::geometry::{MeanCav, mean_cav};
 use super::pairs::{PairCavs, PairScore, Run, Sets, fit_pairs_with_copies, pooled, score_class};
 use super::region::{ClassActivations, Region};
+use super::settings::Tests;
 use super::statistics::{Case, EFFECT, Finding, SCORE, STATISTICS, members};
-
-/// How concepts are tested.
-#[derive(Clone, Debug)]
-pub struct Tests {
-    /// How a CAV is found.
-    pub cav: CavKind,
-    /// Which pairs of sets are fitted; member 0 is the concept.
-    pub design: Design,
-    /// Label permutations of the effect's test.
-    pub permutations: usize,
-    /// Bootstrap resamples of the intervals; 0 for none.
-    pub resamples: usize,
-    /// Confidence of the intervals.
-    pub confidence: f64,
-    /// Whether the effect in logits gets an interval too. It resamples class images as well, which costs more; logits of different
-    /// networks do not compare, so studies do without.
-    pub interval_in_logits: bool,
-    /// Level of decodability.
-    pub alpha: f64,
-    /// Seed of folds, permutations and bootstrap.
-    pub seed: u64,
-    /// Label permutations of a concept's region; `None` for no regions.
-    pub regions: Option<usize>,
-}
 
 /// The images of one concept.
 #[derive(Clone, Debug)]
@@ -264,22 +240,4 @@ pub fn design(sets: usize, partners: Option<usize>, seed: u64) -> crate::stats::
         None => Design::all_pairs(sets + 1),
         Some(partners) => Design::regular(sets + 1, partners, seed, "tcav/design"),
     }
-}
-
-/// Random sets (`random`, as rows of the Gram matrix) in the order of what they hold, the sum of their images' squared activations: a
-/// design [on that order](Design::on_random_sets) does not depend on the order in which the sets are given. Sets that hold the same
-/// are interchangeable.
-///
-/// For sets that a user lists. A study draws its sets in a fixed order and keeps to that, so that all its networks pair the same sets.
-pub fn content_order(gram: &DMatrix<f64>, random: &[Vec<usize>]) -> Vec<usize> {
-    let content = |set: &Vec<usize>| {
-        let mut squares: Vec<f64> = set.iter().map(|&image| gram[(image, image)]).collect();
-        // Sorted, so that the order of images does not round the sum differently.
-        squares.sort_by(f64::total_cmp);
-        squares.iter().sum::<f64>()
-    };
-    let contents: Vec<f64> = random.iter().map(content).collect();
-    let mut order: Vec<usize> = (0..random.len()).collect();
-    order.sort_by(|&a, &b| contents[a].total_cmp(&contents[b]));
-    order
 }

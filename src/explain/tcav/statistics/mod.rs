@@ -19,7 +19,7 @@ use crate::stats::exchangeability::Exchangeability;
 pub use pool::{Member, members};
 
 use super::pairs::ConceptScores;
-use super::test::Tests;
+use super::settings::Tests;
 
 /// A statistic of a concept.
 pub struct Statistic {
