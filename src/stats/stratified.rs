@@ -155,9 +155,10 @@ mod tests {
         }
         let exact = f64::from(reached as u32) / f64::from(all);
         assert!((found.test.p_value - exact).abs() < 0.04, "{} {exact}", found.test.p_value);
-        // Which set is the concept's turns the sign alone.
+        // Which set is the concept's turns the sign alone; the draws are others.
         let turned = stratified_permutation(&random, &concept, 999, 1, "t").unwrap();
-        assert!((turned.effect + found.effect).abs() < 1e-12 && turned.test.p_value == found.test.p_value);
+        assert!((turned.effect + found.effect).abs() < 1e-12);
+        assert!((turned.test.p_value - exact).abs() < 0.04, "{} {exact}", turned.test.p_value);
     }
 
     #[test]
