@@ -36,7 +36,7 @@ pub use maps_file::{Maps, read_maps};
 pub use normalisation::Normalisation;
 pub use picture::{Placement, Preprocess};
 pub use pictures::Augmentation;
-pub use planted::{Factor, Planted, PlantedPlan, planted, planted_concept};
+pub use planted::{Factor, Planted, PlantedPlan, planted};
 pub use prefetch::for_each_batch;
 pub use source::{ImageSource, argument_path};
 pub use splits::{SplitSizes, Splits, Task, split};
