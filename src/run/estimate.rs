@@ -76,7 +76,7 @@ pub fn estimate(plan: &Plan, compute: &Compute, observer: &dyn Observer) -> Resu
     let evaluate_seconds = started.elapsed().as_secs_f64() * evaluated;
     let started = Instant::now();
     let scalars = weights.parameters.len() + weights.buffers.len();
-    let explained = Explainer::new(plan, &setup)?.explain(&Arc::new(weights), &Silent)?;
+    let explained = Explainer::new(plan, &setup)?.explain(&Arc::new(weights), false, &Silent)?;
     let explain_seconds = started.elapsed().as_secs_f64();
     let maps: usize = explained.maps.values().map(candle_core::Tensor::elem_count).sum();
     let per_network = (4 * (scalars + maps) + mask.bits().len()) as u64 + RECORD_BYTES;

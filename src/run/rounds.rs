@@ -179,7 +179,7 @@ impl Run<'_> {
         let test_correct = evaluate(network, &weights, &test, batch)?;
         let validation_correct = evaluate(network, &weights, &validation, batch)?;
         let weights = Arc::new(weights);
-        let explained = self.explainer.explain(&weights, self.observer)?;
+        let explained = self.explainer.explain(&weights, id == RoundId::parent(id.replicate), self.observer)?;
         let (kept, prunable) = mask.counts(&plan.prune.exclude);
         let record = RoundRecord {
             format: FORMAT,
@@ -196,6 +196,7 @@ impl Run<'_> {
             test_correct: test_correct.iter().map(|&right| if right { '1' } else { '0' }).collect(),
             grad_cam: explained.grad_cam,
             input_maps: explained.input_maps,
+            representations: explained.representations,
             tcav: explained.tcav,
             cavs: explained.cavs,
             faithfulness: explained.faithfulness,

@@ -316,6 +316,11 @@ pub struct GroupRows {
 }
 
 impl ConceptRows {
+    /// The image of a row among [`Setup::concept_images`]; none of noise.
+    pub fn image(&self, row: usize) -> Option<usize> {
+        self.indices.get(row).copied()
+    }
+
     /// The images of `rows`, `(n, C, H, W)`, normalised.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ use crate::model::Stage;
 use crate::records::{Adjusted, Drift, MeasureDrift, TcavRecord};
 use crate::stats::correlation::spearman_coefficient;
 use crate::stats::descriptive::known_mean;
+use crate::stats::representation::linear_cka;
 use crate::stats::similarity::Measure;
 
 use super::networks::{MapSet, Network};
@@ -35,6 +36,12 @@ pub(super) fn profile_drift(a: &[Option<f64>], b: &[Option<f64>]) -> Option<f64>
 
 fn both(a: &[Option<f64>], b: &[Option<f64>]) -> (Vec<f64>, Vec<f64>) {
     a.iter().zip(b).filter_map(|(a, b)| Some(((*a)?, (*b)?))).unzip()
+}
+
+/// 1 − debiased linear CKA of two networks at one stage; absent where either's representation is not recorded.
+pub(super) fn representation_drift(a: &Network, b: &Network, stage: Stage) -> Option<f64> {
+    let (a, b) = (a.representations.get(stage.name())?, b.representations.get(stage.name())?);
+    linear_cka(a, b).ok().map(|cka| 1.0 - cka)
 }
 
 /// Whether a record's effect is significant and may be interpreted.
@@ -84,6 +91,7 @@ pub(super) fn compare(alpha: f64, view: &str, stage: Stage, reference: &Network,
     let (effects_a, effects_b) = (effects(reference, stage), effects(other, stage));
     drift.concepts = profile_drift(&effects_a, &effects_b);
     let (known_a, known_b) = both(&effects_a, &effects_b);
+    drift.representation = representation_drift(reference, other, stage);
     drift.concept_ranks = spearman_coefficient(&known_a, &known_b).ok().map(|rho| 1.0 - rho);
     let scores = |network| profile(network, stage, |record| Some(record.score));
     drift.scores = profile_drift(&scores(reference), &scores(other));

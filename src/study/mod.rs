@@ -8,6 +8,7 @@ mod drift;
 mod floor;
 mod forgetting;
 pub mod gate;
+mod methods;
 mod networks;
 mod onsets;
 mod ranges;
@@ -83,12 +84,12 @@ pub fn derive(plan: &Plan, store: &Store) -> Result<StudyRecord> {
             chance_p: (id.round == 0).then(|| accuracy::chance_p(&manifest, network)).transpose()?,
         });
     }
-    let mut sanity = Vec::new();
+    let mut randomised = Vec::new();
     for &replicate in &networks.replicates {
-        if let Some(record) = store.sanity(replicate)? {
-            sanity.push(sanity::summary(plan, &networks, &record)?);
-        }
+        randomised.extend(store.sanity(replicate)?);
     }
+    let sanity =
+        randomised.iter().map(|record| sanity::summary(plan, &networks, record)).collect::<Result<Vec<_>>>()?;
     let mut warnings = manifest.warnings.clone();
     if plan.floor.twins == 0 {
         warnings.push(
@@ -119,6 +120,7 @@ pub fn derive(plan: &Plan, store: &Store) -> Result<StudyRecord> {
         forgetting: forgetting::records(plan, &manifest, &networks)?,
         densities,
         floor,
+        methods: methods::methods(plan, &networks, &randomised)?,
         networks: summaries,
         sanity,
         warnings,

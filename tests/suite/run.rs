@@ -11,7 +11,7 @@ use ticketlens::nn::Weights;
 use ticketlens::plan::Plan;
 use ticketlens::progress::{Event, Observer, Silent};
 use ticketlens::prune::{Mask, prune_count};
-use ticketlens::records::{Store, round_ids};
+use ticketlens::records::{FaithfulnessRecord, MethodChecks, RoundId, Store, round_ids};
 use ticketlens::run::{Options, Setup};
 use ticketlens::stats::similarity::Measure;
 use ticketlens::study::{run, run_with};
@@ -378,17 +378,18 @@ fn a_plan_survives_a_round_trip_and_bad_plans_name_their_field() {
 #[test]
 fn hashes_of_the_presets_are_what_they_were() {
     let known = [
-        ("mnist", "8535b4edf1c78509"),
-        ("fashion", "f2395c756eb39cbf"),
-        ("mnist-as-published", "0caaf1187287d6db"),
-        ("mnist-corrected", "01be546600a8d20f"),
-        ("cub", "01eb345fae4c375e"),
-        ("cub-small", "901be4fb2c496636"),
+        ("mnist", "4b38576a988abcff"),
+        ("fashion", "e323142aafa27ecd"),
+        ("mnist-as-published", "12c541c8416d2c78"),
+        ("mnist-corrected", "dda30de771041aae"),
+        ("cub", "3897c0bdae3289d0"),
+        ("cub-small", "b0c629a587f41139"),
     ];
-    for (name, hash) in known {
+    let found = known.map(|(name, _)| {
         let plan = Plan::preset(name, &[("data.path".to_owned(), "x".to_owned())]).unwrap();
-        assert_eq!(&plan.digest().unwrap()[..16], hash, "{name}");
-    }
+        (name, plan.digest().unwrap()[..16].to_owned())
+    });
+    assert_eq!(found.each_ref().map(|(name, hash)| (*name, hash.as_str())), known);
 }
 
 #[test]
@@ -444,6 +445,12 @@ fn a_planted_run_with_mean_difference_cavs_and_a_regular_design_knows_its_boxes(
     }
     let store = Store::existing(folder.path()).unwrap();
     let record = store.round(&study.networks[0].id).unwrap().unwrap();
+    let parents = (0..plan.replicates).map(|replicate| store.round(&RoundId::parent(replicate)).unwrap().unwrap());
+    let energy: f64 = parents.map(|parent| parent.localisation[0].energy_in_box.unwrap()).sum();
+    assert!((study.methods[0].energy_in_box.unwrap() - energy / plan.replicates as f64).abs() < 1e-12);
+    // Of planted images every concept is known: those of other factors are strata, the other value of its own is none.
+    let given = |concept: &str| &record.tcav.iter().find(|tcav| tcav.concept == concept).unwrap().further;
+    assert!(given("bright").contains_key("conditional_effect") && given("dark").contains_key("conditional_effect"));
     let geometry = &record.cavs[0];
     assert_eq!(geometry.cosines.len(), 8);
     // Opposite values of a factor that the network sees point away from each other.
@@ -469,7 +476,8 @@ fn every_saliency_method_of_the_plan_is_recorded_and_the_first_decides() {
         let (record, maps) = (several.round(&summary.id).unwrap().unwrap(), several.maps(&summary.id).unwrap());
         let names: Vec<&str> = record.grad_cam.iter().map(|cam| cam.method.name).collect();
         assert_eq!(names, ["layer-cam", "grad-cam", "grad-cam-plus-plus"]);
-        let keys = ["input/gradient", "layer3", "layer3/grad-cam", "layer3/grad-cam-plus-plus"];
+        let keys =
+            ["input/gradient", "layer3", "layer3/grad-cam", "layer3/grad-cam-plus-plus", "representation/layer3"];
         assert_eq!(maps.keys().collect::<Vec<_>>(), keys);
         assert_eq!((record.input_maps.len(), record.input_maps[0].method.name), (1, "gradient"));
         assert_eq!((maps["input/gradient"].dims(), record.input_maps[0].size), (&[20, 28, 28][..], [28, 28]));
@@ -479,10 +487,28 @@ fn every_saliency_method_of_the_plan_is_recorded_and_the_first_decides() {
         let values = |maps: &candle_core::Tensor| maps.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         assert_eq!(values(&maps["layer3/grad-cam"]), values(&before.1["layer3"]));
         assert_ne!(values(&maps["layer3"]), values(&before.1["layer3"]));
-        // TCAV and training know nothing of it; the checks of the maps are of the first method.
+        // TCAV and training know nothing of it; the checks of the maps are of the first method, and of all methods in parents.
         assert_eq!((record.tcav, record.weights), (before.0.tcav, before.0.weights));
-        assert_ne!(record.faithfulness, before.0.faithfulness);
+        assert_ne!(record.faithfulness[0], before.0.faithfulness[0]);
+        let judged: Vec<Option<&str>> =
+            record.faithfulness.iter().map(|judged| judged.method.map(|method| method.name)).collect();
+        let parent = record.id == RoundId::parent(record.id.replicate);
+        let all = [None, Some("grad-cam"), Some("grad-cam-plus-plus"), Some("gradient")];
+        assert_eq!(judged, if parent { &all[..] } else { &all[..1] });
+        if parent {
+            let same = FaithfulnessRecord { method: None, ..record.faithfulness[1].clone() };
+            assert_eq!(same, before.0.faithfulness[0]);
+        }
     }
+    // One row for each method; Grad-CAM's is the same whether it decides or stands beside.
+    let views: Vec<&str> = among.methods.iter().map(|of| of.view.as_str()).collect();
+    assert_eq!(views, ["layer3", "input/gradient", "layer3/grad-cam", "layer3/grad-cam-plus-plus"]);
+    assert!(among.methods.iter().all(|of| of.sanity.len() == 2 && of.deletion.is_some() && of.chance.is_none()));
+    assert_eq!(among.methods[0].sanity, among.sanity);
+    assert_eq!(MethodChecks { view: "layer3".into(), ..among.methods[2].clone() }, alone.methods[0]);
+    let random = |store: &Store| store.sanity(1).unwrap().unwrap();
+    assert_eq!(random(several).further["layer3/grad-cam"], random(default).random_drift);
+    assert!(random(several).further["input/gradient"].iter().flatten().any(|drift| *drift > 0.1));
     assert_ne!(alone.networks[1].drift.pixels, among.networks[1].drift.pixels);
     assert_ne!(several.sanity(0).unwrap().unwrap().layers, default.sanity(0).unwrap().unwrap().layers);
 }

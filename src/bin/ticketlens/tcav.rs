@@ -7,7 +7,7 @@ use anyhow::{Context, bail, ensure};
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
 use ticketlens::explain::tcav::cav::CavKind;
-use ticketlens::explain::tcav::checkpoint::{ConceptTests, Question, Settings, test_concepts};
+use ticketlens::explain::tcav::checkpoint::{ConceptTests, Question, Settings, test_concepts_and_regions};
 use ticketlens::explain::tcav::statistics::{EFFECT, SCORE};
 use ticketlens::explain::tcav::{ClassTests, STATISTICS};
 use ticketlens::model::Stage;
@@ -65,6 +65,9 @@ pub(crate) struct Arguments {
     /// Bootstrap resamples of the intervals; 0 for none
     #[arg(long, value_name = "B", default_value_t = 999, value_parser = clap::value_parser!(u32).range(0..=10_000_000))]
     resamples: u32,
+    /// Label permutations of each concept's activation region (TCAR); without it there are no regions
+    #[arg(long, value_name = "B", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    regions: Option<u32>,
     /// Adjustment of the p-values over the concepts
     #[arg(long, value_enum, default_value_t = Adjust::Bh)]
     adjust: Adjust,
@@ -88,7 +91,8 @@ pub(crate) struct Arguments {
 enum Cav {
     /// L2 logistic regression, at its optimum
     Logistic,
-    /// Difference of the means of concept and random activations
+    /// Difference of the means of concept and random activations, which for two sets is PatternCAV
+    #[value(alias = "pattern")]
     MeanDifference,
 }
 
@@ -173,10 +177,11 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         concepts: &concepts,
         random: &random,
     };
-    let tests = test_concepts(&question, &settings, &|images| bar.inc(images as u64))?;
+    let regions = arguments.regions.map(|permutations| permutations as usize);
+    let tests = test_concepts_and_regions(&question, &settings, regions, &|images| bar.inc(images as u64))?;
     bar.finish_and_clear();
     let adjusted = STATISTICS.iter().map(|statistic| {
-        let adjusted = tests.classes[0].adjusted(statistic.key, settings.adjustment)?;
+        let adjusted = tests.classes[0].adjusted_where_known(statistic.key, settings.adjustment)?;
         Ok((statistic.key, adjusted))
     });
     let answer = Answer { tests: &tests, class: &tests.classes[0], adjusted: adjusted.collect::<anyhow::Result<_>>()? };
@@ -193,8 +198,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 struct Answer<'a> {
     tests: &'a ConceptTests,
     class: &'a ClassTests,
-    /// Adjusted p-values of each concept, by statistic.
-    adjusted: BTreeMap<&'static str, Vec<f64>>,
+    /// Adjusted p-values of each concept, by statistic; none where a concept does not have it.
+    adjusted: BTreeMap<&'static str, Vec<Option<f64>>>,
 }
 
 /// The record as JSON. A statistic's fields begin with its key; the score's have no prefix, as the runs are its own.
@@ -290,14 +295,25 @@ fn table(question: &Question<'_>, class: usize, answer: &Answer<'_>) {
             effect.value,
             effect.standardised.map_or("–".into(), |value| format!("{value:.3}")),
             p(effect.p_value),
-            p(answer.adjusted[EFFECT][place]),
+            answer.adjusted[EFFECT][place].map_or("–".into(), p),
             score.value,
             p(score.p_value),
-            p(answer.adjusted[SCORE][place]),
+            answer.adjusted[SCORE][place].map_or("–".into(), p),
             test.legacy_welch_p.map_or("–".into(), p),
             test.heldout_accuracy,
             if test.decodable { "" } else { "  undecodable" },
         ));
+    }
+    for statistic in STATISTICS.iter().filter(|statistic| ![EFFECT, SCORE].contains(&statistic.key)) {
+        let of = |(place, (name, _)): (usize, &(String, _))| {
+            let found = answer.class.concepts[place].statistics.get(statistic.key)?;
+            let adjusted = answer.adjusted[statistic.key][place].map_or("–".into(), p);
+            Some(format!("{name} {:.3} (p {}, adj. {adjusted})", found.value, p(found.p_value)))
+        };
+        let told: Vec<String> = question.concepts.iter().enumerate().filter_map(of).collect();
+        if !told.is_empty() {
+            terminal::say(&format!("{}: {}", statistic.title, told.join(", ")));
+        }
     }
     terminal::say("legacy: Welch's test of the scores, as published elsewhere; not calibrated");
 }

@@ -86,7 +86,7 @@ pub fn explain_and_test(
     let blocks: Vec<Range<usize>> = question.images.ranges(settings.batch).collect();
     let sizes: Vec<usize> = blocks.iter().map(Range::len).collect();
     let (mut maps, mut asked) = (CheckpointMaps::none(), Vec::new());
-    let tests = with_cavs(question, settings, read, |prepared| {
+    let tests = with_cavs(question, settings, None, read, |prepared| {
         let cut = prepared.cut;
         let cross = prepared.activations.cross(&sizes, |block| {
             let images = blocks[block].clone();
@@ -115,9 +115,9 @@ pub fn explain_and_test(
         let test = |&class: &usize| match images_of.get(&class) {
             Some(images) => {
                 let own: DMatrix<f64> = cross.select_rows(images);
-                prepared.test(class, &own)
+                prepared.test(class, &own, None)
             }
-            None => prepared.test_on_all(question, settings, class, read),
+            None => prepared.test_on_all(question, settings, class, None, read),
         };
         asked.iter().map(test).collect()
     })?;

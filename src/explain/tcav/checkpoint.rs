@@ -16,8 +16,9 @@ use crate::stats::multiplicity::{Adjustment, adjust};
 use super::cav::CavKind;
 use super::copies::Copies;
 use super::gram::{GramError, Pool};
+use super::region::ClassActivations;
 use super::statistics::STATISTICS;
-use super::test::{ClassTests, ConceptCavs, ConceptImages, Samples, Tests, design};
+use super::test::{ClassTests, ConceptCavs, ConceptImages, ConceptTest, Samples, Tests, design};
 
 /// Random sets up to which every pair of sets is fitted; beyond it each set meets [`PARTNERS`] others.
 pub const ALL_PAIRS: usize = 64;
@@ -96,8 +97,23 @@ pub struct ConceptTests {
 /// The source is named: fewer than two images in a set, images that do not fit the network or each other, values that are not
 /// finite. Fewer than two random sets; a class that does not exist; an undefined setting.
 pub fn test_concepts(question: &Question<'_>, settings: &Settings, read: &dyn Fn(usize)) -> Result<ConceptTests> {
-    with_cavs(question, settings, read, |prepared| {
-        question.classes.iter().map(|&class| prepared.test_on_all(question, settings, class, read)).collect()
+    test_concepts_and_regions(question, settings, None, read)
+}
+
+/// [`test_concepts`], and where `regions` says by how many label permutations, the region of each concept too.
+///
+/// # Errors
+/// As there.
+pub fn test_concepts_and_regions(
+    question: &Question<'_>,
+    settings: &Settings,
+    regions: Option<usize>,
+    read: &dyn Fn(usize),
+) -> Result<ConceptTests> {
+    with_cavs(question, settings, regions, read, |prepared| {
+        let of_class = regions.map(|_| prepared.class_activations(question, settings, read)).transpose()?;
+        let test = |&class: &usize| prepared.test_on_all(question, settings, class, of_class.as_ref(), read);
+        question.classes.iter().map(test).collect()
     })
 }
 
@@ -114,9 +130,15 @@ pub(super) struct Prepared<'a, 'b> {
 }
 
 impl Prepared<'_, '_> {
-    /// Tests every concept for `class`, whose gradients enter by `cross`, `(class images, images)`.
-    pub(super) fn test(&self, class: usize, cross: &DMatrix<f64>) -> Result<ClassTests> {
-        let mut tests = self.cavs.test(class, cross)?;
+    /// Tests every concept for `class`, whose gradients enter by `cross`, `(class images, images)`, and whose activations, for
+    /// regions, by `of_class`.
+    pub(super) fn test(
+        &self,
+        class: usize,
+        cross: &DMatrix<f64>,
+        of_class: Option<&ClassActivations>,
+    ) -> Result<ClassTests> {
+        let mut tests = self.cavs.test_with_regions(class, cross, of_class)?;
         for test in &mut tests.concepts {
             // As numbered by whoever asked.
             test.runs.iter_mut().for_each(|run| run.random = self.order[run.random]);
@@ -125,12 +147,35 @@ impl Prepared<'_, '_> {
         Ok(tests)
     }
 
+    /// The activations of the question's images, as regions need them.
+    fn class_activations(
+        &mut self,
+        question: &Question<'_>,
+        settings: &Settings,
+        read: &dyn Fn(usize),
+    ) -> Result<ClassActivations> {
+        let blocks: Vec<Range<usize>> = question.images.ranges(settings.batch).collect();
+        let sizes: Vec<usize> = blocks.iter().map(Range::len).collect();
+        let mut squares = vec![Vec::new(); blocks.len()];
+        let cut = self.cut;
+        let products = self.activations.cross(&sizes, |block| {
+            let activation = activation_batch(cut, &[(question.images, blocks[block].clone())])?;
+            read(sizes[block]);
+            let rows = activation.flatten_from(1)?.to_vec2::<f32>()?;
+            let square = |row: &Vec<f32>| row.iter().map(|&value| f64::from(value) * f64::from(value)).sum::<f64>();
+            squares[block] = rows.iter().map(square).collect();
+            Ok(rows.concat())
+        })?;
+        Ok(ClassActivations { products, squares: squares.concat() })
+    }
+
     /// Tests every concept for `class` on all images of the question.
     pub(super) fn test_on_all(
         &mut self,
         question: &Question<'_>,
         settings: &Settings,
         class: usize,
+        of_class: Option<&ClassActivations>,
         read: &dyn Fn(usize),
     ) -> Result<ClassTests> {
         let blocks: Vec<Range<usize>> = question.images.ranges(settings.batch).collect();
@@ -141,7 +186,7 @@ impl Prepared<'_, '_> {
             read(sizes[block]);
             Ok(explained.gradient.flatten_all()?.to_vec1::<f32>()?)
         })?;
-        self.test(class, &cross)
+        self.test(class, &cross, of_class)
     }
 }
 
@@ -152,6 +197,7 @@ impl Prepared<'_, '_> {
 pub(super) fn with_cavs(
     question: &Question<'_>,
     settings: &Settings,
+    regions: Option<usize>,
     read: &dyn Fn(usize),
     ask: impl FnOnce(&mut Prepared<'_, '_>) -> Result<Vec<ClassTests>>,
 ) -> Result<ConceptTests> {
@@ -186,7 +232,7 @@ pub(super) fn with_cavs(
         .concepts
         .iter()
         .zip(&mut rows)
-        .map(|((name, _), images)| ConceptImages { name: name.clone(), images, random: 0..sets })
+        .map(|((name, _), images)| ConceptImages { name: name.clone(), images, random: 0..sets, shows: Vec::new() })
         .collect();
     let random: Vec<Vec<usize>> = rows.collect();
     let partners = (sets > ALL_PAIRS).then_some(PARTNERS);
@@ -200,6 +246,7 @@ pub(super) fn with_cavs(
         interval_in_logits: true,
         alpha: settings.alpha,
         seed: settings.seed,
+        regions,
     };
     let samples = Samples {
         stage: question.stage.name(),
@@ -222,13 +269,27 @@ impl ClassTests {
     /// The p-values of the statistic `key`, adjusted over the concepts.
     ///
     /// # Errors
-    /// When there is no such statistic, or no concept.
+    /// When a concept has no such statistic, or there is no concept.
     pub fn adjusted(&self, key: &str, adjustment: Adjustment) -> Result<Vec<f64>> {
-        let known = STATISTICS.iter().any(|statistic| statistic.key == key);
-        let p_values: Option<Vec<f64>> =
-            self.concepts.iter().map(|test| test.statistics.get(key).map(|finding| finding.p_value)).collect();
-        let p_values = p_values.filter(|_| known).ok_or_else(|| Error::statistics(key, "no such statistic"))?;
-        adjust(&p_values, adjustment).map_err(undefined("TCAV"))
+        let all = self.adjusted_where_known(key, adjustment)?.into_iter().collect::<Option<Vec<f64>>>();
+        all.filter(|all| !all.is_empty()).ok_or_else(|| Error::statistics(key, "a concept has no such statistic"))
+    }
+
+    /// The same over the concepts that have it; `None` for those that do not.
+    ///
+    /// # Errors
+    /// When there is no such statistic.
+    pub fn adjusted_where_known(&self, key: &str, adjustment: Adjustment) -> Result<Vec<Option<f64>>> {
+        if STATISTICS.iter().all(|statistic| statistic.key != key) {
+            return Err(Error::statistics(key, "no such statistic"));
+        }
+        let p_value = |test: &ConceptTest| test.statistics.get(key).map(|finding| finding.p_value);
+        let known: Vec<f64> = self.concepts.iter().filter_map(p_value).collect();
+        if known.is_empty() {
+            return Ok(vec![None; self.concepts.len()]);
+        }
+        let mut adjusted = adjust(&known, adjustment).map_err(undefined("TCAV"))?.into_iter();
+        Ok(self.concepts.iter().map(|test| p_value(test).and_then(|_| adjusted.next())).collect())
     }
 }
 

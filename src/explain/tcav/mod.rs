@@ -5,6 +5,7 @@
 //! | [`gram`] | inner products of activations and gradients: all that TCAV needs of them |
 //! | [`cav`], `logistic`, [`held_out`] | the vector of one pair of sets; whether the sets can be told apart |
 //! | [`pairs`] | the vectors of every pair of sets, and what a class's gradients say about each |
+//! | [`region`] | concept activation regions: concepts that lie apart, in no one direction |
 //! | [`statistics`] | the table of concept statistics, each with its test |
 //! | [`test`](mod@test) | the pipeline: [`ConceptCavs`] once per (checkpoint, stage), [`ConceptCavs::test`] once per class |
 //! | [`checkpoint`] | the pipeline on a checkpoint and image files |
@@ -20,6 +21,7 @@ pub mod gram;
 pub mod held_out;
 mod logistic;
 pub mod pairs;
+pub mod region;
 pub mod statistics;
 pub mod test;
 
