@@ -13,6 +13,8 @@ use sha2::{Digest, Sha256};
 use crate::error::{Error, Result};
 use crate::model::{Assumptions, Stage};
 
+pub use super::seal::sha256;
+
 /// What the JSON file says it is.
 pub const REFERENCE_KIND: &str = "ticketlens explanations";
 /// Its version; another is refused.
@@ -112,11 +114,7 @@ pub struct ReferenceTensors {
     pub labels: Option<Vec<usize>>,
 }
 
-/// SHA-256 of some bytes, in hexadecimal.
-pub fn sha256(bytes: &[u8]) -> String {
-    hex(Sha256::new().chain_update(bytes))
-}
-
+/// A hash in hexadecimal.
 pub(crate) fn hex(hash: Sha256) -> String {
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
