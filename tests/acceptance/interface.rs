@@ -66,7 +66,7 @@ fn a_set_count_that_cannot_reach_the_level_is_a_warning_that_names_the_smallest_
     assert!(warning.starts_with("warning: 3 random sets cannot reach the level 0.05"), "{warning}");
     assert!(warning.contains("0.2500") && warning.contains("19 sets"), "{warning}");
     let table = String::from_utf8(output.stdout).unwrap();
-    assert!(table.contains("held-out") && table.lines().count() == 4, "{table}");
+    assert!(table.contains("held-out") && table.lines().count() == 6, "{table}");
     assert!(!table.contains('\u{1b}'));
     assert!(tcav(&place, "--alpha 0.3").stderr.is_empty());
 }
