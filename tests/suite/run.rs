@@ -307,6 +307,21 @@ fn hashes_of_the_presets_are_what_they_were() {
 }
 
 #[test]
+fn a_plan_over_a_preset_is_that_preset_but_for_what_it_says() {
+    let text = "preset = \"quick\"\nname = \"mine\"\n[data]\ntask = { few = [\"0\", \"1\"], many = [\"8\"] }\n\
+        [train]\noptimizer = { name = \"adam\", beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8 }\n";
+    let plan = Plan::parse("mine.toml", text, &[]).unwrap();
+    let quick = Plan::preset("quick", &[]).unwrap();
+    assert_ne!((&plan.data.task, plan.train.optimizer), (&quick.data.task, quick.train.optimizer));
+    let mut back = plan.clone();
+    back.data.task = quick.data.task.clone();
+    back.train.optimizer = quick.train.optimizer;
+    back.name.clone_from(&quick.name);
+    assert_eq!(back, quick);
+    assert_eq!(Plan::parse("again", &plan.to_toml().unwrap(), &[]).unwrap(), plan);
+}
+
+#[test]
 fn a_plan_that_can_find_nothing_is_refused_with_what_it_needs() {
     // 3 rounds × 2 classes × 10 concepts: Holm gives the smallest p the weight of the whole family.
     let plan = tiny_plan(&[("statistics.adjustment", "holm")]);

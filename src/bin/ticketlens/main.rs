@@ -15,6 +15,7 @@ mod prune;
 mod report;
 mod run;
 mod tcav;
+mod tcav_answer;
 mod terminal;
 
 use std::process::ExitCode;

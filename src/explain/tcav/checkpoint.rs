@@ -1,28 +1,18 @@
-//! The pipeline on a checkpoint and sources of images. Images are read in batches, and memory does not grow with the class's images
-//! but for their products with the pool.
+//! The pipeline on a checkpoint and sources of images, read in batches.
 
 use std::ops::Range;
 use std::sync::Arc;
 
-use nalgebra::DMatrix;
-
 use crate::data::ImageSource;
-use crate::error::{Error, Result, undefined};
+use crate::error::{Error, Result};
 use crate::explain::cut::{Cut, Targets};
 use crate::explain::stream::{activation_batch, activation_shape, explain_batch};
 use crate::model::{Checkpoint, Stage};
-use crate::stats::multiplicity::{Adjustment, adjust};
 
-use super::cav::CavKind;
 use super::copies::Copies;
-use super::gram::{GramError, Pool};
-use super::statistics::STATISTICS;
-use super::test::{ClassTests, ConceptCavs, ConceptImages, Samples, Tests, design};
+use super::pooled::{Pooled, by_name};
 
-/// Random sets up to which every pair of sets is fitted; beyond it each set meets [`PARTNERS`] others.
-pub const ALL_PAIRS: usize = 64;
-/// Partners of each set in the regular design of many random sets; even, so that it exists for any number of sets.
-pub const PARTNERS: usize = 32;
+pub use super::pooled::{ALL_PAIRS, ConceptTests, PARTNERS, Settings};
 
 /// What is tested.
 pub struct Question<'a> {
@@ -40,56 +30,6 @@ pub struct Question<'a> {
     pub random: &'a [ImageSource],
 }
 
-/// How it is tested.
-#[derive(Clone, Copy, Debug)]
-pub struct Settings {
-    /// How a CAV is found.
-    pub cav: CavKind,
-    /// Label permutations of the effect's test.
-    pub permutations: usize,
-    /// Bootstrap resamples of the intervals; 0 for none.
-    pub resamples: usize,
-    /// How the p-values of the concepts of a class are adjusted, each statistic's apart.
-    pub adjustment: Adjustment,
-    /// Level of decodability, and one minus the confidence of the intervals.
-    pub alpha: f64,
-    /// Seed of folds, permutations and bootstrap.
-    pub seed: u64,
-    /// Images in memory at a time.
-    pub batch: usize,
-    /// Bytes of activations that are kept; what does not fit is computed again.
-    pub resident_bytes: usize,
-}
-
-impl Default for Settings {
-    /// As `ticketlens tcav` without flags.
-    fn default() -> Self {
-        Self {
-            cav: CavKind::Logistic { c: 1.0 },
-            permutations: 9_999,
-            resamples: 999,
-            adjustment: Adjustment::BenjaminiHochberg,
-            alpha: 0.05,
-            seed: 0,
-            batch: 32,
-            resident_bytes: 1 << 30,
-        }
-    }
-}
-
-/// What is known of all concepts.
-#[derive(Clone, Debug)]
-pub struct ConceptTests {
-    /// In the order of [`Question::classes`].
-    pub classes: Vec<ClassTests>,
-    /// CAVs fitted at full size (those of the held-out folds come on top).
-    pub cavs: usize,
-    /// Smallest p-value that the exchangeability test can give with this many random sets.
-    pub smallest_p: f64,
-    /// A line for each set that holds copies of an image, and each two sets that share images.
-    pub copies: Vec<String>,
-}
-
 /// Fits, scores and tests all concepts for all classes. `read` is told after each batch how many images it held.
 ///
 /// # Errors
@@ -98,93 +38,41 @@ pub struct ConceptTests {
 pub fn test_concepts(question: &Question<'_>, settings: &Settings, read: &dyn Fn(usize)) -> Result<ConceptTests> {
     check(question)?;
     // Random sets are taken by name, so that nothing depends on the order in which they are given.
-    let mut order: Vec<usize> = (0..question.random.len()).collect();
-    order.sort_by(|&a, &b| question.random[a].name().cmp(question.random[b].name()));
+    let names: Vec<&str> = question.random.iter().map(ImageSource::name).collect();
+    let order = by_name(&names);
     let random = order.iter().map(|&set| &question.random[set]);
     let pool: Vec<&ImageSource> = question.concepts.iter().map(|(_, source)| source).chain(random).collect();
-    let copies = Copies::find(&pool, settings.batch)?;
-    let features = activation_shape(question.checkpoint, question.images, question.stage)?.len();
+    let mut copies = Copies::default();
+    for source in &pool {
+        let (channels, height, width) = source.shape();
+        let batches = source.ranges(settings.batch).map(|range| source.values(range));
+        copies.add(source.name(), &[channels, height, width], batches)?;
+    }
     let weights = Arc::new(question.checkpoint.weights.clone());
     let cut = Cut::new(&question.checkpoint.model, weights, question.stage)?;
     let blocks = batches(&pool, settings.batch);
-    let sizes: Vec<usize> =
-        blocks.iter().map(|parts| parts.iter().map(|(_, images)| images.len()).sum::<usize>()).collect();
-    let compute = &question.checkpoint.model.network.compute;
-    let mut activations = Pool::new(compute, &sizes, features, settings.resident_bytes, |block| {
-        let activation = activation_batch(&cut, &blocks[block])?;
-        read(sizes[block]);
-        Ok::<_, Error>(activation.flatten_all()?.to_vec1::<f32>()?)
-    })?;
-
-    let mut rows = pool.iter().scan(0, |next, source| {
-        *next += source.len();
-        Some((*next - source.len()..*next).collect::<Vec<usize>>())
-    });
-    let sets = question.random.len();
-    let concepts: Vec<ConceptImages> = question
-        .concepts
-        .iter()
-        .zip(&mut rows)
-        .map(|((name, _), images)| ConceptImages { name: name.clone(), images, random: 0..sets })
-        .collect();
-    let random: Vec<Vec<usize>> = rows.collect();
-    let partners = (sets > ALL_PAIRS).then_some(PARTNERS);
-    let design = design(sets, partners, settings.seed);
-    let tests = Tests {
-        cav: settings.cav,
-        design: design.map_err(undefined("TCAV"))?,
-        permutations: settings.permutations,
-        resamples: settings.resamples,
-        confidence: 1.0 - settings.alpha,
-        interval_in_logits: true,
-        alpha: settings.alpha,
-        seed: settings.seed,
-    };
-    let samples = Samples {
-        stage: question.stage.name(),
-        concepts: &concepts,
-        random: &random,
-        originals: Some(copies.originals()),
-    };
-    let cavs = ConceptCavs::fit(activations.gram(), samples, &tests)?;
     let class_blocks: Vec<Range<usize>> = question.images.ranges(settings.batch).collect();
-    let class_sizes: Vec<usize> = class_blocks.iter().map(Range::len).collect();
-    let mut classes = Vec::new();
-    for &class in question.classes {
-        let cross: DMatrix<f64> = activations.cross(&class_sizes, |block| {
-            let images = class_blocks[block].clone();
-            let explained = explain_batch(&cut, question.images, images, Targets::Class(class))?;
-            read(class_sizes[block]);
-            Ok(explained.gradient.flatten_all()?.to_vec1::<f32>()?)
-        })?;
-        let mut tests = cavs.test(class, &cross)?;
-        for test in &mut tests.concepts {
-            // As numbered by whoever asked.
-            test.runs.iter_mut().for_each(|run| run.random = order[run.random]);
-            test.runs.sort_by_key(|run| run.random);
-        }
-        classes.push(tests);
-    }
-    Ok(ConceptTests {
-        copies: copies.warnings(question),
-        classes,
-        cavs: cavs.count(),
-        smallest_p: 1.0 / tests.design.members() as f64,
-    })
-}
-
-impl ClassTests {
-    /// The p-values of the statistic `key`, adjusted over the concepts.
-    ///
-    /// # Errors
-    /// When there is no such statistic, or no concept.
-    pub fn adjusted(&self, key: &str, adjustment: Adjustment) -> Result<Vec<f64>> {
-        let known = STATISTICS.iter().any(|statistic| statistic.key == key);
-        let p_values: Option<Vec<f64>> =
-            self.concepts.iter().map(|test| test.statistics.get(key).map(|finding| finding.p_value)).collect();
-        let p_values = p_values.filter(|_| known).ok_or_else(|| Error::statistics(key, "no such statistic"))?;
-        adjust(&p_values, adjustment).map_err(undefined("TCAV"))
-    }
+    let pooled = Pooled {
+        concepts: question.concepts.iter().map(|(name, source)| (name.clone(), source.len())).collect(),
+        random: order.iter().map(|&set| (set, question.random[set].len())).collect(),
+        copies,
+        features: activation_shape(question.checkpoint, question.images, question.stage)?.len(),
+        blocks: blocks.iter().map(|parts| parts.iter().map(|(_, images)| images.len()).sum()).collect(),
+        class_blocks: class_blocks.iter().map(Range::len).collect(),
+        classes: question.classes.len(),
+    };
+    let activations = |block: usize| {
+        let activation = activation_batch(&cut, &blocks[block])?;
+        read(pooled.blocks[block]);
+        Ok(activation.flatten_all()?.to_vec1::<f32>()?)
+    };
+    let gradients = |class: usize, block: usize| {
+        let targets = Targets::Class(question.classes[class]);
+        let explained = explain_batch(&cut, question.images, class_blocks[block].clone(), targets)?;
+        read(pooled.class_blocks[block]);
+        Ok(explained.gradient.flatten_all()?.to_vec1::<f32>()?)
+    };
+    pooled.test(&question.checkpoint.model.network.compute, settings, activations, gradients)
 }
 
 fn check(question: &Question<'_>) -> Result<()> {
@@ -242,10 +130,4 @@ fn batches<'a>(sources: &[&'a ImageSource], size: usize) -> Vec<Vec<Part<'a>>> {
         }
     }
     batches
-}
-
-impl From<GramError> for Error {
-    fn from(error: GramError) -> Self {
-        Error::statistics("activations", error.to_string())
-    }
 }

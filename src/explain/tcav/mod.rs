@@ -7,9 +7,10 @@
 //! | [`pairs`] | the vectors of every pair of sets, and what a class's gradients say about each |
 //! | [`statistics`] | the table of concept statistics, each with its test |
 //! | [`test`](mod@test) | the pipeline: [`ConceptCavs`] once per (checkpoint, stage), [`ConceptCavs::test`] once per class |
-//! | [`checkpoint`] | the pipeline on a checkpoint and image files |
+//! | [`checkpoint`], [`arrays`] | the pipeline on a checkpoint and image files, or on activations and gradients from outside |
 //! | [`geometry`] | how concept directions lie to each other |
 
+pub mod arrays;
 pub mod cav;
 pub mod checkpoint;
 mod copies;
@@ -18,6 +19,7 @@ pub mod gram;
 pub mod held_out;
 mod logistic;
 pub mod pairs;
+mod pooled;
 pub mod statistics;
 pub mod test;
 
