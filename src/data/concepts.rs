@@ -102,7 +102,8 @@ impl ConceptTable {
 }
 
 /// The split that images are drawn from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Pool {
     /// Trained on: only where nothing else has enough images.
     Train,
@@ -124,7 +125,8 @@ impl Splits {
 }
 
 /// What a concept is compared with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum RandomKind {
     /// Any images of the concept's own pool: "membership in the concept does not matter". All concepts share the random sets.
     SamePool,

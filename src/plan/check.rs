@@ -31,7 +31,7 @@ impl Plan {
         if !self.arms.contains(&Arm::Lottery) {
             return Err(Error::config("arms", "`lottery` is missing: controls are derived from its masks"));
         }
-        self.data.check(self.explain.pool.into())?;
+        self.data.check(self.explain.pool)?;
         open_unit("prune.fraction", self.prune.fraction)?;
         positive("prune.rounds", self.prune.rounds)?;
         Rewind::parse(&self.prune.rewind)?;

@@ -204,9 +204,9 @@ pub struct ExplainPlan {
     /// Random sets N.
     pub random_sets: usize,
     /// Where concept and random images come from.
-    pub pool: PoolKind,
+    pub pool: Pool,
     /// What concepts are compared with.
-    pub random: RandomChoice,
+    pub random: RandomKind,
     /// How CAVs are found.
     #[serde(default, skip_serializing_if = "CavChoice::is_default")]
     pub cav: CavChoice,
@@ -237,8 +237,8 @@ impl ExplainPlan {
     /// Where concept and random images come from, and how many.
     pub fn concept_plan(&self) -> ConceptPlan {
         ConceptPlan {
-            pool: self.pool.into(),
-            random: self.random.into(),
+            pool: self.pool,
+            random: self.random,
             images_per_set: self.images_per_set,
             random_sets: self.random_sets,
         }
@@ -277,50 +277,6 @@ pub enum CavChoice {
 impl CavChoice {
     fn is_default(&self) -> bool {
         *self == Self::default()
-    }
-}
-
-/// A split, in plans.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum PoolKind {
-    /// Trained on.
-    Train,
-    /// Held out from training.
-    Validation,
-    /// Held out from every choice.
-    Test,
-}
-
-impl From<PoolKind> for Pool {
-    fn from(kind: PoolKind) -> Self {
-        match kind {
-            PoolKind::Train => Pool::Train,
-            PoolKind::Validation => Pool::Validation,
-            PoolKind::Test => Pool::Test,
-        }
-    }
-}
-
-/// Random counterparts, in plans.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum RandomChoice {
-    /// Images of the concept's own pool.
-    SamePool,
-    /// Images of the pool that do not show the concept.
-    OtherClasses,
-    /// Noise.
-    Noise,
-}
-
-impl From<RandomChoice> for RandomKind {
-    fn from(choice: RandomChoice) -> Self {
-        match choice {
-            RandomChoice::SamePool => RandomKind::SamePool,
-            RandomChoice::OtherClasses => RandomKind::OtherClasses,
-            RandomChoice::Noise => RandomKind::Noise,
-        }
     }
 }
 

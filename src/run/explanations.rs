@@ -29,8 +29,8 @@ use crate::records::{
     TcavRecord, input_maps_key, maps_key,
 };
 
-/// Images that pass through the network at a time; fewer of large ones.
-const BATCH: usize = 100;
+/// Images that pass through the network at a time, in whole groups of the kernels; fewer of large ones.
+const BATCH: usize = 128;
 /// Activations of concept and random images that are kept at a time.
 const ACTIVATION_BYTES: usize = 1536 << 20;
 
@@ -68,7 +68,7 @@ impl<'a> Explainer<'a> {
             alpha: plan.statistics.alpha,
             seed: plan.seed,
         };
-        let batch = setup.model.network.images_within(setup.data.shape().into(), super::rounds::MAP_BYTES, BATCH)?;
+        let batch = setup.images_within(BATCH)?;
         Ok(Self { plan, setup, tests, batch })
     }
 
@@ -85,22 +85,23 @@ impl<'a> Explainer<'a> {
         };
         for &stage in &self.plan.explain.stages {
             let cut = Cut::new(&self.setup.model, weights.clone(), stage)?;
-            super::rounds::notice(observer, &Event::Phase("saliency maps"))?;
+            observer.tell(&Event::Phase("saliency maps"))?;
             let mut maps = match self.setup.model.has_map(stage) {
                 true => self.heatmaps(&cut, stage)?,
                 false => self.heatmaps(&Cut::after(self.setup.model.network.clone(), weights.clone(), 0), stage)?,
             };
             let (record, deciding) = &maps[0];
             explained.localisation.extend(self.localisation(stage, record.size, deciding)?);
-            super::rounds::notice(observer, &Event::Phase("deletion and insertion"))?;
-            let faithfulness = super::checks::faithfulness_of(self.plan, self.setup, weights, stage, deciding)?;
+            observer.tell(&Event::Phase("deletion and insertion"))?;
+            let faithfulness =
+                super::checks::faithfulness_of(self.plan, self.setup, weights, stage, deciding, self.batch)?;
             explained.faithfulness.push(faithfulness);
             for (record, maps) in maps.drain(..) {
                 let key = maps_key(stage, record.method, self.plan.explain.saliency[0]);
                 explained.maps.insert(key, maps);
                 explained.grad_cam.push(record);
             }
-            super::rounds::notice(observer, &Event::Phase("TCAV"))?;
+            observer.tell(&Event::Phase("TCAV"))?;
             self.concepts(&cut, stage, &mut explained)?;
         }
         self.input_maps(weights, &mut explained)?;

@@ -21,6 +21,9 @@ use crate::plan::Plan;
 use crate::records::read_trunk;
 use crate::records::{FORMAT, Manifest, ShownImage};
 
+/// The largest map of a batch may take so many bytes; without a tape about four are alive at once.
+const MAP_BYTES: usize = 384 << 20;
+
 /// Everything that the plan draws once for all replicates, arms and rounds: comparisons over rounds need the same images.
 pub struct Setup {
     /// All images.
@@ -135,6 +138,14 @@ impl Setup {
             weights.buffers.copy_from_slice(&pretrained.buffers);
         }
         weights
+    }
+
+    /// Images of the data that may pass the network at a time; at most `most`.
+    ///
+    /// # Errors
+    /// When they do not fit the network.
+    pub(super) fn images_within(&self, most: usize) -> Result<usize> {
+        self.model.network.images_within(self.data.shape().into(), MAP_BYTES, most)
     }
 
     /// The images as the replicate of that seed trains on them: varied, where the source says so, by draws of its own.

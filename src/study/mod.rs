@@ -15,7 +15,7 @@ mod sanity;
 
 use std::path::Path;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::nn::Compute;
 use crate::plan::Plan;
 use crate::progress::{Event, Observer};
@@ -61,9 +61,7 @@ fn conduct(
     observer: &dyn Observer,
 ) -> Result<StudyRecord> {
     let store = rounds(plan, checkpoints, out, compute, observer)?;
-    if observer.notice(&Event::Phase("deriving drift, floor and verdict")).is_break() {
-        return Err(Error::Interrupted);
-    }
+    observer.tell(&Event::Phase("deriving drift, floor and verdict"))?;
     let study = derive(plan, &store)?;
     store.write_study(&study)?;
     Ok(study)

@@ -184,10 +184,7 @@ impl Training<'_> {
                 if sees(step) {
                     after_step(step, weights);
                 }
-                match observer.notice(&Event::StepDone { epoch, step: step - from, loss }).is_break() {
-                    true => Err(Error::Interrupted),
-                    false => Ok(()),
-                }
+                observer.tell(&Event::StepDone { epoch, step: step - from, loss })
             })?;
             first = last;
         }
