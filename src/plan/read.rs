@@ -6,12 +6,14 @@ use super::Plan;
 use crate::error::{Error, Result, near_miss};
 
 /// Presets by name.
-pub const PRESETS: [(&str, &str); 8] = [
+pub const PRESETS: [(&str, &str); 10] = [
     ("quick", include_str!("presets/quick.toml")),
     ("mnist", include_str!("presets/mnist.toml")),
     ("fashion", include_str!("presets/fashion.toml")),
     ("mnist-as-published", include_str!("presets/mnist-as-published.toml")),
     ("mnist-corrected", include_str!("presets/mnist-corrected.toml")),
+    ("lenet-mnist", include_str!("presets/lenet-mnist.toml")),
+    ("resnet20-cifar10", include_str!("presets/resnet20-cifar10.toml")),
     ("folder", include_str!("presets/folder.toml")),
     ("cub", include_str!("presets/cub.toml")),
     ("cub-small", include_str!("presets/cub-small.toml")),
