@@ -38,12 +38,12 @@ def read(run):
         sys.exit(f"{run}: holds no finished round of a lottery")
     for rounds in arms.values():
         rounds.setdefault(0, arms["lottery"][0])
-    return arms
+    return {arm: arms[arm] for arm in sorted(arms, key=lambda arm: (arm != "lottery", arm))}
 
 
 def table(arms):
     dense = arms["lottery"][0]
-    print("| weights kept | " + " | ".join(f"{arm}: accuracy % | less dense | loss of epoch 1" for arm in arms) + " |")
+    print("| weights kept | " + " | ".join(f"{arm}: accuracy % | minus dense | loss of epoch 1" for arm in arms) + " |")
     print("| --- |" + " --- |" * (3 * len(arms)))
     for index in sorted(arms["lottery"]):
         density = statistics.fmean(record["density"] for record in arms["lottery"][index].values())

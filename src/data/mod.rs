@@ -5,6 +5,7 @@ mod array_file;
 mod attributes;
 mod boxes;
 mod cifar;
+mod classes;
 pub mod concepts;
 pub mod cub;
 mod dataset;
@@ -29,11 +30,12 @@ mod task;
 pub use activations::{ActivationSource, Tokens};
 pub use boxes::{BoundingBox, ShownPart};
 pub use cifar::read_cifar10;
+pub use classes::{Labels, Origin};
 pub use concepts::{
     ConceptNote, ConceptPlan, ConceptSet, ConceptSets, ConceptTable, Pool, RandomKind, RandomSet, TestedConcepts,
     class_images, concept_sets,
 };
-pub use dataset::{Dataset, Labels, Origin};
+pub use dataset::Dataset;
 pub use folder::{ClassFolders, ClassPicture, read_class_folders};
 pub use idx::{Family, builtin_mnist};
 pub use images::{Images, Subset};
