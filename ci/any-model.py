@@ -34,9 +34,9 @@ def ticketlens(*arguments):
 
 
 def scaled(maps):
-    """Each map from 0 to 1, as pytorch-grad-cam scales."""
+    """Each map from 0 to 1. pytorch-grad-cam adds 1e-7 to the maximum, which the small maps of random weights show; this does not."""
     maps = maps - maps.min((1, 2), keepdims=True)
-    return maps / (1e-7 + maps.max((1, 2), keepdims=True))
+    return maps / np.maximum(maps.max((1, 2), keepdims=True), 1e-30)
 
 
 def compare(label, model, module, grid=None):

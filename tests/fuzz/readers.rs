@@ -35,7 +35,7 @@ const MIB: usize = 1 << 20;
 /// Deflate makes at most 1,032 bytes of one.
 const INFLATED: usize = 2 * 1032;
 
-pub(crate) const READERS: [Reader; 11] = [
+pub(crate) const READERS: [Reader; 12] = [
     Reader { name: "idx", corpus: idx_files, read: read_idx, words: &[], bytes: 16 * MIB, bytes_per_byte: INFLATED },
     Reader {
         name: "cub",

@@ -30,15 +30,13 @@ use crate::terminal;
 /// Methods at a stage (grad-cam, hires-cam, layer-cam, xgrad-cam, grad-cam-plus-plus) write the tensors `cam_raw` (N, h, w) at the
 /// stage's resolution, `cam_upsampled` (N, H, W) at the images', and `cam_normalised`, which is that over its maximum. Methods on the
 /// input (gradient, input-x-gradient, integrated-gradients, smooth-grad) write `attribution` (N, C, H, W), raw and signed.
-/// Beside them `class` (N), the class explained, and `degenerate` (N), 1 where a map is zero everywhere and says nothing.
+/// Beside them `class` (N), the class explained, and `degenerate` (N), 1 where a map is zero everywhere and says nothing. Of any
+/// model, from arrays that its own framework wrote: --activation and --gradient in the place of checkpoint and images
+/// (docs/any-model.md).
 #[derive(Args)]
 #[command(after_help = "Example:
   ticketlens cam --checkpoint resnet18.pth --images photos/ --stage layer4 --class predicted \\
-    --out cam.safetensors --png overlays/
-
-Of any model, from arrays that its own framework wrote (docs/any-model.md):
-  ticketlens cam --activation a.safetensors:activation --gradient a.safetensors:gradient --size 224 224 \
-    --out cam.safetensors")]
+    --out cam.safetensors --png overlays/")]
 pub(crate) struct Arguments {
     /// Checkpoint with PyTorch names: .safetensors, .pth or .pt
     #[arg(long, value_name = "CKPT", required_unless_present = "activation")]

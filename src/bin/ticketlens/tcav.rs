@@ -26,15 +26,12 @@ const MIB: usize = 1 << 20;
 /// For each concept: the effect (first-order change of the class logit from random to concept images, tested by label
 /// permutation) and the TCAV score (share of class images whose logit rises along the concept's vector, tested by exchangeability
 /// with the random sets). Welch's test is shown for comparison with published work; it rejects too often. A concept that cannot be
-/// told from random images on held-out images is `undecodable`: its numbers say nothing.
+/// told from random images on held-out images is `undecodable`: its numbers say nothing. Of any model, from arrays that its own
+/// framework wrote: --activations, --random-activations and --gradients in the place of checkpoint and images (docs/any-model.md).
 #[derive(Args)]
 #[command(after_help = "Example:
   ticketlens tcav --checkpoint resnet50.pth --images zebras/ --stage layer3 --class 340 \\
-    --concept striped=striped/ --concept dotted=dotted/ --random random-sets/* --json tcav.json
-
-Of any model, from arrays that its own framework wrote (docs/any-model.md):
-  ticketlens tcav --activations striped=a.safetensors:striped --random-activations a.safetensors:random-0 \
-    a.safetensors:random-1 … --gradients a.safetensors:zebra --json tcav.json")]
+    --concept striped=striped/ --concept dotted=dotted/ --random random-sets/* --json tcav.json")]
 pub(crate) struct Arguments {
     /// Checkpoint with PyTorch names: .safetensors, .pth or .pt
     #[arg(long, value_name = "CKPT", required_unless_present = "activations")]
