@@ -22,6 +22,14 @@ pub enum Error {
         /// What is wrong with it.
         what: String,
     },
+    /// A file of a run is not the one that its record lists, or a record is not as it was written.
+    #[error("{}: {what}; damaged, or of another run or round: `run` sets it aside and makes it again", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
     /// A tensor is missing, or has the wrong shape, type or values.
     #[error("tensor `{name}`: {what}")]
     Tensor {
@@ -129,6 +137,11 @@ impl Error {
     /// An [`Error::Format`] at `path`.
     pub fn format(path: impl AsRef<Path>, what: impl Into<String>) -> Self {
         Error::Format { path: path.as_ref().to_path_buf(), what: one_line(what) }
+    }
+
+    /// An [`Error::Damaged`] at `path`.
+    pub fn damaged(path: impl AsRef<Path>, what: impl Into<String>) -> Self {
+        Error::Damaged { path: path.as_ref().to_path_buf(), what: one_line(what) }
     }
 
     /// An [`Error::Tensor`] for the tensor `name`.

@@ -4,7 +4,7 @@
 //! behind it is replaced and the link stays. A device, a pipe or a terminal is opened and written to at the end.
 
 use std::fs::{self, File, Metadata};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Mutex;
 
@@ -12,6 +12,9 @@ use crate::error::{Error, Result};
 
 /// Links that are followed before a chain of them counts as endless, as Linux does.
 const LINKS: usize = 40;
+/// Processes of one number that may write one file at once.
+const ATTEMPTS: usize = 100;
+const CANNOT_SYNC: [ErrorKind; 3] = [ErrorKind::InvalidInput, ErrorKind::Unsupported, ErrorKind::PermissionDenied];
 
 /// Temporary paths that are not finished yet.
 static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
@@ -141,19 +144,88 @@ fn resolve(target: &Path) -> Result<Place> {
     Err(Error::format(target, "is a link that leads round in a circle"))
 }
 
-/// A temporary name beside `target`, hidden, of this process.
-fn temporary_beside(target: &Path) -> Result<PathBuf> {
+/// A temporary name beside `target`, hidden, of this process; another for each `attempt`.
+fn temporary_beside(target: &Path, attempt: usize) -> Result<PathBuf> {
     let name = match target.components().next_back() {
         Some(Component::Normal(name)) => name.to_string_lossy().into_owned(),
         _ => return Err(Error::format(target, "is not a file name")),
     };
     // File systems take 255 bytes; what is cut off a long name is made up for by the process's number.
     let short: String = name.chars().take(48).collect();
-    Ok(target.with_file_name(format!(".{short}.{}.part", std::process::id())))
+    let attempt = if attempt == 0 { String::new() } else { format!("-{attempt}") };
+    Ok(target.with_file_name(format!(".{short}.{}{attempt}.part", std::process::id())))
+}
+
+/// Whether a file is named as a temporary one: `.NAME.PROCESS.part`.
+fn is_temporary(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let inner = name.strip_prefix('.').and_then(|name| name.strip_suffix(".part"));
+    let process = inner.and_then(|name| Some(name.rsplit_once('.')?.1));
+    process.is_some_and(|process| process.starts_with(|first: char| first.is_ascii_digit()))
+}
+
+/// Removes a temporary file that no living process holds; whether it is gone. Who writes one holds a lock on it.
+fn remove_abandoned(path: &Path) -> bool {
+    match File::open(path) {
+        Ok(file) => !matches!(file.try_lock(), Err(fs::TryLockError::WouldBlock)) && fs::remove_file(path).is_ok(),
+        Err(_) => !path.exists(),
+    }
+}
+
+/// Removes the temporary files below `folder` that killed processes have left; how many there were.
+///
+/// # Errors
+/// When a folder cannot be read.
+pub fn sweep(folder: &Path) -> Result<usize> {
+    let mut swept = 0;
+    for entry in fs::read_dir(folder).map_err(|error| Error::io(folder, error))? {
+        let path = entry.map_err(|error| Error::io(folder, error))?.path();
+        if path.is_dir() && !path.is_symlink() {
+            swept += sweep(&path)?;
+        } else if is_temporary(&path) && remove_abandoned(&path) {
+            swept += 1;
+        }
+    }
+    Ok(swept)
+}
+
+/// Makes the names in a folder last through a power cut. File systems that cannot, need not.
+///
+/// # Errors
+/// When the disk fails.
+pub fn sync_folder(folder: &Path) -> std::io::Result<()> {
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    if !cfg!(unix) {
+        return Ok(()); // A folder cannot be opened as a file is.
+    }
+    match File::open(folder).and_then(|folder| folder.sync_all()) {
+        Err(error) if CANNOT_SYNC.contains(&error.kind()) => Ok(()),
+        done => done,
+    }
 }
 
 fn unwritable(path: &Path, error: &std::io::Error) -> Error {
     Error::format(path, format!("cannot be written: {error}"))
+}
+
+/// Opens and locks a temporary file beside `target`. A name that a living process has, of the same number in another container or
+/// another output of this one, is left to it; what a killed one left behind is not a file of anyone's.
+fn open_beside(target: &Path) -> Result<std::io::Result<(PathBuf, File)>> {
+    let mut attempt = 0;
+    loop {
+        let temporary = temporary_beside(target, attempt)?;
+        match File::options().read(true).write(true).create_new(true).open(&temporary) {
+            Ok(file) => {
+                // A file system without locks: names alone keep processes apart.
+                let _ = file.try_lock();
+                return Ok(Ok((temporary, file)));
+            }
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && attempt < ATTEMPTS => {
+                attempt += usize::from(!remove_abandoned(&temporary));
+            }
+            Err(error) => return Ok(Err(error)),
+        }
+    }
 }
 
 /// An output that takes its name when it is finished; dropped before that, it leaves nothing.
@@ -165,6 +237,7 @@ pub struct Output {
     temporary: PathBuf,
     file: File,
     device: bool,
+    placed: bool,
 }
 
 impl Output {
@@ -181,24 +254,19 @@ impl Output {
             Place::File(path) => (path, false),
             Place::Device(path) => (path, true),
         };
-        let temporary = if device {
-            let folder = std::env::temp_dir();
-            temporary_beside(&folder.join(format!("ticketlens-{}", unfinished().len())))?
-        } else {
-            if fs::metadata(&place).is_ok_and(|metadata| metadata.permissions().readonly()) {
+        let beside = match device {
+            true => std::env::temp_dir().join("ticketlens"),
+            false if fs::metadata(&place).is_ok_and(|metadata| metadata.permissions().readonly()) => {
                 return Err(Error::format(target, "is read-only"));
             }
-            temporary_beside(&place)?
+            false => place.clone(),
         };
-        // What a killed process of the same number left behind is not a file of anyone's.
-        let _ = fs::remove_file(&temporary);
-        let opened = File::options().read(true).write(true).create_new(true).open(&temporary);
-        let file = opened.map_err(|error| match device {
+        let (temporary, file) = open_beside(&beside)?.map_err(|error| match device {
             true => Error::format(std::env::temp_dir(), format!("the temporary folder cannot be written: {error}")),
             false => unwritable(target, &error),
         })?;
         register(&temporary);
-        Ok(Self { named: target.to_path_buf(), target: place, temporary, file, device })
+        Ok(Self { named: target.to_path_buf(), target: place, temporary, file, device, placed: false })
     }
 
     /// Whether the output is where results are printed, so that nothing else should be.
@@ -233,7 +301,9 @@ impl Output {
             self.file.set_permissions(metadata.permissions())?;
         }
         self.file.sync_all()?;
-        fs::rename(&self.temporary, &self.target)
+        fs::rename(&self.temporary, &self.target)?;
+        self.placed = true;
+        sync_folder(self.target.parent().unwrap_or(Path::new("")))
     }
 
     fn copy(&mut self) -> std::io::Result<()> {
@@ -252,8 +322,10 @@ impl Output {
 
 impl Drop for Output {
     fn drop(&mut self) {
-        // After a rename there is nothing left under this name.
-        let _ = fs::remove_file(&self.temporary);
+        // After a rename another may have the name.
+        if !self.placed {
+            let _ = fs::remove_file(&self.temporary);
+        }
         forget(&self.temporary);
     }
 }
@@ -287,7 +359,7 @@ impl OutputFolder {
         }
         let real = if target.exists() { fs::canonicalize(target) } else { Ok(target.to_path_buf()) };
         let real = real.map_err(|error| unwritable(target, &error))?;
-        let temporary = temporary_beside(&real)?;
+        let temporary = temporary_beside(&real, 0)?;
         fs::create_dir(&temporary).map_err(|error| unwritable(target, &error))?;
         register(&temporary);
         Ok(Self { target: real, temporary, inputs: inputs.clone() })
@@ -325,75 +397,4 @@ impl Drop for OutputFolder {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn inputs(path: &Path) -> Inputs {
-        let mut inputs = Inputs::none();
-        inputs.add(path);
-        inputs
-    }
-
-    #[test]
-    fn an_unfinished_output_leaves_nothing_and_a_finished_one_replaces_whole() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("x");
-        fs::write(&path, "old").unwrap();
-        let mut output = Output::create(&path, &Inputs::none()).unwrap();
-        output.write_at(0, b"new").unwrap();
-        drop(output);
-        assert_eq!(fs::read(&path).unwrap(), b"old");
-        write(&path, b"new", &Inputs::none()).unwrap();
-        assert_eq!(fs::read(&path).unwrap(), b"new");
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
-        // A name of 255 bytes leaves no room for a longer temporary one.
-        write(&folder.path().join("n".repeat(255)), b"x", &Inputs::none()).unwrap();
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn inputs_are_kept_through_links_of_both_kinds() {
-        use std::os::unix::fs::symlink;
-        let folder = tempfile::tempdir().unwrap();
-        let at = |name: &str| folder.path().join(name);
-        fs::create_dir(at("pictures")).unwrap();
-        fs::write(at("pictures/a.png"), "kept").unwrap();
-        symlink(at("pictures/a.png"), at("soft")).unwrap();
-        fs::hard_link(at("pictures/a.png"), at("hard")).unwrap();
-        let read = inputs(&at("pictures"));
-        for name in ["pictures/a.png", "soft", "hard", "pictures/../soft"] {
-            let error = write(&at(name), b"lost", &read).unwrap_err().to_string();
-            assert!(error.contains("an input"), "{error}");
-        }
-        assert_eq!(fs::read(at("hard")).unwrap(), b"kept");
-        let pictures = OutputFolder::create(&at("pictures"), &read).unwrap();
-        assert!(pictures.path("a.png").is_err() && pictures.path("b.png").is_ok());
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn links_stay_links_and_pipes_are_written_to() {
-        use std::os::unix::fs::{FileTypeExt, symlink};
-        let folder = tempfile::tempdir().unwrap();
-        let at = |name: &str| folder.path().join(name);
-        // One to a file that does not exist yet, by way of another, and relative.
-        symlink("second", at("first")).unwrap();
-        symlink("real", at("second")).unwrap();
-        write(&at("first"), b"new", &Inputs::none()).unwrap();
-        assert!(at("first").is_symlink() && at("second").is_symlink());
-        assert_eq!(fs::read(at("real")).unwrap(), b"new");
-        symlink("circle", at("circle")).unwrap();
-        assert!(write(&at("circle"), b"new", &Inputs::none()).unwrap_err().to_string().contains("circle"));
-        let made = std::process::Command::new("mkfifo").arg(at("pipe")).status();
-        if !made.is_ok_and(|status| status.success()) {
-            println!("skipped: no mkfifo");
-            return;
-        }
-        let pipe = at("pipe");
-        let reader = std::thread::spawn(move || fs::read(pipe).unwrap());
-        write(&at("pipe"), b"through", &Inputs::none()).unwrap();
-        assert_eq!(reader.join().unwrap(), b"through");
-        assert!(fs::metadata(at("pipe")).unwrap().file_type().is_fifo());
-        assert!(write(Path::new("/dev/full"), b"x", &Inputs::none()).is_err() || !Path::new("/dev/full").exists());
-    }
-}
+mod tests;

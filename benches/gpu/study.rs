@@ -86,7 +86,7 @@ fn train(model: &Model, optimizer: OptimizerKind, mask: &Mask, steps: u64) -> Re
     let config = config(optimizer, steps.div_ceil(10));
     let mut weights = model.network.initialise(3);
     let training = Training { network: &model.network, images: &images, config: &config, seed: 5 };
-    let summary = training.run_with(&mut weights, mask, 0, steps, &Silent, None, &|_| false, |_, _| {})?;
+    let summary = training.run_with(&mut weights, mask, 0, steps, &Silent, None, &|_| false, |_, _| {}, None)?;
     Ok((weights, summary))
 }
 
@@ -144,9 +144,19 @@ fn hooks(on_cpu: &Model, on_device: &Model) -> Result<bool> {
             |_: &Weights, gradient: &mut [f32]| gradient.iter_mut().step_by(2).for_each(|value| *value = 0.0);
         let mask = Mask::dense(model.network.layout.clone());
         let mut seen = Vec::new();
-        training.run_with(&mut weights, &mask, 0, 4, &Silent, Some(&mut edit), &|step| step == 2, |_, weights| {
-            seen.push(weights.clone());
-        })?;
+        training.run_with(
+            &mut weights,
+            &mask,
+            0,
+            4,
+            &Silent,
+            Some(&mut edit),
+            &|step| step == 2,
+            |_, weights| {
+                seen.push(weights.clone());
+            },
+            None,
+        )?;
         Ok((weights, seen))
     };
     let ((expected, expected_seen), (found, found_seen)) = (run(on_cpu)?, run(on_device)?);

@@ -11,8 +11,8 @@ use serde::Deserialize;
 use super::impostor::what_is;
 use crate::error::{Error, Result, near_miss};
 
-/// The safetensors format's own limit for its header; NumPy's headers are far shorter.
-const LIMIT_HEADER: u64 = 100_000_000;
+/// The longest header that is read, some 50,000 tensors; NumPy's headers are far shorter.
+const LIMIT_HEADER: u64 = 8 << 20;
 
 /// The element types that images and labels come in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -312,11 +312,12 @@ fn bytes_of(shape: &[usize], element: Element) -> Option<u64> {
 }
 
 fn open(path: &Path) -> Result<(File, u64)> {
-    let file = File::open(path).map_err(|e| Error::io(path, e))?;
-    let metadata = file.metadata().map_err(|e| Error::io(path, e))?;
+    // Opening a pipe would wait for its writer.
+    let metadata = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
+    let open = || File::open(path).map_err(|e| Error::io(path, e));
     match metadata.is_file() {
         true if metadata.len() == 0 => Err(Error::format(path, "is empty")),
-        true => Ok((file, metadata.len())),
+        true => Ok((open()?, metadata.len())),
         false => Err(Error::format(path, "is not a file")),
     }
 }

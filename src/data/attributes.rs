@@ -32,7 +32,7 @@ pub(crate) fn read_attributes(path: &Path, place_of: &BTreeMap<String, Option<us
     let broken = |e: csv::Error| Error::format(path, format!("is not a CSV table in UTF-8: {e}"));
     let header = reader.headers().map_err(broken)?.clone();
     let names: Vec<String> = header.iter().skip(1).map(str::to_owned).collect();
-    if names.is_empty() || names.iter().any(String::is_empty) {
+    if names.is_empty() || names.iter().any(|name| name.is_empty() || name.contains(char::is_control)) {
         let what = "line 1: the first column names pictures, each other column an attribute, such as `image,striped`";
         return Err(Error::format(path, what));
     }

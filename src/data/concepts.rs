@@ -83,6 +83,19 @@ impl ConceptTable {
         &self.others[concept]
     }
 
+    /// Whether `image` shows each concept; `None` where that is doubtful.
+    fn shown_by(&self, image: usize) -> Vec<Option<bool>> {
+        let holds = |list: &Vec<usize>| list.binary_search(&image).is_ok();
+        let pairs = self.members.iter().zip(&self.others);
+        pairs
+            .map(|(members, others)| match (holds(members), holds(others)) {
+                (true, _) => Some(true),
+                (false, true) => Some(false),
+                (false, false) => None,
+            })
+            .collect()
+    }
+
     /// The table of some concepts only, in the order asked for.
     ///
     /// # Errors
@@ -210,6 +223,8 @@ pub struct ConceptSet {
 /// Everything that one plan draws.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConceptSets {
+    /// For each image of a concept or random set, whether it shows each of the concepts; `None` where that is doubtful.
+    pub shown: BTreeMap<usize, Vec<Option<bool>>>,
     /// The concepts.
     pub concepts: Vec<ConceptSet>,
     /// The random sets, shared or by concept.
@@ -337,7 +352,13 @@ pub fn concept_sets(
             random.extend((0..plan.random_sets as u64).map(|index| RandomSet::Noise { seed, index, count: size }))
         }
     }
-    Ok(ConceptSets { concepts, random, random_disjoint })
+    let drawn = random.iter().filter_map(|set| match set {
+        RandomSet::Images(images) => Some(images),
+        RandomSet::Noise { .. } => None,
+    });
+    let drawn = concepts.iter().map(|concept| &concept.images).chain(drawn).flatten();
+    let shown = drawn.map(|&image| (image, table.shown_by(image))).collect();
+    Ok(ConceptSets { shown, concepts, random, random_disjoint })
 }
 
 /// `plan.random_sets` sets of images, disjoint if there are enough candidates, else each drawn afresh. The second value says which.

@@ -210,11 +210,6 @@ impl Dataset {
         &self.normalisation
     }
 
-    /// The labels of some images, in their order.
-    pub fn labels_of(&self, indices: &[usize]) -> Vec<u32> {
-        indices.iter().map(|&i| self.labels.values[i]).collect()
-    }
-
     /// The bytes `(C, H, W)` of one image as evaluated, not normalised: for showing it.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, printable};
 
 /// Faults that are told of one table; the rest is counted.
 const LIMIT_FAULTS: usize = 20;
@@ -49,7 +49,7 @@ impl TableFaults<'_> {
         self.count += 1;
         if self.count <= LIMIT_FAULTS {
             let place = line.map(|l| format!("{}:{l}", self.name)).unwrap_or_else(|| self.name.clone());
-            self.all.0.push(format!("{place}: {what}"));
+            self.all.0.push(format!("{place}: {}", printable(&what.to_string())));
         }
     }
 }

@@ -323,11 +323,12 @@ fn check_labels(labels: Vec<u8>, classes: usize, path: &Path) -> Result<Vec<u8>>
 
 /// Opens a raw or gzip file, told apart by its first bytes, and parses it.
 fn read(path: &Path, dimensions: usize) -> Result<(Vec<usize>, Vec<u8>)> {
-    let mut file = File::open(path).map_err(|e| Error::io(path, e))?;
-    let metadata = file.metadata().map_err(|e| Error::io(path, e))?;
+    // Opening a pipe would wait for its writer.
+    let metadata = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
     if !metadata.is_file() {
         return Err(Error::format(path, "is not a file"));
     }
+    let mut file = File::open(path).map_err(|e| Error::io(path, e))?;
     let mut start = Vec::new();
     (&mut file).take(512).read_to_end(&mut start).map_err(|e| Error::io(path, e))?;
     file.seek(SeekFrom::Start(0)).map_err(|e| Error::io(path, e))?;

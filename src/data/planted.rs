@@ -88,26 +88,10 @@ pub struct Planted {
 /// # Errors
 /// If a size is too small, the channels are neither 1 nor 3, or the used factors are none or named twice.
 pub fn planted(plan: &PlantedPlan, seed: u64) -> Result<Planted> {
-    generate(plan, &[], seed, "planted")
-}
-
-/// Generates images that all show one concept, `value` of `factor`, and vary freely otherwise: fresh concept images that no data set holds.
-/// `plan.train` of them; they are all counted as official training images.
-///
-/// # Errors
-/// As [`planted`], or if `value` is above 1.
-pub fn planted_concept(plan: &PlantedPlan, factor: Factor, value: u8, seed: u64) -> Result<Planted> {
-    if value > 1 {
-        return Err(Error::input(format!("planted concept: value {value} of {factor:?}; a factor has values 0 and 1")));
-    }
-    generate(&PlantedPlan { test: 0, ..plan.clone() }, &[(factor, value)], seed, &format!("planted/{factor:?}/{value}"))
-}
-
-fn generate(plan: &PlantedPlan, fixed: &[(Factor, u8)], seed: u64, name: &str) -> Result<Planted> {
     check(plan)?;
     let count = plan.train + plan.test;
     let images: Vec<Image> =
-        (0..count as u64).into_par_iter().map(|index| draw(plan, fixed, &mut stream(seed, name, index))).collect();
+        (0..count as u64).into_par_iter().map(|index| draw(plan, &mut stream(seed, "planted", index))).collect();
     let positions: Vec<usize> = plan.used.iter().map(|used| *used as usize).collect();
     let class_of = |factors: &[u8; 4]| positions.iter().fold(0, |class, &p| 2 * class + u32::from(factors[p]));
     let class_name = |class: usize| {
@@ -167,11 +151,8 @@ struct Image {
     factors: [u8; 4],
 }
 
-fn draw(plan: &PlantedPlan, fixed: &[(Factor, u8)], random: &mut impl Rng) -> Image {
-    let mut factors = [0u8; 4].map(|_| u8::from(random.random_bool(0.5)));
-    for &(factor, value) in fixed {
-        factors[factor as usize] = value;
-    }
+fn draw(plan: &PlantedPlan, random: &mut impl Rng) -> Image {
+    let factors = [0u8; 4].map(|_| u8::from(random.random_bool(0.5)));
     let [shape, colour, texture, position] = factors;
     let side = plan.side as i64;
     let radius = random.random_range(side * 5 / 32..=side * 7 / 32);
@@ -217,7 +198,6 @@ fn draw(plan: &PlantedPlan, fixed: &[(Factor, u8)], random: &mut impl Rng) -> Im
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
 
     use super::*;
 
@@ -269,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn concepts_and_fresh_concept_images_show_their_value() {
+    fn concepts_show_their_value() {
         let made = planted(&plan(&[Factor::Shape], 3), 3).unwrap();
         let names = ["disc", "cross", "red", "blue", "stripes", "grid", "left", "right"];
         assert_eq!(made.concepts.names(), names);
@@ -279,12 +259,6 @@ mod tests {
             assert!(!made.concepts.others(concept).iter().any(shows));
             assert!(made.concepts.members(concept).len() > 180);
         }
-        let fresh = planted_concept(&plan(&[Factor::Shape], 3), Factor::Texture, 1, 3).unwrap();
-        assert_eq!(fresh.data.len(), 400);
-        assert!(fresh.factors.iter().all(|f| f[2] == 1) && fresh.factors.iter().any(|f| f[0] == 1));
-        let contents = |data: &Dataset| -> BTreeSet<_> { (0..data.len()).map(|i| data.content(i)).collect() };
-        assert!(contents(&fresh.data).is_disjoint(&contents(&made.data)));
-        assert!(planted_concept(&plan(&[Factor::Shape], 3), Factor::Texture, 2, 3).is_err());
     }
 
     #[test]

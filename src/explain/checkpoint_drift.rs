@@ -1,16 +1,19 @@
 //! Local drift between checkpoints from outside: their Grad-CAM maps of the same images, one target class for each image.
 
+use rayon::prelude::*;
+
 use crate::data::ImageSource;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, undefined};
 use crate::model::{Checkpoint, Stage};
 use crate::nn::predicted_class;
 use crate::stats::similarity::{Measure, Similarity};
 
 use super::cut::Targets;
 use super::saliency::grad_cam;
-use super::stream::explain_in_batches;
+use super::stream::{ExplainedBatch, explain_in_batches};
 
 /// Raw maps of one checkpoint on a source's images.
+#[derive(Clone, Debug, PartialEq)]
 pub struct CheckpointMaps {
     /// Height and width of a map.
     pub size: [usize; 2],
@@ -33,17 +36,28 @@ impl CheckpointMaps {
         batch: usize,
         mut progress: impl FnMut(usize),
     ) -> Result<Self> {
-        let mut all = Self { size: [0, 0], maps: Vec::new(), predicted: Vec::new() };
+        let mut all = Self::none();
         for explained in explain_in_batches(checkpoint, source, stage, targets, batch)? {
             let explained = explained?;
-            let raw = grad_cam(&explained.activation, &explained.gradient)?.raw;
-            let (count, height, width) = raw.dims3()?;
-            all.size = [height, width];
-            all.maps.extend(raw.flatten_from(1)?.to_vec2::<f32>()?);
-            all.predicted.extend(explained.logits.to_vec2::<f32>()?.iter().map(|row| predicted_class(row)));
-            progress(count);
+            all.add(&explained)?;
+            progress(explained.images.len());
         }
         Ok(all)
+    }
+
+    /// Of no image yet.
+    pub(super) fn none() -> Self {
+        Self { size: [0, 0], maps: Vec::new(), predicted: Vec::new() }
+    }
+
+    /// Adds the Grad-CAM maps of a batch.
+    pub(super) fn add(&mut self, explained: &ExplainedBatch) -> Result<()> {
+        let raw = grad_cam(&explained.activation, &explained.gradient)?.raw;
+        let (_, height, width) = raw.dims3()?;
+        self.size = [height, width];
+        self.maps.extend(raw.flatten_from(1)?.to_vec2::<f32>()?);
+        self.predicted.extend(explained.logits.to_vec2::<f32>()?.iter().map(|row| predicted_class(row)));
+        Ok(())
     }
 
     /// Drift of each image by `measure`; `None` where a map says nothing.
@@ -57,15 +71,23 @@ impl CheckpointMaps {
                 self.size, other.size
             )));
         }
-        let [height, width] = self.size;
-        let pairs = self.maps.iter().zip(&other.maps);
-        pairs
-            .map(|(a, b)| {
-                measure
-                    .drift(a, b, height, width)
-                    .map(Similarity::value)
-                    .map_err(|error| Error::statistics("drift", error.to_string()))
-            })
-            .collect()
+        map_drift(measure, self.size, &self.maps, &other.maps)
     }
+}
+
+/// Drift of each image's map by `measure`, maps of `[height, width]`; `None` where either says nothing.
+///
+/// # Errors
+/// When a map is not finite or not of this size.
+pub fn map_drift<T: Copy + Into<f64> + Sync>(
+    measure: Measure,
+    [height, width]: [usize; 2],
+    first: &[Vec<T>],
+    second: &[Vec<T>],
+) -> Result<Vec<Option<f64>>> {
+    let drift = |(a, b): (&Vec<T>, &Vec<T>)| {
+        measure.drift(a, b, height, width).map(Similarity::value).map_err(undefined("drift of maps"))
+    };
+    // Collected first, so that the error is that of the first image that has one.
+    first.par_iter().zip(second).map(drift).collect::<Vec<_>>().into_iter().collect()
 }

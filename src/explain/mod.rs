@@ -8,7 +8,7 @@ pub mod sanity;
 mod stream;
 pub mod tcav;
 
-pub use checkpoint_drift::CheckpointMaps;
+pub use checkpoint_drift::{CheckpointMaps, map_drift};
 pub use cut::{Cut, LogitGradient, Targets};
 pub use saliency::{Maps, grad_cam, normalise, split_maps, upsample, upsample_map};
 pub use stream::{

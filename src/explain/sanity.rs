@@ -11,7 +11,7 @@ use crate::model::{Model, Stage};
 use crate::nn::Weights;
 use crate::stats::similarity::{Similarity, spearman};
 
-use super::saliency::Method;
+use super::saliency::{Input, Method, Settings};
 use super::{Cut, Maps, Targets};
 
 /// Which layers are randomised together.
@@ -72,23 +72,64 @@ pub fn randomise_layers(
                 current = weights.clone();
             }
             model.copy_part(part, &fresh, &mut current);
-            let similarity = original
-                .iter()
-                .zip(maps(current.clone())?)
-                .map(|(a, b)| {
-                    // A random network can overflow; such a map has no pattern.
-                    if b.iter().any(|value| !value.is_finite()) {
-                        return Ok(None);
-                    }
-                    spearman(a, &b)
-                        .map(Similarity::value)
-                        .map_err(|error| Error::statistics("sanity check", error.to_string()))
-                })
-                .collect::<Result<_>>()?;
+            let random = maps(current.clone())?;
+            let similarity = original.iter().zip(&random).map(|(a, b)| similarity(a, b)).collect::<Result<_>>()?;
             found.push(RandomisedLayer { randomisation, layer: part.name.clone(), similarity });
         }
     }
     Ok(found)
+}
+
+/// Maps of a network beside those of the network with random weights in every layer, as [`randomise_layers`] ends its cascade: for each method
+/// and image `1 − ρ`; `None` where either map is degenerate. Methods at a stage share one gradient pass; `settings` are those of methods on the
+/// input.
+///
+/// # Errors
+/// When images do not fit the network.
+pub fn against_random(
+    model: &Model,
+    weights: &Weights,
+    (methods, stage): (&[Method], Stage),
+    images: &Tensor,
+    labels: &[usize],
+    settings: Settings,
+    seed: u64,
+) -> Result<Vec<Vec<Option<f64>>>> {
+    let maps = |weights: Weights| -> Result<Vec<Vec<Vec<f32>>>> {
+        let weights = Arc::new(weights);
+        let whole = Cut::after(model.network.clone(), weights.clone(), 0);
+        let cut = if model.has_map(stage) { Cut::new(model, weights, stage)? } else { whole.clone() };
+        let activation = cut.activation(images)?;
+        let at_stage = cut.gradient(&activation, Targets::PerImage(labels))?.gradient;
+        let gradient = |at: &Tensor| Ok(whole.gradient(at, Targets::PerImage(labels))?.gradient);
+        let input = Input { images, numbers: 0..labels.len(), settings, gradient: &gradient };
+        let one = |method: &Method| {
+            let maps = match (method.is_on_input(), model.has_map(stage)) {
+                (true, _) => Maps::of_attributions(&method.on_input(&input)?)?,
+                (false, true) => method.at_stage(&activation, &at_stage)?,
+                (false, false) => Maps::of_attributions(&at_stage)?,
+            };
+            Ok(maps.raw.flatten_from(1)?.to_vec2()?)
+        };
+        methods.iter().map(one).collect()
+    };
+    let (original, random) = (maps(weights.clone())?, maps(model.network.initialise(seed))?);
+    let drifts = original.iter().zip(&random).map(|(original, random)| {
+        let similarities = original.iter().zip(random).map(|(a, b)| similarity(a, b));
+        similarities.map(|similarity| Ok(similarity?.map(|rho| 1.0 - rho))).collect()
+    });
+    drifts.collect()
+}
+
+/// Spearman correlation of a map with one of a random network.
+fn similarity(original: &[f32], random: &[f32]) -> Result<Option<f64>> {
+    // A random network can overflow; such a map has no pattern.
+    if random.iter().any(|value| !value.is_finite()) {
+        return Ok(None);
+    }
+    spearman(original, random)
+        .map(Similarity::value)
+        .map_err(|error| Error::statistics("sanity check", error.to_string()))
 }
 
 #[cfg(test)]

@@ -134,7 +134,9 @@ pub fn attribute_in_batches<'a>(
     }))
 }
 
-fn check_labels(source: &ImageSource, targets: Targets<'_>) -> Result<()> {
+/// # Errors
+/// When there is not one label for each image.
+pub(super) fn check_labels(source: &ImageSource, targets: Targets<'_>) -> Result<()> {
     match targets {
         Targets::PerImage(labels) if labels.len() != source.len() => {
             let what = format!("{}: {} images, but {} labels", source.name(), source.len(), labels.len());

@@ -41,11 +41,19 @@ impl TensorFile {
             return Err(Error::format(path, "is not a file"));
         }
         let bytes = std::fs::read(path).map_err(|source| Error::io(path, source))?;
+        Self::of_bytes(path, &bytes)
+    }
+
+    /// [`TensorFile::open`] of bytes that were read before; messages name `path`.
+    ///
+    /// # Errors
+    /// As [`TensorFile::open`].
+    pub fn of_bytes(path: &Path, bytes: &[u8]) -> Result<Self> {
         if bytes.is_empty() {
             return Err(Error::format(path, "is empty"));
         }
         let named =
-            if pytorch::is_pytorch(&bytes) { pytorch::read(path, &bytes)? } else { read_safetensors(path, &bytes)? };
+            if pytorch::is_pytorch(bytes) { pytorch::read(path, bytes)? } else { read_safetensors(path, bytes)? };
         let origin = path.display().to_string();
         let named: Vec<(String, Tensor)> = named.into_iter().filter(|(name, _)| !names::beside(name)).collect();
         let (given, values): (Vec<String>, Vec<Tensor>) = pruned::multiply(&origin, named)?.into_iter().unzip();
@@ -85,7 +93,16 @@ impl TensorFile {
     }
 }
 
+/// The longest header of safetensors that is read: some 50,000 tensors.
+const LONGEST_HEADER: u64 = 8 << 20;
+
 fn read_safetensors(path: &Path, bytes: &[u8]) -> Result<Vec<(String, Tensor)>> {
+    let header = bytes.first_chunk::<8>().map_or(0, |length| u64::from_le_bytes(*length));
+    if header > LONGEST_HEADER && header < bytes.len() as u64 && bytes[8] == b'{' {
+        let what =
+            format!("has a header of {header} bytes, more than {LONGEST_HEADER}: no network has so many tensors");
+        return Err(Error::format(path, what));
+    }
     let file = safetensors::SafeTensors::deserialize(bytes).map_err(|error| {
         let cut = cut_off(bytes).or_else(|| what_is(bytes).map(|kind| format!("{kind}, not a checkpoint")));
         Error::format(

@@ -42,7 +42,11 @@ impl Pickle {
     /// Reads one pickle from the front of `bytes`, which then starts behind it.
     pub(super) fn read(bytes: &mut &[u8]) -> Result<Self, Fault> {
         let mut machine = Machine { values: Vec::new(), stack: Vec::new(), memo: BTreeMap::new() };
-        while machine.step(bytes)? {}
+        while machine.step(bytes)? {
+            if machine.values.len() > MOST_VALUES || machine.stack.len() > MOST_VALUES {
+                return Err(format!("its pickle holds more than {MOST_VALUES} values: save model.state_dict() alone"));
+            }
+        }
         let root = machine.pop()?;
         Ok(Self { values: machine.values, root })
     }
@@ -81,6 +85,10 @@ impl Pickle {
         }
     }
 }
+
+/// Values that a pickle may hold: a state dictionary has some twenty for each tensor, and with an optimiser's state three times as
+/// many.
+const MOST_VALUES: usize = 1_000_000;
 
 struct Machine {
     values: Vec<Value>,

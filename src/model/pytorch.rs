@@ -68,6 +68,11 @@ fn read_archive(bytes: &[u8]) -> Result<Tensors, Fault> {
     if !end.windows(DIRECTORY_END.len()).any(|window| window == DIRECTORY_END) {
         return Err("is truncated: the end of the archive is missing, as after a download that was cut off".into());
     }
+    // 65,535 stands for more, in an extension of the format.
+    let most = |window: &[u8]| window.starts_with(DIRECTORY_END) && window[10..12] == [0xff; 2];
+    if end.windows(12).any(most) {
+        return Err("is an archive of more than 65,534 entries, which no network's checkpoint is".into());
+    }
     let mut archive = zip::ZipArchive::new(Cursor::new(bytes)).map_err(broken)?;
     let mut names = Vec::new();
     for index in 0..archive.len() {
@@ -90,6 +95,7 @@ fn read_archive(bytes: &[u8]) -> Result<Tensors, Fault> {
             let entries: Vec<&str> = names.iter().map(String::as_str).take(3).collect();
             format!("is a zip archive, but not one of torch.save: it has no data.pkl, but {}", entries.join(", "))
         })?;
+    let mut left = bytes.len() as u64;
     let mut entry = |name: String| -> Result<Vec<u8>, Fault> {
         let fault = |error: &dyn std::fmt::Display| format!("its entry {name}: {error}");
         let mut entry = archive.by_name(&name).map_err(|error| fault(&error))?;
@@ -97,6 +103,10 @@ fn read_archive(bytes: &[u8]) -> Result<Tensors, Fault> {
         if entry.compression() != zip::CompressionMethod::Stored || entry.size() > bytes.len() as u64 {
             return Err(fault(&"is compressed, which torch.save never does"));
         }
+        // Entries may be said to lie over each other.
+        left = left
+            .checked_sub(entry.size())
+            .ok_or_else(|| fault(&"overlaps others: together they are longer than the file"))?;
         let mut content = Vec::with_capacity(entry.size() as usize);
         entry.read_to_end(&mut content).map_err(|error| fault(&error))?;
         Ok(content)

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Error, Result};
 use crate::kernels::optim;
 
 /// Which optimiser, with its constants.
@@ -37,9 +38,18 @@ pub enum OptimizerKind {
 pub struct Optimizer {
     kind: OptimizerKind,
     weight_decay: f32,
-    first: Vec<f32>,
-    second: Vec<f32>,
-    steps: u64,
+    state: OptimizerState,
+}
+
+/// What an optimiser remembers from step to step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OptimizerState {
+    /// Momentum, or first moments; one for each parameter.
+    pub first: Vec<f32>,
+    /// Second moments; empty without.
+    pub second: Vec<f32>,
+    /// Steps taken.
+    pub steps: u64,
 }
 
 impl Optimizer {
@@ -49,37 +59,55 @@ impl Optimizer {
             OptimizerKind::Sgd { .. } => Vec::new(),
             OptimizerKind::Adam { .. } | OptimizerKind::AdamW { .. } => vec![0.0; parameters],
         };
-        Self { kind, weight_decay, first: vec![0.0; parameters], second, steps: 0 }
+        Self { kind, weight_decay, state: OptimizerState { first: vec![0.0; parameters], second, steps: 0 } }
+    }
+
+    /// What it remembers.
+    pub fn state(&self) -> &OptimizerState {
+        &self.state
+    }
+
+    /// Goes on from a state of the same kind and network.
+    ///
+    /// # Errors
+    /// When the state is of another kind or size.
+    pub fn resume(&mut self, state: OptimizerState) -> Result<()> {
+        if (state.first.len(), state.second.len()) != (self.state.first.len(), self.state.second.len()) {
+            return Err(Error::input("an optimiser's state is of another optimiser or network"));
+        }
+        self.state = state;
+        Ok(())
     }
 
     /// One step: `weights` and the optimiser's state become exactly 0 where `mask` is 0.
     pub fn step(&mut self, weights: &mut [f32], gradient: &[f32], mask: Option<&[u8]>, learning_rate: f32) {
-        self.steps += 1;
+        let state = &mut self.state;
+        state.steps += 1;
         match self.kind {
             OptimizerKind::Sgd { momentum } => optim::sgd_step(
                 weights,
                 gradient,
                 mask,
-                &mut self.first,
+                &mut state.first,
                 learning_rate,
                 momentum,
                 self.weight_decay,
-                self.steps == 1,
+                state.steps == 1,
             ),
             OptimizerKind::Adam { beta1, beta2, epsilon } | OptimizerKind::AdamW { beta1, beta2, epsilon } => {
                 optim::adam_step(
                     weights,
                     gradient,
                     mask,
-                    &mut self.first,
-                    &mut self.second,
+                    &mut state.first,
+                    &mut state.second,
                     learning_rate,
                     beta1,
                     beta2,
                     epsilon,
                     self.weight_decay,
                     matches!(self.kind, OptimizerKind::AdamW { .. }),
-                    self.steps,
+                    state.steps,
                 );
             }
         }

@@ -7,6 +7,9 @@ use crate::nn::Shape3;
 use crate::prune::Scope;
 use crate::stats::power::{permutations_needed, sets_needed};
 
+/// Networks of one plan. The record of each is a file or four.
+const MOST_NETWORKS: usize = 100_000;
+
 impl Plan {
     /// # Errors
     /// Names the first field that is impossible, and why.
@@ -33,6 +36,7 @@ impl Plan {
             return Err(Error::config("arms", "`lottery` is missing: controls are derived from its masks"));
         }
         self.data.check(self.explain.pool)?;
+        self.check_counts()?;
         open_unit("prune.fraction", self.prune.fraction)?;
         for (layer, &fraction) in &self.prune.layers {
             open_unit(&format!("prune.layers.{layer}"), fraction)?;
@@ -86,6 +90,30 @@ impl Plan {
                 "verdict.least_images",
                 format!("{} is not a share, 0 to 1", self.verdict.least_images),
             ));
+        }
+        Ok(())
+    }
+
+    /// Counts that no machine gets to the end of, or has memory for.
+    fn check_counts(&self) -> Result<()> {
+        let counts = [
+            ("replicates", self.replicates, MOST_NETWORKS),
+            ("floor.twins", self.floor.twins, MOST_NETWORKS),
+            ("prune.rounds", self.prune.rounds, MOST_NETWORKS),
+            ("train.epochs", usize::try_from(self.train.epochs).unwrap_or(usize::MAX), 1_000_000),
+            ("statistics.permutations", self.statistics.permutations, 10_000_000),
+            ("statistics.bootstrap", self.statistics.bootstrap, 1_000_000),
+            ("explain.random_sets", self.explain.random_sets, 1_000_000),
+            ("explain.images_per_set", self.explain.images_per_set, 1_000_000),
+        ];
+        if let Some((field, count, most)) = counts.into_iter().find(|(_, count, most)| count > most) {
+            return Err(Error::config(field, format!("{count} is more than {most}")));
+        }
+        let of_one = 1 + self.floor.twins + self.prune.rounds * self.arms.len();
+        let networks = self.replicates * of_one;
+        if networks > MOST_NETWORKS {
+            let what = format!("{} × {of_one} networks are {networks}, more than {MOST_NETWORKS}", self.replicates);
+            return Err(Error::config("replicates", what));
         }
         Ok(())
     }

@@ -77,16 +77,23 @@ impl Plan {
         toml::to_string(self).map_err(|error| Error::input(format!("the plan cannot be written: {error}")))
     }
 
-    /// SHA-256 of the plan, in hexadecimal, without its name.
+    /// SHA-256 of the plan, in hexadecimal, without its name and without the paths of data and weights: those are known by their
+    /// content, so that a folder may be moved.
     ///
     /// # Errors
     /// Only when serialisation fails.
     pub fn digest(&self) -> Result<String> {
-        let nameless = Self { name: String::new(), ..self.clone() };
+        let mut nameless = Self { name: String::new(), ..self.clone() };
+        for path in [&mut nameless.data.path, &mut nameless.model.pretrained].into_iter().flatten() {
+            path.clear();
+        }
         let hash = Sha256::digest(nameless.to_toml()?.as_bytes());
         Ok(hash.iter().map(|byte| format!("{byte:02x}")).collect())
     }
 }
+
+/// Parts of a field's name, and more.
+const DEEPEST: usize = 8;
 
 fn preset(name: &str) -> Result<&'static str> {
     let found = PRESETS.iter().find(|(preset, _)| *preset == name).map(|(_, text)| *text);
@@ -131,6 +138,11 @@ fn set(table: &mut toml::Table, key: &str, value: &str) -> Result<()> {
         .and_then(|mut table| table.remove("value"))
         .unwrap_or_else(|| toml::Value::String(value.to_owned()));
     let mut parts: Vec<&str> = key.split('.').collect();
+    // No plan nests deeper; and a table for each part of a long key would overflow the stack.
+    if parts.len() > DEEPEST {
+        let start: String = key.chars().take(40).collect();
+        return Err(Error::input(format!("--set `{start}…`: a key of {} parts is no field of a plan", parts.len())));
+    }
     let last = parts.pop().filter(|last| !last.is_empty());
     let last = last.ok_or_else(|| Error::input(format!("--set `{key}={value}`: the key is empty")))?;
     let mut inner = table;

@@ -5,61 +5,94 @@
 //! `…/last.safetensors` where a plan explains another epoch than the last (`as_published.explain_best_validation`).
 //! `…/diverged.json` in the place of a round whose training diverged.
 //! `round.json` is written last: a round without it was not finished and is computed again.
+//!
+//! Whatever is read is checked against the [`Seal`] of the record that lists it. What does not fit is [`Error::Damaged`].
 
-use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::OnceLock;
 
-use candle_core::{Device, Tensor};
-use safetensors::tensor::{Dtype, TensorView};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Result};
-use crate::model::{Model, TensorFile, load_into, load_trunk, save_weights};
-use crate::nn::{Layout, Weights};
-use crate::output::{self, Inputs};
-use crate::prune::Mask;
 
-use super::{DivergedRecord, FORMAT, Manifest, RoundId, RoundRecord, SanityRecord, StudyRecord};
+use super::files::{self, LOCK, holds_something, read, set_aside, write_atomically};
+use super::seal::{FileSeal, Refused, sealed, unsealed};
+use super::{Computed, FORMAT, Manifest, RoundId, Seal};
 use crate::plan::Plan;
-
-/// Held by the process that runs in a folder.
-const LOCK: &str = ".lock";
 
 /// See [`Store::lock`].
 #[derive(Debug)]
-pub struct Lock {
-    _file: fs::File,
+pub struct Lock(fs::File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Who held it is of no use any more.
+        let _ = self.0.set_len(0);
+    }
 }
 
 /// A run folder.
 #[derive(Clone, Debug)]
 pub struct Store {
     root: PathBuf,
+    /// [`Manifest::run`], once it is known.
+    pub(super) run: OnceLock<String>,
+    /// What computes the rounds that are written.
+    pub(super) computed: Option<Computed>,
+    pub(super) allow_mixed: bool,
+    /// What was found damaged while the folder was opened, for people.
+    pub(super) notes: Vec<String>,
 }
 
 impl Store {
+    fn at(root: &Path) -> Self {
+        Self { root: root.to_owned(), run: OnceLock::new(), computed: None, allow_mixed: false, notes: Vec::new() }
+    }
+
     /// Opens, or starts, the folder of `plan`.
     ///
     /// # Errors
     /// When the folder holds the run of another plan, or cannot be written.
     pub fn open(root: &Path, plan: &Plan) -> Result<Self> {
-        let store = Self { root: root.to_owned() };
+        let mut store = Self::at(root);
         let path = store.plan_path();
-        if path.exists() {
-            let found = store.plan()?;
-            if found.digest()? != plan.digest()? {
-                let what = format!("holds the run of another plan (`{}`); choose another --out", found.name);
-                return Err(Error::format(root, what));
-            }
-        } else {
-            if holds_something(root)? {
-                return Err(Error::format(root, "is not empty and holds no plan.toml; choose another --out"));
-            }
-            write_atomically(&path, plan.to_toml()?.as_bytes())?;
+        let text = plan.to_toml()?;
+        let manifest = match store.sealed_manifest() {
+            Ok(found) => Some(found),
+            Err(error) if is_absent(&error) || matches!(error, Error::Damaged { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        if let Some(found) = read(&path)? {
+            let parsed = String::from_utf8(found.clone())
+                .map_err(|_| Error::damaged(&path, "is not UTF-8 text"))
+                .and_then(|text| Plan::parse(&path.display().to_string(), &text, &[]));
+            let same = parsed.as_ref().is_ok_and(|parsed| parsed.digest().ok() == plan.digest().ok());
+            let fault = match &manifest {
+                Some((manifest, seal)) if same || manifest.plan == plan.digest()? => {
+                    store.check_listed(seal, &path, &found).err()
+                }
+                _ if same => None,
+                _ => {
+                    let what = format!("holds the run of another plan (`{}`); choose another --out", parsed?.name);
+                    return Err(Error::format(root, what));
+                }
+            };
+            let Some(fault) = fault else { return Ok(store) };
+            store.note_aside(&path, &fault)?;
+        } else if manifest
+            .as_ref()
+            .map_or(holds_something(root)?, |(found, _)| plan.digest().ok() != Some(found.plan.clone()))
+        {
+            return Err(Error::format(root, "is not empty and holds no plan.toml; choose another --out"));
         }
+        // A plan of another name is the same plan, in another text.
+        if let Some(Err(fault)) = manifest.map(|(_, seal)| store.check_listed(&seal, &path, text.as_bytes())) {
+            store.note_aside(&store.manifest_path(), &fault)?;
+        }
+        write_atomically(&path, text.as_bytes())?;
         Ok(store)
     }
 
@@ -68,7 +101,7 @@ impl Store {
     /// # Errors
     /// When it holds no plan.
     pub fn existing(root: &Path) -> Result<Self> {
-        let store = Self { root: root.to_owned() };
+        let store = Self::at(root);
         if !store.plan_path().is_file() {
             return Err(Error::format(root, "is not a run folder: it holds no plan.toml"));
         }
@@ -80,18 +113,52 @@ impl Store {
         &self.root
     }
 
-    fn plan_path(&self) -> PathBuf {
+    pub(super) fn plan_path(&self) -> PathBuf {
         self.root.join("plan.toml")
     }
 
-    fn replicate_path(&self, replicate: usize) -> PathBuf {
+    pub(super) fn manifest_path(&self) -> PathBuf {
+        self.root.join("manifest.json")
+    }
+
+    pub(super) fn images_path(&self) -> PathBuf {
+        self.root.join("images.safetensors")
+    }
+
+    pub(super) fn study_path(&self) -> PathBuf {
+        self.root.join("metrics.json")
+    }
+
+    pub(super) fn replicate_path(&self, replicate: usize) -> PathBuf {
         self.root.join(format!("replicate-{replicate}"))
     }
 
-    fn round_path(&self, id: &RoundId) -> PathBuf {
+    pub(super) fn rewind_path(&self, replicate: usize) -> PathBuf {
+        self.replicate_path(replicate).join("theta_k.safetensors")
+    }
+
+    pub(super) fn sanity_path(&self, replicate: usize) -> PathBuf {
+        self.replicate_path(replicate).join("sanity.json")
+    }
+
+    pub(super) fn round_path(&self, id: &RoundId) -> PathBuf {
         let replicate = self.replicate_path(id.replicate);
         let arm = if id.arm == "lottery" { replicate } else { replicate.join(&id.arm) };
         arm.join(format!("round-{:02}", id.round))
+    }
+
+    pub(super) fn record_path(&self, id: &RoundId) -> PathBuf {
+        self.round_path(id).join("round.json")
+    }
+
+    pub(super) fn diverged_path(&self, id: &RoundId) -> PathBuf {
+        self.round_path(id).join("diverged.json")
+    }
+
+    /// How a file is called in seals: its path in the run folder, with `/`.
+    pub(super) fn name(&self, path: &Path) -> String {
+        let inside = path.strip_prefix(&self.root).unwrap_or(path);
+        inside.iter().map(|part| part.to_string_lossy()).collect::<Vec<_>>().join("/")
     }
 
     /// Takes the folder for this process, until the guard is dropped: two runs in one folder would write over each other.
@@ -101,325 +168,230 @@ impl Store {
     pub fn lock(&self) -> Result<Lock> {
         let path = self.root.join(LOCK);
         let file = fs::File::options().create(true).truncate(false).write(true).open(&path);
-        let file = file.map_err(|source| Error::io(&path, source))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Lock { _file: file }),
-            Err(fs::TryLockError::WouldBlock) => Err(Error::format(
-                &self.root,
-                "another process runs in this folder; wait for it, or choose another --out",
-            )),
-            // A file system without locks: better to run than to refuse.
-            Err(fs::TryLockError::Error(_)) => Ok(Lock { _file: file }),
+        let mut file = file.map_err(|source| Error::io(&path, source))?;
+        if let Err(fs::TryLockError::WouldBlock) = file.try_lock() {
+            let holder = fs::read_to_string(&path).unwrap_or_default();
+            let holder = if holder.is_empty() { String::new() } else { format!(" ({holder})") };
+            let what = format!("another process{holder} runs in this folder; wait for it, or choose another --out");
+            return Err(Error::format(&self.root, what));
         }
+        // A file system without locks: better to run than to refuse. Who holds it is for people alone.
+        let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let _ = file.set_len(0).and_then(|()| write!(file, "{} on {}", std::process::id(), host.trim()));
+        Ok(Lock(file))
     }
 
     /// The plan.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// When it cannot be read, or is not the one that the run began with.
     pub fn plan(&self) -> Result<Plan> {
         let path = self.plan_path();
-        let text = fs::read_to_string(&path).map_err(|source| Error::io(&path, source))?;
+        let text = fs::read_to_string(&path).map_err(|source| match source.kind() {
+            std::io::ErrorKind::InvalidData => Error::damaged(&path, "is not UTF-8 text"),
+            _ => Error::io(&path, source),
+        })?;
+        if self.manifest_path().exists() {
+            let (_, seal) = self.sealed_manifest()?;
+            self.check_listed(&seal, &path, text.as_bytes())?;
+        }
         Plan::parse(&path.display().to_string(), &text, &[])
     }
 
-    /// Writes the manifest, once.
+    /// Writes the manifest, and the pixels of the fixed Grad-CAM images, `(N, C, H, W)` u8; once. With `allow_mixed`, rounds that
+    /// something else has computed may stand beside those that are computed now.
     ///
     /// # Errors
-    /// When another version of the program, or other data, began this run.
-    pub fn begin(&self, manifest: &Manifest) -> Result<()> {
-        let path = self.root.join("manifest.json");
-        if !path.exists() {
-            return write_json(&path, manifest);
+    /// When other data began this run, or, unless `allow_mixed`, another version of the program, other vectors or another device.
+    pub fn begin(&mut self, manifest: &Manifest, (shape, pixels): (&[usize], &[u8]), allow_mixed: bool) -> Result<()> {
+        let path = self.manifest_path();
+        let views = vec![("pixels".to_owned(), files::view(safetensors::Dtype::U8, shape, pixels)?)];
+        let images = files::serialise(views)?;
+        let mut wanted = FileSeal::of(&images);
+        self.computed = Some(manifest.computed());
+        self.allow_mixed = allow_mixed;
+        self.run = OnceLock::from(manifest.run());
+        let found = match self.sealed_manifest() {
+            Ok(found) => Some(found),
+            Err(error) if is_absent(&error) => None,
+            Err(fault @ Error::Damaged { .. }) => {
+                self.note_aside(&path, &fault)?;
+                None
+            }
+            Err(error) => return Err(error),
+        };
+        if let Some((found, seal)) = &found {
+            same_run(&path, found, manifest)?;
+            self.check_computed(&path, &found.computed())?;
+            let listed = seal.files.get(&self.name(&self.images_path()));
+            wanted = listed.cloned().unwrap_or(wanted);
         }
-        let found: Manifest = self.manifest()?;
-        if found.data != manifest.data {
-            return Err(Error::format(&path, "the data have changed since this run began"));
+        // The images before the manifest that lists them.
+        let place = self.images_path();
+        let there = read(&place)?.map(|bytes| FileSeal::of(&bytes));
+        if there.as_ref() != Some(&wanted) {
+            if there.is_some() {
+                let fault = Error::damaged(&place, "is not the file that manifest.json lists");
+                self.note_aside(&place, &fault)?;
+            }
+            write_atomically(&place, &images)?;
         }
-        if found.pretrained != manifest.pretrained {
-            return Err(Error::format(&path, "the pretrained weights have changed since this run began"));
+        match found {
+            Some(_) => Ok(()),
+            None => self.write_record(&path, manifest, &[self.plan_path(), place], &[]),
         }
-        if found.vectors != manifest.vectors {
-            let what = format!(
-                "this run began with {} vectors, not {}: their sums round differently, and its rounds would not be of one \
-                 computation (TICKETLENS_SIMD={} goes on where the CPU has them)",
-                found.vectors, manifest.vectors, found.vectors
-            );
-            return Err(Error::format(&path, what));
-        }
-        if found.device != manifest.device {
-            let what = format!("this run began on {}, not on {}", found.device, manifest.device);
-            return Err(Error::format(&path, what));
-        }
-        Ok(())
     }
 
     /// The manifest.
     ///
     /// # Errors
-    /// When it is missing or of another format.
+    /// When it is missing, damaged or of another format.
     pub fn manifest(&self) -> Result<Manifest> {
-        let path = self.root.join("manifest.json");
-        let manifest: Manifest = read_json(&path)?;
-        check_format(&path, manifest.format)?;
-        Ok(manifest)
+        Ok(self.sealed_manifest()?.0)
     }
 
-    /// The record of a round, if it was finished.
-    ///
-    /// # Errors
-    /// When a record is there but cannot be read.
-    pub fn round(&self, id: &RoundId) -> Result<Option<RoundRecord>> {
-        let path = self.round_path(id).join("round.json");
-        if !path.exists() {
-            return Ok(None);
+    pub(super) fn sealed_manifest(&self) -> Result<(Manifest, Seal)> {
+        let path = self.manifest_path();
+        let missing = || Error::io(&path, std::io::ErrorKind::NotFound.into());
+        let (manifest, seal): (Manifest, Seal) = read_record(&path)?.ok_or_else(missing)?;
+        if seal.run != manifest.run() {
+            return Err(Error::damaged(&path, "is of another run than it says"));
         }
-        let record: RoundRecord = read_json(&path)?;
-        check_format(&path, record.format)?;
-        Ok(Some(record))
+        Ok((manifest, seal))
     }
 
-    /// The mark of a round whose training diverged, if it did.
-    ///
-    /// # Errors
-    /// When it is there but cannot be read.
-    pub fn diverged(&self, id: &RoundId) -> Result<Option<DivergedRecord>> {
-        let path = self.round_path(id).join("diverged.json");
-        if !path.exists() {
-            return Ok(None);
+    /// The seal of a record, whatever run it is of.
+    pub(super) fn any_seal(&self, path: &Path) -> Result<Option<Seal>> {
+        Ok(read_record::<serde::de::IgnoredAny>(path)?.map(|(_, seal)| seal))
+    }
+
+    /// What run this is; empty before the manifest is written.
+    pub(super) fn run(&self) -> Result<&str> {
+        if let Some(run) = self.run.get() {
+            return Ok(run);
         }
-        let record: DivergedRecord = read_json(&path)?;
-        check_format(&path, record.format)?;
-        Ok(Some(record))
+        if !self.manifest_path().exists() {
+            return Ok("");
+        }
+        let run = self.manifest()?.run();
+        Ok(self.run.get_or_init(|| run))
     }
 
-    /// Marks a round as diverged.
-    ///
-    /// # Errors
-    /// When it cannot be written.
-    pub fn write_diverged(&self, record: &DivergedRecord) -> Result<()> {
-        write_json(&self.round_path(&record.id).join("diverged.json"), record)
+    /// A record of this run with its seal; none where there is no file.
+    pub(super) fn record<T: DeserializeOwned>(&self, path: &Path) -> Result<Option<(T, Seal)>> {
+        let Some((record, seal)) = read_record(path)? else { return Ok(None) };
+        if seal.run != self.run()? {
+            return Err(Error::damaged(path, "is a record of another run"));
+        }
+        Ok(Some((record, seal)))
     }
 
-    /// Stores a finished round; the record goes last.
-    ///
-    /// # Errors
-    /// When a file cannot be written.
-    pub fn finish_round(
+    /// The digest of a record; none where there is no file.
+    pub(super) fn digest(&self, path: &Path) -> Result<Option<String>> {
+        Ok(self.record::<serde::de::IgnoredAny>(path)?.map(|(_, seal)| seal.digest))
+    }
+
+    /// Writes a record that stands for `files`, which are there already, and was made from the records `from`.
+    pub(super) fn write_record<T: Serialize>(
         &self,
-        record: &RoundRecord,
-        weights: &Weights,
-        mask: &Mask,
-        maps: &BTreeMap<String, Tensor>,
+        path: &Path,
+        record: &T,
+        files: &[PathBuf],
+        from: &[PathBuf],
     ) -> Result<()> {
-        let path = self.round_path(&record.id);
-        write_atomically(&path.join("weights.safetensors"), &save_weights(weights)?)?;
-        let views: Vec<(String, TensorView<'_>)> = mask
-            .tensors()
-            .map(|(name, shape, bits)| Ok((name.to_owned(), view(Dtype::U8, shape, bits)?)))
-            .collect::<Result<_>>()?;
-        write_atomically(&path.join("mask.safetensors"), &serialise(views)?)?;
-        write_atomically(&path.join("explain/maps.safetensors"), &serialise(maps)?)?;
-        write_json(&path.join("round.json"), record)
-    }
-
-    /// Weights of a finished round.
-    ///
-    /// # Errors
-    /// When they cannot be read or do not fit.
-    pub fn weights(&self, id: &RoundId, model: &Model) -> Result<Weights> {
-        load_into(model, &TensorFile::open(&self.round_path(id).join("weights.safetensors"))?)
-    }
-
-    /// Stores the weights at the end of training where those that are explained are not the last.
-    ///
-    /// # Errors
-    /// When they cannot be written.
-    pub fn write_last_weights(&self, id: &RoundId, weights: &Weights) -> Result<()> {
-        write_atomically(&self.round_path(id).join("last.safetensors"), &save_weights(weights)?)
-    }
-
-    /// Reads those.
-    ///
-    /// # Errors
-    /// When they cannot be read or do not fit.
-    pub fn last_weights(&self, id: &RoundId, model: &Model) -> Result<Weights> {
-        load_into(model, &TensorFile::open(&self.round_path(id).join("last.safetensors"))?)
-    }
-
-    /// Mask of a finished round.
-    ///
-    /// # Errors
-    /// When it cannot be read or does not fit.
-    pub fn mask(&self, id: &RoundId, layout: &Arc<Layout>) -> Result<Mask> {
-        let path = self.round_path(id).join("mask.safetensors");
-        let tensors = load(&path)?;
-        Mask::from_lookup(layout.clone(), &path.display().to_string(), |name| {
-            tensors.get(name).and_then(|tensor| tensor.flatten_all().ok()?.to_vec1::<u8>().ok())
-        })
-    }
-
-    /// Raw maps of a finished round, by [`super::maps_key`].
-    ///
-    /// # Errors
-    /// When they cannot be read.
-    pub fn maps(&self, id: &RoundId) -> Result<BTreeMap<String, Tensor>> {
-        load(&self.round_path(id).join("explain/maps.safetensors"))
-    }
-
-    /// Stores θ_k, the state that tickets rewind to.
-    ///
-    /// # Errors
-    /// When it cannot be written.
-    pub fn write_rewind_state(&self, replicate: usize, weights: &Weights) -> Result<()> {
-        write_atomically(&self.rewind_path(replicate), &save_weights(weights)?)
-    }
-
-    /// Reads θ_k.
-    ///
-    /// # Errors
-    /// When it cannot be read.
-    pub fn rewind_state(&self, replicate: usize, model: &Model) -> Result<Weights> {
-        load_into(model, &TensorFile::open(&self.rewind_path(replicate))?)
-    }
-
-    fn rewind_path(&self, replicate: usize) -> PathBuf {
-        self.replicate_path(replicate).join("theta_k.safetensors")
-    }
-
-    /// Stores the sanity check of a replicate's dense network.
-    ///
-    /// # Errors
-    /// When it cannot be written.
-    pub fn write_sanity(&self, record: &SanityRecord) -> Result<()> {
-        write_json(&self.sanity_path(record.replicate), record)
-    }
-
-    /// Reads it, if it was made.
-    ///
-    /// # Errors
-    /// When it is there but cannot be read.
-    pub fn sanity(&self, replicate: usize) -> Result<Option<SanityRecord>> {
-        let path = self.sanity_path(replicate);
-        if !path.exists() {
-            return Ok(None);
+        let mut seal = Seal { run: self.run()?.to_owned(), computed: self.computed.clone(), ..Seal::default() };
+        for file in files {
+            if let Some(bytes) = read(file)? {
+                seal.files.insert(self.name(file), FileSeal::of(&bytes));
+            }
         }
-        let record: SanityRecord = read_json(&path)?;
-        check_format(&path, record.format)?;
-        Ok(Some(record))
-    }
-
-    fn sanity_path(&self, replicate: usize) -> PathBuf {
-        self.replicate_path(replicate).join("sanity.json")
-    }
-
-    /// Stores the pixels of the fixed Grad-CAM images, `(N, C, H, W)` u8.
-    ///
-    /// # Errors
-    /// When they cannot be written.
-    pub fn write_images(&self, shape: &[usize], pixels: &[u8]) -> Result<()> {
-        let views = vec![("pixels".to_owned(), view(Dtype::U8, shape, pixels)?)];
-        write_atomically(&self.root.join("images.safetensors"), &serialise(views)?)
-    }
-
-    /// Reads those pixels.
-    ///
-    /// # Errors
-    /// When they cannot be read.
-    pub fn images(&self) -> Result<Tensor> {
-        let path = self.root.join("images.safetensors");
-        load(&path)?.remove("pixels").ok_or_else(|| Error::tensor(format!("{}:pixels", path.display()), "is missing"))
-    }
-
-    /// Stores what follows from all rounds.
-    ///
-    /// # Errors
-    /// When it cannot be written.
-    pub fn write_study(&self, study: &StudyRecord) -> Result<()> {
-        write_json(&self.root.join("metrics.json"), study)
-    }
-
-    /// Reads it.
-    ///
-    /// # Errors
-    /// When the run is not finished, or the record is of another format.
-    pub fn study(&self) -> Result<StudyRecord> {
-        let path = self.root.join("metrics.json");
-        if !path.exists() {
-            let what = "the run is not finished (no metrics.json): run the same command again to go on";
-            return Err(Error::format(&self.root, what));
+        for source in from {
+            if let Some(digest) = self.digest(source)? {
+                seal.from.insert(self.name(source), digest);
+            }
         }
-        let study: StudyRecord = read_json(&path)?;
-        check_format(&path, study.format)?;
-        Ok(study)
+        let bytes =
+            sealed(record, seal).map_err(|error| Error::format(path, format!("cannot be serialised: {error}")))?;
+        write_atomically(path, &bytes)
     }
-}
 
-/// The weights of the checkpoint that a plan starts from; the layer that gives the logits is left out, and is zero.
-pub fn read_trunk(model: &Model, path: &Path) -> Result<Weights> {
-    let head = Weights::zeros(model.network.layout.clone());
-    let trunk = TensorFile::open(path).and_then(|file| load_trunk(model, &file, &head));
-    trunk.map_err(|error| Error::config("model.pretrained", error.to_string()))
-}
-
-/// Whether a folder holds anything but what a killed run left before its plan was written.
-fn holds_something(root: &Path) -> Result<bool> {
-    if !root.is_dir() {
-        return Ok(false);
-    }
-    for entry in fs::read_dir(root).map_err(|source| Error::io(root, source))? {
-        let name = entry.map_err(|source| Error::io(root, source))?.file_name();
-        let name = name.to_string_lossy();
-        let unfinished = name.starts_with(".plan.toml.") && name.ends_with(".part");
-        if name != LOCK && !unfinished {
-            return Ok(true);
+    /// # Errors
+    /// When `bytes` are not what `seal` lists for `path`.
+    pub(super) fn check_listed(&self, seal: &Seal, path: &Path, bytes: &[u8]) -> Result<()> {
+        match seal.files.get(&self.name(path)) {
+            Some(listed) if *listed == FileSeal::of(bytes) => Ok(()),
+            Some(listed) if listed.bytes != bytes.len() as u64 => {
+                Err(Error::damaged(path, format!("has {} bytes, its record lists {}", bytes.len(), listed.bytes)))
+            }
+            Some(_) => Err(Error::damaged(path, "is not the file that its record lists (SHA-256)")),
+            None => Err(Error::damaged(path, "is not listed by its record")),
         }
     }
-    Ok(false)
-}
 
-fn check_format(path: &Path, format: u32) -> Result<()> {
-    if format == FORMAT {
-        return Ok(());
+    /// The bytes of a file that `seal` lists.
+    ///
+    /// # Errors
+    /// When it is missing, or another file.
+    pub(super) fn listed(&self, seal: &Seal, path: &Path) -> Result<Vec<u8>> {
+        let bytes = read(path)?.ok_or_else(|| Error::damaged(path, "is missing"))?;
+        self.check_listed(seal, path, &bytes)?;
+        Ok(bytes)
     }
-    Err(Error::format(path, format!("has record format {format}; this program reads {FORMAT}")))
-}
 
-fn view<'a>(dtype: Dtype, shape: &[usize], bytes: &'a [u8]) -> Result<TensorView<'a>> {
-    TensorView::new(dtype, shape.to_vec(), bytes)
-        .map_err(|error| Error::input(format!("a tensor cannot be stored: {error}")))
-}
-
-fn serialise<S, V>(tensors: impl IntoIterator<Item = (S, V)>) -> Result<Vec<u8>>
-where
-    S: AsRef<str> + Ord + std::fmt::Display,
-    V: safetensors::View,
-{
-    safetensors::serialize(tensors, None).map_err(|error| Error::input(format!("tensors cannot be stored: {error}")))
-}
-
-fn load(path: &Path) -> Result<BTreeMap<String, Tensor>> {
-    let bytes = fs::read(path).map_err(|source| Error::io(path, source))?;
-    let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)
-        .map_err(|error| Error::format(path, format!("is not a safetensors file: {error}")))?;
-    Ok(tensors.into_iter().collect())
-}
-
-fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let bytes = fs::read(path).map_err(|source| Error::io(path, source))?;
-    serde_json::from_slice(&bytes).map_err(|error| Error::format(path, format!("is not a record: {error}")))
-}
-
-fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
-    let bytes = serde_json::to_vec_pretty(value)
-        .map_err(|error| Error::format(path, format!("cannot be serialised: {error}")))?;
-    write_atomically(path, &bytes)
-}
-
-/// Writes a file of the run folder, whole or not at all, with the folders that it lies in.
-fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        fs::create_dir_all(folder).map_err(|source| Error::io(folder, source))?;
+    /// Sets a file or folder aside because of a fault; returns a line that says so.
+    pub(super) fn put_aside(&self, path: &Path, fault: &str) -> Result<String> {
+        let aside = set_aside(path)?;
+        Ok(format!("{fault}; set aside as {}", self.name(&aside)))
     }
-    output::write(path, bytes, &Inputs::none())
+
+    fn note_aside(&mut self, path: &Path, fault: &Error) -> Result<()> {
+        let note = self.put_aside(path, &what_is_wrong(fault))?;
+        self.notes.push(note);
+        Ok(())
+    }
+}
+
+/// What is wrong with which file, without what to do about it.
+pub(super) fn what_is_wrong(fault: &Error) -> String {
+    match fault {
+        Error::Damaged { path, what } => format!("{}: {what}", path.display()),
+        other => other.to_string(),
+    }
+}
+
+fn is_absent(error: &Error) -> bool {
+    matches!(error, Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
+}
+
+/// # Errors
+/// When a run that began as `found` cannot go on as `now`.
+fn same_run(path: &Path, found: &Manifest, now: &Manifest) -> Result<()> {
+    if found.data != now.data {
+        return Err(Error::format(path, "the data have changed since this run began"));
+    }
+    if found.pretrained != now.pretrained {
+        return Err(Error::format(path, "the pretrained weights have changed since this run began"));
+    }
+    if found.plan != now.plan {
+        return Err(Error::format(path, "is of another plan than plan.toml"));
+    }
+    Ok(())
+}
+
+/// Bytes of a record.
+const LONGEST_RECORD: u64 = 64 << 20;
+
+/// A record with its seal, whatever run it is of; none where there is no file.
+fn read_record<T: DeserializeOwned>(path: &Path) -> Result<Option<(T, Seal)>> {
+    if fs::metadata(path).is_ok_and(|metadata| metadata.len() > LONGEST_RECORD) {
+        return Err(Error::damaged(path, format!("is longer than {LONGEST_RECORD} bytes, which no record is")));
+    }
+    let Some(bytes) = read(path)? else { return Ok(None) };
+    match unsealed(&bytes) {
+        Ok(found) => Ok(Some(found)),
+        Err(Refused::Format(format)) => {
+            Err(Error::format(path, format!("has record format {format}; this program reads {FORMAT}")))
+        }
+        Err(Refused::Damaged(what)) => Err(Error::damaged(path, what)),
+    }
 }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::seal::{Computed, sha256};
 pub use crate::data::{ConceptNote, ShownPart};
 use crate::stats::localisation::PixelBox;
 
@@ -63,4 +64,17 @@ pub struct Manifest {
     pub cam_images: Vec<ShownImage>,
     /// What the plan's tests cannot reach.
     pub warnings: Vec<String>,
+}
+
+impl Manifest {
+    /// What run this is: a digest of plan, data and pretrained weights. Runs of the same have the same networks.
+    pub fn run(&self) -> String {
+        let of = [self.plan.as_str(), &self.data, self.pretrained.as_deref().unwrap_or_default()];
+        sha256(of.join("\n").as_bytes())
+    }
+
+    /// What computes, where this manifest is made.
+    pub fn computed(&self) -> Computed {
+        Computed { version: self.version.clone(), vectors: self.vectors.clone(), device: self.device.clone() }
+    }
 }

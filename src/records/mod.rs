@@ -3,10 +3,17 @@
 //! [`RoundRecord`] is written by the round itself (`round.json`, its commit marker). [`StudyRecord`] (`metrics.json`) is derived
 //! from all round records: adjusted p-values, drift, ratios, calls, ranges.
 
+mod contents;
+mod files;
 mod folder;
+pub mod gate;
 mod manifest;
+mod mend;
+pub mod reference;
 mod round;
+mod seal;
 mod study;
+mod training;
 
 use std::ops::RangeInclusive;
 
@@ -14,16 +21,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::plan::{Arm, Plan};
 pub use crate::stats::Interval;
-pub use folder::{Lock, Store, read_trunk};
+pub use contents::read_trunk;
+pub use folder::{Lock, Store};
 pub use manifest::{ConceptNote, Manifest, ShownImage, ShownPart};
+pub use mend::Inspection;
 pub use round::{
     CalibrationRecord, CamRecord, CavGeometry, DivergedRecord, FaithfulnessRecord, InputMapRecord, LocalisationRecord,
-    PartHits, Randomisation, RoundRecord, SanityLayer, SanityRecord, Seconds, TcavRecord, input_maps_key, maps_key,
+    PartHits, REPRESENTATION, Randomisation, RepresentationRecord, RoundRecord, SanityLayer, SanityRecord, Seconds,
+    TcavRecord, input_maps_key, maps_key, representation_key,
 };
+pub use seal::{Computed, FileSeal, Seal};
 pub use study::*;
+pub use training::TrainingRecord;
 
 /// Version of the records; readers refuse another.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 /// Which network: arm, replicate and round. Round 0 of the lottery arm is the dense network.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -85,6 +97,18 @@ impl RoundId {
     /// The dense network of a replicate: the parent of its tickets.
     pub fn parent(replicate: usize) -> Self {
         Line::Arm(Arm::Lottery).id(replicate, 0)
+    }
+
+    /// The networks that it is made from: its parent (θ_k), the ticket whose mask a control takes, the one before in its line.
+    fn sources(&self) -> Vec<Self> {
+        let lottery = |round| Line::Arm(Arm::Lottery).id(self.replicate, round);
+        let mut sources = vec![lottery(0)];
+        if let Some(before) = self.round.checked_sub(1) {
+            sources.extend([lottery(self.round), Self { round: before, ..self.clone() }]);
+        }
+        // Controls have no round 0 of their own.
+        sources.retain(|source| source != self && (source.round > 0 || source.arm == Arm::Lottery.name()));
+        sources
     }
 
     /// Whether it is a twin: a dense network with another data order.

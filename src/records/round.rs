@@ -47,6 +47,9 @@ pub struct RoundRecord {
     /// [`input_maps_key`], `(N, H, W)`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub input_maps: Vec<InputMapRecord>,
+    /// Stages whose representation stands in `explain/maps.safetensors` under [`representation_key`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub representations: Vec<RepresentationRecord>,
     /// TCAV: stage × class × concept.
     pub tcav: Vec<TcavRecord>,
     /// How the concepts' directions lie to each other, at each stage.
@@ -59,6 +62,7 @@ pub struct RoundRecord {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub localisation: Vec<LocalisationRecord>,
     /// Wall-clock seconds of training and of explaining; for people, never compared.
+    #[serde(with = "super::seal::checked_seconds")]
     pub seconds: Seconds,
 }
 
@@ -94,6 +98,24 @@ pub fn maps_key(stage: Stage, method: Method, deciding: Method) -> String {
 /// The name in `explain/maps.safetensors` of the maps of a method on the input.
 pub fn input_maps_key(method: Method) -> String {
     format!("input/{method}")
+}
+
+/// What stands before the stage in the name of a representation.
+pub const REPRESENTATION: &str = "representation/";
+
+/// The name in `explain/maps.safetensors` of the representation at a stage: the U-centred Gram matrix of its activations
+/// ([`crate::stats::representation::centred`]), `(n (n − 1) / 2)`.
+pub fn representation_key(stage: Stage) -> String {
+    format!("{REPRESENTATION}{stage}")
+}
+
+/// How the network represents images at one stage, whatever it makes of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RepresentationRecord {
+    /// Stage.
+    pub stage: Stage,
+    /// Images: the first of the fixed Grad-CAM images.
+    pub images: usize,
 }
 
 /// Maps of the true class on the run's fixed test images by one saliency method, at one stage.
@@ -182,6 +204,9 @@ pub struct CavGeometry {
 pub struct FaithfulnessRecord {
     /// Stage.
     pub stage: Stage,
+    /// The saliency method, where it is not the deciding one; those are judged in dense parents alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub method: Option<Method>,
     /// Images judged.
     pub images: usize,
     /// Images left out because their map is zero everywhere.
@@ -229,6 +254,9 @@ pub struct SanityRecord {
     pub layers: Vec<SanityLayer>,
     /// For each image, `1 − ρ` between the map of the wholly random network and the original's; absent where degenerate.
     pub random_drift: Vec<Option<f64>>,
+    /// The same by the plan's other saliency methods, by view.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub further: BTreeMap<String, Vec<Option<f64>>>,
 }
 
 /// One randomised layer.
@@ -250,6 +278,9 @@ pub struct SanityLayer {
 pub struct LocalisationRecord {
     /// Stage.
     pub stage: Stage,
+    /// The saliency method, where it is not the deciding one; those are judged in dense parents alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub method: Option<Method>,
     /// Mean share of positive evidence inside the box.
     pub energy_in_box: Option<f64>,
     /// Interval of that.

@@ -39,6 +39,9 @@ pub struct StudyRecord {
     pub networks: Vec<NetworkSummary>,
     /// Sanity check of each replicate's dense network.
     pub sanity: Vec<SanitySummary>,
+    /// What the checks say of each saliency method, on the dense parents.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub methods: Vec<MethodChecks>,
     /// Things a reader should know.
     pub warnings: Vec<String>,
 }
@@ -109,6 +112,9 @@ pub struct DensityRecord {
     pub pixels: Vec<PixelRecord>,
     /// Drift of the concepts, one entry for each stage; the first decides.
     pub concepts: Vec<ConceptRecord>,
+    /// Drift of the representation, one entry for each stage that is recorded; no call rests on it. Empty for the dense network.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub representations: Vec<RepresentationDrift>,
     /// The call.
     pub call: Call,
     /// Why, in words.
@@ -158,6 +164,15 @@ pub struct ConceptRecord {
     pub flipped: f64,
     /// The same for twins: what retraining alone flips. Absent without twins.
     pub flipped_twins: Option<f64>,
+}
+
+/// Drift of the representation at one stage: 1 − debiased linear CKA of the activations of the same images.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RepresentationDrift {
+    /// Stage.
+    pub stage: Stage,
+    /// Beside what retraining does; over all images that are recorded, right or wrong.
+    pub ratio: Ratio,
 }
 
 /// Drift beyond retraining: ρ, the drift of a ticket from the comparators over that of its parent from them. 1: pruning does
@@ -215,6 +230,9 @@ pub struct Levels {
     pub pixels: BTreeMap<Measure, f64>,
     /// Of the profile of standardised effects.
     pub concepts: Option<f64>,
+    /// Of the representation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub representation: Option<f64>,
 }
 
 /// Drift between two dense networks.
@@ -239,6 +257,9 @@ pub struct Drift {
     pub degenerate: usize,
     /// Root mean square difference of the profiles of standardised effects.
     pub concepts: Option<f64>,
+    /// Of the representation: 1 − debiased linear CKA.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub representation: Option<f64>,
     /// `1 − ρ` (Spearman) of those profiles.
     pub concept_ranks: Option<f64>,
     /// Root mean square difference of the profiles of TCAV scores.
@@ -340,4 +361,27 @@ pub struct SanitySummary {
     /// Whether randomising destroys the maps: they end further away than another trained network's. Absent where the
     /// interval leaves it open or is undefined.
     pub destroyed: Option<bool>,
+}
+
+/// What the checks say of the maps of one saliency method at the first stage or on the input, means over the dense parents.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MethodChecks {
+    /// As in [`PixelRecord::view`], or `input/gradient` and its like.
+    pub view: String,
+    /// Whether randomising every layer destroys the maps, for each replicate that was checked.
+    pub sanity: Vec<SanitySummary>,
+    /// Area under the deletion curve; low is faithful.
+    pub deletion: Option<f64>,
+    /// The same by shuffled maps.
+    pub random_deletion: Option<f64>,
+    /// Area under the insertion curve; high is faithful.
+    pub insertion: Option<f64>,
+    /// The same by shuffled maps.
+    pub random_insertion: Option<f64>,
+    /// Share of the positive evidence inside the objects' boxes, where these are known.
+    pub energy_in_box: Option<f64>,
+    /// Rate at which the maximum lies in the box.
+    pub pointing_game: Option<f64>,
+    /// Share of the image that the boxes cover.
+    pub chance: Option<f64>,
 }

@@ -5,6 +5,7 @@ use maud::{Markup, html};
 use super::chart::{Axis, Chart, Layer, Mark, SMALL, Shape};
 use super::figures::{self, Figure};
 use super::format;
+use super::methods;
 use super::page::{figure, table_card};
 use super::table::{Cell, Table};
 use super::view::{Network, Point, Spread, View};
@@ -16,14 +17,23 @@ use crate::records::{FaithfulnessRecord, Randomisation, SanityRecord, SanitySumm
 pub(crate) fn section(view: &View) -> Markup {
     let sanity = sanity(view);
     let flags = flags(view);
+    let methods = methods::table(view);
     let stages: Vec<(Stage, Vec<Figure>)> = (view.plan.explain.stages.iter())
         .map(|&stage| (stage, faithfulness(view, stage)))
         .filter(|(_, figures)| !figures.is_empty())
         .collect();
     html! {
-        @if sanity.is_some() || !flags.rows.is_empty() || !stages.is_empty() {
+        @if sanity.is_some() || !methods.rows.is_empty() || !flags.rows.is_empty() || !stages.is_empty() {
             section #checks {
                 h2 { "Can the maps be believed?" }
+                @if !methods.rows.is_empty() {
+                    (table_card("methods", "Which method to believe", &html! {
+                        "A method to believe depends on what was learned (its maps are destroyed when every layer is random), marks what carries the "
+                        "prediction (deletion below and insertion above those of shuffled maps) and, where boxes are known, looks at the objects more than "
+                        "chance. “Kept down to”: what the study would say by its maps."
+                        @if let Some(sentence) = methods::sentence(view) { " Here: " (sentence) "." }
+                    }, &methods))
+                }
                 @if let Some(sanity) = &sanity { (figure(sanity)) }
                 @if !flags.rows.is_empty() {
                     (table_card("sanity-flags", "What became of the maps of a wholly random network", &html! {
@@ -166,7 +176,7 @@ pub(crate) fn flags(view: &View) -> Table {
 
 /// What a network's record says of one stage.
 fn judged<'a>(network: &Network<'a>, stage: Stage) -> Option<&'a FaithfulnessRecord> {
-    network.record.faithfulness.iter().find(|record| record.stage == stage)
+    network.record.faithfulness.iter().find(|record| record.stage == stage && record.method.is_none())
 }
 
 /// Deletion and insertion against density, with the control of shuffled maps.

@@ -42,7 +42,7 @@ pub fn render(study: &Study) -> Result<String> {
             }
             add("significant_concepts", Some(summary.significant as f64));
         }
-        for found in &record.faithfulness {
+        for found in record.faithfulness.iter().filter(|found| found.method.is_none()) {
             let mut add = |measure: &str, value: Option<f64>| {
                 let place = [found.stage.name(), "", ""];
                 table.rows.push(row(network.id, record.density, place, measure, value, None, [None; 2]));
@@ -63,7 +63,7 @@ pub fn render(study: &Study) -> Result<String> {
                 add(concept, "cav_stability", *stability);
             }
         }
-        for found in &record.localisation {
+        for found in record.localisation.iter().filter(|found| found.method.is_none()) {
             let place = [found.stage.name(), "", ""];
             let mut add = |measure: &str, value: Option<f64>, range: Option<Interval>| {
                 table.rows.push(row(network.id, record.density, place, measure, value, range, [None; 2]));

@@ -11,6 +11,7 @@ use super::geometry;
 use super::localisation;
 use super::maps::Gallery;
 use super::page::{figure, page, sorted, table_card};
+use super::representations;
 use super::sections;
 use super::view::{Measure, View};
 use crate::error::Result;
@@ -39,7 +40,7 @@ pub fn render(study: &Study) -> Result<String> {
         section #rounds { h2 { "Accuracy and drift" }
             (figure(&figures::accuracy(&view)))
             div.pairs-of-charts {
-                @for measure in Measure::DECIDING {
+                @for measure in Measure::DECIDING.into_iter().chain([Measure::Representation]) {
                     @if let Some(drift) = figures::drift(&view, measure) { (figure(&drift)) }
                 }
             }
@@ -122,11 +123,18 @@ fn alone(view: &View) -> Markup {
 /// What goes first, and whether forgotten images drift more.
 fn order(view: &View) -> Markup {
     let (onsets, forgetting, views) = (sections::onsets(view), sections::forgetting(view), sections::views(view));
+    let representations = representations::table(view);
     html! {
         @if !views.rows.is_empty() {
             (table_card("views", "Does the answer depend on the map?", &html! {
                 "The same questions with the maps of each stage and method in the deciding place; concepts as they are. The first row decides."
             }, &views))
+        }
+        @if !representations.rows.is_empty() {
+            (table_card("representations", "Has the representation moved?", &html! {
+                "ρ of 1 − debiased linear CKA (Kornblith et al. 2019; Nguyen et al. 2021) of the activations of the same images: a third view, "
+                "without a class, a concept or a saliency method. No call rests on it."
+            }, &representations))
         }
         @if !onsets.rows.is_empty() {
             (table_card("onsets", "What goes first?", &html! {

@@ -1,5 +1,7 @@
 //! The report as JSON for other programs; its schema is documented in `docs/report-schema.md`.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::Study;
@@ -10,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::model::Stage;
 use crate::records::{
     Alone, CavGeometry, DensityRecord, Drift, FaithfulnessRecord, Floor, ForgettingRecord, Interval,
-    LocalisationRecord, Manifest, Onsets, SanityLayer, Seconds, Verdict, ViewRanges,
+    LocalisationRecord, Manifest, MethodChecks, Onsets, SanityLayer, Seconds, Verdict, ViewRanges,
 };
 
 /// Version of the schema; it rises when a field changes its meaning or goes.
@@ -48,6 +50,8 @@ struct Report<'a> {
     sanity: Vec<Sanity<'a>>,
     geometry: Vec<Geometry>,
     calibration: Calibration,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    methods: &'a [MethodChecks],
     warnings: Vec<&'a str>,
 }
 
@@ -147,6 +151,16 @@ struct Tcav<'a> {
     legacy_welch_p: Option<f64>,
     heldout_accuracy: f64,
     decodable: bool,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    further: BTreeMap<&'a str, Further>,
+}
+
+/// A further statistic of a concept.
+#[derive(Serialize)]
+struct Further {
+    value: f64,
+    standardised: Option<f64>,
+    p: f64,
 }
 
 /// With its names in order.
@@ -208,6 +222,7 @@ fn report<'a>(view: &'a View<'a>) -> Report<'a> {
                 .collect(),
             documented: &DOCUMENTED,
         },
+        methods: &study.study.methods,
         warnings,
     }
 }
@@ -287,6 +302,12 @@ fn tcav<'a>(view: &View<'a>) -> Vec<Tcav<'a>> {
             legacy_welch_p: record.legacy_welch_p,
             heldout_accuracy: record.heldout_accuracy,
             decodable: record.decodable,
+            further: (record.further.iter())
+                .map(|(key, found)| {
+                    let of = Further { value: found.value, standardised: found.standardised, p: found.p_value };
+                    (key.as_str(), of)
+                })
+                .collect(),
         }
     };
     view.effects.iter().map(one).collect()

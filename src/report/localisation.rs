@@ -62,7 +62,7 @@ impl Quantity {
 
 /// What a network's maps at the first stage do; absent where no boxes are known.
 fn first_stage<'a>(view: &View, network: &Network<'a>) -> Option<&'a LocalisationRecord> {
-    network.record.localisation.iter().find(|of| Some(of.stage) == view.first_stage())
+    network.record.localisation.iter().find(|of| Some(of.stage) == view.first_stage() && of.method.is_none())
 }
 
 /// The section of the page; nothing where no boxes are known.

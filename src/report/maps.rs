@@ -322,7 +322,7 @@ fn spaced(count: usize, most: usize) -> Vec<usize> {
 }
 
 /// An image `(C, H, W)` as RGB, box-averaged by a whole factor until it is small enough.
-fn reduced(pixels: &[u8], [channels, height, width]: [usize; 3]) -> Picture {
+pub(crate) fn reduced(pixels: &[u8], [channels, height, width]: [usize; 3]) -> Picture {
     let factor = height.max(width).div_ceil(LONGEST_SIDE);
     let (rows, columns) = ((height / factor).max(1), (width / factor).max(1));
     let mut out = Picture::new(columns, rows);
@@ -344,7 +344,7 @@ fn reduced(pixels: &[u8], [channels, height, width]: [usize; 3]) -> Picture {
 }
 
 /// Draws `picture` under `map` into a cell of `sheet`.
-fn overlay(
+pub(crate) fn overlay(
     sheet: &mut Picture,
     (top, left): (usize, usize),
     (height, width): (usize, usize),

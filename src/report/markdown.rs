@@ -7,7 +7,10 @@ use super::figures;
 use super::format;
 use super::geometry;
 use super::localisation;
+use super::methods;
+use super::representations;
 use super::sections::{forgetting, onsets, views};
+use super::statistics;
 use super::table::{Cell, Table};
 use super::view::{Measure, Spread, View};
 use crate::error::Result;
@@ -79,6 +82,8 @@ fn further(view: &View) -> String {
         }
     };
     add("The answer by each map", &views(view));
+    add("Which saliency method to believe", &methods::table(view));
+    add("Has the representation moved?", &representations::table(view));
     add("When each begins to change", &onsets(view));
     add("Do forgotten images drift more?", &forgetting(view));
     add("ρ by every measure of the maps", &measures(view));
@@ -88,6 +93,7 @@ fn further(view: &View) -> String {
         add(&format!("Deletion and insertion at {stage}"), &ends(view, checks::faithfulness_table(view, stage)));
         add(&format!("Cosines of concepts at {stage}"), &ends(view, geometry::entanglement_table(view, stage)));
     }
+    add("Concepts by every statistic", &statistics::table(view));
     add("Do the tests hold their level?", &calibration::table(view));
     out
 }
@@ -96,7 +102,7 @@ fn further(view: &View) -> String {
 fn measures(view: &View) -> Table {
     let measures: Vec<Measure> = (Measure::all())
         .filter(|&measure| {
-            measure != Measure::Concepts && view.points.iter().any(|point| point.drift(measure).is_some())
+            matches!(measure, Measure::Pixels(_)) && view.points.iter().any(|point| point.drift(measure).is_some())
         })
         .collect();
     let mut table = Table::new("", &["arm", "round", "weights kept"]);

@@ -1,4 +1,4 @@
-//! The measures of drift that the report draws: each way to compare maps, and the profile of concepts.
+//! The measures of drift that the report draws: each way to compare maps, the profile of concepts, and the representation.
 
 use crate::records::{DensityRecord, Drift, Levels, MeasureDrift, Ratio};
 use crate::stats::similarity::Measure as MapMeasure;
@@ -10,6 +10,8 @@ pub(crate) enum Measure {
     Pixels(MapMeasure),
     /// Of the profile of concept effects.
     Concepts,
+    /// Of the representation, without a map or a concept; no answer rests on it.
+    Representation,
 }
 
 impl Measure {
@@ -18,7 +20,7 @@ impl Measure {
 
     /// All: the deciding ones first.
     pub(crate) fn all() -> impl Iterator<Item = Measure> {
-        Self::DECIDING.into_iter().chain(Self::further())
+        Self::DECIDING.into_iter().chain([Measure::Representation]).chain(Self::further())
     }
 
     /// The further measures of maps.
@@ -30,7 +32,7 @@ impl Measure {
     pub(crate) fn recorded(self, drift: &Drift) -> Option<MeasureDrift> {
         match self {
             Measure::Pixels(measure) => drift.pixels.get(&measure).copied(),
-            Measure::Concepts => None,
+            Measure::Concepts | Measure::Representation => None,
         }
     }
 
@@ -39,6 +41,7 @@ impl Measure {
         match self {
             Measure::Pixels(_) => self.recorded(drift)?.both_right,
             Measure::Concepts => drift.concepts,
+            Measure::Representation => drift.representation,
         }
     }
 
@@ -47,6 +50,7 @@ impl Measure {
         match self {
             Measure::Pixels(measure) => levels.pixels.get(&measure).copied(),
             Measure::Concepts => levels.concepts,
+            Measure::Representation => levels.representation,
         }
     }
 
@@ -55,6 +59,7 @@ impl Measure {
         match self {
             Measure::Pixels(measure) => record.pixels.first()?.measures.get(&measure),
             Measure::Concepts => record.concepts.first().map(|concepts| &concepts.ratio),
+            Measure::Representation => record.representations.first().map(|of| &of.ratio),
         }
     }
 
@@ -63,6 +68,7 @@ impl Measure {
         match self {
             Measure::Pixels(measure) => measure.title(),
             Measure::Concepts => "Concept profile",
+            Measure::Representation => "Representation",
         }
     }
 
@@ -71,6 +77,7 @@ impl Measure {
         match self {
             Measure::Pixels(measure) => measure.key(),
             Measure::Concepts => "concepts",
+            Measure::Representation => "representation",
         }
     }
 
@@ -81,6 +88,7 @@ impl Measure {
             Measure::Concepts => {
                 "root mean square difference of the standardised concept effects, over class × concept"
             }
+            Measure::Representation => "1 − debiased linear CKA of the activations of the same images",
         }
     }
 }

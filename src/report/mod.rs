@@ -23,11 +23,14 @@ mod geometry;
 mod localisation;
 mod maps;
 mod measure;
+mod methods;
 mod page;
 mod paper;
 mod picture;
 mod profile;
+mod representations;
 mod sections;
+mod statistics;
 mod table;
 mod view;
 

@@ -8,6 +8,7 @@ use super::format;
 use super::maps::Gallery;
 use super::page::{figure, sorted, table_card};
 use super::profile;
+use super::statistics;
 use super::table::{Cell, Table};
 use super::view::{Measure, Spread, View};
 use crate::error::Result;
@@ -178,6 +179,7 @@ pub(crate) fn trust(view: &View) -> Markup {
     let alpha = view.plan.statistics.alpha;
     let tests = tests_table(view, alpha);
     let flips = flips(view);
+    let statistics = statistics::table(view);
     html! {
         section #trust {
             h2 { "What the numbers rest on" }
@@ -189,6 +191,12 @@ pub(crate) fn trust(view: &View) -> Markup {
                 " random sets, so its p is at least " (format::number(1.0 / (view.plan.explain.random_sets as f64 + 1.0))) " before adjustment: after it, few or no scores can be significant. The effect’s label permutation and the score’s exchangeability test hold their level and are adjusted over the whole family; the customary "
                 "Welch test shares one concept set among its scores and rejects meaningless concepts in 30–70 % of cases: it stands here for comparison with published work only."
             }, &tests))
+            @if !statistics.rows.is_empty() {
+                (table_card("statistics", "Does the concept’s verdict depend on the statistic?", &html! {
+                    "The same pairs by every statistic, each by its own test at " (alpha) " without adjustment. Effect given the others: only where every image’s "
+                    "concepts are known. No answer rests on the further ones."
+                }, &statistics))
+            }
             (figure(&calibration::calibration(view)))
             @if !flips.rows.is_empty() {
                 (table_card("flips", "Concepts that gained, lost or flipped significance against the parent", &html! {

@@ -3,6 +3,7 @@
 use super::Study;
 use super::answer::{Shade, hypotheses, mark, pruned, strips};
 use super::format;
+use super::methods;
 use super::view::{Measure, Point, View};
 use crate::error::Result;
 use crate::records::{Call, Interval, Onset, Outcome, Verdict};
@@ -107,6 +108,9 @@ fn picture(view: &View, colour: bool) -> String {
 fn further(view: &View) -> String {
     let study = &view.study.study;
     let mut out = String::new();
+    if let Some(sentence) = methods::sentence(view) {
+        out += &wrapped(&printable(&sentence), "  ");
+    }
     if let Some(onsets) = &study.onsets {
         let named = [
             ("pixels", onsets.pixels.as_ref()),

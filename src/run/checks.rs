@@ -7,13 +7,14 @@ use candle_core::Tensor;
 use crate::data::Images;
 use crate::error::{Error, Result};
 use crate::explain::faithfulness::{Faithfulness, Judged, faithfulness, shuffled_map};
-use crate::explain::sanity::{Randomisation, randomise_layers};
+use crate::explain::saliency::{Method, Settings};
+use crate::explain::sanity::{Randomisation, against_random, randomise_layers};
 use crate::model::Stage;
 use crate::nn::Weights;
 
 use super::setup::Setup;
 use crate::plan::Plan;
-use crate::records::{FORMAT, FaithfulnessRecord, SanityLayer, SanityRecord};
+use crate::records::{FORMAT, FaithfulnessRecord, SanityLayer, SanityRecord, input_maps_key, maps_key};
 use crate::stats::descriptive::known_mean;
 
 /// Images of the sanity check; it runs about twenty networks on them.
@@ -26,7 +27,7 @@ pub(super) fn faithfulness_of(
     plan: &Plan,
     setup: &Setup,
     weights: &Arc<Weights>,
-    stage: Stage,
+    (stage, method): (Stage, Option<Method>),
     maps: &Tensor,
     batch: usize,
 ) -> Result<FaithfulnessRecord> {
@@ -58,6 +59,7 @@ pub(super) fn faithfulness_of(
     };
     Ok(FaithfulnessRecord {
         stage,
+        method,
         images: by_map.len(),
         degenerate,
         deletion: of(&by_map, |one| one.deletion),
@@ -81,6 +83,18 @@ pub(super) fn sanity(plan: &Plan, setup: &Setup, weights: &Weights, replicate: u
         .iter()
         .rfind(|layer| layer.randomisation == Randomisation::Cascading)
         .ok_or_else(|| Error::input("sanity check: the network has no layer"))?;
+    let further = &plan.explain.saliency[1..];
+    let settings = Settings { seed: plan.seed, ..Settings::default() };
+    let drifts = match further {
+        [] => Vec::new(),
+        _ => against_random(&setup.model, weights, (further, stage), &tensor, &labels, settings, seed)?,
+    };
+    let deciding = plan.explain.saliency[0];
+    let view = |method: Method| match method.is_on_input() {
+        true => input_maps_key(method),
+        false => maps_key(stage, method, deciding),
+    };
+    let further = further.iter().map(|&method| view(method)).zip(drifts).collect();
     let random_drift = last.similarity.iter().map(|similarity| similarity.map(|rho| 1.0 - rho)).collect();
     Ok(SanityRecord {
         format: FORMAT,
@@ -88,6 +102,7 @@ pub(super) fn sanity(plan: &Plan, setup: &Setup, weights: &Weights, replicate: u
         stage,
         images: images.len(),
         random_drift,
+        further,
         layers: layers
             .into_iter()
             .map(|layer| SanityLayer {

@@ -22,13 +22,16 @@ use crate::progress::{Event, Observer};
 use super::as_published;
 use super::calibration::calibration;
 use super::localisation::localisation;
+use super::representations::Activations;
 use super::setup::{ConceptRows, Setup};
 use crate::plan::Plan;
 use crate::records::{
-    CalibrationRecord, CamRecord, CavGeometry, FaithfulnessRecord, InputMapRecord, LocalisationRecord, SanityRecord,
-    TcavRecord, input_maps_key, maps_key,
+    CalibrationRecord, CamRecord, CavGeometry, FaithfulnessRecord, InputMapRecord, LocalisationRecord,
+    RepresentationRecord, SanityRecord, TcavRecord, input_maps_key, maps_key, representation_key,
 };
 
+/// In the place of a stage, of maps on the input.
+const INPUT: Stage = Stage::new("input");
 /// Images that pass through the network at a time, in whole groups of the kernels; fewer of large ones.
 const BATCH: usize = 128;
 /// Activations of concept and random images that are kept at a time.
@@ -52,7 +55,8 @@ pub(super) struct Explained {
     pub(super) faithfulness: Vec<FaithfulnessRecord>,
     pub(super) calibration: Vec<CalibrationRecord>,
     pub(super) localisation: Vec<LocalisationRecord>,
-    /// Raw maps by [`maps_key`] and [`input_maps_key`].
+    pub(super) representations: Vec<RepresentationRecord>,
+    /// Raw maps by [`maps_key`] and [`input_maps_key`], representations by [`representation_key`].
     pub(super) maps: BTreeMap<String, Tensor>,
 }
 
@@ -67,12 +71,19 @@ impl<'a> Explainer<'a> {
             interval_in_logits: false,
             alpha: plan.statistics.alpha,
             seed: plan.seed,
+            regions: None,
         };
         let batch = setup.images_within(BATCH)?;
         Ok(Self { plan, setup, tests, batch })
     }
 
-    pub(super) fn explain(&self, weights: &Arc<Weights>, observer: &dyn Observer) -> Result<Explained> {
+    /// Explains a network. `every_method`: whether the maps of all methods are judged, not of the deciding one alone.
+    pub(super) fn explain(
+        &self,
+        weights: &Arc<Weights>,
+        every_method: bool,
+        observer: &dyn Observer,
+    ) -> Result<Explained> {
         let mut explained = Explained {
             grad_cam: Vec::new(),
             input_maps: Vec::new(),
@@ -81,21 +92,24 @@ impl<'a> Explainer<'a> {
             faithfulness: Vec::new(),
             calibration: Vec::new(),
             localisation: Vec::new(),
+            representations: Vec::new(),
             maps: BTreeMap::new(),
         };
         for &stage in &self.plan.explain.stages {
             let cut = Cut::new(&self.setup.model, weights.clone(), stage)?;
             observer.tell(&Event::Phase("saliency maps"))?;
-            let mut maps = match self.setup.model.has_map(stage) {
-                true => self.heatmaps(&cut, stage)?,
-                false => self.heatmaps(&Cut::after(self.setup.model.network.clone(), weights.clone(), 0), stage)?,
-            };
-            let (record, deciding) = &maps[0];
-            explained.localisation.extend(self.localisation(stage, record.size, deciding)?);
+            let features = self.setup.model.activation_shape(stage, self.setup.data.shape().into())?.len();
+            let mut activations = Activations::new(stage, features, self.setup.cam_images.len());
+            let mut maps = self.maps_at(&cut, weights, stage, &self.setup.cam_images, Some(&mut activations))?;
+            if let Some((record, values)) = activations.centred(&self.setup.model.network.compute)? {
+                explained.representations.push(record);
+                explained.maps.insert(representation_key(stage), values);
+            }
             observer.tell(&Event::Phase("deletion and insertion"))?;
-            let faithfulness =
-                super::checks::faithfulness_of(self.plan, self.setup, weights, stage, deciding, self.batch)?;
-            explained.faithfulness.push(faithfulness);
+            for (place, (record, maps)) in maps.iter().enumerate().take(if every_method { maps.len() } else { 1 }) {
+                let method = (place > 0).then_some(record.method);
+                self.judge(weights, (stage, method), record.size, maps, &mut explained)?;
+            }
             for (record, maps) in maps.drain(..) {
                 let key = maps_key(stage, record.method, self.plan.explain.saliency[0]);
                 explained.maps.insert(key, maps);
@@ -104,25 +118,80 @@ impl<'a> Explainer<'a> {
             observer.tell(&Event::Phase("TCAV"))?;
             self.concepts(&cut, stage, &mut explained)?;
         }
-        self.input_maps(weights, &mut explained)?;
+        self.input_maps(weights, every_method, &mut explained)?;
         Ok(explained)
+    }
+
+    /// Whether maps mark what carries the prediction, and look at the objects.
+    fn judge(
+        &self,
+        weights: &Arc<Weights>,
+        of: (Stage, Option<Method>),
+        size: [usize; 2],
+        maps: &Tensor,
+        explained: &mut Explained,
+    ) -> Result<()> {
+        let found = self.localisation(of.0, size, maps)?;
+        explained.localisation.extend(found.map(|found| LocalisationRecord { method: of.1, ..found }));
+        let judged = super::checks::faithfulness_of(self.plan, self.setup, weights, of, maps, self.batch)?;
+        explained.faithfulness.push(judged);
+        Ok(())
     }
 
     pub(super) fn sanity(&self, weights: &Weights, replicate: usize) -> Result<SanityRecord> {
         super::checks::sanity(self.plan, self.setup, weights, replicate)
     }
 
+    /// Records and raw maps of the first of the fixed images, as many as pass at a time: for seeing whether stored maps are those of
+    /// `weights`.
+    pub(super) fn first_maps(&self, weights: &Arc<Weights>, stage: Stage) -> Result<Vec<(CamRecord, Tensor)>> {
+        let cut = Cut::new(&self.setup.model, weights.clone(), stage)?;
+        let images = &self.setup.cam_images;
+        self.maps_at(&cut, weights, stage, &images[..images.len().min(self.batch)], None)
+    }
+
+    /// Maps of some images by each method of the plan that works at a stage; of the pixels where the stage is no map. `kept` gets the
+    /// activations at the stage.
+    fn maps_at(
+        &self,
+        cut: &Cut,
+        weights: &Arc<Weights>,
+        stage: Stage,
+        images: &[usize],
+        kept: Option<&mut Activations>,
+    ) -> Result<Vec<(CamRecord, Tensor)>> {
+        if self.setup.model.has_map(stage) {
+            return self.heatmaps(cut, stage, images, kept);
+        }
+        if let Some(kept) = kept {
+            for indices in images[..kept.missing()].chunks(self.batch) {
+                kept.add(&cut.activation(&self.setup.data.tensor(indices)?)?)?;
+            }
+        }
+        let whole = Cut::after(self.setup.model.network.clone(), weights.clone(), 0);
+        self.heatmaps(&whole, stage, images, None)
+    }
+
     /// Maps of the true class by each method of the plan that works at a stage, from one gradient pass; the gradient of the pixels where the
-    /// stage is no map, and then `cut` is before the first layer.
-    fn heatmaps(&self, cut: &Cut, stage: Stage) -> Result<Vec<(CamRecord, Tensor)>> {
+    /// stage is no map, and then `cut` is before the first layer. `kept` gets the activations at the cut.
+    fn heatmaps(
+        &self,
+        cut: &Cut,
+        stage: Stage,
+        images: &[usize],
+        mut kept: Option<&mut Activations>,
+    ) -> Result<Vec<(CamRecord, Tensor)>> {
         let methods: Vec<Method> =
             self.plan.explain.saliency.iter().copied().filter(|method| !method.is_on_input()).collect();
         let has_map = self.setup.model.has_map(stage);
         let mut predicted = Vec::new();
         let mut found: Vec<(Vec<bool>, Vec<Tensor>)> = vec![Default::default(); methods.len()];
-        for indices in self.setup.cam_images.chunks(self.batch) {
+        for indices in images.chunks(self.batch) {
             let labels: Vec<usize> = indices.iter().map(|&index| self.setup.data.label(index)).collect();
             let activation = cut.activation(&self.setup.data.tensor(indices)?)?;
+            if let Some(kept) = &mut kept {
+                kept.add(&activation)?;
+            }
             let result = self.plan.as_published.gradient(cut, &activation, Targets::PerImage(&labels))?;
             predicted.extend(result.logits.to_vec2::<f32>()?.iter().map(|row| predicted_class(row)));
             for (&method, (degenerate, raw)) in methods.iter().zip(&mut found) {
@@ -144,7 +213,7 @@ impl<'a> Explainer<'a> {
     }
 
     /// Maps of the true class by each method of the plan that works on the input.
-    fn input_maps(&self, weights: &Arc<Weights>, explained: &mut Explained) -> Result<()> {
+    fn input_maps(&self, weights: &Arc<Weights>, judged: bool, explained: &mut Explained) -> Result<()> {
         let cut = Cut::after(self.setup.model.network.clone(), weights.clone(), 0);
         let settings = Settings { seed: self.plan.seed, ..Settings::default() };
         for &method in self.plan.explain.saliency.iter().filter(|method| method.is_on_input()) {
@@ -164,6 +233,9 @@ impl<'a> Explainer<'a> {
             let maps = Tensor::cat(&raw, 0)?;
             let (_, height, width) = maps.dims3()?;
             explained.input_maps.push(InputMapRecord { method, size: [height, width], degenerate });
+            if judged {
+                self.judge(weights, (INPUT, Some(method)), [height, width], &maps, explained)?;
+            }
             explained.maps.insert(input_maps_key(method), maps);
         }
         Ok(())
@@ -218,11 +290,13 @@ impl<'a> Explainer<'a> {
             Ok::<_, Error>(values)
         })?;
         for (tested, rows) in tested.iter().zip(&images.groups) {
-            let concepts: Vec<ConceptImages> = (tested.sets.concepts.iter().zip(&rows.concepts))
-                .map(|(concept, images)| ConceptImages {
+            let shown_by = |row: usize| images.image(row).and_then(|image| tested.sets.shown.get(&image));
+            let concepts: Vec<ConceptImages> = (tested.sets.concepts.iter().zip(&rows.concepts).enumerate())
+                .map(|(place, (concept, own))| ConceptImages {
                     name: concept.name.clone(),
-                    images: images.clone(),
+                    images: own.clone(),
                     random: concept.random.clone(),
+                    shows: (0..images.count).map(|row| shown_by(row).and_then(|shown| shown[place])).collect(),
                 })
                 .collect();
             let samples = Samples { stage: stage.name(), concepts: &concepts, random: &rows.random, originals: None };
@@ -302,32 +376,4 @@ fn record(stage: Stage, class: usize, name: &str, test: &ConceptTest) -> TcavRec
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::explain::tcav::Finding;
-
-    #[test]
-    fn every_statistic_of_the_table_is_recorded() {
-        let finding = |value| Finding {
-            value,
-            interval: None,
-            standardised: Some(2.0 * value),
-            standardised_interval: None,
-            p_value: value / 10.0,
-        };
-        let test = ConceptTest {
-            runs: Vec::new(),
-            family: Vec::new(),
-            family_scores: Vec::new(),
-            statistics: [(EFFECT, finding(1.0)), (SCORE, finding(2.0)), ("new", finding(3.0))].into(),
-            legacy_welch_p: None,
-            heldout_accuracy: 0.5,
-            decodable: true,
-            decodable_p_value: 0.01,
-        };
-        let record = record(Stage::new("layer3"), 1, "striped", &test);
-        assert_eq!((record.effect, record.effect_standardised, record.effect_p), (1.0, Some(2.0), 0.1));
-        assert_eq!((record.score, record.score_p), (2.0, 0.2));
-        assert_eq!(record.further, [("new".to_owned(), finding(3.0))].into());
-    }
-}
+mod tests;

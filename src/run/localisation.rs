@@ -64,6 +64,7 @@ pub(super) fn localisation(
     let images = pointing.iter().flatten().count();
     Ok(Some(LocalisationRecord {
         stage,
+        method: None,
         energy_in_box: known_mean(&energy),
         energy_interval: interval(&energy, "energy"),
         pointing_game: known_mean(&pointing),

@@ -3,11 +3,17 @@
 mod as_published;
 mod calibration;
 mod checks;
+mod estimate;
 mod explanations;
+mod keeping;
 mod localisation;
+mod representations;
 mod rounds;
 mod setup;
+mod verify;
 
 pub use as_published::EPSILON;
-pub use rounds::{Checkpoints, rounds};
+pub use estimate::{Estimate, estimate};
+pub use rounds::{Checkpoints, Options, rounds};
 pub use setup::{ConceptRows, GroupRows, Setup};
+pub use verify::{Recomputed, recompute};

@@ -1,60 +1,74 @@
 //! A run: every arm, replicate and round, each an idempotent step that returns at once when its record is there.
 
+use std::cell::RefCell;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::data::{Images, Subset};
 use crate::error::{Error, Result};
 use crate::model::Model;
+use crate::nn::optimizer::OptimizerState;
 use crate::nn::{Compute, Weights};
 use crate::progress::{Event, Observer};
 use crate::prune::Mask;
-use crate::train::{EditGradient, Training, evaluate};
+use crate::train::{EditGradient, Keep, Training, evaluate};
 
 use super::explanations::Explainer;
+use super::keeping::Keeping;
 use super::setup::Setup;
 use crate::plan::{Arm, Plan, Rewind};
 use crate::records::Store;
 use crate::records::{DivergedRecord, FORMAT, Line, RoundId, RoundRecord, Seconds, round_ids};
 
 /// Images evaluated at a time; bounds memory, does not change results.
-const EVALUATION_BATCH: usize = 128;
+pub(super) const EVALUATION_BATCH: usize = 128;
 
 /// Where trained networks come from if they are not trained here.
 pub type Checkpoints<'a> = &'a dyn Fn(&RoundId, &Model) -> Result<Weights>;
 
-/// Makes every network of `plan` that the folder `out` does not hold yet: prunes, trains, evaluates, explains, records. With
-/// `checkpoints` nothing is trained: the trained network of each round comes from there, and the records hold no losses. Masks
-/// are drawn as in a run, from the final weights of the round before.
+/// How a plan is run, beside what it says.
+#[derive(Clone)]
+pub struct Options<'a> {
+    /// Where to compute.
+    pub compute: Compute,
+    /// Where trained networks come from if they are not trained here: then the records hold no losses. Masks are drawn as in a
+    /// run, from the final weights of the round before.
+    pub checkpoints: Option<Checkpoints<'a>>,
+    /// Whether rounds that another version, kind of machine or device has computed may stand beside those computed now. The study
+    /// warns of it.
+    pub allow_mixed: bool,
+    /// Least time between two states of a training that are kept, at ends of epochs, in case the program dies. On a device none is.
+    pub keep_every: Duration,
+}
+
+impl Default for Options<'_> {
+    fn default() -> Self {
+        Self { compute: Compute::Cpu, checkpoints: None, allow_mixed: false, keep_every: Duration::from_secs(5) }
+    }
+}
+
+/// Makes every network of `plan` that the folder `out` does not hold yet: prunes, trains, evaluates, explains, records. What is
+/// damaged there is set aside first, and made again.
 ///
 /// # Errors
 /// [`Error::Interrupted`] when the observer breaks: what is finished stays. Otherwise what is at fault is named: the plan's
 /// field, the folder, another device than the run began on, a checkpoint that is not the ticket that its round's mask makes.
-pub fn rounds(
-    plan: &Plan,
-    checkpoints: Option<Checkpoints<'_>>,
-    out: &Path,
-    compute: &Compute,
-    observer: &dyn Observer,
-) -> Result<Store> {
+pub fn rounds(plan: &Plan, out: &Path, options: &Options<'_>, observer: &dyn Observer) -> Result<Store> {
     let mut setup = Setup::new(plan)?;
-    setup.model = setup.model.on(compute);
-    let store = Store::open(out, plan)?;
+    setup.model = setup.model.on(&options.compute);
+    let mut store = Store::open(out, plan)?;
     let _lock = store.lock()?;
-    store.begin(&setup.manifest(plan)?)?;
-    let (channels, height, width) = setup.data.shape();
-    let mut pixels = Vec::with_capacity(setup.cam_images.len() * channels * height * width);
-    for &index in &setup.cam_images {
-        pixels.extend_from_slice(&setup.data.bytes(index)?);
+    let (shape, pixels) = setup.cam_pixels()?;
+    store.begin(&setup.manifest(plan)?, (&shape, &pixels), options.allow_mixed)?;
+    for note in store.mend(plan)? {
+        observer.tell(&Event::Warning(note))?;
     }
-    store.write_images(&[setup.cam_images.len(), channels, height, width], &pixels)?;
     let ids = round_ids(plan);
     let finished = ids.iter().map(|id| store.round(id)).collect::<Result<Vec<_>>>()?;
     let finished = finished.iter().flatten().count();
     observer.tell(&Event::RunStarted { rounds: ids.len(), finished })?;
-    let run =
-        Run { plan, setup: &setup, store: &store, explainer: Explainer::new(plan, &setup)?, checkpoints, observer };
+    let run = Run { plan, setup: &setup, store: &store, explainer: Explainer::new(plan, &setup)?, options, observer };
     for replicate in 0..plan.replicates {
         run.replicate(replicate)?;
     }
@@ -66,7 +80,7 @@ struct Run<'a> {
     setup: &'a Setup,
     store: &'a Store,
     explainer: Explainer<'a>,
-    checkpoints: Option<Checkpoints<'a>>,
+    options: &'a Options<'a>,
     observer: &'a dyn Observer,
 }
 
@@ -89,6 +103,7 @@ impl Run<'_> {
                         diverged.step, diverged.learning_rate
                     );
                     self.store.write_diverged(&diverged)?;
+                    self.store.clear_training(&diverged.id)?;
                     return self.observer.tell(&Event::Warning(what));
                 }
                 Err(error) => return Err(error),
@@ -101,6 +116,11 @@ impl Run<'_> {
     fn line(&self, line: Line, replicate: usize) -> Result<Option<DivergedRecord>> {
         for round in line.rounds(self.plan) {
             let id = line.id(replicate, round);
+            if let Some(fault) = self.store.outdated(&id)? {
+                for note in self.store.set_round_aside(&id, &fault)? {
+                    self.observer.tell(&Event::Warning(note))?;
+                }
+            }
             if let Some(record) = self.store.round(&id)? {
                 let test_accuracy = record.test_accuracy;
                 self.observer.tell(&Event::RoundDone { round, test_accuracy, resumed: true })?;
@@ -139,7 +159,7 @@ impl Run<'_> {
         let network = &setup.model.network;
         let replicate_seed = plan.seed + id.replicate as u64;
         let mask = self.mask(line, &id, replicate_seed)?;
-        let (weights, epoch_loss) = match self.checkpoints {
+        let (weights, epoch_loss) = match self.options.checkpoints {
             None => self.train(line, &id, &mask, replicate_seed)?,
             Some(checkpoint) => {
                 let weights = checkpoint(&id, &setup.model)?;
@@ -159,7 +179,7 @@ impl Run<'_> {
         let test_correct = evaluate(network, &weights, &test, batch)?;
         let validation_correct = evaluate(network, &weights, &validation, batch)?;
         let weights = Arc::new(weights);
-        let explained = self.explainer.explain(&weights, self.observer)?;
+        let explained = self.explainer.explain(&weights, id == RoundId::parent(id.replicate), self.observer)?;
         let (kept, prunable) = mask.counts(&plan.prune.exclude);
         let record = RoundRecord {
             format: FORMAT,
@@ -176,6 +196,7 @@ impl Run<'_> {
             test_correct: test_correct.iter().map(|&right| if right { '1' } else { '0' }).collect(),
             grad_cam: explained.grad_cam,
             input_maps: explained.input_maps,
+            representations: explained.representations,
             tcav: explained.tcav,
             cavs: explained.cavs,
             faithfulness: explained.faithfulness,
@@ -184,6 +205,7 @@ impl Run<'_> {
             seconds: Seconds { train: train_seconds, explain: started.elapsed().as_secs_f64() },
         };
         self.store.finish_round(&record, &weights, &mask, &explained.maps)?;
+        self.store.clear_training(&record.id)?;
         Ok(record)
     }
 
@@ -241,7 +263,7 @@ impl Run<'_> {
             published.undo_rewind(id.round, &mut weights, &self.final_weights(&before(id))?);
         }
         let validation = Subset::new(&setup.data, &setup.splits.validation);
-        let mut theta_k: Option<Weights> = None;
+        let theta_k = RefCell::new(None);
         let batch = setup.images_within(EVALUATION_BATCH)?;
         let mut best = published.best_epoch(config.steps_per_epoch(images.len()));
         let mut edit_gradient = |weights: &Weights, gradient: &mut [f32]| published.edit_gradient(weights, gradient);
@@ -249,18 +271,24 @@ impl Run<'_> {
         let (steps_per_epoch, sees_epochs) = (config.steps_per_epoch(images.len()), best.is_some());
         let sees = |step: u64| (parent && step == rewind) || (sees_epochs && step.is_multiple_of(steps_per_epoch));
         let observer = self.observer;
+        let mut keeping = Keeping::new(self.store, id, self.options.keep_every, &theta_k);
+        // The best epoch so far is no part of what is kept.
+        let kept = if sees_epochs { None } else { keeping.kept(&weights, observer)? };
+        let mut see = |step, weights: &Weights, optimizer: &OptimizerState, losses: &[(f64, u64)]| {
+            keeping.see(step, weights, optimizer, losses)
+        };
+        let keep = (!sees_epochs).then_some((kept, &mut see as Keep<'_>));
+        let after_step = |step, weights: &Weights| {
+            if parent && step == rewind {
+                *theta_k.borrow_mut() = Some(weights.clone());
+            }
+            if let Some(best) = &mut best {
+                best.see(step, weights, || Ok(share(&evaluate(network, weights, &validation, batch)?)));
+            }
+        };
         let summary =
-            training.run_with(&mut weights, mask, from, total, observer, edit_gradient, &sees, |step, weights| {
-                if parent && step == rewind {
-                    theta_k = Some(weights.clone());
-                }
-                if let Some(best) = &mut best {
-                    best.see(step, weights, || Ok(share(&evaluate(network, weights, &validation, batch)?)));
-                }
-            })?;
-        if let Some(theta_k) = theta_k {
-            self.store.write_rewind_state(id.replicate, &theta_k)?;
-        }
+            training.run_with(&mut weights, mask, from, total, observer, edit_gradient, &sees, after_step, keep)?;
+        keeping.store_theta_k()?;
         if let Some(best) = best {
             self.store.write_last_weights(id, &weights)?;
             weights = best.weights()?;

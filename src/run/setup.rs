@@ -195,6 +195,19 @@ impl Setup {
         })
     }
 
+    /// The shape `(N, C, H, W)` and the pixels of the fixed Grad-CAM images, as stored.
+    ///
+    /// # Errors
+    /// When an image cannot be read.
+    pub fn cam_pixels(&self) -> Result<([usize; 4], Vec<u8>)> {
+        let (channels, height, width) = self.data.shape();
+        let mut pixels = Vec::with_capacity(self.cam_images.len() * channels * height * width);
+        for &index in &self.cam_images {
+            pixels.extend_from_slice(&self.data.bytes(index)?);
+        }
+        Ok(([self.cam_images.len(), channels, height, width], pixels))
+    }
+
     /// The fixed Grad-CAM images, with what is known of them.
     pub fn shown_images(&self) -> Vec<ShownImage> {
         self.cam_images
@@ -309,6 +322,11 @@ pub struct GroupRows {
 }
 
 impl ConceptRows {
+    /// The image of a row among [`Setup::concept_images`]; none of noise.
+    pub fn image(&self, row: usize) -> Option<usize> {
+        self.indices.get(row).copied()
+    }
+
     /// The images of `rows`, `(n, C, H, W)`, normalised.
     ///
     /// # Errors

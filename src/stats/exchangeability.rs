@@ -65,24 +65,6 @@ impl Design {
         Ok(Design { members, partners, pairs })
     }
 
-    /// The same design on other labels: what was random set `k` becomes random set `order[k]`, `(N)`. With `order` the ranks of the sets by what
-    /// they hold, the design does not depend on the order in which they are given.
-    ///
-    /// # Errors
-    /// `order` is no order of the `N` random sets.
-    pub fn on_random_sets(self, order: &[usize]) -> Result<Self> {
-        let mut sorted = order.to_vec();
-        sorted.sort_unstable();
-        if !sorted.into_iter().eq(0..self.members - 1) {
-            return Err(StatsError::Undefined { what: "design: an order of the random sets names each once" });
-        }
-        let label = |member: usize| member.checked_sub(1).map_or(0, |random| order[random] + 1);
-        let relabelled = self.pairs.iter().map(|&(i, j)| (label(i), label(j)));
-        let mut pairs: Vec<(usize, usize)> = relabelled.map(|(a, b)| (a.min(b), a.max(b))).collect();
-        pairs.sort_unstable();
-        Ok(Design { pairs, ..self })
-    }
-
     /// Number of members, `N + 1`.
     pub fn members(&self) -> usize {
         self.members
@@ -204,9 +186,6 @@ mod tests {
         assert!(Design::all_pairs(2).is_err());
         assert!(Design::regular(9, 3, 0, "d").is_err());
         assert!(Design::regular(9, 9, 0, "d").is_err());
-        for order in [&[0, 1, 2][..], &[0, 1, 2, 3, 4, 5, 6, 6], &[1, 2, 3, 4, 5, 6, 7, 8]] {
-            assert!(Design::regular(9, 4, 0, "d").unwrap().on_random_sets(order).is_err());
-        }
         let design = Design::all_pairs(3).unwrap();
         assert!(exchangeability_test(&design, &[pair(0.5)]).is_err());
         assert!(exchangeability_test(&design, &[PairScore { score: 0.7, ties: 0.7 }; 3]).is_err());

@@ -9,12 +9,14 @@
 //! | [`descriptive`] | mean, variance, quantiles, ranks |
 //! | [`special`] | tail probabilities and quantiles |
 //! | [`t_tests`], [`correlation`], [`contingency`] | classical tests, equal to SciPy's |
-//! | [`permutation`], [`forgetting`] | permutation tests: concept effect, drift of forgotten images |
+//! | [`permutation`], [`stratified`], [`forgetting`] | permutation tests: concept effect, the same within strata, drift of forgotten images |
 //! | [`exchangeability`] | the TCAV score's own test |
 //! | [`multiplicity`], [`power`] | adjustment of p-values; how many sets or permutations a level needs |
 //! | [`intervals`], [`bootstrap`], [`crossed`] | confidence intervals; means over replicates that share images |
 //! | [`effect`] | the concept effect |
 //! | [`similarity`], [`localisation`] | how alike two maps are; whether a map looks at a box |
+//! | [`reach`] | how far retrained networks differ from each other |
+//! | [`representation`] | how alike two networks represent images: debiased CKA |
 //! | [`onset`] | the density at which something begins to change |
 //! | [`verdict`] | answers, calls and ranges of densities |
 
@@ -32,8 +34,11 @@ pub mod multiplicity;
 pub mod onset;
 pub mod permutation;
 pub mod power;
+pub mod reach;
+pub mod representation;
 pub mod similarity;
 pub mod special;
+pub mod stratified;
 pub mod t_tests;
 pub mod verdict;
 

@@ -135,7 +135,7 @@ pub fn label_permutation(
 }
 
 /// Moves a random subset of size `chosen` to the front and returns its sum.
-fn partial_shuffle_sum(values: &mut [f64], chosen: usize, draws: &mut Stream) -> f64 {
+pub(crate) fn partial_shuffle_sum(values: &mut [f64], chosen: usize, draws: &mut Stream) -> f64 {
     let mut sum = 0.0;
     for i in 0..chosen {
         let j = i + below(draws, (values.len() - i) as u32);

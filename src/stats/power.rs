@@ -1,6 +1,6 @@
 //! What a plan can reach: the smallest p-value of a test after adjustment, and the sets or permutations a level needs.
 
-use super::multiplicity::{Adjustment, adjust, harmonic};
+use super::multiplicity::{Adjustment, harmonic};
 use super::{Result, StatsError, check_open_unit};
 use serde::Serialize;
 
@@ -51,23 +51,18 @@ pub fn permutations_needed(alpha: f64, family_size: usize, adjustment: Adjustmen
     sets_needed(alpha, family_size, adjustment)
 }
 
-/// The adjusted value of `p_value` if it stands alone: the `family_size - 1` other p-values are 1.
-///
-/// # Errors
-/// An empty family, or `p_value` outside `[0, 1]`.
-pub fn adjusted_alone(p_value: f64, family_size: usize, adjustment: Adjustment) -> Result<f64> {
-    if family_size == 0 {
-        return Err(StatsError::TooFew { what: "family of hypotheses", needed: 1, got: 0 });
-    }
-    let mut family = vec![1.0; family_size];
-    family[0] = p_value;
-    Ok(adjust(&family, adjustment)?[0])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stats::multiplicity::adjust;
     use proptest::prelude::*;
+
+    /// The adjusted value of a p-value beside `family_size - 1` that are 1.
+    fn adjusted_alone(p_value: f64, family_size: usize, adjustment: Adjustment) -> f64 {
+        let mut family = vec![1.0; family_size];
+        family[0] = p_value;
+        adjust(&family, adjustment).unwrap()[0]
+    }
 
     #[test]
     fn known_numbers() {
@@ -92,7 +87,7 @@ mod tests {
             ]),
         ) {
             let n = sets_needed(alpha, family, adjustment).unwrap().for_one_finding;
-            let alone = |n: usize| adjusted_alone(1.0 / (n + 1) as f64, family, adjustment).unwrap();
+            let alone = |n: usize| adjusted_alone(1.0 / (n + 1) as f64, family, adjustment);
             prop_assert!(alone(n) <= alpha * (1.0 + 1e-12));
             prop_assert!(n == 1 || alone(n - 1) > alpha);
         }

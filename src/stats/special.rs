@@ -12,6 +12,11 @@ fn normal_upper(z: f64) -> f64 {
     0.5 * erfc(z / std::f64::consts::SQRT_2)
 }
 
+/// Standard normal distribution function.
+pub fn normal_cdf(z: f64) -> f64 {
+    normal_upper(-z)
+}
+
 /// Standard normal quantile at `probability` in `(0, 1)`; infinite at the ends.
 pub fn normal_quantile(probability: f64) -> f64 {
     if probability <= 0.0 {

@@ -4,6 +4,7 @@ use crate::error::Result;
 use crate::plan::Plan;
 use crate::records::{
     Accuracy, AccuracyRecord, Call, ConceptRecord, DensityRecord, Explanations, Levels, Line, PixelRecord, Ratio,
+    RepresentationDrift,
 };
 use crate::stats::descriptive::known_mean;
 use crate::stats::similarity::Measure;
@@ -12,7 +13,7 @@ use crate::stats::verdict::call;
 use super::accuracy::accuracy;
 use super::drift::{count_significant, flipped};
 use super::networks::{Network, Networks};
-use super::ratio::{Beside, beside, concepts, kind, pixels, twin_ids};
+use super::ratio::{Beside, beside, concepts, kind, pixels, representations, twin_ids};
 
 /// The level of each one-sided test: half of what the intervals leave out.
 pub(super) fn level(plan: &Plan) -> f64 {
@@ -49,6 +50,7 @@ fn one(plan: &Plan, networks: &Networks, seeds: &Levels, line: Line, round: usiz
         accuracy: accuracy(&plan.verdict, &replicates)?,
         pixels: Vec::new(),
         concepts: of_concepts,
+        representations: Vec::new(),
         call: Call::Dense,
         reason: "the dense network itself".into(),
     };
@@ -66,6 +68,13 @@ fn one(plan: &Plan, networks: &Networks, seeds: &Levels, line: Line, round: usiz
             found.measures.insert(measure, ratio);
         }
         record.pixels.push(found);
+    }
+    for (place, &stage) in plan.explain.stages.iter().enumerate() {
+        if networks.all.values().any(|network| network.representations.contains_key(stage.name())) {
+            let seed_floor = seeds.representation.filter(|_| place == 0);
+            let ratio = representations(plan, &replicates, stage, seed_floor);
+            record.representations.push(RepresentationDrift { stage, ratio });
+        }
     }
     let (pixels, concepts) = deciding(&record);
     record.call = match (pixels, concepts) {

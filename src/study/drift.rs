@@ -1,11 +1,12 @@
 //! Drift between two networks: maps image by image, concepts by the profile of their effects.
 
-use crate::error::{Result, undefined};
+use crate::error::Result;
 use crate::model::Stage;
 use crate::records::{Adjusted, Drift, MeasureDrift, TcavRecord};
 use crate::stats::correlation::spearman_coefficient;
 use crate::stats::descriptive::known_mean;
-use crate::stats::similarity::{Measure, Similarity};
+use crate::stats::representation::linear_cka;
+use crate::stats::similarity::Measure;
 
 use super::networks::{MapSet, Network};
 
@@ -14,11 +15,7 @@ use super::networks::{MapSet, Network};
 /// # Errors
 /// When a map is not finite or the sizes differ.
 pub(super) fn map_drift(measure: Measure, a: &MapSet, b: &MapSet) -> Result<Vec<Option<f64>>> {
-    let [height, width] = a.size;
-    let pairs = a.maps.iter().zip(&b.maps);
-    pairs
-        .map(|(a, b)| measure.drift(a, b, height, width).map(Similarity::value).map_err(undefined("drift of maps")))
-        .collect()
+    crate::explain::map_drift(measure, a.size, &a.maps, &b.maps)
 }
 
 /// A network's effects at one stage, one for each class × concept; absent where nothing varies.
@@ -39,6 +36,12 @@ pub(super) fn profile_drift(a: &[Option<f64>], b: &[Option<f64>]) -> Option<f64>
 
 fn both(a: &[Option<f64>], b: &[Option<f64>]) -> (Vec<f64>, Vec<f64>) {
     a.iter().zip(b).filter_map(|(a, b)| Some(((*a)?, (*b)?))).unzip()
+}
+
+/// 1 − debiased linear CKA of two networks at one stage; absent where either's representation is not recorded.
+pub(super) fn representation_drift(a: &Network, b: &Network, stage: Stage) -> Option<f64> {
+    let (a, b) = (a.representations.get(stage.name())?, b.representations.get(stage.name())?);
+    linear_cka(a, b).ok().map(|cka| 1.0 - cka)
 }
 
 /// Whether a record's effect is significant and may be interpreted.
@@ -88,6 +91,7 @@ pub(super) fn compare(alpha: f64, view: &str, stage: Stage, reference: &Network,
     let (effects_a, effects_b) = (effects(reference, stage), effects(other, stage));
     drift.concepts = profile_drift(&effects_a, &effects_b);
     let (known_a, known_b) = both(&effects_a, &effects_b);
+    drift.representation = representation_drift(reference, other, stage);
     drift.concept_ranks = spearman_coefficient(&known_a, &known_b).ok().map(|rho| 1.0 - rho);
     let scores = |network| profile(network, stage, |record| Some(record.score));
     drift.scores = profile_drift(&scores(reference), &scores(other));

@@ -50,5 +50,5 @@ fn levels(pairs: &[FloorPair]) -> Levels {
             Some((measure, mean(&|drift| drift.pixels.get(&measure).and_then(|found| found.both_right))?))
         })
         .collect();
-    Levels { pixels, concepts: mean(&|drift| drift.concepts) }
+    Levels { pixels, concepts: mean(&|drift| drift.concepts), representation: mean(&|drift| drift.representation) }
 }

@@ -7,20 +7,22 @@ mod densities;
 mod drift;
 mod floor;
 mod forgetting;
+pub mod gate;
+mod methods;
 mod networks;
 mod onsets;
 mod ranges;
 mod ratio;
 mod sanity;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::error::Result;
-use crate::nn::Compute;
 use crate::plan::Plan;
 use crate::progress::{Event, Observer};
-use crate::records::{FORMAT, NetworkSummary, Store, StudyRecord};
-use crate::run::{Checkpoints, rounds};
+use crate::records::{Computed, FORMAT, NetworkSummary, Store, StudyRecord, round_ids};
+use crate::run::{Checkpoints, Options, rounds};
 
 use self::networks::Networks;
 
@@ -29,15 +31,7 @@ use self::networks::Networks;
 /// # Errors
 /// As [`crate::run::rounds`] and [`derive()`].
 pub fn run(plan: &Plan, out: &Path, observer: &dyn Observer) -> Result<StudyRecord> {
-    conduct(plan, None, out, &Compute::Cpu, observer)
-}
-
-/// [`run`] on a device. A run is of one device from its first round to its last.
-///
-/// # Errors
-/// As [`run`], when the folder's run was begun elsewhere, or the device fails.
-pub fn run_on(plan: &Plan, out: &Path, compute: &Compute, observer: &dyn Observer) -> Result<StudyRecord> {
-    conduct(plan, None, out, compute, observer)
+    run_with(plan, out, &Options::default(), observer)
 }
 
 /// [`run`] with trained networks from `checkpoints`: nothing is trained.
@@ -50,17 +44,15 @@ pub fn explain_checkpoints(
     out: &Path,
     observer: &dyn Observer,
 ) -> Result<StudyRecord> {
-    conduct(plan, Some(checkpoints), out, &Compute::Cpu, observer)
+    run_with(plan, out, &Options { checkpoints: Some(checkpoints), ..Options::default() }, observer)
 }
 
-fn conduct(
-    plan: &Plan,
-    checkpoints: Option<Checkpoints<'_>>,
-    out: &Path,
-    compute: &Compute,
-    observer: &dyn Observer,
-) -> Result<StudyRecord> {
-    let store = rounds(plan, checkpoints, out, compute, observer)?;
+/// [`run`] with options: on a device, or going on with what another machine began.
+///
+/// # Errors
+/// As [`run`], when the folder's run was begun elsewhere, or the device fails.
+pub fn run_with(plan: &Plan, out: &Path, options: &Options<'_>, observer: &dyn Observer) -> Result<StudyRecord> {
+    let store = rounds(plan, out, options, observer)?;
     observer.tell(&Event::Phase("deriving drift, floor and verdict"))?;
     let study = derive(plan, &store)?;
     store.write_study(&study)?;
@@ -92,12 +84,12 @@ pub fn derive(plan: &Plan, store: &Store) -> Result<StudyRecord> {
             chance_p: (id.round == 0).then(|| accuracy::chance_p(&manifest, network)).transpose()?,
         });
     }
-    let mut sanity = Vec::new();
+    let mut randomised = Vec::new();
     for &replicate in &networks.replicates {
-        if let Some(record) = store.sanity(replicate)? {
-            sanity.push(sanity::summary(plan, &networks, &record)?);
-        }
+        randomised.extend(store.sanity(replicate)?);
     }
+    let sanity =
+        randomised.iter().map(|record| sanity::summary(plan, &networks, record)).collect::<Result<Vec<_>>>()?;
     let mut warnings = manifest.warnings.clone();
     if plan.floor.twins == 0 {
         warnings.push(
@@ -105,6 +97,7 @@ pub fn derive(plan: &Plan, store: &Store) -> Result<StudyRecord> {
                 .into(),
         );
     }
+    warnings.extend(mixed(plan, store)?);
     let not_destroyed: Vec<String> = (sanity.iter())
         .filter(|check| check.destroyed != Some(true))
         .map(|check| check.replicate.to_string())
@@ -127,8 +120,23 @@ pub fn derive(plan: &Plan, store: &Store) -> Result<StudyRecord> {
         forgetting: forgetting::records(plan, &manifest, &networks)?,
         densities,
         floor,
+        methods: methods::methods(plan, &networks, &randomised)?,
         networks: summaries,
         sanity,
         warnings,
     })
+}
+
+/// A warning where the rounds are not all of one version, kind of machine and device.
+fn mixed(plan: &Plan, store: &Store) -> Result<Option<String>> {
+    let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
+    for id in round_ids(plan) {
+        if let Some(Computed { version, vectors, device }) = store.computed(&id)? {
+            *kinds.entry(format!("version {version} with {vectors} vectors on {device}")).or_default() += 1;
+        }
+    }
+    let list: Vec<String> = kinds.iter().map(|(kind, count)| format!("{count} by {kind}")).collect();
+    Ok((kinds.len() > 1).then(|| {
+        format!("the networks are not of one computation (--allow-mixed): {}; sums round differently", list.join(", "))
+    }))
 }

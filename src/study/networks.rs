@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use crate::error::{Error, Result, undefined};
 use crate::explain::split_maps;
 use crate::plan::{Plan, StatisticsPlan};
-use crate::records::{Adjusted, DivergedRecord, Line, Manifest, RoundId, RoundRecord, Store, TcavRecord, round_ids};
+use crate::records::{
+    Adjusted, DivergedRecord, Line, Manifest, REPRESENTATION, RoundId, RoundRecord, Store, TcavRecord, round_ids,
+};
 use crate::stats::multiplicity::adjust;
 
 /// Raw maps of one network at one stage by one method.
@@ -21,6 +23,8 @@ pub(super) struct Network {
     pub(super) record: RoundRecord,
     /// Maps by view (stage, or stage and method).
     pub(super) views: BTreeMap<String, MapSet>,
+    /// Representations by stage, as far as they are recorded.
+    pub(super) representations: BTreeMap<String, Vec<f32>>,
     /// Whether each of the fixed images is classified correctly.
     pub(super) correct: Vec<bool>,
     /// In the order of the record's TCAV entries.
@@ -72,8 +76,12 @@ impl Networks {
             let fault = |what: String| Error::format(store.root(), format!("{name} {what}"));
             let record = store.round(&id)?.ok_or_else(|| fault("is missing".into()))?;
             let maps = store.maps(&id)?;
-            let mut views = BTreeMap::new();
+            let (mut views, mut representations) = (BTreeMap::new(), BTreeMap::new());
             for (view, maps) in &maps {
+                if let Some(stage) = view.strip_prefix(REPRESENTATION) {
+                    representations.insert(stage.to_owned(), maps.flatten_all()?.to_vec1()?);
+                    continue;
+                }
                 let (_, height, width) = maps.dims3()?;
                 views.insert(view.clone(), MapSet { size: [height, width], maps: split_maps(maps)? });
             }
@@ -101,7 +109,7 @@ impl Networks {
                     return Err(fault(format!("{what}: {found:?}, expected {expected:?}")));
                 }
             }
-            all.insert(id, Network { record, views, correct, adjusted: Vec::new() });
+            all.insert(id, Network { record, views, representations, correct, adjusted: Vec::new() });
         }
         let mut views = expected.map(|(_, views)| views).unwrap_or_default();
         views.sort_by_key(|view| (view != first, view.clone()));

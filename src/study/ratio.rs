@@ -13,7 +13,7 @@ use crate::stats::similarity::Measure;
 use crate::stats::verdict::explanations_answer;
 use crate::stats::{Interval, StatsError};
 
-use super::drift::{effects, map_drift, profile_drift};
+use super::drift::{effects, map_drift, profile_drift, representation_drift};
 use super::networks::{Network, Networks};
 
 /// One replicate's comparison: a network, its parent, and the dense networks that both are compared with.
@@ -156,33 +156,57 @@ pub(super) fn pixels(
 /// ρ of the profile of standardised effects at one stage.
 pub(super) fn concepts(plan: &Plan, replicates: &[Beside<'_>], stage: Stage, seed_floor: Option<f64>) -> Ratio {
     // The same class × concept pairs on both sides: those that have an effect in all of these networks.
-    let drifts = |beside: &Beside<'_>, others: &dyn Fn(usize) -> bool| -> Option<(f64, f64, Option<f64>)> {
-        let chosen: Vec<&Network> = beside
-            .comparators
-            .iter()
-            .filter(|(replicate, _)| others(*replicate))
-            .map(|&(_, network)| network)
-            .collect();
-        let mut profiles: Vec<Vec<Option<f64>>> =
-            [beside.ticket, beside.parent].into_iter().chain(chosen).map(|network| effects(network, stage)).collect();
+    let drifts = |networks: &[&Network]| {
+        let mut profiles: Vec<Vec<Option<f64>>> = networks.iter().map(|network| effects(network, stage)).collect();
         for pair in 0..profiles[0].len() {
             if profiles.iter().any(|profile| profile[pair].is_none()) {
                 profiles.iter_mut().for_each(|profile| profile[pair] = None);
             }
         }
-        let (mut above, mut below) = (0.0, 0.0);
-        for comparator in &profiles[2..] {
-            above += profile_drift(comparator, &profiles[0])?;
-            below += profile_drift(comparator, &profiles[1])?;
-        }
-        Some((above, below, profile_drift(&profiles[0], &profiles[1])))
+        summed(&profiles, |a, b| profile_drift(a, b))
+    };
+    whole(plan, replicates, seed_floor, "ratio: no concept varies, or nothing moves", &drifts)
+}
+
+/// ρ of the representation at one stage.
+pub(super) fn representations(plan: &Plan, replicates: &[Beside<'_>], stage: Stage, seed_floor: Option<f64>) -> Ratio {
+    let drifts = |networks: &[&Network]| summed(networks, |a, b| representation_drift(a, b, stage));
+    whole(plan, replicates, seed_floor, "ratio: a representation is missing, or nothing moves", &drifts)
+}
+
+/// Drifts of a ticket and of its parent from comparators, each summed, and of the ticket from its parent.
+type Summed = Option<(f64, f64, Option<f64>)>;
+
+/// Of a ticket, its parent and their comparators, in this order.
+fn summed<T>(all: &[T], drift: impl Fn(&T, &T) -> Option<f64>) -> Summed {
+    let (mut above, mut below) = (0.0, 0.0);
+    for comparator in &all[2..] {
+        above += drift(comparator, &all[0])?;
+        below += drift(comparator, &all[1])?;
+    }
+    Some((above, below, drift(&all[0], &all[1])))
+}
+
+/// ρ of a drift that has one value for two networks, not one for each image. `drifts` gets a ticket, its parent and their comparators.
+fn whole(
+    plan: &Plan,
+    replicates: &[Beside<'_>],
+    seed_floor: Option<f64>,
+    no_value: &'static str,
+    drifts: &dyn Fn(&[&Network]) -> Summed,
+) -> Ratio {
+    let drifts = |beside: &Beside<'_>, others: &dyn Fn(usize) -> bool| {
+        let chosen = beside.comparators.iter().filter(|(replicate, _)| others(*replicate));
+        let networks: Vec<&Network> =
+            [beside.ticket, beside.parent].into_iter().chain(chosen.map(|&(_, network)| network)).collect();
+        drifts(&networks)
     };
     let log_of = |beside: &Beside<'_>, others: &dyn Fn(usize) -> bool| {
         let (above, below, _) = drifts(beside, others)?;
         let ratio: f64 = above / below;
         (ratio > 0.0 && ratio.is_finite()).then(|| ratio.ln())
     };
-    let undefined = StatsError::Undefined { what: "ratio: no concept varies, or nothing moves" };
+    let undefined = StatsError::Undefined { what: no_value };
     let values: crate::stats::Result<Vec<f64>> =
         replicates.iter().map(|beside| log_of(beside, &|_| true).ok_or(undefined)).collect();
     let logs = values.and_then(|values| match comparators(plan) {

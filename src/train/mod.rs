@@ -9,7 +9,7 @@ use crate::data::{Images, for_each_batch};
 use crate::error::{Error, Result};
 use crate::kernels::layout::to_kernels;
 use crate::kernels::on_worker;
-use crate::nn::optimizer::{Optimizer, OptimizerKind};
+use crate::nn::optimizer::{Optimizer, OptimizerKind, OptimizerState};
 use crate::nn::schedule::{Schedule, ScheduleKind};
 use crate::nn::{Draws, Gradients, Mode, Network, Shape3, Weights, Workspace, predicted_class};
 use crate::progress::{Event, Observer};
@@ -53,6 +53,22 @@ impl TrainConfig {
 /// Sees the weights and may change the loss's gradient before the optimiser takes its step.
 pub type EditGradient<'a> = &'a mut (dyn FnMut(&Weights, &mut [f32]) + Send);
 
+/// The state of a training after whole epochs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Kept {
+    /// Steps done, counted from the start of training.
+    pub step: u64,
+    /// The weights.
+    pub weights: Weights,
+    /// What the optimiser remembers.
+    pub optimizer: OptimizerState,
+    /// Sum of the losses of each epoch, and steps.
+    pub losses: Vec<(f64, u64)>,
+}
+
+/// Sees the state after each epoch but the last: steps done, weights, what the optimiser remembers, losses.
+pub type Keep<'a> = &'a mut dyn FnMut(u64, &Weights, &OptimizerState, &[(f64, u64)]) -> Result<()>;
+
 /// What a training run reports.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TrainSummary {
@@ -90,10 +106,13 @@ impl Training<'_> {
         observer: &dyn Observer,
         after_step: impl FnMut(u64, &Weights),
     ) -> Result<TrainSummary> {
-        self.run_with(weights, mask, from, to, observer, None, &|_| true, after_step)
+        self.run_with(weights, mask, from, to, observer, None, &|_| true, after_step, None)
     }
 
-    /// [`Training::run`] with `edit_gradient`, which sees the weights and may change the loss's gradient before the optimiser takes its step (where
+    /// [`Training::run`] with `keep`: a state to go on from, if there is one, and who sees later ones. It ends with the same bits. On a
+    /// device there is none.
+    ///
+    /// With `edit_gradient`, which sees the weights and may change the loss's gradient before the optimiser takes its step (where
     /// a plan's `as_published.freeze_below_epsilon` comes in), and with `after_step` called only after the steps that `sees` names. On a device
     /// each look at weights or gradient is a copy to the host.
     ///
@@ -110,6 +129,7 @@ impl Training<'_> {
         mut edit_gradient: Option<EditGradient<'_>>,
         sees: &dyn Fn(u64) -> bool,
         mut after_step: impl FnMut(u64, &Weights),
+        keep: Option<(Option<Kept>, Keep<'_>)>,
     ) -> Result<TrainSummary> {
         let batch = self.config.batch_size;
         let shape = Shape3::from(self.images.shape());
@@ -140,6 +160,12 @@ impl Training<'_> {
         let mut workspace = Workspace::default();
         let mut losses: Vec<(f64, u64)> = Vec::new();
         let mut first = from;
+        let (kept, mut keep) = keep.unzip();
+        if let Some(kept) = kept.flatten() {
+            optimizer.resume(kept.optimizer)?;
+            *weights = kept.weights;
+            (first, losses) = (kept.step, kept.losses);
+        }
         while first < to {
             let epoch = first / steps_per_epoch;
             let order = epoch_order(self.seed, epoch, self.images.len());
@@ -187,6 +213,9 @@ impl Training<'_> {
                 observer.tell(&Event::StepDone { epoch, step: step - from, loss })
             })?;
             first = last;
+            if let Some(keep) = keep.as_mut().filter(|_| first < to) {
+                keep(first, weights, optimizer.state(), &losses)?;
+            }
         }
         let last = to.saturating_sub(1);
         finite_weights(weights, last, self.config.learning_rate * schedule.factor(last))?;

@@ -57,7 +57,7 @@ fn too_few_images_trip_the_gate_and_every_format_says_why() {
     let (code, text, _) =
         drift(&fixture(CHECKPOINT), &format!("--max-drift 0.05 --min-images 0 --labels {}", labels(&place, 0)));
     assert_eq!(code, Some(1));
-    assert!(text.contains("undefined: no image counts"), "{text}");
+    assert!(text.contains("is undefined; no image counts"), "{text}");
     let images = format!("{}:images", fixture(INPUTS));
     let line = format!("drift --reference {0} --candidate {0} --images {images} --min-images 1.5", fixture(CHECKPOINT));
     assert!(fails(&words(&line)).contains("--min-images"));
@@ -100,4 +100,30 @@ fn density_and_accuracy_are_told_and_a_dense_candidate_is_warned_of() {
     let (code, _, error) = drift(&fixture(CHECKPOINT), &format!("--mask {}", place.arg("other.safetensors")));
     assert_eq!(code, Some(2));
     assert!(error.contains("nothing.weight"), "{error}");
+}
+
+#[test]
+fn what_is_required_and_what_is_undecided_are_flags() {
+    let place = Place::new();
+    let image = fixture(INPUTS);
+    let labels = labels(&place, 24);
+    for (more, named) in [
+        ("--require pixels", "pixels are required"),
+        ("--require accuracy --max-drift 1", "accuracy is required"),
+        ("--require concepts --max-drift 1", "concepts are required"),
+        ("--require colours", "--require"),
+        ("--classes 7 --max-drift 1", "--classes"),
+    ] {
+        let sets = format!("--concept s={image}:concept_striped --random {image}:random_00 {image}:random_01");
+        let more = if named == "--classes" { format!("{more} {sets}") } else { more.to_owned() };
+        let (code, _, error) = drift(&fixture(CHECKPOINT), &more);
+        assert!(code == Some(2) && error.contains(named) && error.lines().count() == 1, "{named}: {error}");
+    }
+    // With 24 images the accuracy of the same network is undecided, and only that is asked.
+    for (on_undecided, code) in [("pass", Some(0)), ("fail", Some(1))] {
+        let more = format!("--labels {labels} --require accuracy --on-undecided {on_undecided}");
+        let (found, text, _) = drift(&fixture(CHECKPOINT), &more);
+        assert_eq!(found, code, "{text}");
+        assert!(text.contains("accuracy undecided"), "{text}");
+    }
 }

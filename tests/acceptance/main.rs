@@ -12,6 +12,7 @@ mod interface;
 mod oracle;
 mod outputs;
 mod pictures;
+mod record;
 mod run;
 mod sets;
 mod support;

@@ -15,7 +15,11 @@ fn inputs() -> Place {
         place.write(name, &std::fs::read(fixture(of)).unwrap());
     };
     copy("net.safetensors", CHECKPOINT);
-    copy("other.safetensors", CHECKPOINT);
+    // Another network: a floor that is the reference is refused.
+    let mut other = candle_core::safetensors::load(fixture(CHECKPOINT), &candle_core::Device::Cpu).unwrap();
+    let layer = (&other["layer2.0.conv1.weight"] * 1.5).unwrap();
+    other.insert("layer2.0.conv1.weight".into(), layer);
+    candle_core::safetensors::save(&other, place.path("other.safetensors")).unwrap();
     copy("images.safetensors", INPUTS);
     place.write("labels.txt", "0\n1\n".repeat(12).as_bytes());
     std::fs::create_dir(place.path("pictures")).unwrap();

@@ -65,7 +65,82 @@ fn a_run_prints_its_table_and_the_report_comes_in_every_form() {
             assert!(std::fs::read(&path).unwrap() == kept, "{record}");
         }
     }
-    succeeds(&["report".into(), run]);
+    succeeds(&["report".into(), run.clone()]);
+    // A damaged file is named, by whatever reads it; a run makes it again.
+    let verify = ["verify".to_owned(), run.clone()];
+    let fine = succeeds(&verify);
+    assert!(
+        fine.contains("as they were written") && fine.contains("answers on 128 test images, 20 maps: equal"),
+        "{fine}"
+    );
+    let (maps, table) = (place.path("run/replicate-1/round-01/explain/maps.safetensors"), table);
+    let mut bytes = std::fs::read(&maps).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&maps, &bytes).unwrap();
+    for refused in [vec!["report".into(), run.clone()], vec!["compare".into(), run.clone(), run.clone()]] {
+        assert!(fails(&refused).contains("maps.safetensors: is not the file that its record lists"));
+    }
+    let output = program(&verify).output().unwrap();
+    let (faults, error) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert_eq!((output.status.code(), faults.lines().count(), error.lines().count()), (Some(2), 1, 1), "{error}");
+    assert!(faults.contains("replicate-1/round-01/explain/maps.safetensors") && error.contains("1 fault"), "{faults}");
+    assert_eq!(succeeds(&small(&place, "run")), table, "made again");
+    assert!(place.path("run/replicate-1/round-01.damaged/explain/maps.safetensors").exists());
+    succeeds(&[&verify[..], &["--hashes-only".to_owned()]].concat());
+}
+
+#[test]
+fn a_dry_run_says_what_a_plan_takes_and_writes_nothing() {
+    let place = Place::new();
+    let mut arguments = small(&place, "run");
+    arguments.push("--dry-run".into());
+    let said = succeeds(&arguments);
+    // Two replicates of a parent, three twins and two tickets, ten steps each.
+    assert!(said.contains("12 networks") || said.contains("networks  12, "), "{said}");
+    for word in ["time ", "memory ", "disk "] {
+        assert!(said.lines().any(|line| line.starts_with(word)), "{word}: {said}");
+    }
+    assert!(!place.path("run").exists());
+}
+
+#[cfg(unix)]
+#[test]
+fn sigterm_and_sighup_end_a_run_within_a_second_and_nohup_keeps_it() {
+    let place = Place::new();
+    let binary = program(&[]).get_program().to_owned();
+    let send = |signal: &str, pid: u32| {
+        let status = std::process::Command::new("kill").args([signal, &pid.to_string()]).status();
+        assert!(status.unwrap().success());
+    };
+    let start = |before: &[&str], out: &str| {
+        let mut words: Vec<std::ffi::OsString> = before.iter().map(Into::into).collect();
+        words.push(binary.clone());
+        let child = std::process::Command::new(&words[0])
+            .args(&words[1..])
+            .args(small(&place, out))
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let started = Instant::now();
+        while !place.path(out).join("manifest.json").exists() {
+            assert!(started.elapsed() < Duration::from_secs(120), "it never began");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        child
+    };
+    for signal in ["-TERM", "-HUP"] {
+        let child = start(&[], "run");
+        send(signal, child.id());
+        let output = child.wait_with_output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(130), "{signal}: {error}");
+        assert!(error.lines().last().unwrap().contains("goes on from the last finished round"), "{error}");
+        std::fs::remove_dir_all(place.path("run")).unwrap();
+    }
+    let child = start(&["nohup"], "kept");
+    send("-HUP", child.id());
+    assert!(child.wait_with_output().unwrap().status.success());
 }
 
 #[cfg(unix)]

@@ -10,6 +10,8 @@
 mod allocation;
 mod mutation;
 mod readers;
+#[path = "../reseal.rs"]
+mod reseal;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};

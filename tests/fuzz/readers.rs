@@ -5,14 +5,18 @@ use std::path::{Path, PathBuf};
 use ticketlens::data::{
     ImageSource, Images, Normalisation, Preprocess, cub, idx, read_class_folders, read_label_argument,
 };
-use ticketlens::model::{TensorFile, load_checkpoint, load_into};
+use ticketlens::model::{Stage, TensorFile, load_checkpoint, load_into};
 use ticketlens::plan::Plan;
 use ticketlens::plan::{DataPlan, PRESETS};
 use ticketlens::progress::Silent;
 use ticketlens::prune::prunable_tensors;
+use ticketlens::records::reference::{ImageSet, ReferenceRecord, Setting, sha256};
 use ticketlens::records::{Store, round_ids};
-use ticketlens::report::{Maps, RawMaps, Study, csv, html, json, markdown, terminal};
+use ticketlens::report::{Maps, RawMaps, Study, csv, drift, html, json, markdown, terminal};
 use ticketlens::study::explain_checkpoints;
+use ticketlens::study::gate::{ClassEffect, Dense, Explained, Rules, judge, recorded};
+
+use crate::reseal::reseal;
 
 /// Files of one input: path within its folder, content.
 pub(crate) type Tree = Vec<(String, Vec<u8>)>;
@@ -35,7 +39,7 @@ const MIB: usize = 1 << 20;
 /// Deflate makes at most 1,032 bytes of one.
 const INFLATED: usize = 2 * 1032;
 
-pub(crate) const READERS: [Reader; 12] = [
+pub(crate) const READERS: [Reader; 13] = [
     Reader { name: "idx", corpus: idx_files, read: read_idx, words: &[], bytes: 16 * MIB, bytes_per_byte: INFLATED },
     Reader {
         name: "cub",
@@ -94,6 +98,14 @@ pub(crate) const READERS: [Reader; 12] = [
         read: read_records,
         words: &["\"reinit\"", "\"layer4\"", "\"lottery\"", "1000000", "-5"],
         bytes: 256 * MIB,
+        bytes_per_byte: 1000,
+    },
+    Reader {
+        name: "reference",
+        corpus: |_| vec![reference()],
+        read: read_reference,
+        words: &["\"version\"", "\"layer4\"", "null", "maps/0", "I64", "1000000", "-5"],
+        bytes: 64 * MIB,
         bytes_per_byte: 1000,
     },
     // The reader's own limit is 512 MiB of decoded picture.
@@ -406,7 +418,65 @@ fn run_folder(work: &Path) -> Vec<Tree> {
     vec![tree(&folder, &|path| !path.ends_with("weights.safetensors"))]
 }
 
+/// A recorded reference of the drift gate: two networks, six images, two concepts.
+fn reference() -> Tree {
+    let network = |name: &str, tilt: f32| Explained {
+        name: name.into(),
+        size: [2, 3],
+        maps: (0..6).map(|image| (0..6).map(|at| (at as f32 * tilt + image as f32).sin() + 1.0).collect()).collect(),
+        predicted: Some(vec![0, 1, 0, 1, 0, 1]),
+        effects: (0..2)
+            .map(|class| ClassEffect {
+                class,
+                concept: "striped".into(),
+                standardised: Some(f64::from(tilt) + class as f64),
+                significant: true,
+            })
+            .collect(),
+        density: Some(1.0),
+        assumed: None,
+    };
+    let dense = Dense {
+        images: (0..6).map(|image| format!("{image}.png")).collect(),
+        labels: Some(vec![0, 1, 0, 1, 1, 1]),
+        targets: vec![0, 1, 0, 1, 1, 1],
+        stage: Some(Stage::new("layer4")),
+        reference: network("dense", 1.0),
+        floor: vec![network("floor", 1.3)],
+    };
+    let set = |argument: &str| ImageSet { argument: argument.into(), count: 6, shape: [1, 2, 3], sha256: "0".into() };
+    let setting = Setting {
+        stage: Stage::new("layer4"),
+        tested: "present".into(),
+        batch: 32,
+        preparation: [("size".to_owned(), "224".to_owned())].into(),
+    };
+    let sets = recorded::Sets {
+        images: set("images"),
+        concepts: vec![("striped".into(), set("striped"))],
+        random: vec![set("a"), set("b")],
+    };
+    let (record, tensors) = recorded::record(&dense, &["a".into(), "b".into()], 2, setting, sets).unwrap();
+    vec![("r.json".into(), record.to_bytes().unwrap()), ("r.safetensors".into(), tensors)]
+}
+
+/// Both files, the tensors as if they were those that the record names.
+fn read_reference(folder: &Path) -> Result<(), String> {
+    let bytes = |name: &str| std::fs::read(folder.join(name)).map_err(|error| error.to_string());
+    let (json, tensors) = (bytes("r.json")?, bytes("r.safetensors")?);
+    let mut record = ReferenceRecord::from_bytes(&json).map_err(|error| error.to_string())?;
+    record.tensors = sha256(&tensors);
+    let dense = recorded::dense(&record, &tensors).map_err(|error| error.to_string())?;
+    let candidates = [dense.reference.clone()];
+    let report = judge(&dense, &candidates, &Rules::default()).map_err(|error| error.to_string())?;
+    recorded::changes((&record, &dense), (&record, &dense)).map_err(|error| error.to_string())?;
+    drift::text(&report);
+    drift::json(&report).map(|_| ()).map_err(|error| error.to_string())
+}
+
 fn read_records(folder: &Path) -> Result<(), String> {
+    // As damaged as it is, with seals that fit: the readers behind the hashes are meant.
+    reseal(folder);
     let store = Store::existing(folder).map_err(text)?;
     let plan = store.plan().map_err(text)?;
     // A run of a million rounds is a long loop, not a fault.

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use nalgebra::DMatrix;
 use rand::seq::{IndexedRandom, SliceRandom};
-use ticketlens::data::{Factor, Images, Origin, PlantedPlan, Subset, planted};
+use ticketlens::data::{Factor, Images, Origin, Planted, PlantedPlan, Subset, planted};
 use ticketlens::explain::tcav::cav::CavKind;
 use ticketlens::explain::tcav::gram::{Rows, cross, gram};
 use ticketlens::explain::tcav::held_out::held_out;
@@ -27,7 +27,7 @@ use ticketlens::train::{Training, evaluate};
 use crate::support::exact_interval;
 
 /// Images in a set where CAVs are fitted, whose cost grows with the cube of it.
-const SET: usize = 20;
+pub(crate) const SET: usize = 20;
 /// Images in a set for the effect alone: at 25 the network's weakest concept, the digit 1, is found in 86 draws of 100.
 const EFFECT_SET: usize = 60;
 const RANDOM_SETS: usize = 19;
@@ -36,15 +36,15 @@ const PARTNERS: usize = 10;
 const ALPHA: f64 = 0.05;
 
 /// A trained dense network with what concept tests need of a pool of images that it was not trained on.
-struct Bench {
-    setup: Setup,
+pub(crate) struct Bench {
+    pub(crate) setup: Setup,
     weights: Arc<Weights>,
-    accuracy: f64,
+    pub(crate) accuracy: f64,
     /// Data set indices of the pool, in the order of the Gram matrix.
-    pool: Vec<usize>,
-    gram: DMatrix<f64>,
+    pub(crate) pool: Vec<usize>,
+    pub(crate) gram: DMatrix<f64>,
     /// Products of the gradients of each class's logit with the pool's activations.
-    cross: Vec<DMatrix<f64>>,
+    pub(crate) cross: Vec<DMatrix<f64>>,
     design: Design,
 }
 
@@ -103,7 +103,7 @@ impl Bench {
     }
 
     /// A concept set of `size` of those rows of the pool that `shows` (all, if there is no concept), and random sets from the rest of the pool.
-    fn draw(&self, name: &str, index: u64, size: usize, shows: &dyn Fn(usize) -> bool) -> Sets {
+    pub(crate) fn draw(&self, name: &str, index: u64, size: usize, shows: &dyn Fn(usize) -> bool) -> Sets {
         let mut random = stream(11, name, index);
         let candidates: Vec<usize> = (0..self.pool.len()).filter(|&row| shows(self.pool[row])).collect();
         let concept: Vec<usize> = candidates.choose_multiple(&mut random, size).copied().collect();
@@ -150,11 +150,11 @@ struct ScoreTests {
 }
 
 /// 199 permutations hold the level of 5 % as exactly as 9,999 do (10 of 200 arrangements) at a fiftieth of the cost.
-fn effect_p(effect: &Effect, index: u64) -> f64 {
+pub(crate) fn effect_p(effect: &Effect, index: u64) -> f64 {
     label_permutation(&effect.concept, &effect.random, 199, index, "calibration").unwrap().p_value
 }
 
-fn digits() -> &'static Bench {
+pub(crate) fn digits() -> &'static Bench {
     static BENCH: OnceLock<Bench> = OnceLock::new();
     BENCH.get_or_init(|| {
         Bench::new(&[
@@ -180,9 +180,14 @@ fn planted_bench(used: &str) -> Bench {
     ])
 }
 
-fn shape_bench() -> &'static Bench {
+pub(crate) fn shape_bench() -> &'static Bench {
     static BENCH: OnceLock<Bench> = OnceLock::new();
     BENCH.get_or_init(|| planted_bench("shape"))
+}
+
+pub(crate) fn texture_bench() -> &'static Bench {
+    static BENCH: OnceLock<Bench> = OnceLock::new();
+    BENCH.get_or_init(|| planted_bench("texture"))
 }
 
 /// Draws of random images as concept for the effect, which needs no CAV, and for the score.
@@ -311,18 +316,21 @@ fn all_ten_digits_are_found_with_the_right_sign() {
     println!("  power of the score under its valid test: {scores} of 80");
 }
 
+/// What is planted in the images of a bench.
+pub(crate) fn truth(bench: &Bench, used: Factor) -> Planted {
+    let size = bench.setup.data.origins().iter();
+    let train = size.filter(|&&origin| origin == Origin::Train).count();
+    let test = bench.setup.data.len() - train;
+    let truth = planted(&PlantedPlan { train, test, used: vec![used], ..Default::default() }, 0).unwrap();
+    assert_eq!(truth.data.fingerprint(), bench.setup.data.fingerprint());
+    truth
+}
+
 /// The table of all planted concepts on a network whose class is the factor `used`.
 fn planted_powers(bench: &Bench, used: Factor) -> Vec<(String, bool, Power)> {
     println!("planted, class by {used:?}, logit of its first value, dense accuracy {:.1} %", 100.0 * bench.accuracy);
     Power::header();
-    let size = bench.setup.data.origins().iter();
-    let train = size.filter(|&&origin| origin == Origin::Train).count();
-    let truth = planted(
-        &PlantedPlan { train, test: bench.setup.data.len() - train, used: vec![used], ..Default::default() },
-        0,
-    )
-    .unwrap();
-    assert_eq!(truth.data.fingerprint(), bench.setup.data.fingerprint());
+    let truth = truth(bench, used);
     let mut powers = Vec::new();
     let mut decodable_unused = 0;
     for (place, concept) in bench.setup.concepts[0].sets.concepts.iter().enumerate() {
@@ -357,7 +365,7 @@ fn planted_concepts_are_found_if_the_class_uses_them_and_else_at_the_level() {
     // A network that tells shapes keeps a slight dependence on colour (d about 0.1): true of it, small, and ranked below every used concept.
     planted_powers(shape_bench(), Factor::Shape);
     // One that tells the background's texture does not depend on the object: its unused concepts are a true null.
-    for (name, used, power) in planted_powers(&planted_bench("texture"), Factor::Texture) {
+    for (name, used, power) in planted_powers(texture_bench(), Factor::Texture) {
         let interval = exact_interval(power.found, power.draws, 0.99);
         assert!(
             used || interval.low <= ALPHA,

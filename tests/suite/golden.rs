@@ -14,7 +14,7 @@ use ticketlens::model::{TensorFile, load_into};
 use ticketlens::plan::Plan;
 use ticketlens::progress::Silent;
 use ticketlens::records::{RoundId, Store, round_ids};
-use ticketlens::report::{Maps, RawMaps, Study, html, json};
+use ticketlens::report::{Maps, RawMaps, Study, html, json, markdown};
 use ticketlens::study::{explain_checkpoints, run};
 
 use crate::report::golden;
@@ -241,6 +241,25 @@ fn report_of_the_study() {
     let text = serde_json::to_string_pretty(&report).unwrap();
     artefact("report.html", html::render(study()).unwrap().as_bytes());
     golden(|| insta::assert_snapshot!("trained_report", settled("trained_report", text)));
+}
+
+/// The further statistics stand in records, page and Markdown; what the records find is what is shown.
+#[test]
+fn every_concept_statistic_is_reported() {
+    let study = study();
+    let mut found = 0;
+    for record in study.rounds.iter().filter(|record| record.id.arm == "lottery" && record.id.round == 0) {
+        for tcav in &record.tcav {
+            let keys: Vec<&str> = tcav.further.keys().map(String::as_str).collect();
+            assert_eq!(keys, ["pool_score", "smooth_score"], "digits exclude each other: nothing to condition on");
+            found += usize::from(record.id.replicate == 0 && tcav.further["smooth_score"].p_value <= 0.05);
+        }
+    }
+    let text = markdown::render(study).unwrap();
+    let table = text.split("## Concepts by every statistic").nth(1).unwrap();
+    let row = table.lines().find(|line| line.starts_with("| 0 |")).unwrap();
+    assert!(table.contains("smooth score") && row.contains(&found.to_string()), "{row}, {found} in replicate 0");
+    assert!(html::render(study).unwrap().contains("id=\"statistics\""));
 }
 
 /// The tests above, once more in processes that are held to narrower vectors.

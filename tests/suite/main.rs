@@ -4,16 +4,20 @@ mod architecture;
 mod as_published;
 mod calibration;
 mod cav;
+mod concept_statistics;
 mod cub;
 mod device;
 mod explain;
 mod families;
+mod gate;
 mod golden;
+mod integrity;
 mod oracle;
 mod order;
 mod plain_candle;
 mod properties;
 mod report;
+mod representation;
 mod run;
 mod saliency;
 mod stats_calibration;
@@ -27,5 +31,7 @@ mod tcav;
 mod training;
 mod training_steps;
 
+#[path = "../reseal.rs"]
+mod reseal;
 #[path = "../tiny_cub/mod.rs"]
 mod tiny_cub;

@@ -359,6 +359,7 @@ proptest! {
             test_correct: "1011".into(),
             grad_cam: Vec::new(),
             input_maps: Vec::new(),
+            representations: Vec::new(),
             tcav: Vec::new(),
             cavs: Vec::new(),
             faithfulness: Vec::new(),

@@ -8,11 +8,14 @@ use std::time::Instant;
 
 use proptest::prelude::*;
 use ticketlens::model::Stage;
-use ticketlens::records::Adjusted;
-use ticketlens::report::drift::{
-    CandidateDrift, ConceptDrift, DRIFT_SCHEMA_VERSION, DriftReport, Gate, MeasuredDrift, NamedDrift,
+use ticketlens::records::gate::{
+    Answer, CandidateDrift, ConceptDrift, DRIFT_SCHEMA_VERSION, DriftReport, Gate, Kind, MeasuredDrift, NamedDrift,
+    OnUndecided, Over, Unit,
 };
-use ticketlens::report::{Study, compare, csv, html, json, markdown, terminal};
+use ticketlens::records::{Adjusted, Explanations};
+use ticketlens::report::{Study, compare, csv, drift, html, json, markdown, terminal};
+use ticketlens::stats::Interval;
+use ticketlens::stats::similarity::Measure;
 
 /// Four rounds of two replicates and a control: enough for every form, few enough to read.
 const SMALL: fake::Shape =
@@ -350,19 +353,43 @@ fn the_terminal_table_fits_eighty_columns() {
 
 fn drift_report() -> DriftReport {
     let named = |name: &str, drift| NamedDrift { name: name.into(), drift };
-    let measure = |name: &str, raw: f64, floor: f64| MeasuredDrift {
-        measure: name.into(),
-        raw: Some(raw),
+    let measured = |measure, raw: f64, floor: f64| MeasuredDrift {
+        measure,
+        drift: Some(raw),
         floor: Some(floor),
-        in_floors: Some(raw / floor),
+        rho: Some(raw / floor),
+    };
+    let answer = |kind, answer, value: f64, [low, high]: [f64; 2], reach| Answer {
+        kind,
+        answer,
+        value: Some(value),
+        unit: if kind == Kind::Accuracy { Unit::Share } else { Unit::Rho },
+        interval: Some(Interval { low, high }),
+        over: Some(Over::ImagesAndNetworks),
+        limit: Some(if kind == Kind::Accuracy { 0.01 } else { 1.25 }),
+        reach: Some(reach),
+        measured: true,
+        note: (answer == Explanations::Undecided).then(|| "the interval holds the margin".into()),
+    };
+    let gate = |tripped_by: Vec<Kind>| Gate {
+        required: Kind::ALL.to_vec(),
+        on_undecided: OnUndecided::Pass,
+        needed: 32,
+        tripped: !tripped_by.is_empty(),
+        tripped_by,
     };
     let moved = CandidateDrift {
         name: "pruned-10 %.safetensors".into(),
-        measures: vec![measure("spearman", 0.61, 0.2), measure("iou_top20", 0.7, 0.4)],
+        answers: vec![
+            answer(Kind::Pixels, Explanations::Changed, 3.05, [2.1, 4.4], 1.42),
+            answer(Kind::Concepts, Explanations::Kept, 1.02, [0.9, 1.2], 1.6),
+            answer(Kind::Accuracy, Explanations::Undecided, -0.0156, [-0.04, 0.01], 0.02),
+        ],
+        measures: vec![measured(Measure::Spearman, 0.61, 0.2), measured(Measure::Iou20, 0.7, 0.4)],
         counted: 60,
         misclassified: 2,
         degenerate: 2,
-        density: 0.1,
+        density: Some(0.1),
         accuracy: Some(0.984_375),
         assumed: None,
         images: vec![named("0007.png", 0.93), named("0001.png", 0.2)],
@@ -375,48 +402,109 @@ fn drift_report() -> DriftReport {
             flipped: true,
         }],
         layers: vec![named("layer3.0.conv1.weight", 1.41)],
-        gate: Some(Gate {
-            measure: "spearman".into(),
-            value: Some(3.05),
-            limit: 1.25,
-            in_floors: true,
-            needed: 32,
-            tripped: true,
-        }),
+        gate: Some(gate(vec![Kind::Pixels])),
     };
     let still = CandidateDrift {
         name: "same\n::error::forged".into(),
-        measures: vec![measure("spearman", 0.0, 0.2)],
+        answers: vec![answer(Kind::Pixels, Explanations::Kept, 1.0, [1.0, 1.0], 1.42)],
+        measures: vec![measured(Measure::Spearman, 0.0, 0.2)],
         counted: 64,
         misclassified: 0,
         degenerate: 0,
-        density: 1.0,
+        density: Some(1.0),
         accuracy: Some(1.0),
         assumed: None,
         images: Vec::new(),
         classes: Vec::new(),
         concepts: Vec::new(),
         layers: Vec::new(),
-        gate: Some(Gate {
-            measure: "spearman".into(),
-            value: Some(0.0),
-            limit: 1.25,
-            in_floors: true,
-            needed: 32,
-            tripped: false,
-        }),
+        gate: Some(gate(Vec::new())),
     };
     DriftReport {
         schema_version: DRIFT_SCHEMA_VERSION,
         reference: "dense.safetensors".into(),
-        stage: Stage::new("layer3"),
+        stage: Some(Stage::new("layer3")),
         images: 64,
         floor: vec!["seed1".into(), "seed2".into()],
         floor_counted: Some(61),
-        density: 1.0,
+        density: Some(1.0),
         accuracy: Some(1.0),
         assumed: None,
         candidates: vec![moved, still],
+    }
+}
+
+/// The gate's page with pictures of every kind: grey and small, a photograph, a map that is zero.
+pub(crate) fn drift_page() -> String {
+    let mut report = drift_report();
+    report.candidates[0].name = "<script>document.title='broken'</script>".into();
+    report.candidates[0].measures = Measure::ALL
+        .iter()
+        .enumerate()
+        .map(|(place, &measure)| MeasuredDrift {
+            measure,
+            drift: Some(0.3 + 0.1 * ((place * 5) % 7) as f64),
+            floor: Some(0.2),
+            rho: Some(1.5 + 0.2 * ((place * 3) % 5) as f64),
+        })
+        .collect();
+    let concept = report.candidates[0].concepts[0].clone();
+    report.candidates[0].concepts =
+        (0..12).map(|place| ConceptDrift { reference: 0.3 * f64::from(place) - 1.0, ..concept.clone() }).collect();
+    let shown = |name: &str, shape: [usize; 3], scale: f32| {
+        let [channels, height, width] = shape;
+        drift::ShownImage {
+            name: name.into(),
+            drift: 0.9,
+            pixels: (0..channels * height * width).map(|at| (at % width * 255 / width) as u8).collect(),
+            shape,
+            size: [7, 7],
+            reference: (0..49).map(|at| at as f32).collect(),
+            candidate: (0..49).map(|at| scale * (48 - at) as f32).collect(),
+        }
+    };
+    let first = vec![shown("0007.png", [1, 28, 28], 1.0), shown("photograph.jpg", [3, 200, 300], 1.0)];
+    drift::html(&report, &[first, vec![shown("0001.png", [1, 28, 28], 0.0)]]).unwrap()
+}
+
+#[test]
+fn the_gates_page_shows_what_moved_most_and_runs_no_name() {
+    let page = drift_page();
+    assert!(!page.contains("<script>document") && page.contains("&lt;script&gt;document"));
+    assert_eq!(page.matches("<figcaption>").count(), 3);
+    assert!(page.contains("data:image/jpeg") && page.contains("data:image/png"));
+    for said in
+        ["✗ failed", "pixels changed", "retrained networks reach 1.42", "seed1, seed2", "Standardised concept effects"]
+    {
+        assert!(page.contains(said), "{said}");
+    }
+    assert!(page.len() < 400_000, "{} bytes", page.len());
+}
+
+#[test]
+fn scanners_get_a_result_for_every_question() {
+    let sarif: serde_json::Value = serde_json::from_str(&drift::sarif(&drift_report()).unwrap()).unwrap();
+    let run = &sarif["runs"][0];
+    let found: Vec<[&str; 3]> = run["results"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|result| ["ruleId", "kind", "level"].map(|key| result[key].as_str().unwrap()))
+        .collect();
+    assert_eq!(
+        found,
+        [
+            ["drift/pixels", "fail", "error"],
+            ["drift/concepts", "pass", "none"],
+            ["drift/accuracy", "review", "none"],
+            ["drift/pixels", "pass", "none"],
+        ]
+    );
+    let uri = &run["results"][0]["locations"][0]["physicalLocation"]["artifactLocation"]["uri"];
+    assert_eq!(uri, "pruned-10%20%25.safetensors");
+    for (place, rule) in run["tool"]["driver"]["rules"].as_array().unwrap().iter().enumerate() {
+        let of = run["results"].as_array().unwrap().iter().filter(|result| result["ruleId"] == rule["id"]);
+        assert!(of.into_iter().all(|result| result["ruleIndex"] == place));
     }
 }
 
@@ -425,27 +513,31 @@ fn golden_drift() {
     let report = drift_report();
     assert!(report.tripped());
     golden(|| {
-        insta::assert_snapshot!("drift_text", report.text());
-        insta::assert_snapshot!("drift_junit", report.junit());
-        insta::assert_snapshot!("drift_github", report.github());
-        insta::assert_snapshot!("drift_markdown", report.markdown());
+        insta::assert_snapshot!("drift_text", drift::text(&report));
+        insta::assert_snapshot!("drift_junit", drift::junit(&report));
+        insta::assert_snapshot!("drift_github", drift::github(&report));
+        insta::assert_snapshot!("drift_markdown", drift::markdown(&report));
     });
-    assert_eq!(report.github().lines().count(), 2, "a name cannot forge an annotation");
-    let read: DriftReport = serde_json::from_str(&report.json().unwrap()).unwrap();
+    assert_eq!(drift::github(&report).lines().count(), 2, "a name cannot forge an annotation");
+    let read: DriftReport = serde_json::from_str(&drift::json(&report).unwrap()).unwrap();
     assert_eq!(read, report);
+    // A measure has one name, whoever writes it.
+    assert!(drift::json(&report).unwrap().contains(&format!("\"{}\"", Measure::Iou20.key())));
 }
 
 #[test]
-fn without_a_gate_nothing_trips_and_an_undefined_measure_fails_its_case() {
+fn without_a_gate_nothing_trips_and_what_is_undefined_fails_its_case() {
     let mut report = drift_report();
-    report.candidates[0].gate = None;
-    assert!(!report.tripped() && report.text().contains("no gate") && !report.junit().contains("<failure"));
-    report.candidates[0].measures.clear();
-    report.candidates[0].gate =
-        Some(Gate { measure: "spearman".into(), value: None, limit: 0.1, in_floors: false, needed: 32, tripped: true });
-    let xml = report.junit();
+    let gate = report.candidates[0].gate.take();
+    assert!(
+        !report.tripped() && drift::text(&report).contains("no gate") && !drift::junit(&report).contains("<failure")
+    );
+    report.candidates[0].gate = gate;
+    let pixels = &mut report.candidates[0].answers[0];
+    (pixels.answer, pixels.value, pixels.interval, pixels.measured) = (Explanations::Undecided, None, None, false);
+    let xml = drift::junit(&report);
     assert_eq!(xml.matches("<failure").count(), 1);
-    assert!(xml.contains("tests=\"2\" failures=\"1\"") && xml.contains("spearman drift is undefined"), "{xml}");
+    assert!(xml.contains("tests=\"4\" failures=\"1\"") && xml.contains("ρ is undefined"), "{xml}");
 }
 
 #[test]
@@ -454,17 +546,19 @@ fn a_gate_on_what_survived_says_so_in_every_format() {
     report.candidates.truncate(1);
     let candidate = &mut report.candidates[0];
     (candidate.counted, candidate.degenerate) = (1, 61);
-    for text in [report.text(), report.junit(), report.github(), report.markdown()] {
-        assert!(text.contains("FAILED: only 1 of 64 images count (2 misclassified"), "{text}");
+    let formats = [drift::text, drift::junit, drift::github, drift::markdown];
+    for text in formats.map(|format| format(&report)) {
+        assert!(text.contains("only 1 of 64 images count (2 misclassified"), "{text}");
     }
     // Where it passes, how many counted is told all the same.
     report.candidates[0].counted = 60;
-    report.candidates[0].gate.as_mut().unwrap().tripped = false;
-    for text in [report.text(), report.junit(), report.github(), report.markdown()] {
-        assert!(text.contains("60 of 64 images count") && text.contains("density 10.0 %"), "{text}");
+    let gate = report.candidates[0].gate.as_mut().unwrap();
+    (gate.tripped, gate.tripped_by) = (false, Vec::new());
+    for text in formats.map(|format| format(&report)) {
+        assert!(text.contains("60 of 64 images count"), "{text}");
     }
     report.floor_counted = Some(3);
-    assert!(report.text().contains("only 3 of 64 images count in the floor"), "{}", report.text());
+    assert!(drift::text(&report).contains("only 3 of 64 images count in the floor"), "{}", drift::text(&report));
 }
 
 #[test]
@@ -473,7 +567,7 @@ fn github_gets_a_summary_and_nine_annotations_at_most() {
     let (moved, still) = (report.candidates[0].clone(), report.candidates[1].clone());
     report.candidates = vec![still; 11];
     report.candidates.push(moved);
-    let lines: Vec<String> = report.github().lines().map(str::to_owned).collect();
+    let lines: Vec<String> = drift::github(&report).lines().map(str::to_owned).collect();
     assert_eq!(lines.len(), 10);
     assert!(lines[0].starts_with("::notice ") && lines[0].contains("1 of 12 candidates"), "{}", lines[0]);
     assert!(lines[1].starts_with("::error "), "those that tripped come first: {}", lines[1]);

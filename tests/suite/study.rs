@@ -210,7 +210,10 @@ fn a_diverged_replicate_is_marked_and_the_others_go_on_without_a_verdict() {
     let overrides: &[(&str, &str)] = &[("replicates", "3"), ("data.train", "64"), ("model.width", "2")];
     let plan = cheap(overrides);
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(folder.path(), &plan).unwrap();
+    let mut store = Store::open(folder.path(), &plan).unwrap();
+    let setup = ticketlens::run::Setup::new(&plan).unwrap();
+    let (shape, pixels) = setup.cam_pixels().unwrap();
+    store.begin(&setup.manifest(&plan).unwrap(), (&shape, &pixels), false).unwrap();
     // As a diverged training leaves it.
     let id = Line::Twin(1).id(1, 0);
     let record = ticketlens::records::DivergedRecord {

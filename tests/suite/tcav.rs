@@ -348,6 +348,7 @@ fn tests_of(sets: usize, interval_in_logits: bool) -> Tests {
         interval_in_logits,
         alpha: 0.05,
         seed: 5,
+        regions: None,
     }
 }
 
@@ -360,6 +361,7 @@ fn concepts_do_not_depend_on_what_is_tested_beside_them() {
         name: name.into(),
         images: world.sets.concepts[index].clone(),
         random,
+        shows: Vec::new(),
     };
     // The first concept's random sets are neither the first nor the last.
     let all = [concept("null", 1, 1..3), concept("planted", 0, 0..2), concept("again", 1, 2..4)];
@@ -411,7 +413,8 @@ fn concepts_with_another_number_of_random_sets_than_the_design_are_refused() {
     let world = world();
     let gram = world.gram();
     for random in [0..3, 3..5, 0..0] {
-        let concepts = [ConceptImages { name: "planted".into(), images: world.sets.concepts[0].clone(), random }];
+        let images = world.sets.concepts[0].clone();
+        let concepts = [ConceptImages { name: "planted".into(), images, random, shows: Vec::new() }];
         let samples = Samples { stage: "layer3", concepts: &concepts, random: &world.sets.random, originals: None };
         let error = ConceptCavs::fit(&gram, samples, &tests_of(2, true)).err().unwrap().to_string();
         assert!(error.contains("planted"), "{error}");

@@ -1,5 +1,6 @@
 //! Arguments that several commands share.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::str::FromStr;
 
@@ -40,7 +41,7 @@ impl Common {
 }
 
 /// How pictures become network input.
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Preset {
     /// Short side 256, centre 224, ImageNet's mean and standard deviation
     Imagenet,
@@ -134,6 +135,42 @@ impl ImageArguments {
     /// The normalisation that a picture of such an array was given, if the user said so.
     pub(crate) fn said_normalisation(&self) -> bool {
         self.mean.is_some() || self.preset.is_some()
+    }
+
+    /// What the flags say of the preparation, by their names.
+    pub(crate) fn said(&self) -> BTreeMap<String, String> {
+        let list = |values: &[f32]| values.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        let preset = self.preset.and_then(|preset| Some(preset.to_possible_value()?.get_name().to_owned()));
+        let flags = [
+            ("size", self.size.map(|size| size.to_string())),
+            ("mean", self.mean.as_deref().map(list)),
+            ("std", self.std.as_deref().map(list)),
+            ("preset", preset),
+        ];
+        flags.into_iter().filter_map(|(flag, said)| Some((flag.to_owned(), said?))).collect()
+    }
+
+    /// As was said before, where no flag says otherwise; `None` where what was said is no preparation.
+    pub(crate) fn or_said(&self, before: &BTreeMap<String, String>, batch: usize) -> Option<Self> {
+        let said = self.said();
+        let said = if said.is_empty() { before } else { &said };
+        let list = |flag: &str| -> Option<Option<Vec<f32>>> {
+            let Some(text) = said.get(flag) else { return Some(None) };
+            text.split(',').map(|value| value.parse().ok()).collect::<Option<Vec<f32>>>().map(Some)
+        };
+        let size = said.get("size").map(|size| size.parse().ok());
+        let preset = said.get("preset").map(|preset| Preset::from_str(preset, false).ok());
+        if size == Some(None) || preset == Some(None) {
+            return None;
+        }
+        Some(Self {
+            size: size.flatten(),
+            mean: list("mean")?,
+            std: list("std")?,
+            preset: preset.flatten(),
+            batch,
+            device: self.device.clone(),
+        })
     }
 
     /// Opens an IMAGES argument for `checkpoint`.

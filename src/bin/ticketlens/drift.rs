@@ -1,77 +1,68 @@
 //! `ticketlens drift`: have a pruned model's explanations moved further than retraining moves them?
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use clap::{Args, ValueEnum};
-use ticketlens::data::{ImageSource, argument_path};
-use ticketlens::explain::tcav::cav::CavKind;
-use ticketlens::explain::tcav::checkpoint::{Question, Settings, test_concepts};
-use ticketlens::explain::tcav::statistics::EFFECT;
-use ticketlens::explain::{CheckpointMaps, Targets};
-use ticketlens::model::{Checkpoint, Stage, TensorFile};
+use ticketlens::data::ImageSource;
+use ticketlens::explain::tcav::by_target::Classes;
+use ticketlens::model::{Checkpoint, TensorFile};
 use ticketlens::output::Inputs;
-use ticketlens::prune::{apply_mask, density};
-use ticketlens::report::drift::{
-    CandidateDrift, ConceptDrift, DRIFT_SCHEMA_VERSION, DriftReport, Gate, MeasuredDrift, NamedDrift,
-};
-use ticketlens::stats::multiplicity::Adjustment;
-use ticketlens::stats::similarity::Measure;
+use ticketlens::prune::apply_mask;
+use ticketlens::records::gate::{CandidateDrift, DriftReport, Kind, OnUndecided};
+use ticketlens::records::reference::ReferenceRecord;
+use ticketlens::report::drift;
+use ticketlens::study::gate::recorded::check_images;
+use ticketlens::study::gate::{Dense, Explained, Rules, judge, layer_distances};
 
-use crate::args::{
-    ImageArguments, ModelArguments, Named, inputs, map_stage_of, open_checkpoint, parse_stage, read_labels,
-};
-use crate::{output, terminal};
+use crate::args::{ImageArguments, Named, open_checkpoint};
+use crate::drift_arrays::{MapArguments, Networks};
+use crate::overlay::Painter;
+use crate::sets::{SetArguments, Sets, check_classes, explain_candidates};
+use crate::{output, record, terminal};
 
 /// Exit code when the gate trips.
 const TRIPPED: u8 = 1;
-/// Drift that passes, in floor units, unless --max-drift says otherwise.
-const DEFAULT_LIMIT: f64 = 1.25;
-/// Bytes of activations that stay in memory.
-const RESIDENT_BYTES: usize = 1 << 30;
 
 /// Gate a pruned checkpoint on the drift of its explanations
 ///
-/// Compares Grad-CAM maps of the same images (and concept effects, with --concept and --random) between a reference and one or
-/// more candidates. Floor checkpoints are the same dense network trained with other seeds: drift is then in units of what
-/// retraining does, and the gate trips above 1.25. Without a floor there is a gate only with --max-drift (1 − Spearman's ρ).
-/// Exit code 0: passed; 1: the gate tripped; 2: bad input.
+/// Compares Grad-CAM maps of the same images (concept effects too, with --concept and --random, and accuracy, with --labels) between a
+/// reference and one or more candidates. Floor checkpoints are the same dense network trained with other seeds, best three or
+/// more: each question is answered kept, changed or undecided by an interval and by how far retrained networks themselves
+/// differ. The gate trips on what changed and on what cannot be measured. Without a floor there is a gate only with --max-drift
+/// (1 − Spearman's ρ). Exit code 0: passed; 1: the gate tripped; 2: bad input.
 #[derive(Args)]
 #[command(after_help = "Example:
-  ticketlens drift --reference dense.safetensors --candidate pruned.safetensors --floor seed1.safetensors seed2.safetensors \\
-    --images val.safetensors:images --labels val.safetensors:labels --format github")]
+  ticketlens drift --reference dense.pth --candidate pruned.pth --floor seed1.pth seed2.pth seed3.pth \\
+    --images val.safetensors:images --labels val.safetensors:labels --format github
+  ticketlens drift --reference explanations.json --candidate pruned.pth")]
 pub(crate) struct Arguments {
-    /// The dense checkpoint
-    #[arg(long, value_name = "CKPT")]
-    reference: PathBuf,
+    /// The dense checkpoint, or what `record` wrote of it and its floor
+    #[arg(long, value_name = "CKPT|RECORD", required_unless_present = "reference_maps")]
+    reference: Option<PathBuf>,
     /// A checkpoint to compare with it; may be given several times
-    #[arg(long, value_name = "CKPT", required = true, num_args = 1..)]
+    #[arg(long, value_name = "CKPT", required_unless_present = "candidate_maps", num_args = 1..)]
     candidate: Vec<PathBuf>,
     /// Dense checkpoints of other seeds: the noise floor
     #[arg(long, value_name = "CKPT", num_args = 1..)]
     floor: Vec<PathBuf>,
-    /// FILE.safetensors:KEY, a .npy file, a folder of PNG and JPEG files, or an IDX file
-    #[arg(long)]
-    images: String,
-    /// The true classes; without them the reference's predictions are explained
-    #[arg(long)]
-    labels: Option<String>,
-    /// A concept's name and images; may be given several times
-    #[arg(long, value_name = "NAME=IMAGES", num_args = 1.., requires = "random")]
-    concept: Vec<Named>,
-    /// A set of random images; at least two with --concept
-    #[arg(long, value_name = "IMAGES", num_args = 1.., requires = "concept")]
-    random: Vec<String>,
-    /// The module after whose output the network is cut, by its PyTorch name [default: layer3 of a ResNet, and its like]
-    #[arg(long, value_parser = parse_stage)]
-    stage: Option<Stage>,
-    /// Greatest drift that passes: in floor units with --floor, else raw
+    /// What must be kept [default: all that is at hand: pixels, concepts with --concept, accuracy with --labels]
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "KIND,…")]
+    require: Option<Vec<Required>>,
+    /// What an undecided answer does
+    #[arg(long, value_enum, default_value_t = Undecided::Pass)]
+    on_undecided: Undecided,
+    /// Loss of accuracy that still counts as none, as a share
+    #[arg(long, value_name = "SHARE", default_value_t = 0.01, value_parser = parse_share, allow_negative_numbers = true)]
+    accuracy_margin: f64,
+    /// Greatest drift that counts as kept: ρ with --floor (1.25 by default), else drift from the reference
     #[arg(long, value_name = "X", value_parser = parse_limit, allow_negative_numbers = true)]
     max_drift: Option<f64>,
-    /// Least share of the images that must count for the gate to pass: those with a map in both networks, which with --labels
-    /// both also classify right
+    /// Least share of the images that must count for pixels to be judged: those with a map in every network, which with --labels all
+    /// networks also classify right
     #[arg(long, value_name = "SHARE", default_value_t = 0.5, value_parser = parse_share, allow_negative_numbers = true)]
     min_images: f64,
     /// Mask that is applied to the candidates' weights: what `prune` wrote (its last level), or a file of masks by name
@@ -83,10 +74,13 @@ pub(crate) struct Arguments {
     /// Where to write it [default: the terminal]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Other forms to write beside, such as html=drift.html
+    #[arg(long, value_name = "FORMAT=FILE", num_args = 1.., value_parser = parse_form)]
+    also: Vec<Form>,
     #[command(flatten)]
-    model: ModelArguments,
+    maps: MapArguments,
     #[command(flatten)]
-    preparation: ImageArguments,
+    sets: SetArguments,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -99,8 +93,47 @@ enum Format {
     Junit,
     /// GitHub annotations
     Github,
-    /// Markdown
+    /// SARIF 2.1.0, for code scanning
+    Sarif,
+    /// Markdown, for a job summary
     Markdown,
+    /// One page with the maps that moved most
+    Html,
+}
+
+/// A form and its file.
+#[derive(Clone)]
+struct Form {
+    format: Format,
+    file: PathBuf,
+}
+
+fn parse_form(text: &str) -> Result<Form, String> {
+    let (format, file) = text.split_once('=').ok_or("expected FORMAT=FILE")?;
+    if file.is_empty() {
+        return Err("expected FORMAT=FILE".into());
+    }
+    Ok(Form { format: Format::from_str(format, false)?, file: file.into() })
+}
+
+/// What can be required.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Required {
+    /// The candidate looks at the same pixels
+    Pixels,
+    /// It uses the same concepts
+    Concepts,
+    /// It is as accurate
+    Accuracy,
+}
+
+/// What an undecided answer does.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Undecided {
+    /// Lets the candidate pass
+    Pass,
+    /// Trips the gate
+    Fail,
 }
 
 fn parse_limit(text: &str) -> Result<f64, String> {
@@ -120,14 +153,31 @@ fn parse_share(text: &str) -> Result<f64, String> {
 impl Arguments {
     /// The files that are read.
     fn inputs(&self) -> Inputs {
-        let checkpoints = [&self.reference].into_iter().chain(&self.candidate).chain(&self.floor).chain(&self.mask);
-        let sets = self.concept.iter().map(|concept| &concept.images).chain(&self.random);
-        let images: Vec<&str> = sets.chain([&self.images]).map(String::as_str).collect();
-        let mut inputs = inputs(checkpoints.map(PathBuf::as_path), &images);
-        if let Some(labels) = &self.labels {
-            inputs.add(&argument_path(labels));
-        }
+        let checkpoints = self.reference.iter().chain(&self.candidate).chain(&self.floor).chain(&self.mask);
+        let mut inputs = self.sets.inputs(checkpoints.map(PathBuf::as_path));
+        self.reference.iter().for_each(|reference| inputs.add(&record::tensors_of(reference)));
+        self.maps.add_to(&mut inputs);
         inputs
+    }
+}
+
+impl Arguments {
+    fn rules(&self) -> Rules {
+        let kind = |required: &Required| match required {
+            Required::Pixels => Kind::Pixels,
+            Required::Concepts => Kind::Concepts,
+            Required::Accuracy => Kind::Accuracy,
+        };
+        Rules {
+            max_drift: self.max_drift,
+            min_images: self.min_images,
+            accuracy_margin: self.accuracy_margin,
+            required: self.require.as_ref().map(|required| required.iter().map(kind).collect()),
+            on_undecided: match self.on_undecided {
+                Undecided::Pass => OnUndecided::Pass,
+                Undecided::Fail => OnUndecided::Fail,
+            },
+        }
     }
 }
 
@@ -136,287 +186,190 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if let Some(out) = &arguments.out {
         read.check(out).context("--out")?;
     }
-    let report = compare(arguments)?;
-    let text = match arguments.format {
-        Format::Table => report.text(),
-        Format::Json => report.json()?,
-        Format::Junit => report.junit(),
-        Format::Github => report.github(),
-        Format::Markdown => report.markdown(),
-    };
-    output::deliver(arguments.out.as_deref(), &text, &read)?;
-    for candidate in report.candidates.iter().filter(|candidate| candidate.density >= report.density) {
-        terminal::warn(&format!(
-            "{} is as dense as the reference ({:.1} % of its weights are not zero): is it the pruned one?",
-            candidate.name,
-            100.0 * candidate.density
-        ));
+    arguments.also.iter().try_for_each(|form| read.check(&form.file)).context("--also")?;
+    let compared = compare(arguments)?;
+    let report = &compared.report;
+    for form in &arguments.also {
+        let text = compared.render(form.format)?;
+        output::write_text(output::create("--also", &form.file, &read)?, &text)?;
     }
-    if arguments.floor.is_empty() && arguments.max_drift.is_none() {
-        terminal::warn("no gate: neither --floor nor --max-drift was given");
-    }
+    output::deliver(arguments.out.as_deref(), &compared.render(arguments.format)?, &read)?;
+    warn(report);
     Ok(ExitCode::from(if report.tripped() { TRIPPED } else { 0 }))
 }
 
-fn compare(arguments: &Arguments) -> anyhow::Result<DriftReport> {
-    let compute = arguments.preparation.compute()?;
-    let reference = open_checkpoint(&arguments.reference, arguments.model, None, &compute)?;
-    let stage = map_stage_of(arguments.stage, &reference.model)?;
-    let classes = reference.model.classes;
-    let source = arguments.preparation.open(&arguments.images, &reference)?;
-    let labels: Option<Vec<usize>> = match &arguments.labels {
-        None => None,
-        Some(labels) => Some(read_labels(labels, classes, &source)?),
-    };
-    let checkpoints = |paths: &[PathBuf]| -> anyhow::Result<Vec<Checkpoint>> {
-        paths
-            .iter()
-            .map(|path| {
-                let checkpoint = open_checkpoint(path, arguments.model, None, &compute)?;
-                let found = checkpoint.model.classes;
-                ensure!(found == classes, "{}: has {found} classes, the reference has {classes}", path.display());
-                Ok(checkpoint)
-            })
-            .collect()
-    };
-    let (mut candidates, floor) = (checkpoints(&arguments.candidate)?, checkpoints(&arguments.floor)?);
+/// What stands, but its reader should know.
+fn warn(report: &DriftReport) {
+    for candidate in &report.candidates {
+        if let (Some(own), Some(reference)) = (candidate.density, report.density)
+            && own >= reference
+        {
+            terminal::warn(&format!(
+                "{} is as dense as the reference ({:.1} % of its weights are not zero): is it the pruned one?",
+                candidate.name,
+                100.0 * own
+            ));
+        }
+    }
+    if report.candidates.iter().all(|candidate| candidate.gate.is_none()) {
+        terminal::warn("no gate: neither --floor nor --max-drift was given");
+    }
+    if report.floor.len() == 1 {
+        terminal::warn("one floor network does not tell how far retrained networks differ: give three or more");
+    }
+}
+
+/// A report, and what its page shows.
+struct Compared {
+    report: DriftReport,
+    dense: Dense,
+    candidates: Vec<Explained>,
+    /// Absent where maps came as arrays.
+    images: Option<(ImageSource, Painter)>,
+}
+
+impl Compared {
+    fn render(&self, format: Format) -> anyhow::Result<String> {
+        let report = &self.report;
+        Ok(match format {
+            Format::Table => drift::text(report),
+            Format::Json => drift::json(report)?,
+            Format::Junit => drift::junit(report),
+            Format::Github => drift::github(report),
+            Format::Sarif => drift::sarif(report)?,
+            Format::Markdown => drift::markdown(report),
+            Format::Html => drift::html(report, &self.shown()?)?,
+        })
+    }
+
+    /// Of each candidate the images that moved most, with both maps.
+    fn shown(&self) -> anyhow::Result<Vec<Vec<drift::ShownImage>>> {
+        let Some((source, painter)) = &self.images else { return Ok(Vec::new()) };
+        let of = |(found, candidate): (&CandidateDrift, &Explained)| {
+            let most = found.images.iter().take(drift::SHOWN_IMAGES);
+            let placed =
+                most.filter_map(|moved| Some((moved, self.dense.images.iter().position(|name| *name == moved.name)?)));
+            let images = placed.map(|(moved, image)| {
+                let values = source.values(image..image + 1)?;
+                let (_, height, width) = source.shape();
+                let pixels = painter.bytes(&values, height * width);
+                Ok(drift::ShownImage {
+                    name: moved.name.clone(),
+                    drift: moved.drift,
+                    shape: [pixels.len() / (height * width), height, width],
+                    pixels,
+                    size: candidate.size,
+                    reference: self.dense.reference.maps[image].clone(),
+                    candidate: candidate.maps[image].clone(),
+                })
+            });
+            images.collect::<anyhow::Result<Vec<_>>>()
+        };
+        self.report.candidates.iter().zip(&self.candidates).map(of).collect()
+    }
+}
+
+fn compare(arguments: &Arguments) -> anyhow::Result<Compared> {
+    let reference = arguments.reference.as_ref();
+    if arguments.maps.given() {
+        let Networks { dense, candidates } = arguments.maps.open(reference, arguments.sets.labels.as_deref())?;
+        let report = judge(&dense, &candidates, &arguments.rules())?;
+        return Ok(Compared { report, dense, candidates, images: None });
+    }
+    let reference = reference.context("--reference: missing")?;
+    if is_record(reference) {
+        return compare_with_record(arguments, reference);
+    }
+    let candidates = open_candidates(arguments)?;
+    let told = arguments.sets.dense(reference, &arguments.floor, &candidates)?;
+    let asked = told.sets.asked(told.stage, &told.classes, told.batch);
+    let read = |done: usize| told.bar.inc(done as u64);
+    let explained = explain_candidates(&asked, &candidates, &told.dense.targets, &read)?;
+    told.bar.finish_and_clear();
+    let mut report = judge(&told.dense, &explained, &arguments.rules())?;
+    for (found, (_, candidate)) in report.candidates.iter_mut().zip(&candidates) {
+        found.layers = layer_distances(&told.checkpoint, candidate);
+    }
+    let painter = painter(&arguments.sets.preparation, &told.sets.images)?;
+    Ok(Compared { report, dense: told.dense, candidates: explained, images: Some((told.sets.images, painter)) })
+}
+
+fn painter(preparation: &ImageArguments, images: &ImageSource) -> anyhow::Result<Painter> {
+    let preprocess = preparation.preprocess(images.shape().0)?;
+    Ok(Painter::new(images, preparation.said_normalisation(), &preprocess.normalisation))
+}
+
+/// Whether a file is a record, by how it begins.
+fn is_record(path: &Path) -> bool {
+    let mut start = Vec::new();
+    // What cannot be read is told by whoever reads it.
+    let read = path.is_file() && File::open(path).is_ok_and(|file| file.take(16).read_to_end(&mut start).is_ok());
+    read && ReferenceRecord::is_json(&start)
+}
+
+fn open_candidates(arguments: &Arguments) -> anyhow::Result<Vec<(PathBuf, Checkpoint)>> {
+    let compute = arguments.sets.preparation.compute()?;
+    let open = |path: &PathBuf| Ok((path.clone(), open_checkpoint(path, arguments.sets.model, None, &compute)?));
+    let mut candidates = arguments.candidate.iter().map(open).collect::<anyhow::Result<Vec<_>>>()?;
     if let Some(mask) = &arguments.mask {
         let mask = TensorFile::open(mask).context("--mask")?;
-        for candidate in &mut candidates {
+        for (_, candidate) in &mut candidates {
             apply_mask(&mut candidate.weights, &mask).context("--mask")?;
         }
     }
-    let bar = terminal::bar("explaining", source.len() * (1 + candidates.len() + floor.len()));
-    let explain = |checkpoint: &Checkpoint, targets: Targets<'_>| {
-        let batch = arguments.preparation.batch;
-        CheckpointMaps::new(checkpoint, &source, stage, targets, batch, |done| bar.inc(done as u64))
+    Ok(candidates)
+}
+
+/// Candidates beside what was recorded: the same images, explained alike.
+fn compare_with_record(arguments: &Arguments, reference: &Path) -> anyhow::Result<Compared> {
+    let (record, dense) = record::read(reference)?;
+    let sets = &arguments.sets;
+    let within = || format!("{} (recorded)", reference.display());
+    ensure!(arguments.floor.is_empty(), "--floor: {} holds its floor", within());
+    ensure!(sets.labels.is_none(), "--labels: {} holds them", within());
+    let setting = &record.setting;
+    if let Some(stage) = sets.stage {
+        ensure!(stage == setting.stage, "--stage: {stage}, but {} is of {}", within(), setting.stage);
+    }
+    let tested: Classes = setting.tested.parse().with_context(within)?;
+    if let Some(classes) = &sets.classes {
+        ensure!(*classes == tested, "--classes: {classes}, but {} is of {tested}", within());
+    }
+    let preparation = sets.preparation.or_said(&setting.preparation, setting.batch.max(1));
+    let preparation = preparation.with_context(|| format!("{}: its preparation is damaged", within()))?;
+    let images = sets.images.as_ref().unwrap_or(&record.images.argument);
+    let recorded = record.concepts.iter().map(|(name, of)| Named { name: name.clone(), images: of.argument.clone() });
+    let recorded: Vec<Named> = recorded.collect();
+    let concepts = if sets.concept.is_empty() { &recorded } else { &sets.concept };
+    let names = |sets: &[Named]| sets.iter().map(|named| named.name.clone()).collect::<Vec<_>>().join(", ");
+    ensure!(
+        names(concepts) == names(&recorded),
+        "--concept: {}, but {} is of {}",
+        names(concepts),
+        within(),
+        names(&recorded)
+    );
+    let random: Vec<String> = match sets.random.is_empty() {
+        true => record.random.iter().map(|of| of.argument.clone()).collect(),
+        false => sets.random.clone(),
     };
-    let own = explain(&reference, labels.as_deref().map_or(Targets::Predicted, Targets::PerImage))?;
-    let targets = labels.clone().unwrap_or_else(|| own.predicted.clone());
-    let explain_all = |all: &[Checkpoint]| -> anyhow::Result<Vec<CheckpointMaps>> {
-        all.iter().map(|checkpoint| Ok(explain(checkpoint, Targets::PerImage(&targets))?)).collect()
-    };
-    let (candidate_maps, floor_maps) = (explain_all(&candidates)?, explain_all(&floor)?);
+    let candidates = open_candidates(arguments)?;
+    candidates.iter().try_for_each(|(path, network)| check_classes(path, network, record.classes))?;
+    let open = Sets::open(images, concepts, &random, &preparation, &candidates[0].1)?;
+    check_images("--images", &record.images, &open.images, setting.batch)?;
+    for ((name, source), (_, of)) in open.concepts.iter().zip(&record.concepts) {
+        check_images(&format!("--concept {name}"), of, source, setting.batch)?;
+    }
+    ensure!(open.random.len() == record.random.len(), "--random: {} is of {} sets", within(), record.random.len());
+    for (source, of) in open.random.iter().zip(&record.random) {
+        check_images("--random", of, source, setting.batch)?;
+    }
+    let bar = terminal::bar("explaining", open.count() * candidates.len());
+    let asked = open.asked(setting.stage, &tested, preparation.batch);
+    let read = |done: usize| bar.inc(done as u64);
+    let explained = explain_candidates(&asked, &candidates, &dense.targets, &read)?;
     bar.finish_and_clear();
-    // With labels only images that both networks classify right count: the explained class is then the one that both predict.
-    let counted = |a: &CheckpointMaps, b: &CheckpointMaps, measure| -> anyhow::Result<Vec<Option<f64>>> {
-        let mut drift = a.drift(b, measure)?;
-        if let Some(labels) = &labels {
-            for (image, value) in drift.iter_mut().enumerate() {
-                if a.predicted[image] != labels[image] || b.predicted[image] != labels[image] {
-                    *value = None;
-                }
-            }
-        }
-        Ok(drift)
-    };
-    let dense: Vec<&CheckpointMaps> = std::iter::once(&own).chain(&floor_maps).collect();
-    let mut floors = BTreeMap::new();
-    let mut floor_counted: Option<usize> = None;
-    for measure in Measure::ALL {
-        let mut pairs = Vec::new();
-        for (first, a) in dense.iter().enumerate() {
-            for b in &dense[first + 1..] {
-                let drift = counted(a, b, measure)?;
-                if measure == Measure::Spearman {
-                    let count = drift.iter().flatten().count();
-                    floor_counted = Some(floor_counted.map_or(count, |least| least.min(count)));
-                }
-                pairs.extend(mean(&drift));
-            }
-        }
-        floors.insert(measure, mean_of(&pairs));
-    }
-    let needed = (arguments.min_images * source.len() as f64).ceil() as usize;
-    let accuracy = |maps: &CheckpointMaps| {
-        let labels = labels.as_ref()?;
-        let right = maps.predicted.iter().zip(labels).filter(|(predicted, label)| predicted == label).count();
-        Some(right as f64 / labels.len().max(1) as f64)
-    };
-    let before = concept_effects(arguments, stage, &reference, true)?;
-    let mut found = Vec::new();
-    for ((path, checkpoint), maps) in arguments.candidate.iter().zip(&candidates).zip(&candidate_maps) {
-        let mut measures = Vec::new();
-        for measure in Measure::ALL {
-            let raw = mean(&counted(&own, maps, measure)?);
-            let floor = floors[&measure];
-            let in_floors = raw.zip(floor).filter(|(_, floor)| *floor > 0.0).map(|(raw, floor)| raw / floor);
-            measures.push(MeasuredDrift { measure: measure_name(measure).into(), raw, floor, in_floors });
-        }
-        let per_image = counted(&own, maps, Measure::Spearman)?;
-        let all = own.drift(maps, Measure::Spearman)?;
-        let after = concept_effects(arguments, stage, checkpoint, false)?;
-        let enough = |count: usize| count >= needed;
-        let all_count = enough(per_image.iter().flatten().count()) && floor_counted.is_none_or(enough);
-        let wrong = |(image, &label): (usize, &usize)| own.predicted[image] != label || maps.predicted[image] != label;
-        found.push(CandidateDrift {
-            name: path.display().to_string(),
-            gate: gate(arguments, &measures[0], needed, all_count),
-            measures,
-            counted: per_image.iter().flatten().count(),
-            misclassified: labels.iter().flatten().enumerate().filter(|&label| wrong(label)).count(),
-            density: density(&checkpoint.weights),
-            accuracy: accuracy(maps),
-            assumed: checkpoint.model.assumptions,
-            degenerate: all.iter().filter(|drift| drift.is_none()).count(),
-            images: most_moved(named_images(&source, &per_image)),
-            classes: most_moved(by_class(&targets, &per_image)),
-            concepts: moved_concepts(&before, &after),
-            layers: most_moved(layer_distances(&reference, checkpoint)),
-        });
-    }
-    Ok(DriftReport {
-        schema_version: DRIFT_SCHEMA_VERSION,
-        reference: arguments.reference.display().to_string(),
-        stage,
-        images: source.len(),
-        floor: arguments.floor.iter().map(|path| path.display().to_string()).collect(),
-        floor_counted,
-        density: density(&reference.weights),
-        accuracy: accuracy(&own),
-        assumed: reference.model.assumptions,
-        candidates: found,
-    })
-}
-
-fn measure_name(measure: Measure) -> &'static str {
-    match measure {
-        Measure::Spearman => "spearman",
-        Measure::Pearson => "pearson",
-        Measure::Ssim => "ssim",
-        Measure::Iou10 => "iou_top10",
-        Measure::Iou20 => "iou_top20",
-        Measure::JensenShannon => "jensen_shannon",
-    }
-}
-
-fn gate(arguments: &Arguments, deciding: &MeasuredDrift, needed: usize, enough: bool) -> Option<Gate> {
-    let in_floors = !arguments.floor.is_empty();
-    let limit = arguments.max_drift.or(in_floors.then_some(DEFAULT_LIMIT))?;
-    let value = if in_floors { deciding.in_floors } else { deciding.raw };
-    // A drift without a value, or of hardly any images, cannot be shown to be small.
-    let tripped = !enough || value.is_none_or(|value| value > limit);
-    Some(Gate { measure: deciding.measure.clone(), value, limit, in_floors, needed, tripped })
-}
-
-fn mean(values: &[Option<f64>]) -> Option<f64> {
-    mean_of(&values.iter().flatten().copied().collect::<Vec<_>>())
-}
-
-fn mean_of(values: &[f64]) -> Option<f64> {
-    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
-}
-
-fn most_moved(mut list: Vec<NamedDrift>) -> Vec<NamedDrift> {
-    list.sort_by(|a, b| b.drift.total_cmp(&a.drift).then_with(|| a.name.cmp(&b.name)));
-    list
-}
-
-fn named_images(source: &ImageSource, drift: &[Option<f64>]) -> Vec<NamedDrift> {
-    let known = drift.iter().enumerate().filter_map(|(image, drift)| Some((image, (*drift)?)));
-    known.map(|(image, drift)| NamedDrift { name: source.image_name(image), drift }).collect()
-}
-
-fn by_class(targets: &[usize], drift: &[Option<f64>]) -> Vec<NamedDrift> {
-    let mut classes: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
-    for (class, drift) in targets.iter().zip(drift) {
-        classes.entry(*class).or_default().extend(drift);
-    }
-    classes
-        .iter()
-        .filter_map(|(class, values)| Some(NamedDrift { name: class.to_string(), drift: mean_of(values)? }))
-        .collect()
-}
-
-/// Relative L2 distance of each prunable layer's weights; empty where the networks differ in architecture.
-fn layer_distances(reference: &Checkpoint, candidate: &Checkpoint) -> Vec<NamedDrift> {
-    if !reference.model.same_as(&candidate.model) {
-        return Vec::new();
-    }
-    let layout = &reference.model.network.layout;
-    layout
-        .parameters
-        .iter()
-        .enumerate()
-        .filter(|(_, spec)| spec.kind.prunable())
-        .map(|(index, spec)| {
-            let (a, b) = (reference.weights.parameter(index), candidate.weights.parameter(index));
-            let square = |sum: f64, value: f64| sum + value * value;
-            let distance = a.iter().zip(b).map(|(a, b)| f64::from(a - b)).fold(0.0, square);
-            let size = a.iter().map(|&a| f64::from(a)).fold(0.0, square);
-            NamedDrift { name: spec.name.clone(), drift: (distance / size.max(f64::MIN_POSITIVE)).sqrt() }
-        })
-        .collect()
-}
-
-/// The standardised effect of each concept on each class, and its sign where it is significant.
-type Effects = BTreeMap<(usize, String), (f64, Option<bool>)>;
-
-fn concept_effects(
-    arguments: &Arguments,
-    stage: Stage,
-    checkpoint: &Checkpoint,
-    tell: bool,
-) -> anyhow::Result<Effects> {
-    let mut effects = Effects::new();
-    if arguments.concept.is_empty() {
-        return Ok(effects);
-    }
-    if arguments.random.len() < 2 {
-        bail!("--random: {} set given, at least 2 are needed", arguments.random.len());
-    }
-    let open = |images: &str| arguments.preparation.open(images, checkpoint);
-    let images = open(&arguments.images)?;
-    let concepts = arguments
-        .concept
-        .iter()
-        .map(|concept| Ok((concept.name.clone(), open(&concept.images)?)))
-        .collect::<anyhow::Result<Vec<_>>>()?;
-    let random = arguments.random.iter().map(|images| open(images)).collect::<anyhow::Result<Vec<_>>>()?;
-    let settings = Settings {
-        cav: CavKind::Logistic { c: 1.0 },
-        permutations: ticketlens::stats::permutation::DEFAULT_PERMUTATIONS,
-        resamples: 0,
-        adjustment: Adjustment::BenjaminiHochberg,
-        alpha: 0.05,
-        seed: 0,
-        batch: arguments.preparation.batch,
-        resident_bytes: RESIDENT_BYTES,
-    };
-    let classes: Vec<usize> = (0..checkpoint.model.classes).collect();
-    let question =
-        Question { checkpoint, stage, images: &images, classes: &classes, concepts: &concepts, random: &random };
-    let tests = test_concepts(&question, &settings, &|_| {})?;
-    if tell {
-        tests.copies.iter().for_each(|line| terminal::warn(line));
-    }
-    for (&class, tests) in classes.iter().zip(&tests.classes) {
-        let adjusted = tests.adjusted(EFFECT, settings.adjustment)?;
-        for (((name, _), test), p) in concepts.iter().zip(&tests.concepts).zip(adjusted) {
-            if let Some(effect) = test.effect().standardised {
-                let significant = test.decodable && p <= settings.alpha;
-                effects.insert((class, name.clone()), (effect, significant.then_some(effect > 0.0)));
-            }
-        }
-    }
-    Ok(effects)
-}
-
-fn moved_concepts(before: &Effects, after: &Effects) -> Vec<ConceptDrift> {
-    let mut moved: Vec<ConceptDrift> = before
-        .iter()
-        .filter_map(|(key, &(reference, was))| {
-            let &(candidate, is) = after.get(key)?;
-            Some(ConceptDrift {
-                class: key.0.to_string(),
-                concept: key.1.clone(),
-                reference,
-                candidate,
-                flipped: was != is,
-            })
-        })
-        .collect();
-    let distance = |concept: &ConceptDrift| (concept.reference - concept.candidate).abs();
-    moved.sort_by(|a, b| distance(b).total_cmp(&distance(a)));
-    moved
+    let report = judge(&dense, &explained, &arguments.rules())?;
+    let painter = painter(&preparation, &open.images)?;
+    Ok(Compared { report, dense, candidates: explained, images: Some((open.images, painter)) })
 }

@@ -8,15 +8,21 @@ mod cam;
 mod compare;
 mod data;
 mod drift;
+mod drift_arrays;
+mod dry_run;
 mod output;
 mod overlay;
 mod predict;
 mod prune;
+mod record;
 mod report;
 mod run;
+mod sets;
+mod signals;
 mod tcav;
 mod tcav_answer;
 mod terminal;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -46,6 +52,7 @@ enum Command {
     Run(run::Arguments),
     Report(report::Arguments),
     Compare(compare::Arguments),
+    Verify(verify::Arguments),
     Data(data::Arguments),
     /// Shell completions, to be sourced by the shell
     ///
@@ -55,6 +62,7 @@ enum Command {
         shell: clap_complete::Shell,
     },
     Drift(Box<drift::Arguments>),
+    Record(Box<record::Arguments>),
     Predict(predict::Arguments),
     Cam(cam::Arguments),
     Tcav(tcav::Arguments),
@@ -82,6 +90,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Run(arguments) => return run::run(&arguments),
         Command::Report(arguments) => report::run(&arguments)?,
         Command::Compare(arguments) => compare::run(&arguments)?,
+        Command::Verify(arguments) => in_pool(|| verify::run(&arguments))?,
         Command::Data(arguments) => data::run(&arguments)?,
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -89,6 +98,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             terminal::print(&String::from_utf8_lossy(&script));
         }
         Command::Drift(arguments) => return drift::run(&arguments),
+        Command::Record(arguments) => return record::run(&arguments),
         Command::Predict(arguments) => in_pool(|| predict::run(&arguments))?,
         Command::Cam(arguments) => in_pool(|| cam::run(&arguments))?,
         Command::Tcav(arguments) => in_pool(|| tcav::run(&arguments))?,

@@ -8,9 +8,9 @@ use candle_core::{DType, Tensor};
 use serde_json::{Map, json};
 use ticketlens::output::{Inputs, Output, OutputFolder, remove_unfinished};
 
-use crate::terminal;
+use crate::{signals, terminal};
 
-/// Exit code of a process ended by Ctrl-C, as shells count it.
+/// Exit code of a process ended by Ctrl-C, as shells count it; by SIGTERM and SIGHUP too.
 const INTERRUPTED: i32 = 130;
 
 /// Removes unfinished outputs when the user interrupts.
@@ -18,7 +18,7 @@ fn handle_interrupts() {
     static HANDLER: Once = Once::new();
     HANDLER.call_once(|| {
         // Without the handler an interrupted command would leave its temporary file; nothing else depends on it.
-        let _ = ctrlc::set_handler(|| {
+        let _ = signals::on_end(|| {
             remove_unfinished();
             std::process::exit(INTERRUPTED);
         });

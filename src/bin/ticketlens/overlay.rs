@@ -29,12 +29,11 @@ impl Painter {
         Self { normalisation: known.then(|| normalisation.clone()) }
     }
 
-    /// The image `(C, H, W)` with its map `(H, W)` of values from 0 to 1: original at the left, overlay at the right.
-    fn paint(&self, pixels: &[f32], map: &[f32], height: usize, width: usize) -> RgbImage {
-        let plane = height * width;
+    /// Red, green and blue of a pixel of an image `(C, H, W)` of `plane` pixels, mostly from 0 to 1.
+    fn shown<'a>(&'a self, pixels: &'a [f32], plane: usize) -> impl Fn(usize, usize) -> f32 + 'a {
         let channels = pixels.len() / plane;
         let (low, high) = pixels.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(l, h), &v| (l.min(v), h.max(v)));
-        let shown = |channel: usize, at: usize| {
+        move |channel, at| {
             // Of two channels, or more than three, the first stands for all.
             let channel = if channels == 3 { channel } else { 0 };
             let value = pixels[channel * plane + at];
@@ -43,7 +42,22 @@ impl Painter {
                 None if high > low => (value - low) / (high - low),
                 None => 0.5,
             }
-        };
+        }
+    }
+
+    /// The image `(C, H, W)` of `plane` pixels as bytes: three channels where it has three, else one.
+    pub(crate) fn bytes(&self, pixels: &[f32], plane: usize) -> Vec<u8> {
+        let shown = self.shown(pixels, plane);
+        let channels = if pixels.len() / plane == 3 { 3 } else { 1 };
+        (0..channels)
+            .flat_map(|channel| (0..plane).map(move |at| (channel, at)))
+            .map(|(c, at)| byte(shown(c, at)))
+            .collect()
+    }
+
+    /// The image `(C, H, W)` with its map `(H, W)` of values from 0 to 1: original at the left, overlay at the right.
+    fn paint(&self, pixels: &[f32], map: &[f32], height: usize, width: usize) -> RgbImage {
+        let shown = self.shown(pixels, height * width);
         let scale = SMALLEST_SIDE.div_ceil(height.min(width)).max(1);
         let size = ((2 * width * scale + GAP) as u32, (height * scale) as u32);
         let mut panel = RgbImage::from_pixel(size.0, size.1, Rgb([255; 3]));
@@ -52,7 +66,6 @@ impl Painter {
                 let at = y / scale * width + x / scale;
                 let heat = map[at].clamp(0.0, 1.0);
                 let colour = inferno(heat);
-                let byte = |value: f32| (value.clamp(0.0, 1.0) * 255.0).round() as u8;
                 let original = [0, 1, 2].map(|channel| shown(channel, at));
                 let share = OPACITY * heat.sqrt();
                 let mixed = [0, 1, 2].map(|c| original[c].clamp(0.0, 1.0) * (1.0 - share) + colour[c] * share);
@@ -62,6 +75,10 @@ impl Painter {
         }
         panel
     }
+}
+
+fn byte(value: f32) -> u8 {
+    (value.clamp(0.0, 1.0) * 255.0).round() as u8
 }
 
 /// Writes one PNG for each image of a batch; `path` gives its place by the image's number.

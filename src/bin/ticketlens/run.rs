@@ -14,15 +14,16 @@ use ticketlens::error::Error;
 use ticketlens::output;
 use ticketlens::plan::Plan;
 use ticketlens::progress::{Event, Observer};
-use ticketlens::study::run_on as run_plan;
+use ticketlens::run::Options;
+use ticketlens::study::run_with;
 
 use crate::args::open_device;
-use crate::{report, terminal};
+use crate::{dry_run, report, signals, terminal};
 
 /// Prune, retrain, explain every round, and decide on hypotheses A and B
 ///
-/// Goes on from the last finished round when the folder already holds part of the same plan; Ctrl-C loses at most the round in
-/// progress.
+/// Goes on from the last finished round, or the last epoch of a long training, when the folder already holds part of the same plan;
+/// Ctrl-C loses no more. What is damaged is set aside and made again.
 ///
 /// Example: ticketlens run quick --set replicates=3 --out my-run
 #[derive(Args)]
@@ -38,6 +39,15 @@ pub(crate) struct Arguments {
     /// Where to compute
     #[arg(long, value_name = "cpu|cuda[:N]", default_value = "cpu")]
     device: String,
+    /// Go on with a run that another version, kind of machine or device began; the report says so
+    #[arg(long)]
+    allow_mixed: bool,
+    /// Least seconds between two states of a training that are kept at ends of epochs, until the round is finished
+    #[arg(long, value_name = "SECONDS", default_value_t = 5)]
+    keep_every: u64,
+    /// Say what the run will take, from a few steps and one network explained, and write nothing
+    #[arg(long)]
+    dry_run: bool,
 }
 
 fn parse_setting(text: &str) -> Result<(String, String), String> {
@@ -56,12 +66,23 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     };
     let started = Instant::now();
     let progress = Progress::new(&out);
-    interrupt_once()?;
-    match run_plan(&plan, &out, &compute, &progress) {
+    interrupt_once(&progress)?;
+    if arguments.dry_run {
+        let said = dry_run::say(&plan, &out, &compute, &progress);
+        progress.finish();
+        return said.map(|()| ExitCode::SUCCESS);
+    }
+    let options = Options {
+        compute,
+        allow_mixed: arguments.allow_mixed,
+        keep_every: Duration::from_secs(arguments.keep_every),
+        checkpoints: None,
+    };
+    match run_with(&plan, &out, &options, &progress) {
         Ok(_) => progress.finish(),
         Err(Error::Interrupted) => {
             progress.finish();
-            terminal::error("interrupted; the same command goes on from the last finished round");
+            terminal::error(INTERRUPTED_TEXT);
             return Ok(ExitCode::from(INTERRUPTED_CODE));
         }
         Err(error) => return Err(error.into()),
@@ -80,9 +101,15 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Bytes of a plan.
+const LONGEST_PLAN: u64 = 1 << 20;
+
 fn load(name: &str, settings: &[(String, String)]) -> anyhow::Result<Plan> {
     let path = Path::new(name);
     if path.extension().is_some_and(|extension| extension == "toml") || path.is_file() {
+        let metadata = std::fs::metadata(path).with_context(|| path.display().to_string())?;
+        anyhow::ensure!(metadata.is_file(), "{}: is not a file", path.display());
+        anyhow::ensure!(metadata.len() <= LONGEST_PLAN, "{}: is too long for a plan", path.display());
         let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
         let mut plan = Plan::parse(name, &text, settings)?;
         // As given, or beside the plan file.
@@ -102,15 +129,30 @@ const INTERRUPTED_CODE: u8 = 130;
 
 /// Set by the first Ctrl-C; the observer then breaks at the next step.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+/// What Ctrl-C waits for; explaining and evaluating may take longer.
+const PATIENCE: Duration = Duration::from_millis(500);
+const INTERRUPTED_TEXT: &str = "interrupted; the same command goes on from the last finished round";
 
-fn interrupt_once() -> anyhow::Result<()> {
-    ctrlc::set_handler(|| {
-        // Every file is written whole or not at all, so a second Ctrl-C may end the program at once.
-        if INTERRUPTED.swap(true, Ordering::SeqCst) {
-            std::process::exit(INTERRUPTED_CODE.into());
+/// Ctrl-C, SIGTERM and SIGHUP end the program at the next step, or after [`PATIENCE`], or at the second one: every file is written
+/// whole or not at all, so any moment will do.
+fn interrupt_once(progress: &Progress) -> anyhow::Result<()> {
+    let bars = [progress.rounds.clone(), progress.steps.clone()];
+    signals::on_end(move || {
+        if !INTERRUPTED.swap(true, Ordering::SeqCst) {
+            let bars = bars.clone();
+            std::thread::spawn(move || {
+                std::thread::sleep(PATIENCE);
+                bars.iter().for_each(ProgressBar::finish_and_clear);
+                output::remove_unfinished();
+                terminal::error(INTERRUPTED_TEXT);
+                std::process::exit(INTERRUPTED_CODE.into());
+            });
+            return;
         }
+        output::remove_unfinished();
+        std::process::exit(INTERRUPTED_CODE.into());
     })
-    .context("Ctrl-C cannot be handled")
+    .context("signals cannot be handled")
 }
 
 /// Bars on a terminal, a line for each round elsewhere.

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use ticketlens::data::{ActivationSource, ImageSource};
 use ticketlens::explain::tcav::arrays::{ArrayQuestion, test_arrays};
 use ticketlens::explain::tcav::cav::CavKind;
-use ticketlens::explain::tcav::checkpoint::{Question, Settings, test_concepts};
+use ticketlens::explain::tcav::checkpoint::{Question, Settings, test_concepts_and_regions};
 use ticketlens::model::Stage;
 use ticketlens::stats::multiplicity::Adjustment;
 
@@ -84,6 +84,9 @@ pub(crate) struct Arguments {
     /// Bootstrap resamples of the intervals; 0 for none
     #[arg(long, value_name = "B", default_value_t = 999, value_parser = clap::value_parser!(u32).range(0..=10_000_000))]
     resamples: u32,
+    /// Label permutations of each concept's activation region (TCAR); without it there are no regions
+    #[arg(long, value_name = "B", value_parser = clap::value_parser!(u32).range(1..=1_000_000), conflicts_with = "activations")]
+    regions: Option<u32>,
     /// Adjustment of the p-values over the concepts
     #[arg(long, value_enum, default_value_t = Adjust::Bh)]
     adjust: Adjust,
@@ -107,7 +110,8 @@ pub(crate) struct Arguments {
 enum Cav {
     /// L2 logistic regression, at its optimum
     Logistic,
-    /// Difference of the means of concept and random activations
+    /// Difference of the means of concept and random activations, which for two sets is PatternCAV
+    #[value(alias = "pattern")]
     MeanDifference,
 }
 
@@ -221,7 +225,8 @@ fn of_checkpoint(
         concepts: &concepts,
         random: &random,
     };
-    let tests = test_concepts(&question, settings, &|images| bar.inc(images as u64))?;
+    let regions = arguments.regions.map(|permutations| permutations as usize);
+    let tests = test_concepts_and_regions(&question, settings, regions, &|images| bar.inc(images as u64))?;
     bar.finish_and_clear();
     tell(&asked, settings, &tests, output)
 }

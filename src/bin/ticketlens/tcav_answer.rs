@@ -47,7 +47,7 @@ pub(crate) fn tell(
     output: Option<Output>,
 ) -> anyhow::Result<()> {
     let adjusted = STATISTICS.iter().map(|statistic| {
-        let adjusted = tests.classes[0].adjusted(statistic.key, settings.adjustment)?;
+        let adjusted = tests.classes[0].adjusted_where_known(statistic.key, settings.adjustment)?;
         Ok((statistic.key, adjusted))
     });
     let answer = Answer { tests, class: &tests.classes[0], adjusted: adjusted.collect::<anyhow::Result<_>>()? };
@@ -64,8 +64,8 @@ pub(crate) fn tell(
 struct Answer<'a> {
     tests: &'a ConceptTests,
     class: &'a ClassTests,
-    /// Adjusted p-values of each concept, by statistic.
-    adjusted: BTreeMap<&'static str, Vec<f64>>,
+    /// Adjusted p-values of each concept, by statistic; none where a concept does not have it.
+    adjusted: BTreeMap<&'static str, Vec<Option<f64>>>,
 }
 
 /// The record as JSON. A statistic's fields begin with its key; the score's have no prefix, as the runs are its own.
@@ -159,14 +159,25 @@ fn table(asked: &Asked<'_>, answer: &Answer<'_>) {
             effect.value,
             effect.standardised.map_or("–".into(), |value| format!("{value:.3}")),
             p(effect.p_value),
-            p(answer.adjusted[EFFECT][place]),
+            answer.adjusted[EFFECT][place].map_or("–".into(), p),
             score.value,
             p(score.p_value),
-            p(answer.adjusted[SCORE][place]),
+            answer.adjusted[SCORE][place].map_or("–".into(), p),
             test.legacy_welch_p.map_or("–".into(), p),
             test.heldout_accuracy,
             if test.decodable { "" } else { "  undecodable" },
         ));
+    }
+    for statistic in STATISTICS.iter().filter(|statistic| ![EFFECT, SCORE].contains(&statistic.key)) {
+        let of = |(place, (name, _)): (usize, &(&str, usize))| {
+            let found = answer.class.concepts[place].statistics.get(statistic.key)?;
+            let adjusted = answer.adjusted[statistic.key][place].map_or("–".into(), p);
+            Some(format!("{name} {:.3} (p {}, adj. {adjusted})", found.value, p(found.p_value)))
+        };
+        let told: Vec<String> = asked.concepts.iter().enumerate().filter_map(of).collect();
+        if !told.is_empty() {
+            terminal::say(&format!("{}: {}", statistic.title, told.join(", ")));
+        }
     }
     terminal::say("legacy: Welch's test of the scores, as published elsewhere; not calibrated");
 }

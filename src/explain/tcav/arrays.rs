@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::nn::Compute;
 
 use super::copies::Copies;
-use super::pooled::{ConceptTests, Pooled, Settings, by_name};
+use super::pooled::{ConceptTests, Listed, Settings, by_name};
 
 /// What is tested. All arrays are of one network at one place, so one activation has one shape.
 pub struct ArrayQuestion<'a> {
@@ -55,23 +55,25 @@ pub fn test_arrays(question: &ArrayQuestion<'_>, settings: &Settings, read: &dyn
     let blocks: Vec<(&ActivationSource, Range<usize>)> =
         pool.iter().flat_map(|&source| of(source).into_iter().map(move |range| (source, range))).collect();
     let class_blocks = of(gradients);
-    let pooled = Pooled {
+    let listed = Listed {
+        stage: "",
         concepts: question.concepts.iter().map(|(name, source)| (name.clone(), source.len())).collect(),
         random: order.iter().map(|&set| (set, question.random[set].len())).collect(),
         copies,
         features: gradients.shape().iter().product(),
         blocks: blocks.iter().map(|(_, range)| range.len()).collect(),
-        class_blocks: class_blocks.iter().map(Range::len).collect(),
-        classes: 1,
     };
-    let activations = |block: usize| {
+    let load = |block: usize| {
         let (source, range) = &blocks[block];
         read(range.len());
         source.values(range.clone())
     };
-    let of_class = |_: usize, block: usize| {
-        read(class_blocks[block].len());
-        gradients.values(class_blocks[block].clone())
-    };
-    pooled.test(&Compute::Cpu, settings, activations, of_class)
+    listed.with_cavs(&Compute::Cpu, settings, None, Box::new(load), |fitted| {
+        let sizes: Vec<usize> = class_blocks.iter().map(Range::len).collect();
+        let cross = fitted.activations.cross(&sizes, |block| {
+            read(sizes[block]);
+            gradients.values(class_blocks[block].clone())
+        })?;
+        Ok(vec![fitted.test(0, &cross, None)?])
+    })
 }

@@ -3,6 +3,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use nalgebra::DMatrix;
+
 use crate::data::ImageSource;
 use crate::error::{Error, Result};
 use crate::explain::cut::{Cut, Targets};
@@ -10,7 +12,9 @@ use crate::explain::stream::{activation_batch, activation_shape, explain_batch};
 use crate::model::{Checkpoint, Stage};
 
 use super::copies::Copies;
-use super::pooled::{Pooled, by_name};
+use super::pooled::{Fitted, Listed, by_name};
+use super::region::ClassActivations;
+use super::test::ClassTests;
 
 pub use super::pooled::{ALL_PAIRS, ConceptTests, PARTNERS, Settings};
 
@@ -36,10 +40,111 @@ pub struct Question<'a> {
 /// The source is named: fewer than two images in a set, images that do not fit the network or each other, values that are not
 /// finite. Fewer than two random sets; a class that does not exist; an undefined setting.
 pub fn test_concepts(question: &Question<'_>, settings: &Settings, read: &dyn Fn(usize)) -> Result<ConceptTests> {
+    test_concepts_and_regions(question, settings, None, read)
+}
+
+/// [`test_concepts`], and where `regions` says by how many label permutations, the region of each concept too.
+///
+/// # Errors
+/// As there.
+pub fn test_concepts_and_regions(
+    question: &Question<'_>,
+    settings: &Settings,
+    regions: Option<usize>,
+    read: &dyn Fn(usize),
+) -> Result<ConceptTests> {
+    with_cavs(question, settings, (regions, Draws::ByConcept), read, |prepared| {
+        let of_class = regions.map(|_| prepared.class_activations(question, settings, read)).transpose()?;
+        let test = |&class: &usize| prepared.test_on_all(question, settings, class, of_class.as_ref(), read);
+        question.classes.iter().map(test).collect()
+    })
+}
+
+/// What does not depend on a class: the cut network, the pool and its CAVs.
+pub(super) struct Prepared<'x, 'a, 'b> {
+    pub(super) cut: &'x Cut,
+    pub(super) fitted: &'x mut Fitted<'a, 'b>,
+    draws: Draws,
+}
+
+/// What names the draws of a test.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Draws {
+    /// Stage, class and concept.
+    ByClass,
+    /// The concept alone: activations from outside do not tell of which stage and class they are, and give the same bits.
+    ByConcept,
+}
+
+impl Prepared<'_, '_, '_> {
+    /// Tests every concept for `class`, whose gradients enter by `cross`, `(class images, images)`, and whose activations, for
+    /// regions, by `of_class`.
+    pub(super) fn test(
+        &self,
+        class: usize,
+        cross: &DMatrix<f64>,
+        of_class: Option<&ClassActivations>,
+    ) -> Result<ClassTests> {
+        self.fitted.test(if self.draws == Draws::ByClass { class } else { 0 }, cross, of_class)
+    }
+
+    /// The activations of the question's images, as regions need them.
+    fn class_activations(
+        &mut self,
+        question: &Question<'_>,
+        settings: &Settings,
+        read: &dyn Fn(usize),
+    ) -> Result<ClassActivations> {
+        let blocks: Vec<Range<usize>> = question.images.ranges(settings.batch).collect();
+        let sizes: Vec<usize> = blocks.iter().map(Range::len).collect();
+        let mut squares = vec![Vec::new(); blocks.len()];
+        let cut = self.cut;
+        let products = self.fitted.activations.cross(&sizes, |block| {
+            let activation = activation_batch(cut, &[(question.images, blocks[block].clone())])?;
+            read(sizes[block]);
+            let rows = activation.flatten_from(1)?.to_vec2::<f32>()?;
+            let square = |row: &Vec<f32>| row.iter().map(|&value| f64::from(value) * f64::from(value)).sum::<f64>();
+            squares[block] = rows.iter().map(square).collect();
+            Ok(rows.concat())
+        })?;
+        Ok(ClassActivations { products, squares: squares.concat() })
+    }
+
+    /// Tests every concept for `class` on all images of the question.
+    pub(super) fn test_on_all(
+        &mut self,
+        question: &Question<'_>,
+        settings: &Settings,
+        class: usize,
+        of_class: Option<&ClassActivations>,
+        read: &dyn Fn(usize),
+    ) -> Result<ClassTests> {
+        let blocks: Vec<Range<usize>> = question.images.ranges(settings.batch).collect();
+        let sizes: Vec<usize> = blocks.iter().map(Range::len).collect();
+        let cut = self.cut;
+        let cross = self.fitted.activations.cross(&sizes, |block| {
+            let explained = explain_batch(cut, question.images, blocks[block].clone(), Targets::Class(class))?;
+            read(sizes[block]);
+            Ok(explained.gradient.flatten_all()?.to_vec1::<f32>()?)
+        })?;
+        self.test(class, &cross, of_class)
+    }
+}
+
+/// Reads the concept and random images, fits their CAVs, and lets `ask` test classes with them.
+///
+/// # Errors
+/// As [`test_concepts`], and those of `ask`.
+pub(super) fn with_cavs(
+    question: &Question<'_>,
+    settings: &Settings,
+    (regions, draws): (Option<usize>, Draws),
+    read: &dyn Fn(usize),
+    ask: impl FnOnce(&mut Prepared<'_, '_, '_>) -> Result<Vec<ClassTests>>,
+) -> Result<ConceptTests> {
     check(question)?;
     // Random sets are taken by name, so that nothing depends on the order in which they are given.
-    let names: Vec<&str> = question.random.iter().map(ImageSource::name).collect();
-    let order = by_name(&names);
+    let order = by_name(&question.random.iter().map(ImageSource::name).collect::<Vec<_>>());
     let random = order.iter().map(|&set| &question.random[set]);
     let pool: Vec<&ImageSource> = question.concepts.iter().map(|(_, source)| source).chain(random).collect();
     let mut copies = Copies::default();
@@ -51,28 +156,22 @@ pub fn test_concepts(question: &Question<'_>, settings: &Settings, read: &dyn Fn
     let weights = Arc::new(question.checkpoint.weights.clone());
     let cut = Cut::new(&question.checkpoint.model, weights, question.stage)?;
     let blocks = batches(&pool, settings.batch);
-    let class_blocks: Vec<Range<usize>> = question.images.ranges(settings.batch).collect();
-    let pooled = Pooled {
+    let listed = Listed {
+        stage: if draws == Draws::ByClass { question.stage.name() } else { "" },
         concepts: question.concepts.iter().map(|(name, source)| (name.clone(), source.len())).collect(),
         random: order.iter().map(|&set| (set, question.random[set].len())).collect(),
         copies,
         features: activation_shape(question.checkpoint, question.images, question.stage)?.len(),
         blocks: blocks.iter().map(|parts| parts.iter().map(|(_, images)| images.len()).sum()).collect(),
-        class_blocks: class_blocks.iter().map(Range::len).collect(),
-        classes: question.classes.len(),
     };
-    let activations = |block: usize| {
+    let load = |block: usize| {
         let activation = activation_batch(&cut, &blocks[block])?;
-        read(pooled.blocks[block]);
+        read(listed.blocks[block]);
         Ok(activation.flatten_all()?.to_vec1::<f32>()?)
     };
-    let gradients = |class: usize, block: usize| {
-        let targets = Targets::Class(question.classes[class]);
-        let explained = explain_batch(&cut, question.images, class_blocks[block].clone(), targets)?;
-        read(pooled.class_blocks[block]);
-        Ok(explained.gradient.flatten_all()?.to_vec1::<f32>()?)
-    };
-    pooled.test(&question.checkpoint.model.network.compute, settings, activations, gradients)
+    let compute = &question.checkpoint.model.network.compute;
+    listed
+        .with_cavs(compute, settings, regions, Box::new(load), |fitted| ask(&mut Prepared { cut: &cut, fitted, draws }))
 }
 
 fn check(question: &Question<'_>) -> Result<()> {

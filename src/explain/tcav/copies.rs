@@ -51,8 +51,8 @@ impl Copies {
         &self.original
     }
 
-    /// What is to be said of them; the first sources are those of the concepts.
-    pub(super) fn warnings(&self, concepts: &[String]) -> Vec<String> {
+    /// What is to be said of them; the first sources are the named `concepts`.
+    pub(super) fn warnings(&self, concepts: &[&str]) -> Vec<String> {
         let name = |set: usize| match concepts.get(set) {
             Some(name) => format!("concept `{name}`"),
             None => self.sources[set].0.clone(),
@@ -75,12 +75,11 @@ impl Copies {
         for (a, own) in held.iter().enumerate() {
             for (b, other) in held.iter().enumerate().skip(a + 1) {
                 let common = own.intersection(other).count();
-                let concepts = concepts.len();
                 // Two concepts may well share an image, and so may random sets that were drawn from one pool; most of them is no chance.
-                let alike = (a < concepts) == (b < concepts);
+                let alike = (a < concepts.len()) == (b < concepts.len());
                 let most = 2 * common >= own.len().min(other.len());
                 // The same random argument twice is told where arguments are.
-                let told = a >= concepts && self.sources[a].0 == self.sources[b].0;
+                let told = a >= concepts.len() && self.sources[a].0 == self.sources[b].0;
                 if common > 0 && (!alike || most) && !told {
                     shared.push(format!(
                         "{} and {} hold {common} identical images: the tests take them as different sets",

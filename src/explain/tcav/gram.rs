@@ -89,11 +89,6 @@ impl<'a> Rows<'a> {
         self.values.len() / self.features
     }
 
-    /// Values per row.
-    pub fn features(&self) -> usize {
-        self.features
-    }
-
     /// The features `columns` of the images `rows` in f64, both padded with zeros to a multiple of [`PAD`].
     fn widen(&self, rows: Range<usize>, columns: Range<usize>) -> Vec<f64> {
         let width = columns.len().next_multiple_of(PAD);

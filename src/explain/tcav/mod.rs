@@ -5,12 +5,15 @@
 //! | [`gram`] | inner products of activations and gradients: all that TCAV needs of them |
 //! | [`cav`], `logistic`, [`held_out`] | the vector of one pair of sets; whether the sets can be told apart |
 //! | [`pairs`] | the vectors of every pair of sets, and what a class's gradients say about each |
+//! | [`region`] | concept activation regions: concepts that lie apart, in no one direction |
 //! | [`statistics`] | the table of concept statistics, each with its test |
 //! | [`test`](mod@test) | the pipeline: [`ConceptCavs`] once per (checkpoint, stage), [`ConceptCavs::test`] once per class |
 //! | [`checkpoint`], [`arrays`] | the pipeline on a checkpoint and image files, or on activations and gradients from outside |
+//! | [`by_target`] | maps and concepts of a checkpoint from one pass of gradients |
 //! | [`geometry`] | how concept directions lie to each other |
 
 pub mod arrays;
+pub mod by_target;
 pub mod cav;
 pub mod checkpoint;
 mod copies;
@@ -20,6 +23,8 @@ pub mod held_out;
 mod logistic;
 pub mod pairs;
 mod pooled;
+pub mod region;
+pub mod settings;
 pub mod statistics;
 pub mod test;
 
@@ -27,5 +32,6 @@ pub use pairs::{
     ClassScores, ConceptScores, Effect, PairCavs, PairScore, Run, Sets, concept_effect, fit_pairs, score, score_class,
     sensitivities,
 };
+pub use settings::Tests;
 pub use statistics::{Finding, STATISTICS, Statistic};
-pub use test::{ClassTests, ConceptCavs, ConceptImages, ConceptTest, Samples, Tests, content_order, design};
+pub use test::{ClassTests, ConceptCavs, ConceptImages, ConceptTest, Samples, design};

@@ -10,8 +10,10 @@ use crate::stats::multiplicity::{Adjustment, adjust};
 use super::cav::CavKind;
 use super::copies::Copies;
 use super::gram::{GramError, Pool};
+use super::region::ClassActivations;
+use super::settings::Tests;
 use super::statistics::STATISTICS;
-use super::test::{ClassTests, ConceptCavs, ConceptImages, Samples, Tests, design};
+use super::test::{ClassTests, ConceptCavs, ConceptImages, ConceptTest, Samples, design};
 
 /// Random sets up to which every pair of sets is fitted; beyond it each set meets [`PARTNERS`] others.
 pub const ALL_PAIRS: usize = 64;
@@ -68,8 +70,16 @@ pub struct ConceptTests {
     pub copies: Vec<String>,
 }
 
+/// The activations of all concept and random images, by block.
+pub(super) type Activations<'a> = Pool<Load<'a>>;
+
+/// Reads a block of activations.
+pub(super) type Load<'a> = Box<dyn FnMut(usize) -> Result<Vec<f32>> + 'a>;
+
 /// What is read: concept and random sets in the order of the pool, and in what blocks.
-pub(super) struct Pooled {
+pub(super) struct Listed<'a> {
+    /// Names the draws, with class and concept.
+    pub(super) stage: &'a str,
     /// Names and images of the concepts.
     pub(super) concepts: Vec<(String, usize)>,
     /// Number, as its user counts, and images of each random set.
@@ -79,9 +89,13 @@ pub(super) struct Pooled {
     pub(super) features: usize,
     /// Images of each block of the pool.
     pub(super) blocks: Vec<usize>,
-    /// Images of each block of a class.
-    pub(super) class_blocks: Vec<usize>,
-    pub(super) classes: usize,
+}
+
+/// The pool and its CAVs.
+pub(super) struct Fitted<'a, 'b> {
+    pub(super) activations: Activations<'b>,
+    cavs: ConceptCavs<'a>,
+    random: &'a [(usize, usize)],
 }
 
 /// Random sets in the order of their names.
@@ -91,16 +105,37 @@ pub(super) fn by_name(names: &[&str]) -> Vec<usize> {
     order
 }
 
-impl Pooled {
-    /// Fits, scores and tests. Draws are named by the concept alone: activations do not tell of which stage and class they are.
+impl Fitted<'_, '_> {
+    /// Tests every concept for a class, whose gradients enter by `cross`, `(class images, images)`, and whose activations, for
+    /// regions, by `of_class`.
     pub(super) fn test(
+        &self,
+        class: usize,
+        cross: &DMatrix<f64>,
+        of_class: Option<&ClassActivations>,
+    ) -> Result<ClassTests> {
+        let mut tests = self.cavs.test_with_regions(class, cross, of_class)?;
+        for test in &mut tests.concepts {
+            // As numbered by whoever asked.
+            test.runs.iter_mut().for_each(|run| run.random = self.random[run.random].0);
+            test.runs.sort_by_key(|run| run.random);
+        }
+        Ok(tests)
+    }
+}
+
+impl Listed<'_> {
+    /// Reads the concept and random images, fits their CAVs, and lets `ask` test classes with them.
+    pub(super) fn with_cavs<'b>(
         &self,
         compute: &Compute,
         settings: &Settings,
-        activations: impl FnMut(usize) -> Result<Vec<f32>>,
-        mut gradients: impl FnMut(usize, usize) -> Result<Vec<f32>>,
+        regions: Option<usize>,
+        load: Load<'b>,
+        ask: impl FnOnce(&mut Fitted<'_, 'b>) -> Result<Vec<ClassTests>>,
     ) -> Result<ConceptTests> {
-        let mut pool = Pool::new(compute, &self.blocks, self.features, settings.resident_bytes, activations)?;
+        let activations: Activations<'b> =
+            Pool::new(compute, &self.blocks, self.features, settings.resident_bytes, load)?;
         let sets = self.random.len();
         let sizes = self.concepts.iter().map(|(_, size)| size).chain(self.random.iter().map(|(_, size)| size));
         let mut rows = sizes.scan(0, |next, size| {
@@ -109,7 +144,7 @@ impl Pooled {
         });
         let concepts: Vec<ConceptImages> = (self.concepts.iter())
             .zip(&mut rows)
-            .map(|((name, _), images)| ConceptImages { name: name.clone(), images, random: 0..sets })
+            .map(|((name, _), images)| ConceptImages { name: name.clone(), images, random: 0..sets, shows: Vec::new() })
             .collect();
         let random: Vec<Vec<usize>> = rows.collect();
         let partners = (sets > ALL_PAIRS).then_some(PARTNERS);
@@ -123,26 +158,17 @@ impl Pooled {
             interval_in_logits: true,
             alpha: settings.alpha,
             seed: settings.seed,
+            regions,
         };
         let originals = Some(self.copies.originals());
-        let samples = Samples { stage: "", concepts: &concepts, random: &random, originals };
-        let cavs = ConceptCavs::fit(pool.gram(), samples, &tests)?;
-        let mut classes = Vec::new();
-        for class in 0..self.classes {
-            let cross: DMatrix<f64> = pool.cross(&self.class_blocks, |block| gradients(class, block))?;
-            let mut tests = cavs.test(0, &cross)?;
-            for test in &mut tests.concepts {
-                // As numbered by whoever asked.
-                test.runs.iter_mut().for_each(|run| run.random = self.random[run.random].0);
-                test.runs.sort_by_key(|run| run.random);
-            }
-            classes.push(tests);
-        }
-        let names: Vec<String> = self.concepts.iter().map(|(name, _)| name.clone()).collect();
+        let samples = Samples { stage: self.stage, concepts: &concepts, random: &random, originals };
+        let cavs = ConceptCavs::fit(activations.gram(), samples, &tests)?;
+        let count = cavs.count();
+        let names: Vec<&str> = self.concepts.iter().map(|(name, _)| name.as_str()).collect();
         Ok(ConceptTests {
+            classes: ask(&mut Fitted { activations, cavs, random: &self.random })?,
             copies: self.copies.warnings(&names),
-            classes,
-            cavs: cavs.count(),
+            cavs: count,
             smallest_p: 1.0 / tests.design.members() as f64,
         })
     }
@@ -152,13 +178,27 @@ impl ClassTests {
     /// The p-values of the statistic `key`, adjusted over the concepts.
     ///
     /// # Errors
-    /// When there is no such statistic, or no concept.
+    /// When a concept has no such statistic, or there is no concept.
     pub fn adjusted(&self, key: &str, adjustment: Adjustment) -> Result<Vec<f64>> {
-        let known = STATISTICS.iter().any(|statistic| statistic.key == key);
-        let p_values: Option<Vec<f64>> =
-            self.concepts.iter().map(|test| test.statistics.get(key).map(|finding| finding.p_value)).collect();
-        let p_values = p_values.filter(|_| known).ok_or_else(|| Error::statistics(key, "no such statistic"))?;
-        adjust(&p_values, adjustment).map_err(undefined("TCAV"))
+        let all = self.adjusted_where_known(key, adjustment)?.into_iter().collect::<Option<Vec<f64>>>();
+        all.filter(|all| !all.is_empty()).ok_or_else(|| Error::statistics(key, "a concept has no such statistic"))
+    }
+
+    /// The same over the concepts that have it; `None` for those that do not.
+    ///
+    /// # Errors
+    /// When there is no such statistic.
+    pub fn adjusted_where_known(&self, key: &str, adjustment: Adjustment) -> Result<Vec<Option<f64>>> {
+        if STATISTICS.iter().all(|statistic| statistic.key != key) {
+            return Err(Error::statistics(key, "no such statistic"));
+        }
+        let p_value = |test: &ConceptTest| test.statistics.get(key).map(|finding| finding.p_value);
+        let known: Vec<f64> = self.concepts.iter().filter_map(p_value).collect();
+        if known.is_empty() {
+            return Ok(vec![None; self.concepts.len()]);
+        }
+        let mut adjusted = adjust(&known, adjustment).map_err(undefined("TCAV"))?.into_iter();
+        Ok(self.concepts.iter().map(|test| p_value(test).and_then(|_| adjusted.next())).collect())
     }
 }
 

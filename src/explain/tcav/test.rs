@@ -10,32 +10,11 @@ use crate::error::{Error, Result, undefined};
 use crate::stats::exchangeability::{Design, exchangeability_test};
 use crate::stats::t_tests::welch_t;
 
-use super::cav::CavKind;
 use super::geometry::{MeanCav, mean_cav};
 use super::pairs::{PairCavs, PairScore, Run, Sets, fit_pairs_with_copies, pooled, score_class};
-use super::statistics::{Case, EFFECT, Finding, SCORE, STATISTICS};
-
-/// How concepts are tested.
-#[derive(Clone, Debug)]
-pub struct Tests {
-    /// How a CAV is found.
-    pub cav: CavKind,
-    /// Which pairs of sets are fitted; member 0 is the concept.
-    pub design: Design,
-    /// Label permutations of the effect's test.
-    pub permutations: usize,
-    /// Bootstrap resamples of the intervals; 0 for none.
-    pub resamples: usize,
-    /// Confidence of the intervals.
-    pub confidence: f64,
-    /// Whether the effect in logits gets an interval too. It resamples class images as well, which costs more; logits of different
-    /// networks do not compare, so studies do without.
-    pub interval_in_logits: bool,
-    /// Level of decodability.
-    pub alpha: f64,
-    /// Seed of folds, permutations and bootstrap.
-    pub seed: u64,
-}
+use super::region::{ClassActivations, Region};
+use super::settings::Tests;
+use super::statistics::{Case, EFFECT, Finding, SCORE, STATISTICS, members};
 
 /// The images of one concept.
 #[derive(Clone, Debug)]
@@ -46,6 +25,8 @@ pub struct ConceptImages {
     pub images: Vec<usize>,
     /// Which of the random sets it is compared with: as many as the design has.
     pub random: Range<usize>,
+    /// For each row of the Gram matrix, whether that image shows the concept, `None` where it is not known; empty where it is known of none.
+    pub shows: Vec<Option<bool>>,
 }
 
 /// Concepts and random sets at one stage of one checkpoint.
@@ -69,6 +50,8 @@ pub struct ConceptCavs<'a> {
     images: usize,
     /// Concepts that share their random sets share the fits between those sets.
     groups: Vec<Group>,
+    /// Of each concept, where asked for.
+    regions: Vec<Option<Region>>,
 }
 
 struct Group {
@@ -87,7 +70,7 @@ pub struct ConceptTest {
     pub family: Vec<PairScore>,
     /// Mean score of each member of the family against its partners, the concept first: what the score's test compares.
     pub family_scores: Vec<f64>,
-    /// Every statistic of [`STATISTICS`], by key.
+    /// Every statistic of [`STATISTICS`] that has a value here, by key.
     pub statistics: BTreeMap<&'static str, Finding>,
     /// Welch's test of the runs' scores against the random baseline's: customary, not calibrated. Absent where undefined.
     pub legacy_welch_p: Option<f64>,
@@ -145,7 +128,14 @@ impl<'a> ConceptCavs<'a> {
             Ok(Group { random: start..end, concepts, cavs: cavs.map_err(undefined("TCAV"))? })
         });
         let groups = fitted.collect::<Result<_>>()?;
-        Ok(Self { samples, tests, images: gram.nrows(), groups })
+        let original = |image: usize| samples.originals.map_or(image, |originals| originals[image]);
+        let region = |concept: &ConceptImages| {
+            let random = pooled(&concept.images, &samples.random[concept.random.clone()]);
+            let name = format!("{}/{}", samples.stage, concept.name);
+            Region::fit(gram, (&concept.images, &random), &original, tests.regions?, (tests.seed, &name))
+        };
+        let regions = samples.concepts.iter().map(region).collect();
+        Ok(Self { samples, tests, images: gram.nrows(), groups, regions })
     }
 
     /// CAVs fitted at full size (those of the held-out folds come on top).
@@ -173,8 +163,23 @@ impl<'a> ConceptCavs<'a> {
     /// # Errors
     /// `cross` does not fit the Gram matrix, or a statistic is undefined.
     pub fn test(&self, class: usize, cross: &DMatrix<f64>) -> Result<ClassTests> {
+        self.test_with_regions(class, cross, None)
+    }
+
+    /// [`ConceptCavs::test`] with the class's activations, which regions need.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn test_with_regions(
+        &self,
+        class: usize,
+        cross: &DMatrix<f64>,
+        activations: Option<&ClassActivations>,
+    ) -> Result<ClassTests> {
         let mut found = Vec::new();
         let mut random_baseline = Vec::new();
+        let shows: Vec<&[Option<bool>]> =
+            self.samples.concepts.iter().map(|concept| concept.shows.as_slice()).collect();
         for group in &self.groups {
             let scores = score_class(&group.cavs, cross).map_err(undefined("TCAV"))?;
             if group.concepts.contains(&0) {
@@ -186,7 +191,8 @@ impl<'a> ConceptCavs<'a> {
                 let ConceptImages { name, images, .. } = &self.samples.concepts[concept];
                 let family =
                     exchangeability_test(&self.tests.design, &scores.family).map_err(undefined("TCAV score"))?;
-                let random = pooled(images, &self.samples.random[group.random.clone()]);
+                let sets = &self.samples.random[group.random.clone()];
+                let random = pooled(images, sets);
                 let case = Case {
                     label: &format!("{}/{class}/{name}", self.samples.stage),
                     scores: &scores,
@@ -194,10 +200,16 @@ impl<'a> ConceptCavs<'a> {
                     cross,
                     concept: images,
                     random: &random,
+                    members: &members(cross, images, sets),
+                    shows: &shows,
+                    place: concept,
+                    region: (self.regions[concept].as_ref().zip(activations))
+                        .map(|(region, class)| Finding::tested(region.score(class), region.p_value)),
                     tests: self.tests,
                 };
-                let statistics = STATISTICS.iter().map(|statistic| Ok((statistic.key, (statistic.find)(&case)?)));
-                let statistics = statistics.collect::<Result<_>>()?;
+                let found = STATISTICS.iter().map(|statistic| Ok((statistic.key, (statistic.find)(&case)?)));
+                let found = found.collect::<Result<Vec<_>>>()?;
+                let statistics = found.into_iter().filter_map(|(key, found)| Some((key, found?))).collect();
                 let of_runs: Vec<f64> = scores.runs.iter().map(|run| run.score).collect();
                 let accuracy: f64 = scores.runs.iter().map(|run| run.heldout_accuracy).sum();
                 let test = ConceptTest {
@@ -228,22 +240,4 @@ pub fn design(sets: usize, partners: Option<usize>, seed: u64) -> crate::stats::
         None => Design::all_pairs(sets + 1),
         Some(partners) => Design::regular(sets + 1, partners, seed, "tcav/design"),
     }
-}
-
-/// Random sets (`random`, as rows of the Gram matrix) in the order of what they hold, the sum of their images' squared activations: a
-/// design [on that order](Design::on_random_sets) does not depend on the order in which the sets are given. Sets that hold the same
-/// are interchangeable.
-///
-/// For sets that a user lists. A study draws its sets in a fixed order and keeps to that, so that all its networks pair the same sets.
-pub fn content_order(gram: &DMatrix<f64>, random: &[Vec<usize>]) -> Vec<usize> {
-    let content = |set: &Vec<usize>| {
-        let mut squares: Vec<f64> = set.iter().map(|&image| gram[(image, image)]).collect();
-        // Sorted, so that the order of images does not round the sum differently.
-        squares.sort_by(f64::total_cmp);
-        squares.iter().sum::<f64>()
-    };
-    let contents: Vec<f64> = random.iter().map(content).collect();
-    let mut order: Vec<usize> = (0..random.len()).collect();
-    order.sort_by(|&a, &b| contents[a].total_cmp(&contents[b]));
-    order
 }

@@ -38,6 +38,7 @@ fn pages_work_in_a_browser() {
         write("large.html", html::render(&fake::study(&fake::LARGE)).unwrap()),
         write("evil.html", html::render(&evil).unwrap()),
         write("compare.html", compare::html(&[quick.clone(), controls.clone()]).unwrap()),
+        write("drift.html", super::drift_page()),
     ];
     let output = Command::new(node)
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser/page.mjs"))

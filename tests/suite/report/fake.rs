@@ -11,9 +11,10 @@ use ticketlens::prune::LayerDensity;
 use ticketlens::records::{
     Accuracy, AccuracyRecord, Adjusted, Alone, CalibrationRecord, Call, CamRecord, CavGeometry, Comparators,
     ConceptRecord, DensityRange, DensityRecord, Drift, Explanations, FORMAT, FaithfulnessRecord, Floor, FloorPair,
-    Forgetting, ForgettingRecord, Interval, Levels, Manifest, MeasureDrift, NetworkSummary, Onset, Onsets, Order,
-    Outcome, PixelRecord, Randomisation, Ranges, Ratio, RoundId, RoundRecord, SanityLayer, SanityRecord, SanitySummary,
-    Seconds, ShownImage, StudyRecord, TcavRecord, Verdict, ViewRanges,
+    Forgetting, ForgettingRecord, Interval, Levels, Manifest, MeasureDrift, MethodChecks, NetworkSummary, Onset,
+    Onsets, Order, Outcome, PixelRecord, Randomisation, Ranges, Ratio, RepresentationDrift, RepresentationRecord,
+    RoundId, RoundRecord, SanityLayer, SanityRecord, SanitySummary, Seconds, ShownImage, StudyRecord, TcavRecord,
+    Verdict, ViewRanges,
 };
 use ticketlens::report::{Maps, RawMaps, Study};
 use ticketlens::seed::stream;
@@ -81,6 +82,7 @@ fn drift(arm: &str, density: f64, seed: u64, dense: bool) -> Drift {
         images: 72,
         degenerate: usize::from(density < 0.2),
         concepts: some(0.34 * scale),
+        representation: some(0.08 * scale),
         concept_ranks: some(0.05 * scale),
         scores: some(0.2 * scale),
         flipped: if dense { Vec::new() } else { flipped },
@@ -116,6 +118,7 @@ fn faithfulness(arm: &str, density: f64, seed: u64) -> FaithfulnessRecord {
     let moved = 0.1 * wear(arm, density) + 0.01 * noise("faithful", seed);
     FaithfulnessRecord {
         stage: Stage::new("layer3"),
+        method: None,
         images: 32,
         degenerate: usize::from(density < 0.2),
         deletion: Some(six(0.45 + moved)),
@@ -165,6 +168,7 @@ fn sanity(replicates: usize) -> (Vec<SanityRecord>, Vec<SanitySummary>) {
             images: 64,
             layers,
             random_drift: Vec::new(),
+            further: BTreeMap::new(),
         }
     };
     let summary = |replicate: usize| SanitySummary {
@@ -332,6 +336,7 @@ pub(crate) fn study(shape: &Shape) -> Study {
                         degenerate,
                     }],
                     input_maps: Vec::new(),
+                    representations: vec![RepresentationRecord { stage: Stage::new("layer3"), images: shape.images }],
                     tcav: records,
                     cavs: vec![cavs(arm, replicate, round, density)],
                     faithfulness: vec![faithfulness(arm, density, seed)],
@@ -351,7 +356,19 @@ pub(crate) fn study(shape: &Shape) -> Study {
     let a = Some(DensityRange { from: 1.0, to: mildest });
     let b = Some(DensityRange { from: last, to: last });
     let verdict = |range, reason: &str| Verdict { outcome: Outcome::Supported, range, reason: reason.to_owned() };
+    let checks = |view: &str, less: f64| MethodChecks {
+        view: view.into(),
+        sanity: sanity_summaries.clone(),
+        deletion: Some(six(0.45 + less)),
+        random_deletion: Some(0.62),
+        insertion: Some(six(0.82 - less)),
+        random_insertion: Some(0.6),
+        energy_in_box: None,
+        pointing_game: None,
+        chance: None,
+    };
     let study = StudyRecord {
+        methods: vec![checks("layer3", 0.0), checks("layer3/layer-cam", 0.04)],
         sanity: sanity_summaries,
         format: FORMAT,
         answer: format!("A holds down to {mildest:.3}; B holds at {last:.3}."),
@@ -391,6 +408,7 @@ fn floor(replicates: usize) -> Floor {
             .map(|(measure, size)| (measure, six(scale * size)))
             .collect(),
         concepts: Some(six(scale * 0.3)),
+        representation: Some(six(scale * 0.07)),
     };
     Floor { comparators: Comparators::Twins, twins: levels(0.8), seeds: levels(1.2), pairs }
 }
@@ -483,6 +501,13 @@ fn densities(shape: &Shape, summaries: &[NetworkSummary]) -> Vec<DensityRecord> 
                     flipped: 1.5,
                     flipped_twins: Some(1.0),
                 }],
+                representations: match round {
+                    0 => Vec::new(),
+                    _ => vec![RepresentationDrift {
+                        stage: Stage::new("layer3"),
+                        ratio: ratio(shape, arm, density, "representation ratio", 0.7),
+                    }],
+                },
                 call,
                 reason: "accuracy against −1 point; ρ of pixels and concepts against 1.25".into(),
             });

@@ -14,7 +14,7 @@ pub(super) const EFFECT: Statistic = Statistic {
     find,
 };
 
-fn find(case: &Case<'_>) -> Result<Finding> {
+fn find(case: &Case<'_>) -> Result<Option<Finding>> {
     let of = &case.scores.effect;
     let (tests, label) = (case.tests, case.label);
     let name = format!("permutation/{label}");
@@ -40,11 +40,11 @@ fn find(case: &Case<'_>) -> Result<Finding> {
             |concept: &[f64], random: &[f64]| Some(effect::concept_effect(concept, random).ok()?.effect_standardised);
         interval(bootstrap::two_sample(&of.concept, &of.random, of_resample, options, tests.seed, &name))
     });
-    Ok(Finding {
+    Ok(Some(Finding {
         value: of.effect,
         interval: in_logits,
         standardised: of.effect_standardised,
         standardised_interval,
         p_value,
-    })
+    }))
 }

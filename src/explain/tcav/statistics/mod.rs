@@ -1,7 +1,12 @@
 //! The table of concept statistics. Each says one thing about one concept, class and stage, and brings its own test.
 
+mod conditional;
 mod effect;
+mod pool;
+mod pool_score;
+mod region;
 mod score;
+mod smooth_score;
 
 use nalgebra::DMatrix;
 use serde::{Deserialize, Serialize};
@@ -11,8 +16,10 @@ use crate::stats::Interval;
 use crate::stats::bootstrap::{Bootstrapped, Options};
 use crate::stats::exchangeability::Exchangeability;
 
+pub use pool::{Member, members};
+
 use super::pairs::ConceptScores;
-use super::test::Tests;
+use super::settings::Tests;
 
 /// A statistic of a concept.
 pub struct Statistic {
@@ -22,12 +29,19 @@ pub struct Statistic {
     pub title: &'static str,
     /// What it is, in a sentence.
     pub definition: &'static str,
-    /// Its value, intervals and p-value.
-    pub find: fn(&Case<'_>) -> Result<Finding>,
+    /// Its value, intervals and p-value; none where what it needs is not known.
+    pub find: fn(&Case<'_>) -> Result<Option<Finding>>,
 }
 
 /// Every concept statistic; the first decides.
-pub const STATISTICS: [Statistic; 2] = [effect::EFFECT, score::SCORE];
+pub const STATISTICS: [Statistic; 6] = [
+    effect::EFFECT,
+    score::SCORE,
+    pool_score::POOL_SCORE,
+    smooth_score::SMOOTH_SCORE,
+    conditional::CONDITIONAL,
+    region::REGION,
+];
 
 /// Key of the concept effect.
 pub const EFFECT: &str = effect::EFFECT.key;
@@ -48,6 +62,14 @@ pub struct Case<'a> {
     pub concept: &'a [usize],
     /// The random images that the concept is compared with, each once, without its own.
     pub random: &'a [usize],
+    /// The concept, and each random set in its place, against all other sets: [`members`].
+    pub members: &'a [Member],
+    /// For each concept tested with this one, in order, whether each column's image shows it; empty where that is not known.
+    pub shows: &'a [&'a [Option<bool>]],
+    /// This concept's place among those.
+    pub place: usize,
+    /// What its region says, where regions are asked for.
+    pub region: Option<Finding>,
     /// How it is tested.
     pub tests: &'a Tests,
 }
@@ -73,6 +95,13 @@ pub struct Finding {
     pub standardised_interval: Option<Interval>,
     /// p-value of the statistic's own test, not adjusted.
     pub p_value: f64,
+}
+
+impl Finding {
+    /// A value with its p-value and nothing else.
+    pub(super) fn tested(value: f64, p_value: f64) -> Self {
+        Self { value, interval: None, standardised: None, standardised_interval: None, p_value }
+    }
 }
 
 /// Undefined where nothing varies: then there is no interval.

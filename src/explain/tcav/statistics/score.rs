@@ -12,7 +12,7 @@ pub(super) const SCORE: Statistic = Statistic {
     find,
 };
 
-fn find(case: &Case<'_>) -> Result<Finding> {
+fn find(case: &Case<'_>) -> Result<Option<Finding>> {
     let runs = &case.scores.runs;
     // Over class images: each has a share of random sets against which its sensitivity is positive.
     let interval = case.bootstrap().and_then(|options| {
@@ -27,11 +27,11 @@ fn find(case: &Case<'_>) -> Result<Finding> {
         let name = format!("score-interval/{}", case.label);
         interval(bootstrap::one_sample(&positive, mean, options, case.tests.seed, &name))
     });
-    Ok(Finding {
+    Ok(Some(Finding {
         value: case.family.mean_score,
         interval,
         standardised: None,
         standardised_interval: None,
         p_value: case.family.p_value,
-    })
+    }))
 }

@@ -1,0 +1,104 @@
+//! Concept activation regions (Crabbé & van der Schaar 2022, "Concept Activation Regions: A Generalized Framework for Concept-Based
+//! Explanations"): a concept need not lie in one direction, only apart. In sample space, from the same Gram matrix as everything else.
+//!
+//! The classifier is logistic regression with a radial kernel `exp(−γ |a − b|²)`, `1/γ` the median squared distance of its samples; the
+//! paper takes a support vector classifier with the same kernel and the same weight of the loss. Radial kernels see distances alone, so a
+//! rotation of the activations changes nothing.
+
+use nalgebra::DMatrix;
+use rand::seq::SliceRandom;
+use rayon::prelude::*;
+
+use crate::seed::stream;
+
+use super::cav::{Cav, CavKind, CavState, fit_checked};
+use super::held_out::held_out_checked;
+use super::logistic::dot;
+
+/// The kernel machine, as a CAV in the kernel's space.
+const KIND: CavKind = CavKind::Logistic { c: 1.0 };
+
+/// Activations of a class's images, as far as a region needs them.
+pub struct ClassActivations {
+    /// Their products with all concept and random images, `(class images, images)`.
+    pub products: DMatrix<f64>,
+    /// The square of each one's length.
+    pub squares: Vec<f64>,
+}
+
+/// The region of one concept.
+#[derive(Clone, Debug)]
+pub struct Region {
+    /// Concept images, then as many random ones; rows of the Gram matrix.
+    samples: Vec<usize>,
+    /// The square of each one's length.
+    squares: Vec<f64>,
+    gamma: f64,
+    machine: Cav,
+    /// Share of the samples on their own side, each by the machine of the folds without it.
+    pub accuracy: f64,
+    /// Label permutation test of that accuracy, `(1 + #{as high}) / (1 + permutations)`.
+    pub p_value: f64,
+}
+
+impl Region {
+    /// The region of `concept` against as many images of `random`, drawn by `(seed, name)`. `original` gives all copies of an image one number.
+    /// None where the samples are all alike.
+    pub(super) fn fit(
+        gram: &DMatrix<f64>,
+        (concept, random): (&[usize], &[usize]),
+        original: &(dyn Fn(usize) -> usize + Sync),
+        permutations: usize,
+        (seed, name): (u64, &str),
+    ) -> Option<Self> {
+        let mut drawn = random.to_vec();
+        drawn.shuffle(&mut stream(seed, &format!("region/random/{name}"), 0));
+        drawn.truncate(concept.len());
+        let samples = [concept, &drawn].concat();
+        let squares: Vec<f64> = samples.iter().map(|&row| gram[(row, row)]).collect();
+        let n = samples.len();
+        let distance = |i: usize, j: usize| (squares[i] + squares[j] - 2.0 * gram[(samples[i], samples[j])]).max(0.0);
+        let mut distances: Vec<f64> =
+            (0..n).flat_map(|i| (0..i).map(move |j| (i, j))).map(|(i, j)| distance(i, j)).collect();
+        distances.sort_by(f64::total_cmp);
+        let median = distances.get(distances.len() / 2).copied().filter(|&median| median > 0.0)?;
+        let gamma = 1.0 / median;
+        let kernel = DMatrix::from_fn(n, n, |i, j| if i == j { 1.0 } else { (-gamma * distance(i, j)).exp() });
+        let (inside, outside): (Vec<usize>, Vec<usize>) = (0..n).partition(|&at| at < concept.len());
+        let machine = fit_checked(&kernel, &inside, &outside, KIND);
+        if machine.state == CavState::Degenerate {
+            return None;
+        }
+        let copies = |at: usize| original(samples[at]);
+        let accuracy = |inside: &[usize], outside: &[usize]| {
+            held_out_checked(&kernel, inside, outside, KIND, seed, &copies).accuracy
+        };
+        let observed = accuracy(&inside, &outside);
+        let reached = (0..permutations as u64)
+            .into_par_iter()
+            .filter(|&index| {
+                let mut order: Vec<usize> = (0..n).collect();
+                order.shuffle(&mut stream(seed, &format!("region/{name}"), index));
+                let (inside, outside) = order.split_at(concept.len());
+                accuracy(inside, outside) >= observed
+            })
+            .count();
+        let p_value = (1 + reached) as f64 / (1 + permutations) as f64;
+        Some(Self { samples, squares, gamma, machine, accuracy: observed, p_value })
+    }
+
+    /// The TCAR score: the share of the class's images whose activation lies in the region (Crabbé & van der Schaar 2022, definition 2.3).
+    pub fn score(&self, class: &ClassActivations) -> f64 {
+        let inside = |&image: &usize| {
+            let kernel: Vec<f64> = (self.samples.iter().zip(&self.squares))
+                .map(|(&row, square)| {
+                    let distance = class.squares[image] + square - 2.0 * class.products[(image, row)];
+                    (-self.gamma * distance.max(0.0)).exp()
+                })
+                .collect();
+            dot(&self.machine.alpha, &kernel) + self.machine.intercept > 0.0
+        };
+        let images = class.squares.len();
+        (0..images).filter(inside).count() as f64 / images.max(1) as f64
+    }
+}

@@ -1,0 +1,90 @@
+//! What a plan will take, from a few steps of training and one network explained.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::data::Subset;
+use crate::error::Result;
+use crate::nn::Compute;
+use crate::plan::{Arm, Plan, Rewind};
+use crate::progress::{Observer, Silent};
+use crate::prune::Mask;
+use crate::records::Line;
+use crate::train::{Training, evaluate};
+
+use super::explanations::Explainer;
+use super::rounds::EVALUATION_BATCH;
+use super::setup::Setup;
+
+/// Steps that are timed, after one that is not.
+const TIMED: u64 = 3;
+/// Bytes of the record of a round beside those of its tensors.
+const RECORD_BYTES: u64 = 64 << 10;
+
+/// What a run of a plan takes: the time is that of dense networks, and sparse ones take less.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Estimate {
+    /// Networks.
+    pub networks: u64,
+    /// Optimiser steps of all of them.
+    pub steps: u64,
+    /// Seconds of training.
+    pub train_seconds: f64,
+    /// Seconds of evaluating and explaining.
+    pub explain_seconds: f64,
+    /// Bytes of the run folder.
+    pub disk_bytes: u64,
+}
+
+/// Estimates what `plan` takes; nothing is written. Takes as long as a few steps and one network's explanations; the memory that it
+/// needs is what a run needs.
+///
+/// # Errors
+/// As [`super::rounds`], and [`crate::error::Error::Interrupted`].
+pub fn estimate(plan: &Plan, compute: &Compute, observer: &dyn Observer) -> Result<Estimate> {
+    let mut setup = Setup::new(plan)?;
+    setup.model = setup.model.on(compute);
+    let network = &setup.model.network;
+    let images = Subset::new(&setup.data, &setup.splits.train);
+    let config = plan.train_config();
+    let total = config.total_steps(setup.splits.train.len());
+    let rewind = Rewind::parse(&plan.prune.rewind)?.step(config.steps_per_epoch(setup.splits.train.len()));
+    let (mut networks, mut steps) = (0, 0);
+    for line in Line::of(plan) {
+        for round in line.rounds(plan) {
+            let from_start = line == Line::Arm(Arm::Reinit) || (line == Line::Arm(Arm::Lottery) && round == 0);
+            networks += 1;
+            steps += if from_start { total } else { total.saturating_sub(rewind) };
+        }
+    }
+    let (networks, steps) = (networks * plan.replicates as u64, steps * plan.replicates as u64);
+    let mut weights = setup.initial(plan.seed);
+    let mask = Mask::dense_of(network.layout.clone(), plan.as_published.prunable());
+    let training = Training { network, images: &images, config: &config, seed: plan.seed };
+    let (mut started, timed) = (Instant::now(), TIMED.min(total.saturating_sub(1)));
+    training.run(&mut weights, &mask, 0, timed + 1, observer, |step, _| {
+        if step == 1 {
+            started = Instant::now();
+        }
+    })?;
+    let step_seconds = started.elapsed().as_secs_f64() / timed.max(1) as f64;
+    let started = Instant::now();
+    let batch = setup.images_within(EVALUATION_BATCH)?;
+    let some = &setup.splits.test[..setup.splits.test.len().min(batch)];
+    evaluate(network, &weights, &Subset::new(&setup.data, some), batch)?;
+    let evaluated = (setup.splits.test.len() + setup.splits.validation.len()) as f64 / some.len().max(1) as f64;
+    let evaluate_seconds = started.elapsed().as_secs_f64() * evaluated;
+    let started = Instant::now();
+    let scalars = weights.parameters.len() + weights.buffers.len();
+    let explained = Explainer::new(plan, &setup)?.explain(&Arc::new(weights), false, &Silent)?;
+    let explain_seconds = started.elapsed().as_secs_f64();
+    let maps: usize = explained.maps.values().map(candle_core::Tensor::elem_count).sum();
+    let per_network = (4 * (scalars + maps) + mask.bits().len()) as u64 + RECORD_BYTES;
+    Ok(Estimate {
+        networks,
+        steps,
+        train_seconds: steps as f64 * step_seconds,
+        explain_seconds: networks as f64 * (evaluate_seconds + explain_seconds),
+        disk_bytes: networks * per_network + plan.replicates as u64 * 4 * scalars as u64,
+    })
+}
