@@ -222,7 +222,8 @@ fn cams(model: &Model, weights: &Arc<Weights>, images: &Noise, batch: usize) {
 }
 
 fn lottery(model: &Model, size: &Size, folder: &std::path::Path, train: usize, epochs: u64, rounds: usize, seed: u64) {
-    let data = idx::read_folder(folder, Family::Mnist).expect("MNIST").with_task(Task::EvenOdd);
+    let data =
+        idx::read_folder(folder, Family::Mnist).expect("MNIST").with_task(&Task::EvenOdd).expect("a task of digits");
     // The standard split: 60,000 to train on, then 10,000 to test on.
     let (learned, tested): (Vec<usize>, Vec<usize>) = ((0..train).collect(), (60_000..70_000).collect());
     let (learned, tested) = (Subset::new(&data, &learned), Subset::new(&data, &tested));

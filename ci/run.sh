@@ -24,6 +24,7 @@ step "CUDA: the device program on a pretend GPU"
 bash ci/gpu-pretend.sh
 step "PyTorch round trip"
 bash ci/pytorch-roundtrip.sh
+bash ci/any-model.sh
 step "supply chain"
 bash ci/supply-chain.sh
 step "Rust version"

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use candle_core::{DType, Device, Tensor};
 use serde::Deserialize;
 
 use super::impostor::what_is;
@@ -16,6 +17,8 @@ const LIMIT_HEADER: u64 = 8 << 20;
 /// The element types that images and labels come in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Element {
+    F16,
+    Bf16,
     F32,
     F64,
     U8,
@@ -28,6 +31,7 @@ impl Element {
     fn size(self) -> usize {
         match self {
             Element::U8 => 1,
+            Element::F16 | Element::Bf16 => 2,
             Element::F32 | Element::I32 | Element::U32 => 4,
             Element::F64 | Element::I64 => 8,
         }
@@ -53,6 +57,24 @@ struct TensorEntry {
 }
 
 impl ArrayFile {
+    /// The array that `FILE.safetensors:KEY` or a NumPy file names.
+    ///
+    /// # Errors
+    /// As [`ArrayFile::safetensors`] and [`ArrayFile::npy`]; a safetensors file without a key.
+    pub(crate) fn open(argument: &str) -> Result<Self> {
+        let path = Path::new(argument);
+        if let Some((file, key)) = split_key(argument).filter(|_| !path.exists()) {
+            return Self::safetensors(&file, key);
+        }
+        let mut start = Vec::new();
+        open(path)?.0.take(9).read_to_end(&mut start).map_err(|e| Error::io(path, e))?;
+        if Self::is_safetensors(&start) || argument.ends_with(".safetensors") {
+            let keys = Self::keys(path)?;
+            return Err(Error::input(format!("{argument}: say which tensor, as {argument}:KEY; it holds {keys}")));
+        }
+        Self::npy(path)
+    }
+
     /// The tensor `key` of a safetensors file. Lengths and offsets are checked against the file before anything is allocated.
     pub(crate) fn safetensors(path: &Path, key: &str) -> Result<Self> {
         let (entries, start) = safetensors_header(path)?;
@@ -61,6 +83,8 @@ impl ArrayFile {
             return Err(Error::format(path, format!("no tensor `{key}`; it holds {}{near}", listed(&entries))));
         };
         let element = match entry.dtype.as_str() {
+            "F16" => Element::F16,
+            "BF16" => Element::Bf16,
             "F32" => Element::F32,
             "F64" => Element::F64,
             "U8" => Element::U8,
@@ -128,6 +152,7 @@ impl ArrayFile {
         read_exact(&mut file, &mut header, path)?;
         let header = String::from_utf8(header).map_err(|_| fault("its header is not text"))?;
         let element = match npy_field(&header, "descr").map(|d| d.trim_matches(['\'', '"'])) {
+            Some("<f2") => Element::F16,
             Some("<f4") => Element::F32,
             Some("<f8") => Element::F64,
             Some("|u1") => Element::U8,
@@ -173,12 +198,22 @@ impl ArrayFile {
         Error::format(self.name(), what)
     }
 
+    /// Whether its elements are floating-point numbers.
+    pub(crate) fn is_float(&self) -> bool {
+        matches!(self.element, Element::F16 | Element::Bf16 | Element::F32 | Element::F64)
+    }
+
     /// Elements `range` of the flat array, as f32 (f64 is rounded).
     pub(crate) fn floats(&self, range: std::ops::Range<usize>) -> Result<Vec<f32>> {
         let bytes = self.bytes(range)?;
         match self.element {
             Element::F32 => Ok(bytes.as_chunks::<4>().0.iter().map(|&b| f32::from_le_bytes(b)).collect()),
             Element::F64 => Ok(bytes.as_chunks::<8>().0.iter().map(|&b| f64::from_le_bytes(b) as f32).collect()),
+            Element::F16 | Element::Bf16 => {
+                let dtype = if self.element == Element::F16 { DType::F16 } else { DType::BF16 };
+                let half = Tensor::from_raw_buffer(&bytes, dtype, &[bytes.len() / 2], &Device::Cpu)?;
+                Ok(half.to_dtype(DType::F32)?.to_vec1()?)
+            }
             other => Err(self.fault(format!("holds {other:?}, floating-point values are needed"))),
         }
     }

@@ -8,57 +8,9 @@ use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use crate::data::pictures::{Augmentation, PictureStore};
-use crate::data::{Normalisation, Preprocess};
+use crate::data::pictures::{Augmentation, Crop, PictureStore, shifted};
+use crate::data::{Labels, Normalisation, Origin, Preprocess};
 use crate::error::{Error, Result};
-
-/// One label for each image, as an index into `names`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Labels {
-    values: Vec<u32>,
-    names: Vec<String>,
-}
-
-impl Labels {
-    /// Labels of all images and the names of all classes.
-    ///
-    /// # Errors
-    /// If a label has no name.
-    pub fn new(values: Vec<u32>, names: Vec<String>) -> Result<Self> {
-        match values.iter().position(|&v| v as usize >= names.len()) {
-            Some(i) => Err(Error::input(format!(
-                "label {} of image {i} is out of range: there are {} classes",
-                values[i],
-                names.len()
-            ))),
-            None => Ok(Self { values, names }),
-        }
-    }
-
-    /// The label of each image.
-    pub fn values(&self) -> &[u32] {
-        &self.values
-    }
-
-    /// The name of each class.
-    pub fn names(&self) -> &[String] {
-        &self.names
-    }
-
-    /// How many classes there are (with images or without).
-    pub fn classes(&self) -> usize {
-        self.names.len()
-    }
-}
-
-/// Which official part of the data set an image belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Origin {
-    /// The official training set.
-    Train,
-    /// The official test set: never trained on.
-    Test,
-}
 
 /// Where the bytes are.
 #[derive(Debug)]
@@ -167,17 +119,38 @@ impl Dataset {
     /// The same pictures (shared, not copied), varied in training.
     ///
     /// # Errors
-    /// If the images are not picture files, or the smallest area is not in (0, 1].
+    /// If parts are asked for and the images are not picture files, the smallest area is not in (0, 1], or the padding is
+    /// larger than the images.
     pub fn with_augmentation(mut self, augmentation: Augmentation) -> Result<Self> {
-        if !matches!(*self.pixels, Pixels::Pictures(_)) {
-            return Err(Error::config("data.augmentation", format!("{} is not made of picture files", self.name)));
-        }
-        if !(augmentation.min_area > 0.0 && augmentation.min_area <= 1.0) {
-            let what = format!("{} is not in (0, 1]", augmentation.min_area);
-            return Err(Error::config("data.augmentation.min_area", what));
+        match augmentation.crop {
+            Crop::Part { .. } if !matches!(*self.pixels, Pixels::Pictures(_)) => {
+                let what = format!("{} is not made of picture files, so no part of one can be stretched", self.name);
+                return Err(Error::input(what));
+            }
+            Crop::Part { min_area } if !(min_area > 0.0 && min_area <= 1.0) => {
+                return Err(Error::input(format!("smallest part of a training image: {min_area} is not in (0, 1]")));
+            }
+            Crop::Shift { padding } if padding > self.shape.1.min(self.shape.2) => {
+                return Err(Error::input(format!(
+                    "shift of training images: {padding} pixels are more than they have"
+                )));
+            }
+            _ => {}
         }
         self.augmentation = Some(augmentation);
         Ok(self)
+    }
+
+    /// Some images only, in the order asked for, with their classes as given; these are also what is learned.
+    pub(crate) fn select(&self, indices: &[usize], fine: Labels) -> Self {
+        let pixels = match &*self.pixels {
+            Pixels::Bytes(pixels) => {
+                Pixels::Bytes(indices.iter().flat_map(|&i| self.stored(pixels, i)).copied().collect())
+            }
+            Pixels::Pictures(store) => Pixels::Pictures(store.select(indices)),
+        };
+        let origins = indices.iter().map(|&i| self.origins[i]).collect();
+        Self { pixels: Arc::new(pixels), labels: fine.clone(), fine, origins, ..self.clone() }
     }
 
     /// The same images with other labels to learn.
@@ -311,7 +284,11 @@ impl Dataset {
         match &*self.pixels {
             Pixels::Bytes(pixels) => {
                 for (&index, image) in indices.iter().zip(out.chunks_exact_mut(size)) {
-                    self.normalise(self.stored(pixels, index), image);
+                    let stored = self.stored(pixels, index);
+                    match varied {
+                        None => self.normalise(stored, image),
+                        Some((how, epoch)) => self.normalise(&shifted(stored, self.shape, how, epoch, index), image),
+                    }
                 }
                 Ok(())
             }

@@ -1,4 +1,5 @@
-//! Pictures in one folder for each class: `ROOT/CLASS/*.png`, or `ROOT/train/CLASS/…` and `ROOT/test/CLASS/…` (or `val`).
+//! Pictures in one folder for each class: `ROOT/CLASS/*.png`, or `ROOT/train/CLASS/…`, `ROOT/val/CLASS/…` and
+//! `ROOT/test/CLASS/…`; or one folder deeper, `CLASS/SUBFOLDER/*.png`.
 
 use std::path::{Path, PathBuf};
 
@@ -6,37 +7,109 @@ use crate::data::listing::Listing;
 use crate::data::{Dataset, Labels, Origin, Preprocess};
 use crate::error::{Error, Result};
 
-/// Reads a folder of class folders. Classes and pictures are in the order of their names. Without a `train` folder all
-/// pictures count as official training images.
+/// Names of the folders of the validation set.
+const VALIDATION: [&str; 3] = ["val", "valid", "validation"];
+
+/// The pictures of a folder of class folders, not yet read.
+#[derive(Debug, Clone)]
+pub struct ClassFolders {
+    /// Names of the classes, in their order.
+    pub classes: Vec<String>,
+    /// The pictures, by official set, class and name.
+    pub pictures: Vec<ClassPicture>,
+    root: PathBuf,
+}
+
+/// A picture of a class folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClassPicture {
+    /// Its file.
+    pub path: PathBuf,
+    /// Its class, an index into [`ClassFolders::classes`].
+    pub class: u32,
+    /// The folder it lies in below its class, if it lies in one.
+    pub subfolder: Option<String>,
+    /// Its official set.
+    pub origin: Origin,
+}
+
+impl ClassFolders {
+    /// Lists a folder. Without a `train` folder all pictures are official training images; of `test` and `val` alone, either is
+    /// the official test set. A class folder without pictures of its own may hold folders of them.
+    ///
+    /// # Errors
+    /// If there are fewer than two classes, a class folder holds no picture or one of a format that is not read, or another set
+    /// has a class that the training set lacks.
+    pub fn list(root: &Path) -> Result<Self> {
+        let part = |names: &[&str]| names.iter().map(|name| root.join(name)).find(|path| path.is_dir());
+        let mut parts = vec![(root.join("train"), Origin::Train)];
+        if parts[0].0.is_dir() {
+            let held_out = match (part(&VALIDATION), part(&["test"])) {
+                (Some(validation), Some(test)) => vec![(validation, Origin::Validation), (test, Origin::Test)],
+                (either, or) => either.or(or).map(|test| (test, Origin::Test)).into_iter().collect(),
+            };
+            parts.extend(held_out);
+        } else {
+            parts[0].0 = root.to_path_buf();
+        }
+        let train = parts[0].0.clone();
+        let classes: Vec<String> =
+            entries(&train)?.into_iter().filter(|path| path.is_dir()).map(|path| name(&path)).collect();
+        if classes.len() < 2 {
+            let what = format!("holds {} class folders, at least 2 are needed", classes.len());
+            return Err(Error::format(&train, what));
+        }
+        let mut listed = Self { classes, pictures: Vec::new(), root: root.to_path_buf() };
+        for (part, origin) in parts {
+            for folder in entries(&part)?.into_iter().filter(|path| path.is_dir()) {
+                listed.add(&folder, origin)?;
+            }
+        }
+        Ok(listed)
+    }
+
+    fn add(&mut self, folder: &Path, origin: Origin) -> Result<()> {
+        let Some(class) = self.classes.iter().position(|known| *known == name(folder)) else {
+            return Err(Error::format(folder, "this class has no training pictures"));
+        };
+        let listing = Listing::new(folder)?;
+        let mut add = |pictures: Vec<PathBuf>, subfolder: Option<&String>| {
+            let class = class as u32;
+            let picture = |path| ClassPicture { path, class, subfolder: subfolder.cloned(), origin };
+            self.pictures.extend(pictures.into_iter().map(picture));
+        };
+        if listing.pictures.is_empty() && !listing.folders.is_empty() {
+            for below in &listing.folders {
+                let folder = folder.join(below);
+                let listing = Listing::new(&folder)?;
+                listing.demand(&folder)?;
+                add(listing.pictures, Some(below));
+            }
+            return Ok(());
+        }
+        listing.demand(folder)?;
+        add(listing.pictures, None);
+        Ok(())
+    }
+
+    /// The pictures as a data set, in their order.
+    ///
+    /// # Errors
+    /// As [`Dataset::from_pictures`].
+    pub fn dataset(&self, preprocess: &Preprocess, cache_bytes: usize) -> Result<Dataset> {
+        let paths = self.pictures.iter().map(|picture| picture.path.clone()).collect();
+        let labels = Labels::new(self.pictures.iter().map(|picture| picture.class).collect(), self.classes.clone())?;
+        let origins = self.pictures.iter().map(|picture| picture.origin).collect();
+        Dataset::from_pictures(&name(&self.root), paths, preprocess.clone(), cache_bytes, labels, origins)
+    }
+}
+
+/// Reads a folder of class folders. Classes and pictures are in the order of their names.
 ///
 /// # Errors
-/// If there are fewer than two classes, a class folder holds no picture or one of a format that is not read, the test part has a class that the training
-/// part lacks; and as [`Dataset::from_pictures`].
+/// As [`ClassFolders::list`] and [`Dataset::from_pictures`].
 pub fn read_class_folders(root: &Path, preprocess: &Preprocess, cache_bytes: usize) -> Result<Dataset> {
-    let train = root.join("train");
-    let test = ["test", "val"].map(|name| root.join(name)).into_iter().find(|path| path.is_dir());
-    let (train, test) = if train.is_dir() { (train, test) } else { (root.to_path_buf(), None) };
-    let classes: Vec<PathBuf> = entries(&train)?.into_iter().filter(|path| path.is_dir()).collect();
-    let names: Vec<String> = classes.iter().map(|path| name(path)).collect();
-    if names.len() < 2 {
-        return Err(Error::format(&train, format!("holds {} class folders, at least 2 are needed", names.len())));
-    }
-    let (mut paths, mut labels, mut origins) = (Vec::new(), Vec::new(), Vec::new());
-    for (part, origin) in [(Some(train), Origin::Train), (test, Origin::Test)] {
-        let Some(part) = part else { continue };
-        for folder in entries(&part)?.into_iter().filter(|path| path.is_dir()) {
-            let Some(class) = names.iter().position(|known| *known == name(&folder)) else {
-                return Err(Error::format(folder, "this class has no training pictures"));
-            };
-            let listing = Listing::new(&folder)?;
-            listing.demand(&folder)?;
-            let pictures = listing.pictures;
-            labels.resize(labels.len() + pictures.len(), class as u32);
-            paths.extend(pictures);
-            origins.resize(labels.len(), origin);
-        }
-    }
-    Dataset::from_pictures(&name(root), paths, preprocess.clone(), cache_bytes, Labels::new(labels, names)?, origins)
+    ClassFolders::list(root)?.dataset(preprocess, cache_bytes)
 }
 
 /// What a folder holds, by name, without hidden entries.
@@ -90,6 +163,13 @@ mod tests {
         let data = read(parts.path()).unwrap();
         assert_eq!(data.fine().values(), [0, 1, 1]);
         assert_eq!(data.origins(), [Origin::Train, Origin::Train, Origin::Test]);
+        picture(parts.path(), "test/a/x/2.png", 7);
+        let listed = ClassFolders::list(parts.path()).unwrap();
+        let of = |place: usize| (listed.pictures[place].origin, listed.pictures[place].subfolder.as_deref());
+        assert_eq!(
+            [of(1), of(2), of(3)],
+            [(Origin::Train, None), (Origin::Validation, None), (Origin::Test, Some("x"))]
+        );
         picture(parts.path(), "val/z/1.png", 7);
         assert!(read(parts.path()).unwrap_err().to_string().contains("val/z: this class has no training pictures"));
     }

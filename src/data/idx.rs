@@ -3,6 +3,7 @@
 //! Format: LeCun, Cortes and Burges, "The MNIST database of handwritten digits": a big-endian magic `0x0000_08_DD` (unsigned bytes,
 //! `DD` dimensions), one 32-bit size for each dimension, then the bytes.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -92,18 +93,90 @@ pub fn read_labels(path: &Path, classes: usize) -> Result<Vec<u8>> {
 /// Names the file that is missing or broken, or the pair whose counts or sizes differ.
 pub fn read_folder(folder: &Path, family: Family) -> Result<Dataset> {
     let (folder, start) = place_of(folder, family)?;
-    let mut parts = Vec::new();
-    for prefix in ["train", if start.is_empty() { "t10k" } else { "test" }] {
-        let images_path = find(&folder, &format!("{start}{prefix}-images"), "idx3-ubyte")?;
-        let labels_path = find(&folder, &format!("{start}{prefix}-labels"), "idx1-ubyte")?;
-        parts.push(Part {
-            images: read_images(&images_path)?,
-            labels: read_labels(&labels_path, family.class_names().len())?,
-            images_path,
-            labels_path,
-        });
+    let classes = family.class_names();
+    let test = if start.is_empty() { "t10k" } else { "test" };
+    let parts = ["train", test].map(|prefix| read_part(&folder, &format!("{start}{prefix}"), classes.len()));
+    let parts = parts.into_iter().collect::<Result<_>>()?;
+    assemble(family.name(), &classes.map(String::from), |_| Ok(family.normalisation()), parts)
+}
+
+/// Reads the files of any IDX folder: `…train-images-idx3-ubyte`, `…train-labels-idx1-ubyte` and, if it has them, those of a test
+/// set (`…t10k-…` or `…test-…`), raw or gzip. `classes` are the names of labels 0, 1 and so on; without names, the classes are the
+/// labels that occur. Pixels are normalised by mean and standard deviation of the training images.
+///
+/// # Errors
+/// As [`read_folder`]; if a class has no training image, or fewer than two have.
+pub fn read_any(folder: &Path, classes: &[String]) -> Result<Dataset> {
+    let start = start_of(folder)?;
+    let limit = if classes.is_empty() { 256 } else { classes.len() };
+    let mut parts = vec![read_part(folder, &format!("{start}train"), limit)?];
+    let tests = ["t10k", "test"].map(|test| format!("{start}{test}"));
+    if let Some(test) = tests.iter().find(|test| find(folder, &format!("{test}-images"), "idx3-ubyte").is_ok()) {
+        parts.push(read_part(folder, test, limit)?);
     }
-    assemble(family.name(), family, parts)
+    let occurs: BTreeSet<u8> = parts[0].labels.iter().copied().collect();
+    let names = match classes.is_empty() {
+        true => occurs.iter().map(u8::to_string).collect(),
+        false => classes.to_vec(),
+    };
+    if let Some(none) = (0..classes.len()).find(|&class| !occurs.contains(&(class as u8))) {
+        let what = format!("class `{}` has no images: no label is {none}", classes[none]);
+        return Err(Error::format(&parts[0].labels_path, what));
+    }
+    if names.len() < 2 {
+        return Err(Error::format(&parts[0].labels_path, "has labels of one class; at least 2 are needed"));
+    }
+    if classes.is_empty() {
+        let number: BTreeMap<u8, u8> =
+            occurs.iter().enumerate().map(|(number, &label)| (label, number as u8)).collect();
+        for part in &mut parts {
+            for label in &mut part.labels {
+                let Some(&known) = number.get(label) else {
+                    let what = format!("label {label} is of no training image");
+                    return Err(Error::format(&part.labels_path, what));
+                };
+                *label = known;
+            }
+        }
+    }
+    assemble("idx", &names, of_training, parts)
+}
+
+/// Mean and standard deviation of pixels, from exact sums.
+fn of_training(pixels: &[u8]) -> Result<Normalisation> {
+    let sums = pixels.iter().map(|&pixel| (u64::from(pixel), u64::from(pixel).pow(2)));
+    let (sum, squares) = sums.fold((0, 0), |(sum, squares), (pixel, square)| (sum + pixel, squares + square));
+    let (count, mean) = (pixels.len() as f64, sum as f64 / pixels.len() as f64);
+    let std = (squares as f64 / count - mean * mean).max(0.0).sqrt();
+    // Images of one level have nothing to scale.
+    let std = if std > 0.0 { std } else { 255.0 };
+    Normalisation::new(&[(mean / 255.0) as f32], &[(std / 255.0) as f32])
+}
+
+fn read_part(folder: &Path, start: &str, classes: usize) -> Result<Part> {
+    let images_path = find(folder, &format!("{start}-images"), "idx3-ubyte")?;
+    let labels_path = find(folder, &format!("{start}-labels"), "idx1-ubyte")?;
+    let (images, labels) = (read_images(&images_path)?, read_labels(&labels_path, classes)?);
+    Ok(Part { images, labels, images_path, labels_path })
+}
+
+/// How the names of a folder's files begin, before `train-images`.
+fn start_of(folder: &Path) -> Result<String> {
+    let mut starts = BTreeSet::new();
+    for entry in std::fs::read_dir(folder).map_err(|e| Error::io(folder, e))? {
+        let name = entry.map_err(|e| Error::io(folder, e))?.file_name();
+        if let Some((start, _)) = name.to_string_lossy().split_once("train-images") {
+            starts.insert(start.to_owned());
+        }
+    }
+    match (starts.pop_first(), starts.pop_first()) {
+        (Some(start), None) => Ok(start),
+        (None, _) => Err(Error::format(folder, "holds no file `train-images-idx3-ubyte`, neither raw nor .gz")),
+        (Some(one), Some(other)) => {
+            let what = format!("holds two data sets, `{one}train-images…` and `{other}train-images…`: leave one");
+            Err(Error::format(folder, what))
+        }
+    }
 }
 
 /// The digits built into the program: 12,000 of MNIST's official training digits and 2,000 of its test digits
@@ -136,7 +209,9 @@ pub fn builtin_mnist() -> Result<Dataset> {
             labels_path,
         });
     }
-    assemble("mnist (built-in subset)", Family::Mnist, parts)
+    let family = Family::Mnist;
+    let names = family.class_names().map(String::from);
+    assemble("mnist (built-in subset)", &names, |_| Ok(family.normalisation()), parts)
 }
 
 /// One official part, training or test.
@@ -148,7 +223,12 @@ struct Part {
 }
 
 /// Joins training part and test part, in this order.
-fn assemble(name: &str, family: Family, parts: Vec<Part>) -> Result<Dataset> {
+fn assemble(
+    name: &str,
+    classes: &[String],
+    normalisation: impl Fn(&[u8]) -> Result<Normalisation>,
+    parts: Vec<Part>,
+) -> Result<Dataset> {
     let (rows, columns) = (parts[0].images.rows, parts[0].images.columns);
     let (mut pixels, mut labels, mut origins) = (Vec::new(), Vec::new(), Vec::new());
     for (part, origin) in parts.into_iter().zip([Origin::Train, Origin::Test]) {
@@ -173,9 +253,10 @@ fn assemble(name: &str, family: Family, parts: Vec<Part>) -> Result<Dataset> {
         labels.extend(part.labels.iter().map(|&l| u32::from(l)));
         origins.resize(labels.len(), origin);
     }
-    let names = family.class_names().map(String::from).to_vec();
-    let fine = Labels::new(labels, names)?;
-    Dataset::new(name, (1, rows, columns), pixels, family.normalisation(), fine, origins)
+    let training = origins.iter().filter(|&&origin| origin == Origin::Train).count() * rows * columns;
+    let normalisation = normalisation(&pixels[..training])?;
+    let fine = Labels::new(labels, classes.to_vec())?;
+    Dataset::new(name, (1, rows, columns), pixels, normalisation, fine, origins)
 }
 
 /// Where the files lie, in the folder or below it as torchvision has them, and how their names begin.

@@ -41,7 +41,7 @@ pub(super) struct Listing {
     /// Pictures, by name.
     pub(super) pictures: Vec<PathBuf>,
     /// Names of folders in it, without litter.
-    folders: Vec<String>,
+    pub(super) folders: Vec<String>,
     /// Names of what is neither.
     others: Vec<String>,
 }

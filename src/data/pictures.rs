@@ -11,18 +11,64 @@ use crate::data::picture::{Picture, Preprocess};
 use crate::error::{Error, Result};
 use crate::seed::stream;
 
-/// How training images are varied: a random part, stretched to the input's size, and a mirror image in half of the cases.
-///
-/// After torchvision's `RandomResizedCrop` (aspect ratio 3/4 to 4/3, ten tries, then the largest centred part) and
-/// `RandomHorizontalFlip`. A draw is a function of (seed, image, epoch).
+/// How training images are varied. A draw is a function of (seed, image, epoch).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Augmentation {
-    /// Smallest part of the picture's area, in (0, 1]; torchvision's default is 0.08.
-    pub min_area: f64,
-    /// Whether to mirror in half of the cases.
+    /// Which part is seen.
+    pub crop: Crop,
+    /// Whether to mirror in half of the cases, after torchvision's `RandomHorizontalFlip`.
     pub flip: bool,
     /// The replicate's seed.
     pub seed: u64,
+}
+
+/// Which part of a training image is seen.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Crop {
+    /// A random part of a picture, stretched to the input's size, after torchvision's `RandomResizedCrop` (aspect ratio 3/4 to
+    /// 4/3, ten tries, then the largest centred part).
+    Part {
+        /// Its smallest area as a share of the picture's, in (0, 1]; torchvision's default is 0.08.
+        min_area: f64,
+    },
+    /// The input moved by up to so many pixels each way, black where nothing is, after torchvision's `RandomCrop` with padding.
+    Shift {
+        /// The most, in pixels.
+        padding: usize,
+    },
+}
+
+impl Augmentation {
+    fn stream(&self, epoch: u64, index: usize) -> impl Rng + use<> {
+        stream(self.seed, &format!("augment/{epoch}"), index as u64)
+    }
+}
+
+/// An image `(C, H, W)` moved and mirrored by the draw of its place and epoch; without a shift it is mirrored at most.
+pub(crate) fn shifted(
+    bytes: &[u8],
+    (_, height, width): (usize, usize, usize),
+    how: &Augmentation,
+    epoch: u64,
+    index: usize,
+) -> Vec<u8> {
+    let mut random = how.stream(epoch, index);
+    let padding = if let Crop::Shift { padding } = how.crop { padding } else { 0 };
+    // The corner of what is seen, within the padded image.
+    let [left, top] = [(); 2].map(|()| random.random_range(0..=2 * padding));
+    let flip = how.flip && random.random_bool(0.5);
+    let seen = |place: usize, corner: usize, size: usize| (place + corner).checked_sub(padding).filter(|&at| at < size);
+    let mut moved = Vec::with_capacity(bytes.len());
+    for plane in bytes.chunks_exact(height * width) {
+        for y in 0..height {
+            let row = seen(y, top, height).map(|y| &plane[y * width..(y + 1) * width]);
+            moved.extend((0..width).map(|x| {
+                let x = if flip { width - 1 - x } else { x };
+                row.zip(seen(x, left, width)).map_or(0, |(row, x)| row[x])
+            }));
+        }
+    }
+    moved
 }
 
 /// Files, what to do with them, and those that are decoded already.
@@ -68,6 +114,18 @@ impl PictureStore {
         Ok(Self { paths, contents, preprocess, cache, cache_limit })
     }
 
+    /// Some of the pictures, in the order asked for.
+    pub(crate) fn select(&self, indices: &[usize]) -> Self {
+        let cache = RwLock::new(Cache { pictures: vec![None; indices.len()], bytes: 0 });
+        Self {
+            paths: indices.iter().map(|&i| self.paths[i].clone()).collect(),
+            contents: indices.iter().map(|&i| self.contents[i]).collect(),
+            preprocess: self.preprocess.clone(),
+            cache,
+            cache_limit: self.cache_limit,
+        }
+    }
+
     pub(crate) fn path(&self, index: usize) -> &Path {
         &self.paths[index]
     }
@@ -88,10 +146,14 @@ impl PictureStore {
 
     /// The byte image `(C, S, S)` as trained on in `epoch`.
     pub(crate) fn augmented(&self, index: usize, epoch: u64, augmentation: &Augmentation) -> Result<Vec<u8>> {
-        let picture = self.picture(index)?;
-        let mut random = stream(augmentation.seed, &format!("augment/{epoch}"), index as u64);
-        let (corner, size) = random_part(picture.size(), augmentation.min_area, &mut random);
         let side = self.preprocess.crop.expect("PictureStore::new demands it");
+        let Crop::Part { min_area } = augmentation.crop else {
+            let shape = (self.preprocess.normalisation.channels(), side, side);
+            return Ok(shifted(&self.evaluated(index)?, shape, augmentation, epoch, index));
+        };
+        let picture = self.picture(index)?;
+        let mut random = augmentation.stream(epoch, index);
+        let (corner, size) = random_part(picture.size(), min_area, &mut random);
         let mut bytes = picture.cropped(corner, size).resized_part((side, side), (0, 0), (side, side));
         if augmentation.flip && random.random_bool(0.5) {
             bytes.chunks_exact_mut(side).for_each(<[u8]>::reverse);
@@ -180,7 +242,7 @@ mod tests {
             pool.install(|| Images::read(data, &[5, 0, 3, 1, 2, 4], epoch, &mut out).unwrap());
             out
         };
-        let augmentation = Augmentation { min_area: 0.2, flip: true, seed: 4 };
+        let augmentation = Augmentation { crop: Crop::Part { min_area: 0.2 }, flip: true, seed: 4 };
         let cached = cached.with_augmentation(augmentation).unwrap();
         let uncached = uncached.with_augmentation(augmentation).unwrap();
         for epoch in [None, Some(0), Some(1)] {
@@ -203,7 +265,7 @@ mod tests {
         let preprocess = Preprocess::new(Some(16), Normalisation::imagenet());
         let store = PictureStore::new("a", vec![path], preprocess, 0).unwrap();
         // An area of exactly 1 fits only with ratio 1; else the fallback takes all of a square.
-        let augmentation = Augmentation { min_area: 1.0, flip: false, seed: 0 };
+        let augmentation = Augmentation { crop: Crop::Part { min_area: 1.0 }, flip: false, seed: 0 };
         assert_eq!(store.augmented(0, 0, &augmentation).unwrap(), store.evaluated(0).unwrap());
         // Mirrored in about half of the epochs, and then exactly.
         let flipping = Augmentation { flip: true, ..augmentation };
@@ -213,6 +275,32 @@ mod tests {
         let epochs: Vec<_> = (0..100).map(|epoch| store.augmented(0, epoch, &flipping).unwrap()).collect();
         assert!(epochs.iter().all(|e| *e == plain || *e == mirror));
         assert!((30..=70).contains(&epochs.iter().filter(|e| **e == mirror).count()));
+    }
+
+    #[test]
+    fn shifts_move_by_at_most_the_padding_and_are_black_beyond() {
+        let (height, width) = (5, 6);
+        let image: Vec<u8> = (1..=2 * 30).collect();
+        let at = |bytes: &[u8], c: usize, y: i64, x: i64| match (0..5).contains(&y) && (0..6).contains(&x) {
+            true => bytes[c * 30 + y as usize * 6 + x as usize],
+            false => 0,
+        };
+        let how = Augmentation { crop: Crop::Shift { padding: 2 }, flip: true, seed: 1 };
+        let mut seen = std::collections::BTreeSet::new();
+        for epoch in 0..400 {
+            let moved = shifted(&image, (2, height, width), &how, epoch, 3);
+            assert_eq!(moved, shifted(&image, (2, height, width), &how, epoch, 3));
+            let mut all = (0..2).flat_map(|flip| (-2..=2).flat_map(move |dy| (-2..=2).map(move |dx| (flip, dy, dx))));
+            let found = all.find(|&(flip, dy, dx)| {
+                (0..60).all(|place| {
+                    let (c, y, x) = (place / 30, (place / 6 % 5) as i64, (place % 6) as i64);
+                    let x = if flip == 1 { 5 - x } else { x };
+                    moved[place] == at(&image, c, y + dy, x + dx)
+                })
+            });
+            seen.insert(found.expect("a shift by at most 2, mirrored or not"));
+        }
+        assert_eq!(seen.len(), 50, "every shift is drawn");
     }
 
     #[test]

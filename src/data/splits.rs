@@ -1,23 +1,23 @@
-//! Training, validation and test images that never overlap, and the labels a network learns.
+//! Training, validation and test images that never overlap.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rand::seq::SliceRandom;
-use serde::{Deserialize, Serialize};
 
-use crate::data::{Dataset, Labels, Origin};
+use crate::data::{Dataset, Origin};
 use crate::error::{Error, Result};
 use crate::seed::stream;
 
 /// How many images each split takes. Every split keeps the shares of the classes as given (stratified).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SplitSizes {
-    /// Training images, from the official training set; `None` takes all that validation leaves.
+    /// Training images, from the official training set; `None` takes all that is left.
     pub train: Option<usize>,
-    /// Validation images, from the official training set.
-    pub validation: usize,
-    /// Test images, from the official test set (from the training set where there is none); `None` takes all, and is an
-    /// error where there is no official test set.
+    /// Validation images, from the official validation set (from the training set where there is none); `None` takes all, or
+    /// a fifth of the training set.
+    pub validation: Option<usize>,
+    /// Test images, from the official test set (from the training set where there is none); `None` takes all, or a fifth of
+    /// the training set.
     pub test: Option<usize>,
 }
 
@@ -30,28 +30,25 @@ pub struct Splits {
     pub validation: Vec<usize>,
     /// Held out from every choice.
     pub test: Vec<usize>,
-    /// Official training images left out because the same picture stands in the official test set, or again in the training set.
+    /// Official training images left out because the same picture stands in another official set, or again in the training set.
     pub duplicates: usize,
 }
 
 /// Draws the splits. No picture stands in two of them, neither by index nor by content: an official training image
-/// whose bytes are also in the test set, or earlier in the training set, is left out and counted.
+/// whose bytes are also in the test or validation set, or earlier in the training set, is left out and counted.
 ///
 /// # Errors
 /// If a split would be empty or is larger than what there is.
 pub fn split(data: &Dataset, sizes: SplitSizes, seed: u64) -> Result<Splits> {
-    let (test_pool, train_pool, duplicates) = official_pools(data);
-    let mut train_pool = by_class(data, &train_pool, seed, "split/train");
-    let test = if test_pool.is_empty() {
-        let count =
-            sizes.test.ok_or_else(|| Error::config("data.test", "no official test set: say how many images"))?;
-        take(&mut train_pool, count, "data.test")?
-    } else {
-        let mut pool = by_class(data, &test_pool, seed, "split/test");
-        let count = sizes.test.unwrap_or(test_pool.len());
-        take(&mut pool, count, "data.test")?
+    let Pools { train, validation, test, duplicates } = official_pools(data);
+    let a_fifth = (train.len() / 5).max(1);
+    let mut train_pool = by_class(data, &train, seed, "split/train");
+    let mut held_out = |official: &[usize], count: Option<usize>, name: &str, field: &str| match official.len() {
+        0 => take(&mut train_pool, count.unwrap_or(a_fifth), field),
+        all => take(&mut by_class(data, official, seed, name), count.unwrap_or(all), field),
     };
-    let validation = take(&mut train_pool, sizes.validation, "data.validation")?;
+    let test = held_out(&test, sizes.test, "split/test", "data.test")?;
+    let validation = held_out(&validation, sizes.validation, "split/validation", "data.validation")?;
     let left = train_pool.values().map(Vec::len).sum();
     let train = take(&mut train_pool, sizes.train.unwrap_or(left), "data.train")?;
     let shuffled = |mut indices: Vec<usize>, name: &str| {
@@ -66,14 +63,21 @@ pub fn split(data: &Dataset, sizes: SplitSizes, seed: u64) -> Result<Splits> {
     })
 }
 
-/// Official test images, the training images that are not copies of others, and the number of those that are.
-fn official_pools(data: &Dataset) -> (Vec<usize>, Vec<usize>, usize) {
-    let (test, train): (Vec<usize>, Vec<usize>) = (0..data.len()).partition(|&i| data.origins()[i] == Origin::Test);
-    let mut seen: std::collections::BTreeSet<[u8; 32]> = test.iter().map(|&i| data.content(i)).collect();
+/// Images of the official sets, ascending; of copies, training has none that another set has, and the first of its own.
+struct Pools {
+    train: Vec<usize>,
+    validation: Vec<usize>,
+    test: Vec<usize>,
+    duplicates: usize,
+}
+
+fn official_pools(data: &Dataset) -> Pools {
+    let of = |origin| (0..data.len()).filter(|&i| data.origins()[i] == origin).collect::<Vec<usize>>();
+    let [mut train, validation, test] = [Origin::Train, Origin::Validation, Origin::Test].map(of);
+    let mut seen: BTreeSet<[u8; 32]> = test.iter().chain(&validation).map(|&i| data.content(i)).collect();
     let total = train.len();
-    let train: Vec<usize> = train.into_iter().filter(|&i| seen.insert(data.content(i))).collect();
-    let duplicates = total - train.len();
-    (test, train, duplicates)
+    train.retain(|&i| seen.insert(data.content(i)));
+    Pools { duplicates: total - train.len(), train, validation, test }
 }
 
 /// The pool's images of each class, each class in a seeded order of its own.
@@ -110,38 +114,12 @@ fn take(classes: &mut BTreeMap<u32, Vec<usize>>, count: usize, field: &str) -> R
     Ok(taken)
 }
 
-/// What the network learns.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Task {
-    /// The classes as given.
-    Classes,
-    /// Two classes from digits: "even" is class 0, "odd" is class 1.
-    EvenOdd,
-}
-
-impl Dataset {
-    /// The same images with the task's labels.
-    pub fn with_task(self, task: Task) -> Self {
-        let labels = match task {
-            Task::Classes => self.fine().clone(),
-            Task::EvenOdd => {
-                let values = self.fine().values().iter().map(|v| v % 2).collect();
-                Labels::new(values, vec!["even".to_string(), "odd".to_string()]).expect("v % 2 is 0 or 1")
-            }
-        };
-        self.with_labels(labels).expect("one label was made for each image")
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use proptest::prelude::*;
 
     use super::*;
-    use crate::data::{Normalisation, builtin_mnist};
+    use crate::data::{Labels, Normalisation, Task, builtin_mnist};
 
     /// One-byte-pair images: image i shows i, unless a copy of another is asked for.
     fn numbered(classes: &[u32], origins: &[Origin], copies: &[(usize, usize)]) -> Dataset {
@@ -156,8 +134,8 @@ mod tests {
 
     #[test]
     fn builtin_digits_split_without_overlap_and_stratified() {
-        let data = builtin_mnist().unwrap().with_task(Task::EvenOdd);
-        let sizes = SplitSizes { train: Some(10_000), validation: 2_000, test: None };
+        let data = builtin_mnist().unwrap().with_task(&Task::EvenOdd).unwrap();
+        let sizes = SplitSizes { train: Some(10_000), validation: Some(2_000), test: None };
         let splits = split(&data, sizes, 1).unwrap();
         assert_eq!((splits.train.len(), splits.validation.len(), splits.test.len()), (10_000, 2_000, 2_000));
         assert_eq!(splits.duplicates, 0);
@@ -181,7 +159,7 @@ mod tests {
     fn copies_of_test_images_are_not_trained_on() {
         let origins = [[Origin::Train; 8].as_slice(), &[Origin::Test; 2]].concat();
         let data = numbered(&[0, 1, 0, 1, 0, 1, 0, 1, 0, 1], &origins, &[(3, 8), (5, 4)]);
-        let splits = split(&data, SplitSizes { train: None, validation: 2, test: None }, 0).unwrap();
+        let splits = split(&data, SplitSizes { train: None, validation: Some(2), test: None }, 0).unwrap();
         assert_eq!(splits.duplicates, 2);
         let mut used = [splits.train, splits.validation].concat();
         used.sort_unstable();
@@ -189,11 +167,30 @@ mod tests {
     }
 
     #[test]
+    fn a_fifth_is_held_out_where_there_is_no_official_set() {
+        let none = SplitSizes { train: None, validation: None, test: None };
+        let classes: Vec<u32> = (0..50).map(|i| i % 2).collect();
+        let splits = split(&numbered(&classes, &[Origin::Train; 50], &[]), none, 0).unwrap();
+        assert_eq!((splits.train.len(), splits.validation.len(), splits.test.len()), (30, 10, 10));
+        let origins = [[Origin::Train; 44].as_slice(), &[Origin::Validation; 4], &[Origin::Test; 2]].concat();
+        // Image 45 is a validation image that image 7 copies.
+        let splits = split(&numbered(&classes, &origins, &[(7, 45)]), none, 0).unwrap();
+        assert_eq!((splits.train.len(), splits.duplicates), (43, 1));
+        let sorted = |mut images: Vec<usize>| {
+            images.sort_unstable();
+            images
+        };
+        assert_eq!(sorted(splits.validation), [44, 45, 46, 47]);
+        assert_eq!(sorted(splits.test), [48, 49]);
+    }
+
+    #[test]
     fn impossible_sizes_are_named() {
         let data = numbered(&[0, 1, 0, 1], &[Origin::Train; 4], &[]);
-        let error =
-            |train, validation, test| split(&data, SplitSizes { train, validation, test }, 0).unwrap_err().to_string();
-        assert!(error(None, 1, None).contains("data.test"));
+        let error = |train, validation, test| {
+            let sizes = SplitSizes { train, validation: Some(validation), test };
+            split(&data, sizes, 0).unwrap_err().to_string()
+        };
         assert!(error(None, 4, Some(1)).contains("`data.validation`: 4 images asked for, 3 at hand"));
         assert!(error(None, 3, Some(1)).contains("data.train"));
         assert!(error(Some(3), 1, Some(1)).contains("data.train"));
@@ -205,7 +202,7 @@ mod tests {
             classes in prop::collection::vec(0u32..4, 12..80), train in 1usize..4, validation in 1usize..4, test in 1usize..4, seed: u64
         ) {
             let data = numbered(&classes, &vec![Origin::Train; classes.len()], &[]);
-            let splits = split(&data, SplitSizes { train: Some(train), validation, test: Some(test) }, seed).unwrap();
+            let splits = split(&data, SplitSizes { train: Some(train), validation: Some(validation), test: Some(test) }, seed).unwrap();
             prop_assert_eq!((splits.train.len(), splits.validation.len(), splits.test.len()), (train, validation, test));
             let all: BTreeSet<_> = splits.train.iter().chain(&splits.validation).chain(&splits.test).collect();
             prop_assert_eq!(all.len(), train + validation + test);

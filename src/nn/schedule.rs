@@ -17,6 +17,11 @@ pub enum ScheduleKind {
         /// Factor of each drop.
         factor: f64,
     },
+    /// Multiplied by `factor` after half of the steps, and again after three quarters of them (He et al. 2016, section 4.2).
+    HalfAndThreeQuarters {
+        /// Factor of each drop.
+        factor: f64,
+    },
 }
 
 /// A schedule with its linear warm-up.
@@ -46,6 +51,10 @@ impl Schedule {
                 let drops = step / self.steps_per_epoch.max(1) / every_epochs.max(1);
                 factor.powi(drops.min(i32::MAX as u64) as i32)
             }
+            ScheduleKind::HalfAndThreeQuarters { factor } => {
+                let past = |quarters: u64| i32::from(step >= (self.total_steps.saturating_mul(quarters)).div_ceil(4));
+                factor.powi(past(2) + past(3))
+            }
         };
         if step < self.warmup_steps { shape * (step + 1) as f64 / self.warmup_steps as f64 } else { shape }
     }
@@ -62,6 +71,9 @@ mod tests {
         assert_eq!(schedule(ScheduleKind::Constant, 4).factor(1), 0.5);
         let step = schedule(ScheduleKind::Step { every_epochs: 3, factor: 0.1 }, 0);
         assert_eq!([step.factor(29), step.factor(30)], [1.0, 0.1]);
+        let drops = schedule(ScheduleKind::HalfAndThreeQuarters { factor: 0.1 }, 0);
+        assert_eq!([49, 50, 74].map(|step| drops.factor(step)), [1.0, 0.1, 0.1]);
+        assert!((drops.factor(75) - 0.01).abs() < 1e-15 && drops.factor(99) == drops.factor(75));
         let cosine = schedule(ScheduleKind::Cosine, 0);
         assert_eq!(cosine.factor(0), 1.0);
         assert!((cosine.factor(50) - 0.5).abs() < 1e-12);

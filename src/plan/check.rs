@@ -4,6 +4,7 @@ use super::{Arm, Plan, Rewind, StatisticsPlan};
 use crate::error::{Error, Result};
 use crate::explain::saliency::Method;
 use crate::nn::Shape3;
+use crate::prune::Scope;
 use crate::stats::power::{permutations_needed, sets_needed};
 
 /// Networks of one plan. The record of each is a file or four.
@@ -37,6 +38,18 @@ impl Plan {
         self.data.check(self.explain.pool)?;
         self.check_counts()?;
         open_unit("prune.fraction", self.prune.fraction)?;
+        for (layer, &fraction) in &self.prune.layers {
+            open_unit(&format!("prune.layers.{layer}"), fraction)?;
+        }
+        if !self.prune.layers.is_empty() && self.prune.scope != Scope::Layerwise {
+            return Err(Error::config("prune.layers", "is for the scope `layerwise` only"));
+        }
+        if !self.prune.layers.is_empty() && self.as_published.per_layer_percentile {
+            return Err(Error::config(
+                "prune.layers",
+                "`as_published.per_layer_percentile` takes one share of all layers",
+            ));
+        }
         positive("prune.rounds", self.prune.rounds)?;
         Rewind::parse(&self.prune.rewind)?;
         positive("train.batch_size", self.train.batch_size)?;

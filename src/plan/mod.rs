@@ -4,6 +4,7 @@ mod as_published;
 mod check;
 mod read;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -139,6 +140,9 @@ pub struct PrunePlan {
     pub rounds: usize,
     /// Over what weights compete.
     pub scope: Scope,
+    /// Shares of layers, by name, that go by another than `fraction`; for the scope `layerwise`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub layers: BTreeMap<String, f64>,
     /// Layers left out of count and cut.
     #[serde(default)]
     pub exclude: Vec<String>,

@@ -6,12 +6,15 @@ use super::Plan;
 use crate::error::{Error, Result, near_miss};
 
 /// Presets by name.
-pub const PRESETS: [(&str, &str); 7] = [
+pub const PRESETS: [(&str, &str); 10] = [
     ("quick", include_str!("presets/quick.toml")),
     ("mnist", include_str!("presets/mnist.toml")),
     ("fashion", include_str!("presets/fashion.toml")),
     ("mnist-as-published", include_str!("presets/mnist-as-published.toml")),
     ("mnist-corrected", include_str!("presets/mnist-corrected.toml")),
+    ("lenet-mnist", include_str!("presets/lenet-mnist.toml")),
+    ("resnet20-cifar10", include_str!("presets/resnet20-cifar10.toml")),
+    ("folder", include_str!("presets/folder.toml")),
     ("cub", include_str!("presets/cub.toml")),
     ("cub-small", include_str!("presets/cub-small.toml")),
 ];
@@ -27,14 +30,11 @@ impl Plan {
     /// # Errors
     /// Names the presets that exist.
     pub fn preset(name: &str, overrides: &[(String, String)]) -> Result<Self> {
-        let (_, text) = PRESETS.iter().find(|(preset, _)| *preset == name).ok_or_else(|| {
-            let near = near_miss(name, PRESETS.map(|(name, _)| name));
-            Error::input(format!("preset or plan `{name}` does not exist; presets: {}{near}", Self::presets()))
-        })?;
-        Self::parse(name, text, overrides)
+        Self::parse(name, preset(name)?, overrides)
     }
 
-    /// Parses and checks plan text; `origin` is named in errors. Overrides are dotted keys with TOML values, or bare strings.
+    /// Parses and checks plan text; `origin` is named in errors. Overrides are dotted keys with TOML values, or bare strings. A plan
+    /// that begins with `preset = "quick"` says only what differs from that preset.
     ///
     /// # Errors
     /// Unknown keys, wrong types, impossible values: each names its field.
@@ -46,15 +46,25 @@ impl Plan {
             Error::input(format!("{origin}{at}: {}", explained(error.message())))
         };
         let mut table: toml::Table = toml::from_str(text).map_err(bad)?;
+        let base = table.remove("preset");
+        if base.is_none() && overrides.is_empty() {
+            let plan: Self = toml::from_str(text).map_err(bad)?;
+            plan.check()?;
+            return Ok(plan);
+        }
+        if let Some(base) = &base {
+            let name = base.as_str().ok_or_else(|| Error::input(format!("{origin}: `preset` is the name of one")))?;
+            let mut whole: toml::Table = toml::from_str(preset(name)?).map_err(bad)?;
+            overlay(&mut whole, table);
+            table = whole;
+        }
         for (key, value) in overrides {
             set(&mut table, key, value)?;
         }
-        let plan: Self = if overrides.is_empty() {
-            toml::from_str(text).map_err(bad)?
-        } else {
-            let merged = toml::to_string(&table).map_err(|error| Error::input(format!("{origin}: {error}")))?;
-            toml::from_str(&merged).map_err(|error| Error::input(format!("--set: {}", explained(error.message()))))?
-        };
+        let merged = toml::to_string(&table).map_err(|error| Error::input(format!("{origin}: {error}")))?;
+        let whose = if base.is_some() { origin } else { "--set" };
+        let wrong = |error: toml::de::Error| Error::input(format!("{whose}: {}", explained(error.message())));
+        let plan: Self = toml::from_str(&merged).map_err(wrong)?;
         plan.check()?;
         Ok(plan)
     }
@@ -84,6 +94,29 @@ impl Plan {
 
 /// Parts of a field's name, and more.
 const DEEPEST: usize = 8;
+
+fn preset(name: &str) -> Result<&'static str> {
+    let found = PRESETS.iter().find(|(preset, _)| *preset == name).map(|(_, text)| *text);
+    found.ok_or_else(|| {
+        let near = near_miss(name, PRESETS.map(|(name, _)| name));
+        Error::input(format!("preset or plan `{name}` does not exist; presets: {}{near}", Plan::presets()))
+    })
+}
+
+/// Writes what `over` holds into `base`. Tables are joined key by key, but one with a `name` of its own (an optimiser, a schedule)
+/// takes the place of the other.
+fn overlay(base: &mut toml::Table, over: toml::Table) {
+    for (key, value) in over {
+        match (base.get_mut(&key), value) {
+            (Some(toml::Value::Table(base)), toml::Value::Table(over)) if !over.contains_key("name") => {
+                overlay(base, over);
+            }
+            (_, value) => {
+                base.insert(key, value);
+            }
+        }
+    }
+}
 
 /// What the parser says, with the name that was probably meant: it lists names that it knows in backquotes, the unknown one first.
 fn explained(message: &str) -> String {

@@ -38,20 +38,35 @@ pub fn prune_count(fraction: f64, remaining: usize) -> usize {
 /// # Errors
 /// When `fraction` is outside (0, 1); a NaN weight is reported as the tensor named by its position.
 pub fn cut(values: &[&[f32]], masks: &mut [Vec<u8>], scope: Scope, fraction: f64) -> Result<()> {
-    if !(fraction > 0.0 && fraction < 1.0) {
+    match scope {
+        Scope::Layerwise => cut_layers(values, masks, &vec![fraction; values.len()]),
+        Scope::Global => {
+            check(values, &[fraction])?;
+            cut_group(values, masks, fraction);
+            Ok(())
+        }
+    }
+}
+
+/// [`cut`] of each layer by itself, by a fraction of its own.
+///
+/// # Errors
+/// As [`cut`].
+pub fn cut_layers(values: &[&[f32]], masks: &mut [Vec<u8>], fractions: &[f64]) -> Result<()> {
+    check(values, fractions)?;
+    for ((values, mask), &fraction) in values.iter().zip(masks.iter_mut()).zip(fractions) {
+        cut_group(std::slice::from_ref(values), std::slice::from_mut(mask), fraction);
+    }
+    Ok(())
+}
+
+fn check(values: &[&[f32]], fractions: &[f64]) -> Result<()> {
+    if let Some(fraction) = fractions.iter().find(|&&fraction| !(fraction > 0.0 && fraction < 1.0)) {
         return Err(Error::config("prune.fraction", format!("{fraction} is not between 0 and 1")));
     }
     for (index, layer) in values.iter().enumerate() {
         if let Some(at) = layer.iter().position(|value| value.is_nan()) {
             return Err(Error::tensor(index.to_string(), format!("holds NaN at flat index {at}")));
-        }
-    }
-    match scope {
-        Scope::Global => cut_group(values, masks, fraction),
-        Scope::Layerwise => {
-            for (values, mask) in values.iter().zip(masks.iter_mut()) {
-                cut_group(std::slice::from_ref(values), std::slice::from_mut(mask), fraction);
-            }
         }
     }
     Ok(())
@@ -95,6 +110,15 @@ mod tests {
         let mut masks = vec![vec![1; 3], vec![1; 3]];
         cut(&[&a, &b], &mut masks, Scope::Global, 0.34).unwrap();
         assert_eq!(masks, [vec![0, 0, 1], vec![1, 1, 1]]);
+    }
+
+    #[test]
+    fn layers_go_by_fractions_of_their_own() {
+        let (a, b) = ([4.0_f32, 1.0, 3.0, 2.0], [9.0_f32, 6.0, 8.0, 7.0]);
+        let mut masks = vec![vec![1; 4], vec![1; 4]];
+        cut_layers(&[&a, &b], &mut masks, &[0.5, 0.25]).unwrap();
+        assert_eq!(masks, [vec![1, 0, 1, 0], vec![1, 0, 1, 1]]);
+        assert!(cut_layers(&[&a, &b], &mut masks, &[0.5, 1.0]).is_err());
     }
 
     #[test]

@@ -4,9 +4,11 @@ mod cut;
 mod file;
 mod mask;
 
-pub use cut::{Scope, cut, prune_count};
+pub use cut::{Scope, cut, cut_layers, prune_count};
 pub use file::{PrunableTensor, apply_mask, densities, density, prunable_tensors, prune_levels};
 pub use mask::{LayerDensity, Mask, Prunable};
+
+use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
 use crate::nn::Weights;
@@ -19,6 +21,22 @@ use crate::nn::Weights;
 /// When `fraction` is outside (0, 1) or a weight is not a number.
 pub fn prune(weights: &Weights, mask: &Mask, scope: Scope, fraction: f64, exclude: &[String]) -> Result<Mask> {
     prune_with(weights, mask, exclude, |values, bits| cut(values, bits, scope, fraction))
+}
+
+/// [`prune`] layer by layer, where `own` holds fractions of layers, or parameters, that go by another than `fraction`.
+///
+/// # Errors
+/// As [`prune`].
+pub fn prune_layers(
+    weights: &Weights,
+    mask: &Mask,
+    fraction: f64,
+    own: &BTreeMap<String, f64>,
+    exclude: &[String],
+) -> Result<Mask> {
+    let of = |name: &str| own.get(name).or_else(|| own.get(name.strip_suffix(".weight")?));
+    let fractions: Vec<f64> = mask.prunable(exclude).map(|spec| of(&spec.name).copied().unwrap_or(fraction)).collect();
+    prune_with(weights, mask, exclude, |values, bits| cut_layers(values, bits, &fractions))
 }
 
 /// [`prune`] with another cut: it is given the values and the mask of each prunable tensor, in parameter order, and clears what goes.

@@ -21,7 +21,7 @@ use crate::explain::tcav::cav::{Cav, CavKind, fit};
 use crate::explain::tcav::{score, sensitivities};
 use crate::explain::{Cut, LogitGradient, Maps, Targets};
 use crate::nn::{Weights, predicted_class};
-use crate::prune::{Mask, Prunable, prune, prune_with};
+use crate::prune::{Mask, Prunable, prune, prune_layers, prune_with};
 use crate::seed::stream;
 use crate::stats::descriptive::quantile;
 
@@ -111,6 +111,9 @@ impl AsPublished {
     /// # Errors
     /// As [`prune`].
     pub fn prune(&self, plan: &PrunePlan, weights: &Weights, mask: &Mask) -> Result<Mask> {
+        if !plan.layers.is_empty() {
+            return prune_layers(weights, mask, plan.fraction, &plan.layers, &plan.exclude);
+        }
         if !self.per_layer_percentile {
             return prune(weights, mask, plan.scope, plan.fraction, &plan.exclude);
         }

@@ -103,9 +103,15 @@ impl Setup {
                 spec.kind.prunable() && (*name == spec.name || spec.name.strip_suffix(".weight") == Some(name.as_str()))
             })
         };
-        if let Some(unknown) = plan.prune.exclude.iter().find(|name| !bears(name)) {
-            let what = format!("the {} has no prunable layer `{unknown}`", model.name);
-            return Err(Error::config("prune.exclude", what));
+        let named = [
+            ("prune.exclude", plan.prune.exclude.iter().collect::<Vec<_>>()),
+            ("prune.layers", plan.prune.layers.keys().collect()),
+        ];
+        for (field, names) in named {
+            if let Some(unknown) = names.into_iter().find(|name| !bears(name)) {
+                let what = format!("the {} has no prunable layer `{unknown}`", model.name);
+                return Err(Error::config(field, what));
+            }
         }
         let pretrained = plan.model.pretrained.as_deref().map(|path| read_trunk(&model, path)).transpose()?;
         Ok(Self {

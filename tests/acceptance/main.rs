@@ -1,9 +1,11 @@
 //! The program as its users call it: arguments in, files, exit codes and one-line errors out.
 
+mod arrays;
 mod bad_input;
 mod checkpoints;
 mod cub;
 mod drift;
+mod folder;
 mod gate;
 mod images;
 mod interface;

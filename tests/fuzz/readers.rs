@@ -6,8 +6,8 @@ use ticketlens::data::{
     ImageSource, Images, Normalisation, Preprocess, cub, idx, read_class_folders, read_label_argument,
 };
 use ticketlens::model::{Stage, TensorFile, load_checkpoint, load_into};
-use ticketlens::plan::PRESETS;
 use ticketlens::plan::Plan;
+use ticketlens::plan::{DataPlan, PRESETS};
 use ticketlens::progress::Silent;
 use ticketlens::prune::prunable_tensors;
 use ticketlens::records::reference::{ImageSet, ReferenceRecord, Setting, sha256};
@@ -39,7 +39,7 @@ const MIB: usize = 1 << 20;
 /// Deflate makes at most 1,032 bytes of one.
 const INFLATED: usize = 2 * 1032;
 
-pub(crate) const READERS: [Reader; 12] = [
+pub(crate) const READERS: [Reader; 13] = [
     Reader { name: "idx", corpus: idx_files, read: read_idx, words: &[], bytes: 16 * MIB, bytes_per_byte: INFLATED },
     Reader {
         name: "cub",
@@ -115,6 +115,15 @@ pub(crate) const READERS: [Reader; 12] = [
         read: read_pictures,
         words: &["IHDR", "IDAT", "PLTE", "tRNS", "IEND", "JFIF"],
         bytes: 1100 * MIB,
+        bytes_per_byte: INFLATED,
+    },
+    // Sources of studies that read more than pictures: a table of attributes, CIFAR-10, the four files of IDX.
+    Reader {
+        name: "sources",
+        corpus: source_folders,
+        read: read_sources,
+        words: &["image,", ",1", ",?", "\"", "\n", "\r\n", "a/1.png", "\u{feff}", "../", "\\\\"],
+        bytes: 64 * MIB,
         bytes_per_byte: INFLATED,
     },
     // The other formats, by content and by name, one folder each.
@@ -231,6 +240,41 @@ fn format_files(_: &Path) -> Vec<Tree> {
         bytes.into_inner()
     };
     formats.map(|(name, format)| vec![(name.to_owned(), encoded(format))]).to_vec()
+}
+
+fn source_folders(_: &Path) -> Vec<Tree> {
+    let mut pictures = Tree::new();
+    for name in ["a/1.png", "a/2.png", "b/1.png"] {
+        let mut bytes = std::io::Cursor::new(Vec::new());
+        let grey = image::GrayImage::from_fn(8, 8, |x, y| image::Luma([(name.len() as u32 * 9 + x * y) as u8]));
+        grey.write_to(&mut bytes, image::ImageFormat::Png).expect("a picture can be encoded");
+        pictures.push((name.to_owned(), bytes.into_inner()));
+    }
+    pictures.push(("attributes.csv".into(), b"image,\"red, or blue\",winged\na/1.png,1,0\nb/1.png,,yes\n".to_vec()));
+    let batches = (1..=5).map(|batch| format!("data_batch_{batch}.bin")).chain(["test_batch.bin".to_owned()]);
+    let cifar = batches.map(|name| (name, [vec![3u8], vec![7; 3072]].concat())).collect();
+    let array = |dimensions: &[u32]| {
+        let mut bytes = vec![0, 0, 8, dimensions.len() as u8];
+        dimensions.iter().for_each(|extent| bytes.extend(extent.to_be_bytes()));
+        bytes.extend((0..dimensions.iter().product::<u32>()).map(|value| (value % 3) as u8));
+        bytes
+    };
+    let parts = ["train", "t10k"].into_iter();
+    let idx = parts.flat_map(|part| {
+        let files = [("images-idx3", array(&[4, 3, 3])), ("labels-idx1", array(&[4]))];
+        files.map(|(name, bytes)| (format!("{part}-{name}-ubyte"), bytes))
+    });
+    vec![pictures, cifar, idx.collect()]
+}
+
+fn read_sources(folder: &Path) -> Result<(), String> {
+    let load = |source: &str| {
+        let path = folder.display().to_string();
+        let plan = format!("source = {source:?}\ntask = \"classes\"\npath = {path:?}\n[folder]\nside = 8\n");
+        let plan: DataPlan = toml::from_str(&plan).map_err(text)?;
+        plan.load(0).map(drop).map_err(text)
+    };
+    load("cifar10").or_else(|_| load("idx")).or_else(|_| load("folder"))
 }
 
 /// One input for each fixture with an extension.

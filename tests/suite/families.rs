@@ -293,7 +293,7 @@ fn a_checkpoint_says_its_family_and_is_read_back_bit_for_bit() {
 
 #[test]
 fn masks_choose_kernels_and_threads_change_no_bit_in_every_family() {
-    let data = builtin_mnist().unwrap().with_task(Task::EvenOdd);
+    let data = builtin_mnist().unwrap().with_task(&Task::EvenOdd).unwrap();
     let indices: Vec<usize> = (0..128).collect();
     let images = Subset::new(&data, &indices);
     for (name, width) in [("lenet-300-100", None), ("conv2", Some(4)), ("resnet20", Some(3))] {

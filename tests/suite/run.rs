@@ -367,10 +367,39 @@ fn a_plan_survives_a_round_trip_and_bad_plans_name_their_field() {
         ("data.planted", "{ used = [\"smell\"] }", "smell"),
         ("data.planted", "{}", "data.planted"),
         ("data.source", "planted", "data.task"),
+        ("data.task", "{ low = [\"0\"] }", "data.task"),
+        ("prune.layers", "{ fc = 0.1 }", "layerwise"),
+        ("prune.layers", "{ fc = 1.5 }", "prune.layers.fc"),
     ];
     for (key, value, named) in cases {
         let error = Plan::preset("quick", &[(key.to_owned(), value.to_owned())]).unwrap_err().to_string();
         assert!(error.contains(named) && !error.contains('\n'), "{key}={value}: {error}");
+    }
+}
+
+#[test]
+fn layers_with_a_share_of_their_own_go_by_it() {
+    let settings = |layers: &'static str| {
+        [
+            ("arms", "[\"lottery\"]"),
+            ("replicates", "1"),
+            ("floor.twins", "0"),
+            ("prune.rounds", "1"),
+            ("prune.scope", "layerwise"),
+            ("prune.layers", layers),
+        ]
+    };
+    let error = Setup::new(&tiny_plan(&settings("{ head = 0.1 }"))).err().unwrap().to_string();
+    assert!(error.contains("prune.layers") && error.contains("no prunable layer `head`"), "{error}");
+    let plan = tiny_plan(&settings("{ fc = 0.1 }"));
+    assert_eq!(plan, Plan::parse("again", &plan.to_toml().unwrap(), &[]).unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    run(&plan, folder.path(), &Silent).unwrap();
+    let store = Store::existing(folder.path()).unwrap();
+    let record = store.round(&round_ids(&plan)[1]).unwrap().unwrap();
+    for layer in &record.layers {
+        let share = if layer.name == "fc.weight" { 0.1 } else { 0.5 };
+        assert_eq!(layer.kept, layer.total - prune_count(share, layer.total), "{}", layer.name);
     }
 }
 
@@ -390,6 +419,21 @@ fn hashes_of_the_presets_are_what_they_were() {
         (name, plan.digest().unwrap()[..16].to_owned())
     });
     assert_eq!(found.each_ref().map(|(name, hash)| (*name, hash.as_str())), known);
+}
+
+#[test]
+fn a_plan_over_a_preset_is_that_preset_but_for_what_it_says() {
+    let text = "preset = \"quick\"\nname = \"mine\"\n[data]\ntask = { few = [\"0\", \"1\"], many = [\"8\"] }\n\
+        [train]\noptimizer = { name = \"adam\", beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8 }\n";
+    let plan = Plan::parse("mine.toml", text, &[]).unwrap();
+    let quick = Plan::preset("quick", &[]).unwrap();
+    assert_ne!((&plan.data.task, plan.train.optimizer), (&quick.data.task, quick.train.optimizer));
+    let mut back = plan.clone();
+    back.data.task = quick.data.task.clone();
+    back.train.optimizer = quick.train.optimizer;
+    back.name.clone_from(&quick.name);
+    assert_eq!(back, quick);
+    assert_eq!(Plan::parse("again", &plan.to_toml().unwrap(), &[]).unwrap(), plan);
 }
 
 #[test]

@@ -32,7 +32,7 @@ fn config(optimizer: OptimizerKind) -> TrainConfig {
 
 #[test]
 fn the_choice_of_kernel_changes_no_meaning() {
-    let data = builtin_mnist().unwrap().with_task(Task::EvenOdd);
+    let data = builtin_mnist().unwrap().with_task(&Task::EvenOdd).unwrap();
     let indices: Vec<usize> = (0..96).collect();
     let images = Subset::new(&data, &indices);
     let model = resnet(18, 4, Stem::Small, 1, 2).unwrap();
@@ -52,7 +52,7 @@ fn the_choice_of_kernel_changes_no_meaning() {
 
 #[test]
 fn masked_weights_stay_zero_and_live_weights_of_both_signs_move() {
-    let data = builtin_mnist().unwrap().with_task(Task::EvenOdd);
+    let data = builtin_mnist().unwrap().with_task(&Task::EvenOdd).unwrap();
     let indices: Vec<usize> = (0..160).collect();
     let images = Subset::new(&data, &indices);
     let model = resnet(18, 4, Stem::Small, 1, 2).unwrap();
@@ -188,7 +188,7 @@ fn gradients_equal_those_of_candles_own_operations() {
 
 #[test]
 fn a_narrow_network_learns_and_thread_count_changes_no_bit() {
-    let data = builtin_mnist().unwrap().with_task(Task::EvenOdd);
+    let data = builtin_mnist().unwrap().with_task(&Task::EvenOdd).unwrap();
     let indices: Vec<usize> = (0..2000).collect();
     let held_out: Vec<usize> = (3000..3400).collect();
     let images = Subset::new(&data, &indices);

@@ -6,7 +6,9 @@ use std::str::FromStr;
 
 use anyhow::{Context, bail, ensure};
 use clap::{Args, ValueEnum};
-use ticketlens::data::{ImageSource, Normalisation, Preprocess, argument_path, read_label_argument};
+use ticketlens::data::{
+    ActivationSource, ImageSource, Normalisation, Preprocess, Tokens, argument_path, read_label_argument,
+};
 use ticketlens::kernels::device::Precision;
 use ticketlens::model::{BottleneckStride, Checkpoint, Forward, Model, Stage, TensorFile, checkpoint_with};
 use ticketlens::nn::Compute;
@@ -50,9 +52,10 @@ pub(crate) enum Preset {
 /// Which images, and how they are prepared.
 #[derive(Args)]
 pub(crate) struct ImageArguments {
-    /// Short side of pictures after resizing, and side of the square cut from their centre, in pixels
-    #[arg(long, value_name = "PIXELS")]
-    size: Option<usize>,
+    /// Short side of pictures after resizing, and side of the square cut from their centre, in pixels; of arrays the height and width
+    /// of their images
+    #[arg(long, value_name = "PIXELS", num_args = 1..=2)]
+    pub(crate) size: Vec<usize>,
     /// Mean of each channel, pixels counted from 0 to 1
     #[arg(long, value_name = "M,…", value_delimiter = ',', requires = "std", allow_negative_numbers = true)]
     mean: Option<Vec<f32>>,
@@ -68,6 +71,28 @@ pub(crate) struct ImageArguments {
     /// Where to compute
     #[arg(long, value_name = "cpu|cuda[:N]", default_value = "cpu")]
     device: String,
+}
+
+/// How tokens of a transformer lie in an image.
+#[derive(Args)]
+pub(crate) struct TokenArguments {
+    /// Of arrays of tokens (N, T, D): the rows and columns of the grid that they make
+    #[arg(long, value_names = ["H", "W"], num_args = 2)]
+    grid: Option<Vec<usize>>,
+    /// Tokens before those of the grid, such as the class token
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "grid")]
+    skip_tokens: usize,
+}
+
+impl TokenArguments {
+    /// Opens an array.
+    pub(crate) fn open(&self, argument: &str) -> anyhow::Result<ActivationSource> {
+        let tokens = match self.grid.as_deref() {
+            Some(&[height, width]) => Some(Tokens { height, width, skip: self.skip_tokens }),
+            _ => None,
+        };
+        Ok(ActivationSource::open(argument, tokens)?)
+    }
 }
 
 /// Opens what `--device` names; `precision` is how a GPU computes.
@@ -95,8 +120,9 @@ impl ImageArguments {
             _ if channels == 1 => Preprocess::mnist(),
             _ => Preprocess::imagenet(),
         };
-        if self.size.is_some() {
-            (preprocess.resize, preprocess.crop) = (self.size, self.size);
+        ensure!(self.size.len() < 2, "--size: pictures have one number; height and width are for arrays");
+        if let Some(&side) = self.size.first() {
+            (preprocess.resize, preprocess.crop) = (Some(side), Some(side));
         }
         Ok(preprocess)
     }

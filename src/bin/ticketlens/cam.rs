@@ -1,7 +1,7 @@
 //! `ticketlens cam`.
 
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Context, bail, ensure};
@@ -18,7 +18,8 @@ use ticketlens::nn::predicted_class;
 use ticketlens::output::{Inputs, OutputFolder};
 
 use crate::args::{
-    ImageArguments, ModelArguments, inputs, map_stage_of, open_checkpoint, parse_stage, read_labels, say_assumed,
+    ImageArguments, ModelArguments, TokenArguments, inputs, map_stage_of, open_checkpoint, parse_stage, read_labels,
+    say_assumed,
 };
 use crate::output::{TensorWriter, create, create_folder};
 use crate::overlay::{self, Painter};
@@ -29,18 +30,20 @@ use crate::terminal;
 /// Methods at a stage (grad-cam, hires-cam, layer-cam, xgrad-cam, grad-cam-plus-plus) write the tensors `cam_raw` (N, h, w) at the
 /// stage's resolution, `cam_upsampled` (N, H, W) at the images', and `cam_normalised`, which is that over its maximum. Methods on the
 /// input (gradient, input-x-gradient, integrated-gradients, smooth-grad) write `attribution` (N, C, H, W), raw and signed.
-/// Beside them `class` (N), the class explained, and `degenerate` (N), 1 where a map is zero everywhere and says nothing.
+/// Beside them `class` (N), the class explained, and `degenerate` (N), 1 where a map is zero everywhere and says nothing. Of any
+/// model, from arrays that its own framework wrote: --activation and --gradient in the place of checkpoint and images
+/// (docs/any-model.md).
 #[derive(Args)]
 #[command(after_help = "Example:
   ticketlens cam --checkpoint resnet18.pth --images photos/ --stage layer4 --class predicted \\
     --out cam.safetensors --png overlays/")]
 pub(crate) struct Arguments {
     /// Checkpoint with PyTorch names: .safetensors, .pth or .pt
-    #[arg(long, value_name = "CKPT")]
-    checkpoint: PathBuf,
+    #[arg(long, value_name = "CKPT", required_unless_present = "activation")]
+    checkpoint: Option<PathBuf>,
     /// FILE.safetensors:KEY, a .npy file, a folder of PNG and JPEG files, or an IDX file
-    #[arg(long)]
-    images: String,
+    #[arg(long, required_unless_present = "activation")]
+    images: Option<String>,
     /// The saliency method
     #[arg(long, value_parser = parse_method, default_value = "grad-cam")]
     method: Method,
@@ -49,8 +52,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_parser = parse_stage)]
     stage: Option<Stage>,
     /// Whose logit is explained: a class counted from 0, `predicted`, or `true` (needs --labels)
-    #[arg(long, value_name = "K|true|predicted")]
-    class: Target,
+    #[arg(long, value_name = "K|true|predicted", required_unless_present = "activation")]
+    class: Option<Target>,
     /// The true classes: an IDX label file, FILE.safetensors:KEY or .npy of whole numbers, or a .txt with one on each line
     #[arg(long)]
     labels: Option<String>,
@@ -63,6 +66,19 @@ pub(crate) struct Arguments {
     /// Seed of smooth-grad's noise [default: 0]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
+    /// Instead of a checkpoint: activations (N, C, H, W), or tokens (N, T, D) with --grid, as FILE.safetensors:KEY or a .npy file
+    #[arg(
+        long,
+        value_name = "ARRAY",
+        requires = "gradient",
+        conflicts_with_all = ["checkpoint", "images", "stage", "class", "labels", "png"]
+    )]
+    activation: Option<String>,
+    /// Gradients of the class's logit with respect to them
+    #[arg(long, value_name = "ARRAY", requires = "activation")]
+    gradient: Option<String>,
+    #[command(flatten)]
+    tokens: TokenArguments,
     /// Safetensors file to write
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
@@ -74,6 +90,9 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     preparation: ImageArguments,
 }
+
+/// The most rows or columns of an image that maps are brought to.
+const MOST_PIXELS: usize = 20_000;
 
 fn parse_method(name: &str) -> Result<Method, String> {
     Method::from_str(name).map_err(|error| error.to_string())
@@ -130,25 +149,98 @@ impl Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     arguments.check()?;
-    let mut read = inputs([arguments.checkpoint.as_path()], &[&arguments.images]);
+    match (&arguments.activation, &arguments.gradient, &arguments.checkpoint, &arguments.images, arguments.class) {
+        (Some(activation), Some(gradient), ..) => of_arrays(arguments, activation, gradient),
+        (.., Some(checkpoint), Some(images), Some(target)) => of_checkpoint(arguments, checkpoint, images, target),
+        _ => bail!("--checkpoint with --images and --class, or --activation with --gradient"),
+    }
+}
+
+/// Maps of arrays: the same tensors, but for the class, which they do not tell.
+fn of_arrays(arguments: &Arguments, activation: &str, gradient: &str) -> anyhow::Result<()> {
+    let method = arguments.method;
+    ensure!(!method.is_on_input(), "--method: {method} works on the input of a network, and arrays are of a stage");
+    let read = inputs([], &[activation, gradient]);
+    read.check(&arguments.out).context("--out")?;
+    let activation = arguments.tokens.open(activation).context("--activation")?;
+    let gradient = arguments.tokens.open(gradient).context("--gradient")?;
+    let &[_, height, width] = activation.shape() else {
+        let shape = activation.shape();
+        bail!("{}: maps need (N, C, H, W), or tokens with --grid; one activation is {shape:?}", activation.name());
+    };
+    ensure!(
+        (activation.len(), activation.shape()) == (gradient.len(), gradient.shape()),
+        "{}: {} gradients of {:?} for {} activations of {:?} in {}",
+        gradient.name(),
+        gradient.len(),
+        gradient.shape(),
+        activation.len(),
+        activation.shape(),
+        activation.name()
+    );
+    let of_images = match arguments.preparation.size[..] {
+        [] => [height, width],
+        [side] => [side, side],
+        [height, width, ..] => [height, width],
+    };
+    let side = 1..=MOST_PIXELS;
+    ensure!(
+        of_images.iter().all(|pixels| side.contains(pixels)),
+        "--size: {of_images:?} is not from 1 to {MOST_PIXELS}"
+    );
+    let count = activation.len();
+    let tensors = [("cam_raw", [height, width]), ("cam_upsampled", of_images), ("cam_normalised", of_images)];
+    let maps = tensors.map(|(name, [height, width])| (name.to_owned(), DType::F32, vec![count, height, width]));
+    let degenerate = ("degenerate".to_owned(), DType::U8, vec![count]);
+    let tensors: Vec<_> = maps.into_iter().chain([degenerate]).collect();
+    let mut writer = TensorWriter::new(create("--out", &arguments.out, &read)?, &tensors)?;
+    let bar = terminal::bar("explaining", count);
+    let mut silent = 0;
+    for range in activation.ranges(arguments.preparation.batch) {
+        let maps = method.at_stage(&activation.tensor(range.clone())?, &gradient.tensor(range.clone())?)?;
+        let upsampled = upsample(&maps.raw, of_images[0], of_images[1])?;
+        let flags: Vec<u8> = maps.degenerate.iter().map(|&flag| u8::from(flag)).collect();
+        silent += maps.degenerate.iter().filter(|&&flag| flag).count();
+        writer.append("cam_raw", &maps.raw)?;
+        writer.append("cam_upsampled", &upsampled)?;
+        writer.append("cam_normalised", &normalise(&upsampled)?)?;
+        writer.append("degenerate", &Tensor::new(flags, &Device::Cpu)?)?;
+        bar.inc(range.len() as u64);
+    }
+    bar.finish_and_clear();
+    writer.finish()?;
+    terminal::delivered();
+    terminal::say(&format!("{} maps into {}", terminal::thousands(count), arguments.out.display()));
+    warn_of_silent(silent, count, "maps");
+    Ok(())
+}
+
+fn warn_of_silent(silent: usize, count: usize, what: &str) {
+    if silent > 0 {
+        terminal::warn(&format!("{silent} of {count} {what} are zero everywhere: they say nothing about the network"));
+    }
+}
+
+fn of_checkpoint(arguments: &Arguments, checkpoint: &Path, images: &str, target: Target) -> anyhow::Result<()> {
+    let mut read = inputs([checkpoint], &[images]);
     if let Some(labels) = &arguments.labels {
         read.add(&argument_path(labels));
     }
     read.check(&arguments.out).context("--out")?;
-    let class = match arguments.class {
+    let class = match target {
         Target::Class(class) => Some(class),
         _ => None,
     };
     let compute = arguments.preparation.compute()?;
-    let checkpoint = open_checkpoint(&arguments.checkpoint, arguments.model, class, &compute)?;
+    let checkpoint = open_checkpoint(checkpoint, arguments.model, class, &compute)?;
     let model = &checkpoint.model;
-    let source = arguments.preparation.open(&arguments.images, &checkpoint)?;
-    let labels: Vec<usize> = match (arguments.class, &arguments.labels) {
+    let source = arguments.preparation.open(images, &checkpoint)?;
+    let labels: Vec<usize> = match (target, &arguments.labels) {
         (Target::True, None) => bail!("--class true: needs --labels"),
         (Target::True, Some(labels)) => read_labels(labels, model.classes, &source)?,
         _ => Vec::new(),
     };
-    let targets = match arguments.class {
+    let targets = match target {
         Target::Class(class) => Targets::Class(class),
         Target::Predicted => Targets::Predicted,
         Target::True => Targets::PerImage(&labels),
@@ -164,14 +256,10 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     };
     terminal::say(&format!("{} {what} at {place} into {into}", terminal::thousands(count)));
     say_assumed(model);
-    if model.classes == 1 && matches!(arguments.class, Target::Predicted) {
+    if model.classes == 1 && matches!(target, Target::Predicted) {
         terminal::warn("--class predicted: the network has one logit, so class 0 is explained for every image");
     }
-    if degenerate > 0 {
-        terminal::warn(&format!(
-            "{degenerate} of {count} {what} are zero everywhere: they say nothing about the network"
-        ));
-    }
+    warn_of_silent(degenerate, count, what);
     Ok(())
 }
 

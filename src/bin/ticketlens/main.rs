@@ -20,6 +20,7 @@ mod run;
 mod sets;
 mod signals;
 mod tcav;
+mod tcav_answer;
 mod terminal;
 mod verify;
 

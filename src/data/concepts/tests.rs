@@ -4,8 +4,8 @@ use super::*;
 use crate::data::{SplitSizes, Task, builtin_mnist, split};
 
 fn digits() -> (Dataset, Splits) {
-    let data = builtin_mnist().unwrap().with_task(Task::EvenOdd);
-    let splits = split(&data, SplitSizes { train: Some(10_000), validation: 2_000, test: None }, 3).unwrap();
+    let data = builtin_mnist().unwrap().with_task(&Task::EvenOdd).unwrap();
+    let splits = split(&data, SplitSizes { train: Some(10_000), validation: Some(2_000), test: None }, 3).unwrap();
     (data, splits)
 }
 

@@ -4,48 +4,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::str::FromStr;
 
+pub(super) use crate::data::faults::{Faults, TableFaults};
+
 /// What a line's text becomes, or what is wrong with it.
 pub(super) type Parsed<T> = Result<T, String>;
 
 /// No table may be larger: the largest of the full set, image_attribute_labels.txt, has about 100 MB.
 const LIMIT_BYTES: u64 = 1 << 30;
-/// Faults told in full for each table; the rest are counted.
-const LIMIT_FAULTS: usize = 20;
-
-/// The faults of one folder, in the order they were found.
-#[derive(Debug, Default)]
-pub(super) struct Faults(pub(super) Vec<String>);
-
-/// The faults of one table, under the table's name.
-pub(super) struct TableFaults<'a> {
-    all: &'a mut Faults,
-    name: String,
-    count: usize,
-}
-
-impl Faults {
-    pub(super) fn table(&mut self, name: &str) -> TableFaults<'_> {
-        TableFaults { all: self, name: name.to_string(), count: 0 }
-    }
-}
-
-impl TableFaults<'_> {
-    pub(super) fn add(&mut self, line: Option<usize>, what: impl std::fmt::Display) {
-        self.count += 1;
-        if self.count <= LIMIT_FAULTS {
-            let place = line.map(|l| format!("{}:{l}", self.name)).unwrap_or_else(|| self.name.clone());
-            self.all.0.push(format!("{place}: {what}"));
-        }
-    }
-}
-
-impl Drop for TableFaults<'_> {
-    fn drop(&mut self) {
-        if self.count > LIMIT_FAULTS {
-            self.all.0.push(format!("{}: {} more faults", self.name, self.count - LIMIT_FAULTS));
-        }
-    }
-}
 
 /// The text of a table, or a fault.
 pub(super) fn text(folder: &Path, faults: &mut TableFaults<'_>) -> Option<String> {

@@ -107,7 +107,7 @@ fn concept_sets_leave_out_the_class_under_test() {
     let (_folder, root) = tiny();
     let cub = read_cub(&root).unwrap();
     let data = cub.dataset(&preprocess(), 0).unwrap();
-    let splits = split(&data, SplitSizes { train: None, validation: 3, test: None }, 0).unwrap();
+    let splits = split(&data, SplitSizes { train: None, validation: Some(3), test: None }, 0).unwrap();
     let plan = ConceptPlan { pool: Pool::Train, random: RandomKind::SamePool, images_per_set: 3, random_sets: 2 };
     let table = cub.concepts(ConceptLevel::Class).unwrap().select(&["has_bill_shape_allpurpose".into()]).unwrap();
     let sets = concept_sets(&data, &table, &splits, &plan, &[], Some(0), 0).unwrap();
@@ -263,7 +263,7 @@ fn real_folder() {
     let names = ["Rusty_Blackbird", "Crested_Auklet"].map(String::from);
     let small = cub.select(&names).unwrap();
     let data = small.dataset(&Preprocess::new(Some(64), Normalisation::imagenet()), 1 << 30).unwrap();
-    let splits = split(&data, SplitSizes { train: None, validation: 10, test: None }, 0).unwrap();
+    let splits = split(&data, SplitSizes { train: None, validation: Some(10), test: None }, 0).unwrap();
     assert_eq!(splits.train.len() + 10, 60);
     data.batch(&splits.test, &candle_core::Device::Cpu).unwrap();
     let places = small.placements(&Preprocess::new(Some(64), Normalisation::imagenet())).unwrap();

@@ -74,7 +74,7 @@ fn broken_safetensors_are_refused_before_anything_is_allocated() {
         (safetensors(&entry("F32", "[4294967296,4294967296,1,1]", "[0,8]"), &[0; 8]), "does not fit its offsets"),
         (safetensors(&entry("F32", "[1,1,2]", "[0,8]"), &[0; 8]), "must be (N, C, H, W), its shape is [1, 1, 2]"),
         (safetensors(&entry("F32", "[0,1,2,2]", "[0,0]"), &[]), "holds no images"),
-        (safetensors(&entry("F16", "[1,1,2,2]", "[0,8]"), &[0; 8]), "is F16"),
+        (safetensors(&entry("F16", "[1,1,2,2]", "[0,8]"), &[0; 8]), "holds F16"),
         (safetensors(&entry("U8", "[1,1,2,2]", "[0,4]"), &[0; 4]), "must be f32"),
     ];
     for (bytes, expected) in cases {

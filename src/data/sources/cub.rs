@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::cub::{ConceptLevel, Cub, paper_concepts, read_cub};
 use crate::data::{
-    Augmentation, ConceptNote, ConceptPlan, ConceptTable, Dataset, Normalisation, Origin, Pool, Preprocess, ShownPart,
-    Splits, TestedConcepts, concept_sets,
+    Augmentation, ConceptNote, ConceptPlan, ConceptTable, Crop, Dataset, Normalisation, Origin, Pool, Preprocess,
+    ShownPart, Splits, TestedConcepts, concept_sets,
 };
 use crate::error::{Error, Result};
 use crate::seed::stream;
@@ -189,7 +189,8 @@ fn load(plan: &DataPlan, seed: u64) -> Result<Loaded> {
         })
         .collect();
     let place_in_all = learned.images().iter().map(|image| ids[&image.id]).collect();
-    let augmentation = choice.augment.then_some(Augmentation { min_area: choice.min_area, flip: true, seed });
+    let crop = Crop::Part { min_area: choice.min_area };
+    let augmentation = choice.augment.then_some(Augmentation { crop, flip: true, seed });
     let concepts = Concepts::Birds(Box::new(Birds { all, place_in_all, whole, choice }));
     Ok(Loaded { images, concepts, boxes: Some(boxes), parts: Some(parts), augmentation })
 }

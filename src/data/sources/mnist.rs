@@ -10,7 +10,7 @@ pub const BUILTIN_MNIST: Source = Source {
     name: "builtin-mnist",
     path: None,
     check: |_, _| Ok(()),
-    load: |plan, _| Ok(Loaded::of_classes(builtin_mnist()?, plan.task)),
+    load: |plan, _| Loaded::of_classes(builtin_mnist()?, &plan.task),
 };
 
 /// A folder of MNIST IDX files.
@@ -24,5 +24,5 @@ const fn of_folder(name: &'static str, load: fn(&DataPlan, u64) -> Result<Loaded
 }
 
 fn read(plan: &DataPlan, family: Family) -> Result<Loaded> {
-    Ok(Loaded::of_classes(idx::read_folder(plan.path()?, family)?, plan.task))
+    Loaded::of_classes(idx::read_folder(plan.path()?, family)?, &plan.task)
 }

@@ -3,7 +3,10 @@
 //! A source checks what it can without its files, and loads images with labels, concepts and what else it knows. Its own
 //! choices are a table of the plan that bears its name (`[data.cub]`).
 
+mod cifar10;
 mod cub;
+mod folder;
+mod idx;
 mod mnist;
 mod planted;
 
@@ -19,12 +22,15 @@ use crate::data::{
 };
 use crate::error::{Error, Result};
 
+pub use cifar10::{CIFAR10, Cifar10Data};
 pub use cub::{CUB, ConceptChoice, CubData, LabelChoice, NamedConcepts, SpeciesChoice};
+pub use folder::{FOLDER, FolderConcepts, FolderData};
+pub use idx::{IDX, IdxData};
 pub use mnist::{BUILTIN_MNIST, FASHION, MNIST};
 pub use planted::{PLANTED, PlantedData};
 
 /// Every source, by name.
-pub const SOURCES: [Source; 5] = [BUILTIN_MNIST, MNIST, FASHION, CUB, PLANTED];
+pub const SOURCES: [Source; 8] = [BUILTIN_MNIST, MNIST, FASHION, CIFAR10, IDX, FOLDER, CUB, PLANTED];
 
 /// A source. Plans name it by [`Source::name`]; two sources of one name are equal.
 #[derive(Clone, Copy)]
@@ -53,9 +59,10 @@ pub struct DataPlan {
     /// Training images; all that is left where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub train: Option<usize>,
-    /// Validation images, held out from the training set.
-    pub validation: usize,
-    /// Test images; all where absent.
+    /// Validation images; all of the official set where absent, or a fifth of the training set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation: Option<usize>,
+    /// Test images; all of the official set where absent, or a fifth of the training set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test: Option<usize>,
     /// What to generate, for the source `planted`.
@@ -64,6 +71,15 @@ pub struct DataPlan {
     /// What of the folder, for the source `cub`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cub: Option<CubData>,
+    /// How, for the source `cifar10`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cifar10: Option<Cifar10Data>,
+    /// What of the files, for the source `idx`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idx: Option<IdxData>,
+    /// What of the folder, for the source `folder`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folder: Option<FolderData>,
 }
 
 /// What a source gives.
@@ -103,14 +119,21 @@ impl DataPlan {
     ///
     /// # Errors
     /// Names the field, and why.
-    pub(crate) fn check(&self, pool: Pool) -> Result<()> {
-        let tables = [("planted", self.planted.is_some()), ("cub", self.cub.is_some())];
+    pub fn check(&self, pool: Pool) -> Result<()> {
+        let tables = [
+            ("planted", self.planted.is_some()),
+            ("cub", self.cub.is_some()),
+            ("cifar10", self.cifar10.is_some()),
+            ("idx", self.idx.is_some()),
+            ("folder", self.folder.is_some()),
+        ];
         if let Some((name, _)) = tables.iter().find(|(name, given)| *given && *name != self.source.name) {
             return Err(Error::config(format!("data.{name}"), format!("is for the source `{name}` only")));
         }
         if let (Some(what), None) = (self.source.path, &self.path) {
             return Err(Error::config("data.path", format!("is missing: {what} (--set data.path=…)")));
         }
+        self.task.check()?;
         (self.source.check)(self, pool)
     }
 
@@ -118,7 +141,7 @@ impl DataPlan {
     ///
     /// # Errors
     /// The file or field at fault is named.
-    pub(crate) fn load(&self, seed: u64) -> Result<Loaded> {
+    pub fn load(&self, seed: u64) -> Result<Loaded> {
         (self.source.load)(self, seed)
     }
 
@@ -135,16 +158,17 @@ impl DataPlan {
     fn demand_classes(&self, why: &str) -> Result<()> {
         match self.task {
             Task::Classes => Ok(()),
-            Task::EvenOdd => Err(Error::config("data.task", why)),
+            _ => Err(Error::config("data.task", why)),
         }
     }
 }
 
 impl Loaded {
     /// Images whose classes as given are the concepts, to be learned as the task says.
-    fn of_classes(images: Dataset, task: Task) -> Self {
+    fn of_classes(images: Dataset, task: &Task) -> Result<Self> {
+        let images = images.with_task(task)?;
         let concepts = Concepts::Table(ConceptTable::from_classes(&images));
-        Self { images: images.with_task(task), concepts, boxes: None, parts: None, augmentation: None }
+        Ok(Self { images, concepts, boxes: None, parts: None, augmentation: None })
     }
 }
 

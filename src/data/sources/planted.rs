@@ -46,7 +46,7 @@ fn load(plan: &DataPlan, seed: u64) -> Result<Loaded> {
             channels: wanted.channels,
             used: wanted.used,
             noise: wanted.noise,
-            train: train + plan.validation,
+            train: train + plan.validation.ok_or_else(|| missing("data.validation"))?,
             test: plan.test.ok_or_else(|| missing("data.test"))?,
         },
         seed,

@@ -13,7 +13,7 @@ use crate::explain::checkpoint_drift::CheckpointMaps;
 use crate::explain::cut::Targets;
 use crate::explain::stream::{check_labels, explain_batch};
 
-use super::checkpoint::{ConceptTests, Question, Settings, with_cavs};
+use super::checkpoint::{ConceptTests, Draws, Question, Settings, with_cavs};
 
 /// Which classes concepts are tested for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -86,9 +86,9 @@ pub fn explain_and_test(
     let blocks: Vec<Range<usize>> = question.images.ranges(settings.batch).collect();
     let sizes: Vec<usize> = blocks.iter().map(Range::len).collect();
     let (mut maps, mut asked) = (CheckpointMaps::none(), Vec::new());
-    let tests = with_cavs(question, settings, None, read, |prepared| {
+    let tests = with_cavs(question, settings, (None, Draws::ByClass), read, |prepared| {
         let cut = prepared.cut;
-        let cross = prepared.activations.cross(&sizes, |block| {
+        let cross = prepared.fitted.activations.cross(&sizes, |block| {
             let images = blocks[block].clone();
             let explained = explain_batch(cut, question.images, images.clone(), targets.of(&images))?;
             // Where the pool does not fit into memory, gradients are asked for again.

@@ -1,50 +1,49 @@
 //! Images that stand in the sets of a concept test more than once, under whatever name: found by what they hold.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use sha2::{Digest, Sha256};
 
-use crate::data::ImageSource;
 use crate::error::Result;
 
 /// Pairs of sets that are warned of one by one; of more, only how many there are.
 const LISTED: usize = 8;
 
 /// Which images of a pool are copies of each other.
+#[derive(Default)]
 pub(super) struct Copies {
+    first: BTreeMap<[u8; 32], usize>,
     /// For each image of the pool, the first that holds the same.
     original: Vec<usize>,
     /// Of each source, in the order of the pool: its name, and its images.
-    sources: Vec<(String, std::ops::Range<usize>)>,
+    sources: Vec<(String, Range<usize>)>,
 }
 
 impl Copies {
-    /// Reads all images as the network sees them, `batch` at a time.
+    /// Adds a source, whose images are read in `batches`, each of a shape.
     ///
     /// # Errors
     /// When an image cannot be read.
-    pub(super) fn find(pool: &[&ImageSource], batch: usize) -> Result<Self> {
-        let mut first: BTreeMap<[u8; 32], usize> = BTreeMap::new();
-        let (mut original, mut sources) = (Vec::new(), Vec::new());
-        for source in pool {
-            let start = original.len();
-            for range in source.ranges(batch) {
-                let size = {
-                    let (channels, height, width) = source.shape();
-                    channels * height * width
-                };
-                for values in source.values(range)?.chunks_exact(size) {
-                    let mut hash = Sha256::new();
-                    // Two images of other sizes may hold the same numbers.
-                    hash.update(format!("{:?}", source.shape()));
-                    values.iter().for_each(|value| hash.update(value.to_le_bytes()));
-                    let place = original.len();
-                    original.push(*first.entry(hash.finalize().into()).or_insert(place));
-                }
+    pub(super) fn add(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        batches: impl Iterator<Item = Result<Vec<f32>>>,
+    ) -> Result<()> {
+        let start = self.original.len();
+        for values in batches {
+            for values in values?.chunks_exact(shape.iter().product()) {
+                let mut hash = Sha256::new();
+                // Two images of other sizes may hold the same numbers.
+                hash.update(format!("{shape:?}"));
+                values.iter().for_each(|value| hash.update(value.to_le_bytes()));
+                let place = self.original.len();
+                self.original.push(*self.first.entry(hash.finalize().into()).or_insert(place));
             }
-            sources.push((source.name().to_owned(), start..original.len()));
         }
-        Ok(Self { original, sources })
+        self.sources.push((name.to_owned(), start..self.original.len()));
+        Ok(())
     }
 
     /// For each image of the pool, the first that holds the same.

@@ -8,10 +8,11 @@
 //! | [`region`] | concept activation regions: concepts that lie apart, in no one direction |
 //! | [`statistics`] | the table of concept statistics, each with its test |
 //! | [`test`](mod@test) | the pipeline: [`ConceptCavs`] once per (checkpoint, stage), [`ConceptCavs::test`] once per class |
-//! | [`checkpoint`] | the pipeline on a checkpoint and image files |
+//! | [`checkpoint`], [`arrays`] | the pipeline on a checkpoint and image files, or on activations and gradients from outside |
 //! | [`by_target`] | maps and concepts of a checkpoint from one pass of gradients |
 //! | [`geometry`] | how concept directions lie to each other |
 
+pub mod arrays;
 pub mod by_target;
 pub mod cav;
 pub mod checkpoint;
@@ -21,6 +22,7 @@ pub mod gram;
 pub mod held_out;
 mod logistic;
 pub mod pairs;
+mod pooled;
 pub mod region;
 pub mod settings;
 pub mod statistics;
