@@ -142,7 +142,7 @@ impl ImageArguments {
         let list = |values: &[f32]| values.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
         let preset = self.preset.and_then(|preset| Some(preset.to_possible_value()?.get_name().to_owned()));
         let flags = [
-            ("size", self.size.map(|size| size.to_string())),
+            ("size", self.size.first().map(ToString::to_string)),
             ("mean", self.mean.as_deref().map(list)),
             ("std", self.std.as_deref().map(list)),
             ("preset", preset),
@@ -164,7 +164,7 @@ impl ImageArguments {
             return None;
         }
         Some(Self {
-            size: size.flatten(),
+            size: size.flatten().into_iter().collect(),
             mean: list("mean")?,
             std: list("std")?,
             preset: preset.flatten(),
