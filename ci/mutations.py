@@ -116,15 +116,15 @@ MUTATIONS = [
     ("a tied maximum counts whole", "src/stats/localisation.rs", "Ok(«hits as f64 / peaks.len() as f64»)", "f64::from(u8::from(hits > 0))", ["lib stats::localisation::"]),
     ("the pooled variance has a degree too many", "src/stats/effect.rs", "/ «(total - 2)» as f64", "(total - 1)", ["lib stats::effect::"]),
     ("ranks are centred one half off", "src/stats/correlation.rs", "let middle = «x.len() as f64 + 1.0»;", "x.len() as f64", ["suite stats_oracle::"]),
-    ("Wilson's interval is too wide", "src/stats/intervals.rs", "«square / (4.0 * n * n)»", "square / (2.0 * n * n)", ["suite stats_oracle::", "lib stats::intervals::"]),
+    ("a bootstrap interval leaves out twice its share", "src/stats/bootstrap.rs", "let tail = «(1.0 - options.confidence) / 2.0»;", "1.0 - options.confidence", ["suite stats_coverage::", "lib stats::bootstrap::"]),
     # localisation and birds in a run
     ("every map is judged by the first image's box", "src/run/localisation.rs", "let Some(target) = «image.bounding_box» else", "shown[0].bounding_box", ["lib run::localisation::", "suite cub::"]),
     ("energy is the pointing game", "src/run/localisation.rs", "energy_in_box: «known_mean(&energy)»,", "known_mean(&pointing)", ["lib run::localisation::", "suite cub::"]),
     ("parts are reached from anywhere", "src/run/localisation.rs", "let reach = «height as f64 / map_size[0] as f64»;", "height as f64", ["lib run::localisation::", "suite cub::"]),
     ("images without a box are chance", "src/run/localisation.rs", "chance: «covered / boxed as f64»,", "covered / shown.len() as f64", ["lib run::localisation::", "suite cub::"]),
-    ("a species' own photographs show its concepts", "src/run/birds.rs", "let without = «(!self.choice.own_class).then_some(species_index as u32)»;", "None", ["suite cub::"]),
-    ("the control is a concept that the species has", "src/run/birds.rs", "«self.whole.class_attribute(species_index, attribute) <= CONTROL_PERCENT»", "self.whole.class_attribute(species_index, attribute) > CONTROL_PERCENT", ["suite cub::"]),
-    ("explained photographs stand in concept sets", "src/run/birds.rs", "&splits, &sets, «&explained», without, plan.seed)", "&[]", ["suite cub::"]),
+    ("a species' own photographs show its concepts", "src/data/sources/cub.rs", "let without = «(!self.choice.own_class).then_some(species_index as u32)»;", "None", ["suite cub::"]),
+    ("the control is a concept that the species has", "src/data/sources/cub.rs", "«self.whole.class_attribute(species_index, attribute) <= CONTROL_PERCENT»", "self.whole.class_attribute(species_index, attribute) > CONTROL_PERCENT", ["suite cub::"]),
+    ("explained photographs stand in concept sets", "src/data/sources/cub.rs", "&splits, plan, «&explained», without, seed)", "&[]", ["suite cub::"]),
     # the study's defects: each silently off
     ("duplicate_leak does nothing", "src/run/as_published.rs", "if «!self.duplicate_leak» {", "true", PUBLISHED),
     ("freeze_below_epsilon does nothing", "src/run/as_published.rs", "if «!self.freeze_below_epsilon» {", "true", PUBLISHED),
@@ -169,7 +169,7 @@ MUTATIONS = [
     ("floor pairs stand as recorded", "src/report/view.rs", "«floor_pairs.sort_by_key(|pair| (!pair.second.is_twin(), pair.first.clone(), pair.second.clone()));»", "", ORDER),
     ("sanity checks stand as recorded", "src/report/view.rs", "«sanity.sort_by_key(|record| record.replicate);»", "", ORDER),
     ("effects stand as recorded", "src/report/view.rs", "«(place, arm_rank(&id.arm), id.arm.as_str(), id.round, id.replicate)»", "((e.record.stage, 0, 0, \"\"), arm_rank(&id.arm), id.arm.as_str(), id.round, id.replicate)", ORDER),
-    ("warnings stand as recorded", "src/report/html.rs", "«texts.sort();»", "", ORDER),
+    ("warnings stand as recorded", "src/report/page/mod.rs", "«texts.sort();»", "", ORDER),
     ("percent signs lose their space", "src/report/format.rs", "«format!(\"{} %\", decimal(100.0 * share, decimals))»", "format!(\"{}%\", decimal(100.0 * share, decimals))", ["suite report::golden_forms"]),
     ("small numbers lose a decimal", "src/report/format.rs", "m if m >= 0.01 => «3»,", "2", ["suite report::golden_forms"]),
 ]

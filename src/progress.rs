@@ -2,6 +2,8 @@
 
 use std::ops::ControlFlow;
 
+use crate::error::{Error, Result};
+
 /// Something that happened during long work.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -54,6 +56,17 @@ pub enum Event {
 pub trait Observer: Sync {
     /// Called for each event, in order.
     fn notice(&self, event: &Event) -> ControlFlow<()>;
+
+    /// [`Observer::notice`] for work that ends where it is interrupted.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`] when the observer breaks.
+    fn tell(&self, event: &Event) -> Result<()> {
+        match self.notice(event) {
+            ControlFlow::Break(()) => Err(Error::Interrupted),
+            ControlFlow::Continue(()) => Ok(()),
+        }
+    }
 }
 
 /// An observer that hears nothing.

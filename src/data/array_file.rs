@@ -293,3 +293,9 @@ fn read_exact(file: &mut File, buffer: &mut [u8], path: &Path) -> Result<()> {
         _ => Error::io(path, e),
     })
 }
+
+/// `FILE.safetensors:KEY` in its two parts.
+pub(super) fn split_key(argument: &str) -> Option<(PathBuf, &str)> {
+    let (file, key) = argument.split_once(".safetensors:")?;
+    Some((PathBuf::from(format!("{file}.safetensors")), key))
+}

@@ -1,6 +1,19 @@
-//! Where the object is: boxes in input pixels.
+//! Where the object is, and its parts, in input pixels.
+
+use serde::{Deserialize, Serialize};
 
 use crate::data::Placement;
+
+/// A part of an object, such as a bird's beak, in input pixels.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ShownPart {
+    /// Name.
+    pub name: String,
+    /// Distance from the left edge.
+    pub x: f64,
+    /// Distance from the upper edge.
+    pub y: f64,
+}
 
 /// A rectangle in pixels, `left ≤ x < right` and `top ≤ y < bottom`; pixel `i` covers `i..i + 1`.
 #[derive(Debug, Clone, Copy, PartialEq)]

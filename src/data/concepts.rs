@@ -3,11 +3,12 @@
 //! The default null is "membership in the concept does not matter": random images come from the same pool as the concept's.
 //! Images under explanation are disjoint from all of them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use candle_core::{Device, Tensor};
 use rand::seq::SliceRandom;
 use rand_distr::{Distribution, StandardNormal};
+use serde::{Deserialize, Serialize};
 
 use crate::data::{Dataset, Splits};
 use crate::error::{Error, Result, near_miss};
@@ -101,7 +102,8 @@ impl ConceptTable {
 }
 
 /// The split that images are drawn from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Pool {
     /// Trained on: only where nothing else has enough images.
     Train,
@@ -123,7 +125,8 @@ impl Splits {
 }
 
 /// What a concept is compared with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum RandomKind {
     /// Any images of the concept's own pool: "membership in the concept does not matter". All concepts share the random sets.
     SamePool,
@@ -214,6 +217,32 @@ pub struct ConceptSets {
     /// Whether no image is in two random sets of one concept. With too small a pool random sets overlap one another
     /// (never the concept's own set); the report says so.
     pub random_disjoint: bool,
+}
+
+/// Concepts, and the classes that are tested for them.
+pub struct TestedConcepts {
+    /// The classes.
+    pub classes: Vec<usize>,
+    /// Their concept and random sets.
+    pub sets: ConceptSets,
+}
+
+/// Where the concept images of birds come from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ConceptNote {
+    /// `image`: labels of single photographs, where certain; `class`: those of the species, denoised.
+    pub labels: String,
+    /// The official part that concept and random images are drawn from: `test` or `train`.
+    pub pool: String,
+    /// Species that they are drawn from.
+    pub species: usize,
+    /// Whether they may show the species under test.
+    pub own_class: bool,
+    /// For each species, the concept that it lacks and is tested for as a control.
+    pub controls: BTreeMap<String, String>,
+    /// Concepts of the built-in choice that too few photographs show.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<String>,
 }
 
 /// Images under explanation: for each class as the network learns it, a seeded draw of `count` from `pool`

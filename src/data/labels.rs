@@ -2,10 +2,9 @@
 
 use std::path::Path;
 
-use super::array_file::ArrayFile;
-use super::idx;
+use super::array_file::{ArrayFile, split_key};
+use super::idx::{self, classes_are};
 use super::impostor::what_is;
-use super::source::split_key;
 use crate::error::{Error, Result};
 
 /// Reads a labels argument, one whole number for each image: an IDX label file, `FILE.safetensors:KEY` or `FILE.npy` of
@@ -28,6 +27,9 @@ pub fn read_label_argument(argument: &str, classes: usize) -> Result<Vec<u32>> {
             }
         },
         None if argument.ends_with(".txt") || argument.ends_with(".csv") => {
+            if path.exists() && !path.is_file() {
+                return Err(Error::format(path, "is not a file"));
+            }
             let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
             let text = String::from_utf8(bytes).map_err(|error| {
                 let what = what_is(error.as_bytes()).unwrap_or_else(|| "is not a text in UTF-8".into());
@@ -54,12 +56,4 @@ pub fn read_label_argument(argument: &str, classes: usize) -> Result<Vec<u32>> {
         _ => Err(Error::format(path, format!("label {n} of image {i} is out of range: {}", classes_are(classes)))),
     });
     checked.collect()
-}
-
-/// `classes are 0 to 9`.
-pub(super) fn classes_are(classes: usize) -> String {
-    match classes {
-        1 => "the network has one logit, so the only class is 0".into(),
-        _ => format!("classes are 0 to {}", classes.saturating_sub(1)),
-    }
 }

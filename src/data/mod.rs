@@ -18,11 +18,13 @@ pub mod planted;
 mod prefetch;
 mod resample;
 pub mod source;
+pub mod sources;
 mod splits;
 
-pub use boxes::BoundingBox;
+pub use boxes::{BoundingBox, ShownPart};
 pub use concepts::{
-    ConceptPlan, ConceptSet, ConceptSets, ConceptTable, Pool, RandomKind, RandomSet, class_images, concept_sets,
+    ConceptNote, ConceptPlan, ConceptSet, ConceptSets, ConceptTable, Pool, RandomKind, RandomSet, TestedConcepts,
+    class_images, concept_sets,
 };
 pub use dataset::{Dataset, Labels, Origin};
 pub use folder::read_class_folders;

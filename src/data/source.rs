@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
-use crate::data::array_file::{ArrayFile, Element};
+use crate::data::array_file::{ArrayFile, Element, split_key};
 use crate::data::idx::{self, IdxImages};
 use crate::data::listing::{Listing, named_picture};
 use crate::data::picture::{self, Picture, Preprocess};
@@ -56,6 +56,10 @@ impl ImageSource {
             && let Some((file, key)) = split_key(argument)
         {
             return Self::array(ArrayFile::safetensors(&file, key)?);
+        }
+        // Reading a pipe would wait for its writer, and a device has no end.
+        if path.exists() && !path.is_file() {
+            return Err(Error::format(path, "is not a file"));
         }
         let start = start_of(path)?;
         if start.starts_with(b"\x93NUMPY") || named(path, "npy") {
@@ -222,12 +226,6 @@ impl ImageSource {
         let (count, step) = (self.count, batch.max(1));
         (0..count).step_by(step).map(move |start| start..(start + step).min(count))
     }
-}
-
-/// `FILE.safetensors:KEY` in its two parts.
-pub(super) fn split_key(argument: &str) -> Option<(PathBuf, &str)> {
-    let (file, key) = argument.split_once(".safetensors:")?;
-    Some((PathBuf::from(format!("{file}.safetensors")), key))
 }
 
 /// The file or folder that an IMAGES or labels argument reads from.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use rand::seq::SliceRandom;
+use serde::{Deserialize, Serialize};
 
 use crate::data::{Dataset, Labels, Origin};
 use crate::error::{Error, Result};
@@ -110,12 +111,13 @@ fn take(classes: &mut BTreeMap<u32, Vec<usize>>, count: usize, field: &str) -> R
 }
 
 /// What the network learns.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Task {
-    /// Two classes from digits: "even" is class 0, "odd" is class 1.
-    EvenOdd,
     /// The classes as given.
     Classes,
+    /// Two classes from digits: "even" is class 0, "odd" is class 1.
+    EvenOdd,
 }
 
 impl Dataset {

@@ -36,22 +36,60 @@ pub struct Judged<'a> {
     pub class: usize,
 }
 
-/// Judges one map. `shape` is `(C, H, W)`, `black` the normalised value of black in each channel. Pixels are ordered by the upsampled map.
+/// Judges maps, each beside its own image. `shape` is `(C, H, W)`, `black` the normalised value of black in each channel. Pixels
+/// are ordered by the upsampled map; `batch` images pass the network at a time.
 ///
 /// # Errors
-/// When the image does not fit the network.
+/// When the images do not fit the network.
 pub fn faithfulness(
     network: &Arc<Network>,
     weights: &Arc<Weights>,
     shape: (usize, usize, usize),
     black: &[f32],
-    judged: &Judged<'_>,
-) -> Result<Faithfulness> {
+    judged: &[Judged<'_>],
+    batch: usize,
+) -> Result<Vec<Faithfulness>> {
+    let cut = Cut::after(network.clone(), weights.clone(), 0);
     let (channels, height, width) = shape;
+    let (length, batch) = (channels * height * width, batch.max(1));
+    let logits = |images: &[f32]| -> Result<Vec<Vec<f32>>> {
+        let images = Tensor::from_slice(images, (images.len() / length, channels, height, width), &Device::Cpu)?;
+        Ok(cut.logits(&images)?.to_vec2()?)
+    };
+    // Versions of several images together make whole batches.
+    let (mut waiting, mut rows, mut shares) = (Vec::new(), Vec::new(), Vec::new());
+    for one in judged {
+        shares.push(push_versions(one, shape, black, &mut waiting));
+        let whole = waiting.len() / length / batch * batch * length;
+        for images in waiting[..whole].chunks(batch * length) {
+            rows.extend(logits(images)?);
+        }
+        waiting.drain(..whole);
+    }
+    if !waiting.is_empty() {
+        rows.extend(logits(&waiting)?);
+    }
+    let mut rows = rows.iter();
+    let found = judged.iter().zip(&shares).map(|(one, shares)| {
+        let mut curve =
+            || -> Vec<f64> { rows.by_ref().take(shares.len()).map(|row| probability(row, one.class)).collect() };
+        let (deletion, insertion) = (curve(), curve());
+        Faithfulness { deletion: area(shares, &deletion), insertion: area(shares, &insertion) }
+    });
+    Ok(found.collect())
+}
+
+/// Appends the image with ever more of its highest pixels black, then black with ever more of them restored; returns the share of
+/// pixels at each point.
+fn push_versions(
+    judged: &Judged<'_>,
+    (channels, height, width): (usize, usize, usize),
+    black: &[f32],
+    versions: &mut Vec<f32>,
+) -> Vec<f64> {
     let plane = height * width;
     let map = upsample_map(judged.map, judged.map_size, (height, width));
     let (order, cuts) = steps(&map);
-    let mut versions = Vec::with_capacity(2 * cuts.len() * channels * plane);
     for insert in [false, true] {
         for &cut in &cuts {
             let mut first = vec![false; plane];
@@ -65,13 +103,7 @@ pub fn faithfulness(
             }
         }
     }
-    let count = 2 * cuts.len();
-    let images = Tensor::from_vec(versions, (count, channels, height, width), &Device::Cpu)?;
-    let logits = Cut::after(network.clone(), weights.clone(), 0).logits(&images)?;
-    let probabilities: Vec<f64> = logits.to_vec2::<f32>()?.iter().map(|row| probability(row, judged.class)).collect();
-    let shares: Vec<f64> = cuts.iter().map(|&cut| cut as f64 / plane as f64).collect();
-    let (deletion, insertion) = probabilities.split_at(cuts.len());
-    Ok(Faithfulness { deletion: area(&shares, deletion), insertion: area(&shares, insertion) })
+    cuts.iter().map(|&cut| cut as f64 / plane as f64).collect()
 }
 
 /// The control: the same map with its cells in random order, which keeps the size and the smoothness of what is removed.

@@ -1,6 +1,8 @@
 //! Batch normalisation in the kernels' order, fused with the residual add and the ReLU that follow it.
 //!
 //! Ioffe & Szegedy 2015; variances are biased (divided by `H·W·N`).
+//!
+//! Long: the same passes for both orders of maps, forward and backward.
 
 use crate::kernels::layout::Order;
 use crate::kernels::simd::{LANES, versions};

@@ -128,6 +128,18 @@ impl Builder {
         self.slot()
     }
 
+    /// Hidden linear layers `fc_layers.0`, … with a ReLU, then `fc` without: open_lth's names.
+    pub(super) fn fully_connected(&mut self, mut features: usize, hidden: &[usize], classes: usize) {
+        for (nth, &width) in hidden.iter().enumerate() {
+            let name = format!("fc_layers.{nth}");
+            self.part(&name);
+            self.linear(&name, features, width, true);
+            features = width;
+        }
+        self.part("fc");
+        self.linear("fc", features, classes, false);
+    }
+
     pub(super) fn max_pool(&mut self, kernel: usize, stride: usize, padding: usize) -> usize {
         let source = self.slot();
         self.layers.push(Layer::MaxPool { kernel, stride, padding, source });

@@ -4,7 +4,25 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::families::resnet::Block;
+/// Kind of residual block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Block {
+    /// Two 3×3 convolutions (ResNet-18, 34).
+    Basic,
+    /// 1×1, 3×3, 1×1 with expansion 4 (ResNet-50); where its stride is, [`BottleneckStride`] says.
+    Bottleneck,
+}
+
+impl Block {
+    /// Output channels per unit of width.
+    pub fn expansion(self) -> usize {
+        match self {
+            Block::Basic => 1,
+            Block::Bottleneck => 4,
+        }
+    }
+}
 
 /// Which convolution of a bottleneck block has the stride.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -21,9 +21,9 @@ use crate::nn::{Compute, Inside, Layer, Network, Shape3, Weights};
 pub use checkpoint::{
     Checkpoint, TensorFile, checkpoint_of, checkpoint_with, load_checkpoint, load_into, load_trunk, save_weights,
 };
-pub use families::resnet::{Block, ResNet, Stem, resnet};
+pub use families::resnet::{ResNet, Stem, resnet};
 pub use families::{Family, Wish, build, family_names};
-pub use forward::{Assumptions, BottleneckStride, Forward};
+pub use forward::{Assumptions, Block, BottleneckStride, Forward};
 pub use stage::Stage;
 
 /// A network, where it can be cut, and what people call it.

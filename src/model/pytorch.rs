@@ -1,5 +1,7 @@
 //! Files that `torch.save` writes: the zip archive since PyTorch 1.6, and the stream before it. Only descriptions of tensors are
 //! taken from the pickle; nothing in it is executed.
+//!
+//! Long: two containers of one description of tensors.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Cursor, Read};

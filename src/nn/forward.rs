@@ -11,7 +11,8 @@ use crate::seed;
 
 use super::layer::{Layer, Norm};
 use super::layout::Weights;
-use super::network::{Network, Patterns, Shape3};
+use super::network::{Network, Patterns};
+use super::shape::Shape3;
 use super::tape::{Draws, Mode, Saved, Tape, Workspace};
 
 impl Network {

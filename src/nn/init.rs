@@ -1,12 +1,13 @@
 //! Initial values.
 
+use std::sync::Arc;
+
 use rand::Rng;
 use rand_distr::{Distribution, StandardNormal};
 
 use crate::seed;
 
-use super::layout::{BufferKind, ParameterKind, TensorSpec, Weights};
-use super::network::Network;
+use super::layout::{BufferKind, Layout, ParameterKind, TensorSpec, Weights};
 
 /// How fresh weights are drawn. Batch norm is β = 0, mean 0, variance 1 in all of them, and γ = 1 but for [`Initialisation::OpenLth`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,27 +24,24 @@ pub enum Initialisation {
     OpenLth,
 }
 
-impl Network {
-    /// Fresh weights for a seed, drawn as [`Network::initialisation`] says. Each tensor draws from a stream of its own, so its
-    /// values do not depend on the other tensors.
-    pub fn initialise(&self, seed: u64) -> Weights {
-        let mut weights = Weights::zeros(self.layout.clone());
-        for spec in &self.layout.parameters {
-            let values = &mut weights.parameters[spec.range.clone()];
-            initialise_parameter(self.initialisation, spec, &self.layout.parameters, seed, values);
-        }
-        for spec in &self.layout.buffers {
-            let value = match spec.kind {
-                BufferKind::RunningMean => 0.0,
-                BufferKind::RunningVariance => 1.0,
-            };
-            weights.buffers[spec.range.clone()].fill(value);
-        }
-        weights
+/// Fresh weights of a layout for a seed; each tensor draws from a stream of its own.
+pub(super) fn draw(layout: &Arc<Layout>, initialisation: Initialisation, seed: u64) -> Weights {
+    let mut weights = Weights::zeros(layout.clone());
+    for spec in &layout.parameters {
+        let values = &mut weights.parameters[spec.range.clone()];
+        initialise_parameter(initialisation, spec, &layout.parameters, seed, values);
     }
+    for spec in &layout.buffers {
+        let value = match spec.kind {
+            BufferKind::RunningMean => 0.0,
+            BufferKind::RunningVariance => 1.0,
+        };
+        weights.buffers[spec.range.clone()].fill(value);
+    }
+    weights
 }
 
-/// Draws the initial values of one parameter (see [`Network::initialise`]).
+/// Draws the initial values of one parameter.
 fn initialise_parameter(
     initialisation: Initialisation,
     spec: &TensorSpec<ParameterKind>,

@@ -6,6 +6,7 @@
 //! single passes over slices.
 
 mod backward;
+mod compute;
 mod device;
 mod forward;
 pub mod init;
@@ -15,14 +16,16 @@ mod network;
 mod op;
 pub mod optimizer;
 pub mod schedule;
+mod shape;
 mod tape;
 
-pub use device::{Accelerator, Compute};
+pub use compute::{Accelerator, Compute};
 pub use init::Initialisation;
 pub use layer::{Convolution, Inside, Layer, Norm};
 pub use layout::{BufferKind, Layout, LayoutBuilder, ParameterKind, TensorSpec, Weights};
-pub use network::{Network, Patterns, Shape3};
+pub use network::{Network, Patterns};
 pub use op::section;
+pub use shape::Shape3;
 pub use tape::{Draws, Gradients, Mode, Tape, Workspace};
 
 /// The class a row of logits predicts: the largest; the first of equals.

@@ -6,39 +6,11 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::kernels::conv2d::{self, Algorithm, Conv2dShape, Pattern};
 
-use super::device::Compute;
-use super::init::Initialisation;
+use super::compute::Compute;
+use super::init::{self, Initialisation};
 use super::layer::{Inside, Layer, split};
-use super::layout::Layout;
-
-/// Channels, height and width of one image or activation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shape3 {
-    /// Channels.
-    pub channels: usize,
-    /// Rows.
-    pub height: usize,
-    /// Columns.
-    pub width: usize,
-}
-
-impl From<(usize, usize, usize)> for Shape3 {
-    fn from((channels, height, width): (usize, usize, usize)) -> Self {
-        Self { channels, height, width }
-    }
-}
-
-impl Shape3 {
-    /// Scalars per image.
-    pub fn len(&self) -> usize {
-        self.channels * self.height * self.width
-    }
-
-    /// Whether there is nothing in it.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
+use super::layout::{Layout, Weights};
+use super::shape::Shape3;
 
 /// A network: its layers and the layout of its weights.
 #[derive(Clone, Debug)]
@@ -71,6 +43,12 @@ impl Network {
             initialisation: Initialisation::default(),
             compute: Compute::Cpu,
         }
+    }
+
+    /// Fresh weights for a seed, drawn as [`Network::initialisation`] says. Each tensor draws from a stream of its own, so its
+    /// values do not depend on the other tensors.
+    pub fn initialise(&self, seed: u64) -> Weights {
+        init::draw(&self.layout, self.initialisation, seed)
     }
 
     /// The same network with layer `index` in two at `point`; slots behind it move by one. `None` where nothing of the layer follows

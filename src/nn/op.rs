@@ -9,9 +9,10 @@ use crate::error::Result;
 use crate::kernels::layout::{from_kernels, to_kernels};
 use crate::kernels::on_worker;
 
-use super::device::Accelerator;
+use super::compute::Accelerator;
 use super::layout::Weights;
-use super::network::{Network, Shape3};
+use super::network::Network;
+use super::shape::Shape3;
 use super::tape::{Gradients, Mode, Tape, Workspace};
 
 /// One fused operation with its own tape: every layer of the section in one node of Candle's graph, because each edge of

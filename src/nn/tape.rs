@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use super::network::Shape3;
+use super::shape::Shape3;
 
 /// How batch norm and dropout behave and what a forward pass keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! What a plan must hold before anything is computed.
 
-use super::{Arm, CubData, Plan, PoolKind, Rewind, Source, StatisticsPlan, TaskKind};
+use super::{Arm, Plan, Rewind, StatisticsPlan};
 use crate::error::{Error, Result};
 use crate::explain::saliency::Method;
 use crate::nn::Shape3;
@@ -34,17 +34,7 @@ impl Plan {
         if !self.arms.contains(&Arm::Lottery) {
             return Err(Error::config("arms", "`lottery` is missing: controls are derived from its masks"));
         }
-        let planted = self.data.source == Source::Planted;
-        if planted && self.data.task != TaskKind::Classes {
-            return Err(Error::config(
-                "data.task",
-                "`planted` images have `classes` only: `data.planted.used` says which",
-            ));
-        }
-        if !planted && self.data.planted.is_some() {
-            return Err(Error::config("data.planted", "is for the source `planted` only"));
-        }
-        self.check_birds()?;
+        self.data.check(self.explain.pool)?;
         self.check_counts()?;
         open_unit("prune.fraction", self.prune.fraction)?;
         positive("prune.rounds", self.prune.rounds)?;
@@ -87,9 +77,6 @@ impl Plan {
                 "verdict.least_images",
                 format!("{} is not a share, 0 to 1", self.verdict.least_images),
             ));
-        }
-        if matches!(self.data.source, Source::Mnist | Source::Fashion) && self.data.path.is_none() {
-            return Err(Error::config("data.path", "is missing: the folder with the IDX files (--set data.path=…)"));
         }
         Ok(())
     }
@@ -145,28 +132,6 @@ impl Plan {
             model.halves(stage).map_err(|error| Error::config("explain.stages", error.to_string()))?;
         }
         Ok(())
-    }
-
-    fn check_birds(&self) -> Result<()> {
-        if self.data.source != Source::Cub {
-            return match self.data.cub {
-                Some(_) => Err(Error::config("data.cub", "is for the source `cub` only")),
-                None => Ok(()),
-            };
-        }
-        if self.data.task != TaskKind::Classes {
-            return Err(Error::config("data.task", "birds have `classes` only"));
-        }
-        if self.data.path.is_none() {
-            let what = "is missing: the folder CUB_200_2011 (--set data.path=…)";
-            return Err(Error::config("data.path", what));
-        }
-        if self.explain.pool == PoolKind::Validation {
-            let what =
-                "`validation` is too small: photographs of concepts come from the official `test` or `train` part";
-            return Err(Error::config("explain.pool", what));
-        }
-        self.data.cub.as_ref().map_or(Ok(()), CubData::check)
     }
 
     /// Whether the tests can reach `alpha` after adjustment over a family of `hypotheses` (round × stage × class × concept): refuses what can

@@ -2,14 +2,13 @@
 
 mod as_published;
 mod check;
-mod cub;
 mod read;
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::{Factor, Pool, RandomKind};
+use crate::data::{ConceptPlan, Pool, RandomKind};
 use crate::error::{Error, Result};
 use crate::explain::saliency::{GRAD_CAM, Method};
 use crate::explain::tcav::cav::CavKind;
@@ -24,8 +23,9 @@ use crate::stats::exchangeability::Design;
 use crate::stats::multiplicity::Adjustment;
 use crate::train::TrainConfig;
 
+pub use crate::data::Task;
+pub use crate::data::sources::{self, DataPlan};
 pub use as_published::AsPublished;
-pub use cub::{ConceptChoice, CubData, LabelChoice, NamedConcepts, SpeciesChoice};
 pub use read::PRESETS;
 
 /// Everything that decides a run's result. Field for field what a plan file holds.
@@ -99,80 +99,6 @@ impl Arm {
             Arm::RandomMask => "random_mask",
             Arm::Reinit => "reinit",
         }
-    }
-}
-
-/// Where images come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Source {
-    /// The MNIST digits inside the program.
-    BuiltinMnist,
-    /// A folder of MNIST IDX files.
-    Mnist,
-    /// A folder of Fashion-MNIST IDX files.
-    Fashion,
-    /// A `CUB_200_2011` folder; concepts are attributes, each species has its own; boxes and parts are known.
-    Cub,
-    /// Generated images with known truth ([`crate::data::planted()`]); concepts are the values of all factors, boxes are known.
-    Planted,
-}
-
-/// What is learned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum TaskKind {
-    /// The classes as given.
-    Classes,
-    /// Even against odd class numbers.
-    EvenOdd,
-}
-
-/// Images of a plan.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DataPlan {
-    /// Where they come from.
-    pub source: Source,
-    /// Folder, for sources that need one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub path: Option<PathBuf>,
-    /// What is learned.
-    pub task: TaskKind,
-    /// Training images; all that is left where absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub train: Option<usize>,
-    /// Validation images, held out from the training set.
-    pub validation: usize,
-    /// Test images; all where absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub test: Option<usize>,
-    /// What to generate, for the source `planted`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub planted: Option<PlantedData>,
-    /// What of the folder, for the source `cub`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cub: Option<CubData>,
-}
-
-/// Generated images of a plan; how many follows from the splits.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct PlantedData {
-    /// Height and width, in pixels.
-    pub side: usize,
-    /// 3 for RGB, 1 for grey.
-    pub channels: usize,
-    /// The factors that make the class.
-    pub used: Vec<Factor>,
-    /// Standard deviation of the noise on each pixel, in byte units.
-    pub noise: f32,
-}
-
-impl Default for PlantedData {
-    /// 32×32 RGB, class by shape.
-    fn default() -> Self {
-        Self { side: 32, channels: 3, used: vec![Factor::Shape], noise: 12.0 }
     }
 }
 
@@ -278,9 +204,9 @@ pub struct ExplainPlan {
     /// Random sets N.
     pub random_sets: usize,
     /// Where concept and random images come from.
-    pub pool: PoolKind,
+    pub pool: Pool,
     /// What concepts are compared with.
-    pub random: RandomChoice,
+    pub random: RandomKind,
     /// How CAVs are found.
     #[serde(default, skip_serializing_if = "CavChoice::is_default")]
     pub cav: CavChoice,
@@ -305,6 +231,16 @@ impl ExplainPlan {
         match self.cav {
             CavChoice::Logistic => CavKind::Logistic { c: self.cav_c },
             CavChoice::MeanDifference => CavKind::MeanDifference,
+        }
+    }
+
+    /// Where concept and random images come from, and how many.
+    pub fn concept_plan(&self) -> ConceptPlan {
+        ConceptPlan {
+            pool: self.pool,
+            random: self.random,
+            images_per_set: self.images_per_set,
+            random_sets: self.random_sets,
         }
     }
 
@@ -341,50 +277,6 @@ pub enum CavChoice {
 impl CavChoice {
     fn is_default(&self) -> bool {
         *self == Self::default()
-    }
-}
-
-/// A split, in plans.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum PoolKind {
-    /// Trained on.
-    Train,
-    /// Held out from training.
-    Validation,
-    /// Held out from every choice.
-    Test,
-}
-
-impl From<PoolKind> for Pool {
-    fn from(kind: PoolKind) -> Self {
-        match kind {
-            PoolKind::Train => Pool::Train,
-            PoolKind::Validation => Pool::Validation,
-            PoolKind::Test => Pool::Test,
-        }
-    }
-}
-
-/// Random counterparts, in plans.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum RandomChoice {
-    /// Images of the concept's own pool.
-    SamePool,
-    /// Images of the pool that do not show the concept.
-    OtherClasses,
-    /// Noise.
-    Noise,
-}
-
-impl From<RandomChoice> for RandomKind {
-    fn from(choice: RandomChoice) -> Self {
-        match choice {
-            RandomChoice::SamePool => RandomKind::SamePool,
-            RandomChoice::OtherClasses => RandomKind::OtherClasses,
-            RandomChoice::Noise => RandomKind::Noise,
-        }
     }
 }
 

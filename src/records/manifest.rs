@@ -1,10 +1,9 @@
 //! What one run is about, once for all rounds.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use super::seal::{Computed, sha256};
+pub use crate::data::{ConceptNote, ShownPart};
 use crate::stats::localisation::PixelBox;
 
 /// One image of the fixed Grad-CAM set, for showing it.
@@ -22,35 +21,6 @@ pub struct ShownImage {
     /// The object's parts that can be seen in the input, where they are known.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parts: Vec<ShownPart>,
-}
-
-/// A part of an object, such as a bird's beak, in input pixels.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ShownPart {
-    /// Name.
-    pub name: String,
-    /// Distance from the left edge.
-    pub x: f64,
-    /// Distance from the upper edge.
-    pub y: f64,
-}
-
-/// Where the concept images of birds come from.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ConceptNote {
-    /// `image`: labels of single photographs, where certain; `class`: those of the species, denoised.
-    pub labels: String,
-    /// The official part that concept and random images are drawn from: `test` or `train`.
-    pub pool: String,
-    /// Species that they are drawn from.
-    pub species: usize,
-    /// Whether they may show the species under test.
-    pub own_class: bool,
-    /// For each species, the concept that it lacks and is tested for as a control.
-    pub controls: BTreeMap<String, String>,
-    /// Concepts of the built-in choice that too few photographs show.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub left_out: Vec<String>,
 }
 
 /// What one run is about, once for all rounds (`manifest.json`).

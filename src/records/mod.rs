@@ -10,6 +10,7 @@ mod manifest;
 mod mend;
 mod round;
 mod seal;
+mod seconds;
 mod study;
 mod training;
 

@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use super::chart::{Axis, Chart, Layer, Mark, SMALL, Shape};
 use super::figures::{self, Figure};
 use super::format;
-use super::html::{figure, table_card};
+use super::page::{figure, table_card};
 use super::table::{Cell, Table};
 use super::view::{Network, Point, Spread, View};
 use crate::model::Stage;

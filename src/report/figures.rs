@@ -7,7 +7,7 @@ use super::format;
 use super::paper;
 use super::table::{Cell, Table};
 use super::view::{Measure, Point, Spread, View};
-use crate::plan::{Arm, Source};
+use crate::plan::{Arm, sources};
 use crate::records::Interval;
 
 /// A figure of the page.
@@ -162,7 +162,7 @@ pub(crate) fn papers_accuracy(view: &View) -> Option<Figure> {
             "accuracy, even against odd",
             "(ResNet-18, 224 px, Adam 0.01, 12 epochs a round, best validation epoch, 35 rounds of 10 %)",
         )
-    } else if view.plan.data.source == Source::Cub {
+    } else if view.plan.data.source == sources::CUB {
         (
             3,
             paper::cub_accuracy(),

@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use super::bars::{Heat, HeatCell, HeatRow};
 use super::figures::Figure;
 use super::format;
-use super::html::figure;
+use super::page::figure;
 use super::table::{Cell, Table};
 use super::view::{Network, Point, Spread, View};
 use crate::model::Stage;

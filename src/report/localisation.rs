@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use super::chart::{Axis, Chart, Layer, Mark, SMALL, Shape};
 use super::figures::{self, Figure};
 use super::format;
-use super::html::figure;
+use super::page::figure;
 use super::table::{Cell, Table};
 use super::view::{Network, Point, View};
 use crate::records::{Interval, LocalisationRecord};

@@ -23,6 +23,7 @@ mod geometry;
 mod localisation;
 mod maps;
 mod measure;
+mod page;
 mod paper;
 mod picture;
 mod profile;

@@ -6,7 +6,8 @@ use super::Study;
 pub(crate) use super::measure::Measure;
 use crate::error::Result;
 use crate::model::Stage;
-use crate::plan::{Arm, Plan, Source, TaskKind};
+use crate::plan::sources::{BUILTIN_MNIST, MNIST};
+use crate::plan::{Arm, Plan, Task};
 use crate::records::{
     Adjusted, CamRecord, CavGeometry, DensityRecord, FloorPair, Interval, NetworkSummary, Ratio, RoundId, RoundRecord,
     SanityRecord, TcavRecord,
@@ -229,8 +230,8 @@ impl<'a> View<'a> {
 
     /// Whether the paper's MNIST study asked the same question.
     pub(crate) fn like_papers_mnist(&self) -> bool {
-        matches!(self.plan.data.source, Source::BuiltinMnist | Source::Mnist)
-            && self.plan.data.task == TaskKind::EvenOdd
+        let data = &self.plan.data;
+        [BUILTIN_MNIST, MNIST].contains(&data.source) && data.task == Task::EvenOdd
     }
 
     /// Sum of training and of explaining times, in seconds.

@@ -21,20 +21,21 @@ const SANITY_IMAGES: usize = 64;
 /// Images of deletion and insertion; each is classified about forty times.
 const FAITHFULNESS_IMAGES: usize = 32;
 
-/// Deletion and insertion by the maps `(N, h, w)` of one network, and by their control.
+/// Deletion and insertion by the maps `(N, h, w)` of one network, and by their control, about `batch` images at a time.
 pub(super) fn faithfulness_of(
     plan: &Plan,
     setup: &Setup,
     weights: &Arc<Weights>,
     stage: Stage,
     maps: &Tensor,
+    batch: usize,
 ) -> Result<FaithfulnessRecord> {
     let (_, height, width) = maps.dims3()?;
     let rows = maps.flatten_from(1)?.to_vec2::<f32>()?;
     let shape = setup.data.shape();
     let black: Vec<f32> = (0..shape.0).map(|channel| setup.data.normalisation().apply(channel, 0)).collect();
-    let (mut by_map, mut by_chance): (Vec<Faithfulness>, Vec<Faithfulness>) = Default::default();
     let mut degenerate = 0;
+    let mut shown: Vec<(Vec<f32>, [Vec<f64>; 2], usize)> = Vec::new();
     for (&index, row) in setup.cam_images.iter().zip(&rows).take(FAITHFULNESS_IMAGES) {
         let map: Vec<f64> = row.iter().copied().map(f64::from).collect();
         if map.iter().all(|&value| value <= 0.0) {
@@ -42,13 +43,16 @@ pub(super) fn faithfulness_of(
             continue;
         }
         let pixels = setup.data.tensor(&[index])?.flatten_all()?.to_vec1()?;
-        let judge = |map: &[f64]| {
-            let judged = Judged { pixels: &pixels, map, map_size: (height, width), class: setup.data.label(index) };
-            faithfulness(&setup.model.network, weights, shape, &black, &judged)
-        };
-        by_map.push(judge(&map)?);
-        by_chance.push(judge(&shuffled_map(&map, plan.seed, index as u64))?);
+        let by_chance = shuffled_map(&map, plan.seed, index as u64);
+        shown.push((pixels, [map, by_chance], setup.data.label(index)));
     }
+    let judge = |which: usize| {
+        let judged: Vec<Judged<'_>> = (shown.iter())
+            .map(|(pixels, maps, class)| Judged { pixels, map: &maps[which], map_size: (height, width), class: *class })
+            .collect();
+        faithfulness(&setup.model.network, weights, shape, &black, &judged, batch)
+    };
+    let (by_map, by_chance) = (judge(0)?, judge(1)?);
     let of = |all: &[Faithfulness], value: fn(&Faithfulness) -> f64| {
         known_mean(&all.iter().map(|one| Some(value(one))).collect::<Vec<_>>())
     };
@@ -66,7 +70,7 @@ pub(super) fn faithfulness_of(
 /// Randomised layers of one dense network.
 pub(super) fn sanity(plan: &Plan, setup: &Setup, weights: &Weights, replicate: usize) -> Result<SanityRecord> {
     let stage = plan.explain.stages[0];
-    let most = setup.model.network.images_within(setup.data.shape().into(), super::rounds::MAP_BYTES, SANITY_IMAGES)?;
+    let most = setup.images_within(SANITY_IMAGES)?;
     let images = &setup.cam_images[..setup.cam_images.len().min(most)];
     let labels: Vec<usize> = images.iter().map(|&index| setup.data.label(index)).collect();
     let seed = Setup::derived_seed(plan, replicate, "sanity");

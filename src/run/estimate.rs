@@ -13,7 +13,7 @@ use crate::records::Line;
 use crate::train::{Training, evaluate};
 
 use super::explanations::Explainer;
-use super::rounds::{EVALUATION_BATCH, MAP_BYTES};
+use super::rounds::EVALUATION_BATCH;
 use super::setup::Setup;
 
 /// Steps that are timed, after one that is not.
@@ -69,7 +69,7 @@ pub fn estimate(plan: &Plan, compute: &Compute, observer: &dyn Observer) -> Resu
     })?;
     let step_seconds = started.elapsed().as_secs_f64() / timed.max(1) as f64;
     let started = Instant::now();
-    let batch = network.images_within(setup.data.shape().into(), MAP_BYTES, EVALUATION_BATCH)?;
+    let batch = setup.images_within(EVALUATION_BATCH)?;
     let some = &setup.splits.test[..setup.splits.test.len().min(batch)];
     evaluate(network, &weights, &Subset::new(&setup.data, some), batch)?;
     let evaluated = (setup.splits.test.len() + setup.splits.validation.len()) as f64 / some.len().max(1) as f64;

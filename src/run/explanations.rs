@@ -7,7 +7,7 @@ use std::sync::Arc;
 use candle_core::Tensor;
 use nalgebra::DMatrix;
 
-use crate::data::Images;
+use crate::data::{Images, TestedConcepts};
 use crate::error::{Error, Result};
 use crate::explain::saliency::{Input, Method, Settings};
 use crate::explain::tcav::geometry::{Geometry, MeanCav, geometry};
@@ -22,15 +22,15 @@ use crate::progress::{Event, Observer};
 use super::as_published;
 use super::calibration::calibration;
 use super::localisation::localisation;
-use super::setup::{ConceptRows, Setup, TestedConcepts};
+use super::setup::{ConceptRows, Setup};
 use crate::plan::Plan;
 use crate::records::{
     CalibrationRecord, CamRecord, CavGeometry, FaithfulnessRecord, InputMapRecord, LocalisationRecord, SanityRecord,
     TcavRecord, input_maps_key, maps_key,
 };
 
-/// Images that pass through the network at a time; fewer of large ones.
-const BATCH: usize = 100;
+/// Images that pass through the network at a time, in whole groups of the kernels; fewer of large ones.
+const BATCH: usize = 128;
 /// Activations of concept and random images that are kept at a time.
 const ACTIVATION_BYTES: usize = 1536 << 20;
 
@@ -68,7 +68,7 @@ impl<'a> Explainer<'a> {
             alpha: plan.statistics.alpha,
             seed: plan.seed,
         };
-        let batch = setup.model.network.images_within(setup.data.shape().into(), super::rounds::MAP_BYTES, BATCH)?;
+        let batch = setup.images_within(BATCH)?;
         Ok(Self { plan, setup, tests, batch })
     }
 
@@ -85,19 +85,20 @@ impl<'a> Explainer<'a> {
         };
         for &stage in &self.plan.explain.stages {
             let cut = Cut::new(&self.setup.model, weights.clone(), stage)?;
-            super::rounds::notice(observer, &Event::Phase("saliency maps"))?;
+            observer.tell(&Event::Phase("saliency maps"))?;
             let mut maps = self.maps_at(&cut, weights, stage, &self.setup.cam_images)?;
             let (record, deciding) = &maps[0];
             explained.localisation.extend(self.localisation(stage, record.size, deciding)?);
-            super::rounds::notice(observer, &Event::Phase("deletion and insertion"))?;
-            let faithfulness = super::checks::faithfulness_of(self.plan, self.setup, weights, stage, deciding)?;
+            observer.tell(&Event::Phase("deletion and insertion"))?;
+            let faithfulness =
+                super::checks::faithfulness_of(self.plan, self.setup, weights, stage, deciding, self.batch)?;
             explained.faithfulness.push(faithfulness);
             for (record, maps) in maps.drain(..) {
                 let key = maps_key(stage, record.method, self.plan.explain.saliency[0]);
                 explained.maps.insert(key, maps);
                 explained.grad_cam.push(record);
             }
-            super::rounds::notice(observer, &Event::Phase("TCAV"))?;
+            observer.tell(&Event::Phase("TCAV"))?;
             self.concepts(&cut, stage, &mut explained)?;
         }
         self.input_maps(weights, &mut explained)?;

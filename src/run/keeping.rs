@@ -10,8 +10,6 @@ use crate::progress::{Event, Observer};
 use crate::records::{FORMAT, RoundId, Store, TrainingRecord};
 use crate::train::Kept;
 
-use super::rounds::notice;
-
 /// Keeping a state may take this share of the time since the last one.
 const SHARE: u32 = 100;
 
@@ -41,13 +39,13 @@ impl<'a> Keeping<'a> {
     pub(super) fn kept(&self, weights: &Weights, observer: &dyn Observer) -> Result<Option<Kept>> {
         match self.store.training(self.id, weights.layout()) {
             Ok(Some((record, weights, optimizer))) => {
-                notice(observer, &Event::Phase("going on from the last epoch that was kept"))?;
+                observer.tell(&Event::Phase("going on from the last epoch that was kept"))?;
                 Ok(Some(Kept { step: record.step, weights, optimizer, losses: record.losses }))
             }
             Ok(None) => Ok(None),
             Err(fault @ Error::Damaged { .. }) => {
                 let note = self.store.set_training_aside(self.id, &fault)?;
-                notice(observer, &Event::Warning(note))?;
+                observer.tell(&Event::Warning(note))?;
                 Ok(None)
             }
             Err(error) => Err(error),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::error::Result;
 use crate::explain::upsample_map;
 use crate::model::Stage;
-use crate::stats::bootstrap::{Method, Options, one_sample};
+use crate::stats::bootstrap::{Options, one_sample};
 use crate::stats::localisation::{energy_in_box, point_chance, point_hit, pointing_game};
 
 use crate::error::undefined;
@@ -56,11 +56,7 @@ pub(super) fn localisation(
     }
     let interval = |values: &[Option<f64>], name: &str| -> Option<Interval> {
         let known: Vec<f64> = values.iter().flatten().copied().collect();
-        let options = Options {
-            resamples: plan.statistics.bootstrap,
-            confidence: plan.verdict.confidence,
-            method: Method::Percentile,
-        };
+        let options = Options { resamples: plan.statistics.bootstrap, confidence: plan.verdict.confidence };
         let mean = |values: &[f64]| Some(values.iter().sum::<f64>() / values.len() as f64);
         let found = one_sample(&known, mean, options, plan.seed, &format!("localisation/{stage}/{name}")).ok()?;
         Some(Interval { low: found.interval.low, high: found.interval.high })

@@ -1,7 +1,6 @@
 //! Making the networks of a plan: what all rounds share, the rounds themselves, their explanations and checks.
 
 mod as_published;
-mod birds;
 mod calibration;
 mod checks;
 mod estimate;
@@ -15,5 +14,5 @@ mod verify;
 pub use as_published::EPSILON;
 pub use estimate::{Estimate, estimate};
 pub use rounds::{Checkpoints, Options, rounds};
-pub use setup::{ConceptRows, GroupRows, Setup, TestedConcepts};
+pub use setup::{ConceptRows, GroupRows, Setup};
 pub use verify::{Recomputed, recompute};

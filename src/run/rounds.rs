@@ -23,8 +23,6 @@ use crate::records::{DivergedRecord, FORMAT, Line, RoundId, RoundRecord, Seconds
 
 /// Images evaluated at a time; bounds memory, does not change results.
 pub(super) const EVALUATION_BATCH: usize = 128;
-/// The largest map of a batch may take so many bytes; without a tape about four are alive at once.
-pub(super) const MAP_BYTES: usize = 384 << 20;
 
 /// Where trained networks come from if they are not trained here.
 pub type Checkpoints<'a> = &'a dyn Fn(&RoundId, &Model) -> Result<Weights>;
@@ -64,21 +62,17 @@ pub fn rounds(plan: &Plan, out: &Path, options: &Options<'_>, observer: &dyn Obs
     let (shape, pixels) = setup.cam_pixels()?;
     store.begin(&setup.manifest(plan)?, (&shape, &pixels), options.allow_mixed)?;
     for note in store.mend(plan)? {
-        notice(observer, &Event::Warning(note))?;
+        observer.tell(&Event::Warning(note))?;
     }
     let ids = round_ids(plan);
     let finished = ids.iter().map(|id| store.round(id)).collect::<Result<Vec<_>>>()?;
     let finished = finished.iter().flatten().count();
-    notice(observer, &Event::RunStarted { rounds: ids.len(), finished })?;
+    observer.tell(&Event::RunStarted { rounds: ids.len(), finished })?;
     let run = Run { plan, setup: &setup, store: &store, explainer: Explainer::new(plan, &setup)?, options, observer };
     for replicate in 0..plan.replicates {
         run.replicate(replicate)?;
     }
     Ok(store)
-}
-
-pub(super) fn notice(observer: &dyn Observer, event: &Event) -> Result<()> {
-    if observer.notice(event).is_break() { Err(Error::Interrupted) } else { Ok(()) }
 }
 
 struct Run<'a> {
@@ -110,7 +104,7 @@ impl Run<'_> {
                     );
                     self.store.write_diverged(&diverged)?;
                     self.store.clear_training(&diverged.id)?;
-                    return notice(self.observer, &Event::Warning(what));
+                    return self.observer.tell(&Event::Warning(what));
                 }
                 Err(error) => return Err(error),
             }
@@ -124,12 +118,12 @@ impl Run<'_> {
             let id = line.id(replicate, round);
             if let Some(fault) = self.store.outdated(&id)? {
                 for note in self.store.set_round_aside(&id, &fault)? {
-                    notice(self.observer, &Event::Warning(note))?;
+                    self.observer.tell(&Event::Warning(note))?;
                 }
             }
             if let Some(record) = self.store.round(&id)? {
                 let test_accuracy = record.test_accuracy;
-                notice(self.observer, &Event::RoundDone { round, test_accuracy, resumed: true })?;
+                self.observer.tell(&Event::RoundDone { round, test_accuracy, resumed: true })?;
                 continue;
             }
             let record = match self.round(line, id.clone()) {
@@ -139,7 +133,7 @@ impl Run<'_> {
                 other => other?,
             };
             let test_accuracy = record.test_accuracy;
-            notice(self.observer, &Event::RoundDone { round, test_accuracy, resumed: false })?;
+            self.observer.tell(&Event::RoundDone { round, test_accuracy, resumed: false })?;
         }
         Ok(None)
     }
@@ -152,7 +146,7 @@ impl Run<'_> {
         if !self.plan.as_published.maps_as_defined(self.plan.explain.saliency[0]) {
             return Ok(());
         }
-        notice(self.observer, &Event::Phase("randomising layers"))?;
+        self.observer.tell(&Event::Phase("randomising layers"))?;
         let dense = RoundId::parent(replicate);
         let weights = self.store.weights(&dense, &self.setup.model)?;
         self.store.write_sanity(&self.explainer.sanity(&weights, replicate)?)
@@ -178,10 +172,10 @@ impl Run<'_> {
         };
         let train_seconds = started.elapsed().as_secs_f64();
         let started = Instant::now();
-        notice(self.observer, &Event::Phase("evaluating"))?;
+        self.observer.tell(&Event::Phase("evaluating"))?;
         let test = Subset::new(&setup.data, &setup.splits.test);
         let validation = Subset::new(&setup.data, &setup.splits.validation);
-        let batch = network.images_within(setup.data.shape().into(), MAP_BYTES, EVALUATION_BATCH)?;
+        let batch = setup.images_within(EVALUATION_BATCH)?;
         let test_correct = evaluate(network, &weights, &test, batch)?;
         let validation_correct = evaluate(network, &weights, &validation, batch)?;
         let weights = Arc::new(weights);
@@ -236,7 +230,7 @@ impl Run<'_> {
             Line::Twin(_) => Setup::derived_seed(plan, id.replicate, &line.name()),
             Line::Arm(_) => replicate_seed,
         };
-        let varied = setup.training_images(plan, order_seed)?;
+        let varied = setup.training_images(order_seed)?;
         let images = Subset::new(&varied, &setup.splits.train);
         let config = plan.train_config();
         let training = Training { network, images: &images, config: &config, seed: order_seed };
@@ -248,16 +242,13 @@ impl Run<'_> {
         }
         let parent = line == Line::Arm(Arm::Lottery) && id.round == 0;
         let from = if parent || line == Line::Arm(Arm::Reinit) { 0 } else { rewind };
-        notice(
-            self.observer,
-            &Event::RoundStarted {
-                arm: id.arm.clone(),
-                replicate: id.replicate,
-                round: id.round,
-                density: mask.density(&plan.prune.exclude),
-                steps: total - from,
-            },
-        )?;
+        self.observer.tell(&Event::RoundStarted {
+            arm: id.arm.clone(),
+            replicate: id.replicate,
+            round: id.round,
+            density: mask.density(&plan.prune.exclude),
+            steps: total - from,
+        })?;
         let mut weights = match line {
             _ if parent => setup.initial(replicate_seed),
             Line::Arm(Arm::Reinit) => network.initialise(Setup::derived_seed(plan, id.replicate, "reinit")),
@@ -272,7 +263,7 @@ impl Run<'_> {
         }
         let validation = Subset::new(&setup.data, &setup.splits.validation);
         let theta_k = RefCell::new(None);
-        let batch = network.images_within(setup.data.shape().into(), MAP_BYTES, EVALUATION_BATCH)?;
+        let batch = setup.images_within(EVALUATION_BATCH)?;
         let mut best = published.best_epoch(config.steps_per_epoch(images.len()));
         let mut edit_gradient = |weights: &Weights, gradient: &mut [f32]| published.edit_gradient(weights, gradient);
         let edit_gradient = published.freeze_below_epsilon.then_some(&mut edit_gradient as EditGradient<'_>);

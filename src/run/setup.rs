@@ -5,9 +5,10 @@ use std::ops::Range;
 
 use candle_core::{Device, Tensor};
 
+use crate::data::sources::{DrawnConcepts, Loaded};
 use crate::data::{
-    BoundingBox, ConceptPlan, ConceptSets, ConceptTable, Dataset, Family, Images, PlantedPlan, Pool, RandomSet,
-    SplitSizes, Splits, Task, builtin_mnist, class_images, concept_sets, idx, planted, split,
+    Augmentation, BoundingBox, ConceptNote, Dataset, Images, Pool, RandomSet, ShownPart, Splits, TestedConcepts,
+    class_images, split,
 };
 use crate::error::{Error, Result};
 use crate::kernels::vector_path;
@@ -16,10 +17,12 @@ use crate::nn::Weights;
 use crate::seed;
 use crate::stats::localisation::PixelBox;
 
-use super::birds::{self, Birds};
-use crate::plan::{self, Plan, TaskKind};
+use crate::plan::Plan;
 use crate::records::read_trunk;
-use crate::records::{ConceptNote, FORMAT, Manifest, ShownImage, ShownPart};
+use crate::records::{FORMAT, Manifest, ShownImage};
+
+/// The largest map of a batch may take so many bytes; without a tape about four are alive at once.
+const MAP_BYTES: usize = 384 << 20;
 
 /// Everything that the plan draws once for all replicates, arms and rounds: comparisons over rounds need the same images.
 pub struct Setup {
@@ -41,20 +44,14 @@ pub struct Setup {
     pub boxes: Option<Vec<BoundingBox>>,
     /// The parts of each image's object, in input pixels, where the source knows them.
     pub parts: Option<Vec<Vec<ShownPart>>>,
+    /// How training images are varied, if they are; each replicate sets its own seed.
+    pub augmentation: Option<Augmentation>,
     /// The network.
     pub model: Model,
     /// Weights that every replicate starts from, but for the layer that gives the logits.
     pub pretrained: Option<Weights>,
     /// What the plan's tests cannot reach ([`Plan::power_warnings`]).
     pub warnings: Vec<String>,
-}
-
-/// Concepts, and the classes that are tested for them.
-pub struct TestedConcepts {
-    /// The classes.
-    pub classes: Vec<usize>,
-    /// Their concept and random sets.
-    pub sets: ConceptSets,
 }
 
 /// The whole pixels that a box touches.
@@ -68,79 +65,24 @@ fn whole_pixels(of: &BoundingBox) -> PixelBox {
     }
 }
 
-/// What a source gives.
-struct Loaded {
-    data: Dataset,
-    concepts: Source,
-    boxes: Option<Vec<BoundingBox>>,
-    parts: Option<Vec<Vec<ShownPart>>>,
-}
-
-/// What concepts are made from.
-enum Source {
-    /// Images of the data set itself; every class is tested for every concept.
-    Table(ConceptTable),
-    /// A folder of birds; each species has its own.
-    Birds(Box<Birds>),
-}
-
-fn load(plan: &Plan) -> Result<Loaded> {
-    let folder = |family| {
-        let path = plan.data.path.as_deref().ok_or_else(|| Error::config("data.path", "is missing"))?;
-        idx::read_folder(path, family)
-    };
-    let data = match plan.data.source {
-        plan::Source::BuiltinMnist => builtin_mnist()?,
-        plan::Source::Mnist => folder(Family::Mnist)?,
-        plan::Source::Fashion => folder(Family::Fashion)?,
-        plan::Source::Planted => return load_planted(plan),
-        plan::Source::Cub => {
-            let birds = birds::load(plan)?;
-            let (boxes, parts) = (Some(birds.boxes.clone()), Some(birds.parts.clone()));
-            return Ok(Loaded { data: birds.data.clone(), concepts: Source::Birds(Box::new(birds)), boxes, parts });
-        }
-    };
-    let table = ConceptTable::from_classes(&data);
-    let data = data.with_task(match plan.data.task {
-        TaskKind::Classes => Task::Classes,
-        TaskKind::EvenOdd => Task::EvenOdd,
-    });
-    Ok(Loaded { data, concepts: Source::Table(table), boxes: None, parts: None })
-}
-
-fn load_planted(plan: &Plan) -> Result<Loaded> {
-    let missing = |field| Error::config(field, "is missing: generated images need a number");
-    let wanted = plan.data.planted.clone().unwrap_or_default();
-    let train = plan.data.train.ok_or_else(|| missing("data.train"))?;
-    let made = planted(
-        &PlantedPlan {
-            side: wanted.side,
-            channels: wanted.channels,
-            used: wanted.used,
-            noise: wanted.noise,
-            train: train + plan.data.validation,
-            test: plan.data.test.ok_or_else(|| missing("data.test"))?,
-        },
-        plan.seed,
-    )?;
-    Ok(Loaded { data: made.data, concepts: Source::Table(made.concepts), boxes: Some(made.boxes), parts: None })
-}
-
 impl Setup {
     /// Loads the data and draws.
     ///
     /// # Errors
     /// The file or field at fault is named.
     pub fn new(plan: &Plan) -> Result<Self> {
-        let Loaded { data, concepts, boxes, parts } = load(plan)?;
-        let sizes = SplitSizes { train: plan.data.train, validation: plan.data.validation, test: plan.data.test };
-        let splits = split(&data, sizes, plan.seed)?;
+        let Loaded { images: data, concepts, boxes, parts, augmentation } = plan.data.load(plan.seed)?;
+        let splits = split(&data, plan.data.sizes(), plan.seed)?;
         let leaked = plan.as_published.leak(&splits, plan.seed)?;
         // Explanations draw from sets, in which an image stands once.
         let (splits, drawn) = match leaked {
             None => (splits.clone(), splits),
             Some(leaked) => (leaked.splits, leaked.distinct),
         };
+        if plan.train.batch_size > splits.train.len() {
+            let what = format!("{} is more than the {} training images", plan.train.batch_size, splits.train.len());
+            return Err(Error::config("train.batch_size", what));
+        }
         if plan.explain.cam_images > drawn.test.len() {
             let what = format!("{} is more than the {} test images", plan.explain.cam_images, drawn.test.len());
             return Err(Error::config("explain.cam_images", what));
@@ -148,24 +90,8 @@ impl Setup {
         // The splits stand in a seeded, stratified order, so the first images are a stratified draw.
         let cam_images = drawn.test[..plan.explain.cam_images].to_vec();
         let class_images = class_images(&data, &drawn, Pool::Test, plan.explain.class_images, plan.seed)?;
-        let (concept_images, concepts, concept_note) = match concepts {
-            Source::Birds(birds) => {
-                let found = birds.concepts(plan, &class_images)?;
-                (found.images, found.tested, Some(found.note))
-            }
-            Source::Table(table) => {
-                let explained: Vec<usize> = class_images.iter().flatten().copied().collect();
-                let concept_plan = ConceptPlan {
-                    pool: plan.explain.pool.into(),
-                    random: plan.explain.random.into(),
-                    images_per_set: plan.explain.images_per_set,
-                    random_sets: plan.explain.random_sets,
-                };
-                let sets = concept_sets(&data, &table, &drawn, &concept_plan, &explained, None, plan.seed)?;
-                let classes = (0..data.labels().classes()).collect();
-                (data.clone(), vec![TestedConcepts { classes, sets }], None)
-            }
-        };
+        let DrawnConcepts { images: concept_images, tested: concepts, note: concept_note } =
+            concepts.draw(&data, &drawn, &plan.explain.concept_plan(), &class_images, plan.seed)?;
         let classes = data.labels().classes();
         // As the study adjusts: over all rounds of one arm in one replicate.
         let pairs: usize = concepts.iter().map(|tested| tested.classes.len() * tested.sets.concepts.len()).sum();
@@ -196,6 +122,7 @@ impl Setup {
             concept_note,
             boxes,
             parts,
+            augmentation,
             model,
             pretrained,
             warnings,
@@ -217,14 +144,21 @@ impl Setup {
         weights
     }
 
-    /// The images as the replicate of that seed trains on them: varied, where the plan says so, by draws of its own.
+    /// Images of the data that may pass the network at a time; at most `most`.
+    ///
+    /// # Errors
+    /// When they do not fit the network.
+    pub(super) fn images_within(&self, most: usize) -> Result<usize> {
+        self.model.network.images_within(self.data.shape().into(), MAP_BYTES, most)
+    }
+
+    /// The images as the replicate of that seed trains on them: varied, where the source says so, by draws of its own.
     ///
     /// # Errors
     /// When the images cannot be varied.
-    pub fn training_images(&self, plan: &Plan, replicate_seed: u64) -> Result<Dataset> {
-        let varied = plan.data.cub.as_ref().and_then(|birds| birds.augmentation(replicate_seed));
-        match varied {
-            Some(augmentation) => self.data.clone().with_augmentation(augmentation),
+    pub fn training_images(&self, replicate_seed: u64) -> Result<Dataset> {
+        match self.augmentation {
+            Some(varied) => self.data.clone().with_augmentation(Augmentation { seed: replicate_seed, ..varied }),
             None => Ok(self.data.clone()),
         }
     }

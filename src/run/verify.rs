@@ -13,7 +13,7 @@ use crate::records::{Line, RoundId, RoundRecord, Store, round_ids};
 use crate::train::evaluate;
 
 use super::explanations::Explainer;
-use super::rounds::{EVALUATION_BATCH, MAP_BYTES, notice};
+use super::rounds::EVALUATION_BATCH;
 use super::setup::Setup;
 
 /// Share of sampled images that another machine may classify otherwise: its sums round differently.
@@ -50,7 +50,7 @@ pub fn recompute(plan: &Plan, store: &Store, observer: &dyn Observer) -> Result<
         let what = format!("the data at hand are not those of the run ({} is)", manifest.data);
         return Err(crate::error::Error::format(store.root(), what));
     }
-    let batch = setup.model.network.images_within(setup.data.shape().into(), MAP_BYTES, EVALUATION_BATCH)?;
+    let batch = setup.images_within(EVALUATION_BATCH)?;
     let first_test = &setup.splits.test[..setup.splits.test.len().min(batch)];
     let mut check = Check {
         plan,
@@ -64,7 +64,7 @@ pub fn recompute(plan: &Plan, store: &Store, observer: &dyn Observer) -> Result<
     };
     for id in round_ids(plan) {
         if let Some(record) = store.round(&id)? {
-            notice(observer, &Event::Phase("computing networks' answers and maps again"))?;
+            observer.tell(&Event::Phase("computing networks' answers and maps again"))?;
             let by = store.computed(&id)?;
             let device = setup.model.network.compute.description();
             check.exact = by.is_some_and(|by| by.vectors == vector_path() && by.device == device);

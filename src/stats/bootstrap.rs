@@ -1,23 +1,11 @@
-//! Bootstrap intervals: percentile and BCa, over one or several independent groups of units.
+//! Bootstrap intervals, by the percentiles of the resampled statistics (Efron 1979), over one or several independent groups of units.
 
-use super::descriptive::{mean_unchecked, quantile_of_sorted, sorted, standard_deviation};
+use super::descriptive::{quantile_of_sorted, sorted, standard_deviation};
 use super::permutation::{below, chunks};
-use super::special::{normal_cdf, normal_quantile};
 use super::{Interval, Result, StatsError, check, check_open_unit};
 use crate::seed::stream;
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
-
-/// How an interval is read off the bootstrap distribution.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Method {
-    /// Its quantiles (Efron 1979).
-    Percentile,
-    /// Its quantiles corrected for bias and acceleration (Efron 1987, JASA 82:171).
-    #[default]
-    Bca,
-}
+use serde::Serialize;
 
 /// How to bootstrap.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -26,14 +14,12 @@ pub struct Options {
     pub resamples: usize,
     /// Confidence of the interval, e.g. 0.95.
     pub confidence: f64,
-    /// Kind of interval.
-    pub method: Method,
 }
 
 impl Default for Options {
-    /// 1,999 resamples, 95 %, BCa.
+    /// 1,999 resamples, 95 %.
     fn default() -> Self {
-        Options { resamples: 1_999, confidence: 0.95, method: Method::Bca }
+        Options { resamples: 1_999, confidence: 0.95 }
     }
 }
 
@@ -130,8 +116,6 @@ pub fn concept_effect(
 /// Interval of a statistic of the indices of several independent groups of units of the given `sizes`: `statistic` gets one
 /// list of indices per group, `0..size` for the sample itself.
 ///
-/// BCa's acceleration is the one for several samples (Davison & Hinkley 1997, §5.3), from a jackknife of every group.
-///
 /// # Errors
 /// No group, a group of fewer than two units, fewer than 20 resamples, confidence outside (0, 1), an undefined estimate, more
 /// than a tenth of the resamples undefined.
@@ -177,57 +161,13 @@ pub fn grouped(
     }
     defined.sort_unstable_by(f64::total_cmp);
     let tail = (1.0 - options.confidence) / 2.0;
-    let level = match options.method {
-        Method::Percentile => [tail, 1.0 - tail],
-        Method::Bca => bca_levels(&defined, estimate, acceleration(&whole, &statistic), tail),
-    };
-    let [low, high] = level.map(|p| quantile_of_sorted(&defined, p));
+    let [low, high] = [tail, 1.0 - tail].map(|p| quantile_of_sorted(&defined, p));
     Ok(Bootstrapped {
         estimate,
         interval: Interval { low, high },
         standard_error: standard_deviation(&defined)?,
         undefined,
     })
-}
-
-/// Probabilities at which BCa reads the bootstrap distribution (Efron 1987).
-fn bca_levels(defined: &[f64], estimate: f64, acceleration: f64, tail: f64) -> [f64; 2] {
-    let count = defined.len() as f64;
-    let below = defined.iter().filter(|v| **v < estimate).count() as f64;
-    let equal = defined.iter().filter(|v| **v == estimate).count() as f64;
-    // Kept off 0 and 1, where the bias would be infinite.
-    let share = ((below + 0.5 * equal) / count).clamp(0.5 / count, 1.0 - 0.5 / count);
-    let bias = normal_quantile(share);
-    [tail, 1.0 - tail].map(|p| {
-        let z = bias + normal_quantile(p);
-        normal_cdf(bias + z / (1.0 - acceleration * z))
-    })
-}
-
-fn acceleration(whole: &[Vec<usize>], statistic: &(impl Fn(&[Vec<usize>]) -> Option<f64> + Sync)) -> f64 {
-    let (mut squares, mut cubes) = (0.0, 0.0);
-    for (g, group) in whole.iter().enumerate() {
-        let left_out: Vec<Option<f64>> = (0..group.len())
-            .into_par_iter()
-            .map(|unit| {
-                let mut groups = whole.to_vec();
-                groups[g].remove(unit);
-                statistic(&groups)
-            })
-            .collect();
-        let values: Vec<f64> = left_out.into_iter().flatten().collect();
-        if values.is_empty() {
-            continue;
-        }
-        let (mean, n) = (mean_unchecked(&values), group.len() as f64);
-        for value in values {
-            // Influence (n - 1)(mean - value), over n: a group's share in the variance falls with its size.
-            let influence = (n - 1.0) * (mean - value) / n;
-            squares += influence * influence;
-            cubes += influence.powi(3);
-        }
-    }
-    if squares > 0.0 { cubes / (6.0 * squares.powf(1.5)) } else { 0.0 }
 }
 
 #[cfg(test)]
@@ -244,32 +184,11 @@ mod tests {
         let values: Vec<f64> = (0..100).map(f64::from).collect();
         let b = one_sample(&values, average, Options { resamples: 9_999, ..Options::default() }, 1, "mean").unwrap();
         assert_eq!(b.estimate, 49.5);
-        // Population standard deviation over √n; the symmetric distribution leaves BCa nothing to correct.
+        // Population standard deviation over √n.
         let error = (9_999.0f64 / 12.0).sqrt() / 10.0;
         assert!((b.standard_error / error - 1.0).abs() < 0.03, "{b:?}");
         assert!((b.interval.low - (49.5 - 1.96 * error)).abs() < 0.3, "{b:?}");
         assert!((b.interval.high - (49.5 + 1.96 * error)).abs() < 0.3, "{b:?}");
-    }
-
-    #[test]
-    fn the_mean_accelerates_by_a_sixth_of_its_skewness() {
-        let values: [f64; 5] = [0.0, 1.0, 1.0, 2.0, 9.0];
-        let centre = 2.6;
-        let moment = |power| values.iter().map(|v| (v - centre).powi(power)).sum::<f64>();
-        let expected = moment(3) / (6.0 * moment(2).powf(1.5));
-        let of = |g: &[Vec<usize>]| average(&g[0].iter().map(|&i| values[i]).collect::<Vec<_>>());
-        let whole = vec![(0..5).collect::<Vec<usize>>()];
-        assert!(expected > 0.05 && (acceleration(&whole, &of) - expected).abs() < 1e-12);
-    }
-
-    #[test]
-    fn bca_leans_with_the_skew() {
-        let values: Vec<f64> = (0..40).map(|i| (f64::from(i) / 8.0).exp()).collect();
-        let run = |method| {
-            one_sample(&values, average, Options { method, ..Options::default() }, 1, "skew").unwrap().interval
-        };
-        let (bca, percentile) = (run(Method::Bca), run(Method::Percentile));
-        assert!(bca.low > percentile.low && bca.high > percentile.high, "{bca:?} {percentile:?}");
     }
 
     #[test]

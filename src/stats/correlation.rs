@@ -1,7 +1,7 @@
-//! Correlation coefficients and their tests: Pearson, Spearman, Kendall's τ-b.
+//! Correlation coefficients and their tests: Pearson, Spearman.
 
 use super::descriptive::{ranks_and_ties, require_variation};
-use super::special::{beta_regularised, normal_upper, student_t_two_sided};
+use super::special::{beta_regularised, student_t_two_sided};
 use super::{Result, StatsError, TestResult, check};
 
 /// Pearson's correlation and its test: under the null `r` follows a beta distribution on (-1, 1) (Fisher 1915); equals
@@ -80,74 +80,6 @@ pub(crate) fn rank_correlation(x: &[f64], y: &[f64]) -> f64 {
     }
     let r: f64 = if xx == yy { xy / xx } else { xy / xx.sqrt() / yy.sqrt() };
     r.clamp(-1.0, 1.0)
-}
-
-/// Kendall's τ-b and its test (Kendall 1938, 1945); equals `scipy.stats.kendalltau`: exact without ties for at most 33
-/// pairs (or at most one discordant or concordant pair), the tie-corrected normal approximation otherwise. Time `O(n²)`.
-///
-/// # Errors
-/// Fewer than two pairs, different lengths, a value that is not finite, constant input.
-pub fn kendall_tau_b(x: &[f64], y: &[f64]) -> Result<TestResult> {
-    check_pairs(x, y, 2)?;
-    require_variation("x", x)?;
-    require_variation("y", y)?;
-    let n = x.len();
-    let (mut discordant, mut concordant) = (0u64, 0u64);
-    for i in 0..n {
-        for j in 0..i {
-            if x[i] != x[j] && y[i] != y[j] {
-                if (x[i] < x[j]) == (y[i] < y[j]) { concordant += 1 } else { discordant += 1 }
-            }
-        }
-    }
-    let total = (n * (n - 1) / 2) as u64;
-    let (x_ties, x0, x1) = tie_moments(x);
-    let (y_ties, y0, y1) = tie_moments(y);
-    let excess = concordant as f64 - discordant as f64;
-    let tau = (excess / (total as f64 - x_ties).sqrt() / (total as f64 - y_ties).sqrt()).clamp(-1.0, 1.0);
-    let untied = x_ties == 0.0 && y_ties == 0.0;
-    let fewest = discordant.min(total - discordant);
-    let p_value = if untied && (n <= 33 || fewest <= 1) {
-        kendall_exact_p(n, fewest as usize)
-    } else {
-        let size = n as f64;
-        let m = size * (size - 1.0);
-        let squared =
-            (m * (2.0 * size + 5.0) - x1 - y1) / 18.0 + 2.0 * x_ties * y_ties / m + x0 * y0 / (9.0 * m * (size - 2.0));
-        2.0 * normal_upper(excess.abs() / squared.sqrt())
-    };
-    Ok(TestResult { statistic: tau, p_value: p_value.min(1.0) })
-}
-
-/// Over groups of `t` ties: pairs `Σ t(t-1)/2`, `Σ t(t-1)(t-2)`, `Σ t(t-1)(2t+5)`.
-fn tie_moments(values: &[f64]) -> (f64, f64, f64) {
-    ranks_and_ties(values).1.iter().map(|&t| t as f64).fold((0.0, 0.0, 0.0), |(a, b, c), t| {
-        let pairs = t * (t - 1.0);
-        (a + pairs / 2.0, b + pairs * (t - 2.0), c + pairs * (2.0 * t + 5.0))
-    })
-}
-
-/// Two-sided p of at most `inversions` discordant (or concordant) pairs among `n` untied ones: permutations counted by
-/// inversions (Kendall 1970, Rank Correlation Methods), as probabilities to stay in range.
-fn kendall_exact_p(n: usize, inversions: usize) -> f64 {
-    if 4 * inversions >= n * (n - 1) {
-        return 1.0;
-    }
-    let mut probability = vec![0.0; inversions + 1];
-    probability[0] = 1.0;
-    for size in 2..=n {
-        // Element `size` adds 0..size inversions, each with probability 1/size: a running sum over a window of `size`.
-        let previous = probability.clone();
-        let mut window = 0.0;
-        for (k, p) in probability.iter_mut().enumerate() {
-            window += previous[k];
-            if k >= size {
-                window -= previous[k - size];
-            }
-            *p = window / size as f64;
-        }
-    }
-    2.0 * probability.iter().sum::<f64>()
 }
 
 fn check_pairs(x: &[f64], y: &[f64], needed: usize) -> Result<()> {

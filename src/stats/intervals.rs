@@ -1,41 +1,7 @@
-//! Intervals of proportions, and of the difference of two paired proportions.
+//! The interval of the difference of two paired proportions.
 
-use super::special::{beta_quantile, bisect, normal_quantile};
+use super::special::{bisect, normal_quantile};
 use super::{Interval, Result, StatsError, check_open_unit};
-
-/// Wilson's score interval of `successes` in `trials` (Wilson 1927; Brown, Cai & DasGupta 2001); equals statsmodels'
-/// `proportion_confint(method="wilson")`.
-///
-/// # Errors
-/// No trials, more successes than trials, confidence outside (0, 1).
-pub fn wilson(successes: usize, trials: usize, confidence: f64) -> Result<Interval> {
-    check_counts(successes, trials, confidence)?;
-    let n = trials as f64;
-    let share = successes as f64 / n;
-    let z = normal_quantile(0.5 + confidence / 2.0);
-    let square = z * z;
-    let scale = 1.0 + square / n;
-    let centre = (share + square / (2.0 * n)) / scale;
-    let reach = z * (share * (1.0 - share) / n + square / (4.0 * n * n)).sqrt() / scale;
-    // The ends are exactly 0 and 1 at the extremes; rounding would leave 1e-17.
-    let low = if successes == 0 { 0.0 } else { (centre - reach).max(0.0) };
-    let high = if successes == trials { 1.0 } else { (centre + reach).min(1.0) };
-    Ok(Interval { low, high })
-}
-
-/// Clopper and Pearson's exact interval (1934): quantiles of beta distributions; equals statsmodels'
-/// `proportion_confint(method="beta")`.
-///
-/// # Errors
-/// As [`wilson`].
-pub fn clopper_pearson(successes: usize, trials: usize, confidence: f64) -> Result<Interval> {
-    check_counts(successes, trials, confidence)?;
-    let tail = (1.0 - confidence) / 2.0;
-    let (k, rest) = (successes as f64, (trials - successes) as f64);
-    let low = if successes == 0 { 0.0 } else { beta_quantile(tail, k, rest + 1.0) };
-    let high = if successes == trials { 1.0 } else { beta_quantile(1.0 - tail, k + 1.0, rest) };
-    Ok(Interval { low, high })
-}
 
 /// Tango's score interval of the difference of two accuracies on the same images (Tango 1998, Statistics in Medicine
 /// 17:891): `(first_only - second_only) / images`, where `first_only` counts images that only the first network gets
@@ -102,23 +68,12 @@ mod tests {
 
     #[test]
     fn impossible_counts_are_named() {
-        assert!(wilson(1, 0, 0.95).is_err() && wilson(3, 2, 0.95).is_err() && wilson(1, 2, 1.0).is_err());
+        assert!(paired_accuracy_difference(0, 0, 0, 0.95).is_err());
+        assert!(paired_accuracy_difference(1, 0, 5, 1.0).is_err());
         assert!(paired_accuracy_difference(3, 3, 5, 0.95).is_err());
     }
 
     proptest! {
-        #[test]
-        fn intervals_hold_the_estimate_and_narrow_with_less_confidence(
-            n in 1usize..400, share in 0.0..=1.0f64, confidence in 0.5..0.999f64,
-        ) {
-            let k = (share * n as f64) as usize;
-            for interval in [wilson, clopper_pearson] {
-                let (wide, narrow) = (interval(k, n, confidence).unwrap(), interval(k, n, confidence * 0.8).unwrap());
-                prop_assert!(0.0 <= wide.low && wide.high <= 1.0 && wide.contains(k as f64 / n as f64));
-                prop_assert!(wide.low <= narrow.low && narrow.high <= wide.high);
-            }
-        }
-
         #[test]
         fn the_paired_interval_mirrors_when_the_networks_swap(n in 1usize..300, b in 0.0..=0.5f64, c in 0.0..=0.5f64) {
             let (b, c) = ((b * n as f64) as usize, (c * n as f64) as usize);

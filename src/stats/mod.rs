@@ -8,7 +8,7 @@
 //! | --- | --- |
 //! | [`descriptive`] | mean, variance, quantiles, ranks |
 //! | [`special`] | tail probabilities and quantiles |
-//! | [`t_tests`], [`rank_tests`], [`correlation`], [`contingency`] | classical tests, equal to SciPy's |
+//! | [`t_tests`], [`correlation`], [`contingency`] | classical tests, equal to SciPy's |
 //! | [`permutation`], [`forgetting`] | permutation tests: concept effect, drift of forgotten images |
 //! | [`exchangeability`] | the TCAV score's own test |
 //! | [`multiplicity`], [`power`] | adjustment of p-values; how many sets or permutations a level needs |
@@ -32,7 +32,6 @@ pub mod multiplicity;
 pub mod onset;
 pub mod permutation;
 pub mod power;
-pub mod rank_tests;
 pub mod similarity;
 pub mod special;
 pub mod t_tests;

@@ -58,28 +58,6 @@ pub fn welch_t(first: &[f64], second: &[f64], confidence: f64) -> Result<TTest> 
     Ok(TTest::new(mean_unchecked(first) - mean_unchecked(second), (a + b).sqrt(), freedom, confidence))
 }
 
-/// Student's t-test with pooled variance (Student 1908); equals `scipy.stats.ttest_ind(first, second)`.
-///
-/// # Errors
-/// An empty sample or fewer than three values in all, a value that is not finite, both samples constant, confidence
-/// outside (0, 1).
-pub fn student_t(first: &[f64], second: &[f64], confidence: f64) -> Result<TTest> {
-    check("first sample", first, 1)?;
-    check("second sample", second, 1)?;
-    check_open_unit("confidence", confidence)?;
-    let total = first.len() + second.len();
-    if total < 3 {
-        return Err(StatsError::TooFew { what: "both samples together", needed: 3, got: total });
-    }
-    if is_constant(first) && is_constant(second) {
-        return Err(StatsError::ZeroVariance { what: "both samples" });
-    }
-    let freedom = (total - 2) as f64;
-    let pooled = (sum_of_squares(first) + sum_of_squares(second)) / freedom;
-    let error = (pooled * (1.0 / first.len() as f64 + 1.0 / second.len() as f64)).sqrt();
-    Ok(TTest::new(mean_unchecked(first) - mean_unchecked(second), error, freedom, confidence))
-}
-
 /// One-sample t-test against `hypothesised_mean`; equals `scipy.stats.ttest_1samp`. Against one half it is the customary
 /// test of TCAV scores without a random baseline.
 ///

@@ -16,7 +16,7 @@ mod sanity;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::plan::Plan;
 use crate::progress::{Event, Observer};
 use crate::records::{Computed, FORMAT, NetworkSummary, Store, StudyRecord, round_ids};
@@ -51,9 +51,7 @@ pub fn explain_checkpoints(
 /// As [`run`], when the folder's run was begun elsewhere, or the device fails.
 pub fn run_with(plan: &Plan, out: &Path, options: &Options<'_>, observer: &dyn Observer) -> Result<StudyRecord> {
     let store = rounds(plan, out, options, observer)?;
-    if observer.notice(&Event::Phase("deriving drift, floor and verdict")).is_break() {
-        return Err(Error::Interrupted);
-    }
+    observer.tell(&Event::Phase("deriving drift, floor and verdict"))?;
     let study = derive(plan, &store)?;
     store.write_study(&study)?;
     Ok(study)

@@ -124,10 +124,9 @@ fn to_ranges(pruned: &[&DensityRecord], calls: &[Call]) -> Ranges {
 
 fn percent(density: f64) -> String {
     let percent = 100.0 * density;
-    match percent {
-        p if p >= 9.95 => format!("{} %", format!("{p:.1}").trim_end_matches(".0")),
-        p if p >= 0.995 => format!("{} %", format!("{p:.1}").trim_end_matches(".0")),
-        p => format!("{p:.2} %"),
+    match percent >= 0.995 {
+        true => format!("{} %", format!("{percent:.1}").trim_end_matches(".0")),
+        false => format!("{percent:.2} %"),
     }
 }
 

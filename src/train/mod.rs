@@ -210,10 +210,7 @@ impl Training<'_> {
                 if sees(step) {
                     after_step(step, weights);
                 }
-                match observer.notice(&Event::StepDone { epoch, step: step - from, loss }).is_break() {
-                    true => Err(Error::Interrupted),
-                    false => Ok(()),
-                }
+                observer.tell(&Event::StepDone { epoch, step: step - from, loss })
             })?;
             first = last;
             if let Some(keep) = keep.as_mut().filter(|_| first < to) {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use crate::data::{Images, for_each_batch};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::kernels::device::{Engine, Pass, Trainer};
 use crate::nn::schedule::Schedule;
 use crate::nn::{Network, Shape3, Weights};
@@ -35,10 +35,7 @@ impl Running {
         if let Some(last) = self.losses.last_mut() {
             *last = (last.0 + loss, last.1 + 1);
         }
-        match observer.notice(&Event::StepDone { epoch, step: step - from, loss }).is_break() {
-            true => Err(Error::Interrupted),
-            false => Ok(()),
-        }
+        observer.tell(&Event::StepDone { epoch, step: step - from, loss })
     }
 }
 

@@ -73,7 +73,7 @@ fn a_run_prints_its_table_and_the_report_comes_in_every_form() {
         fine.contains("as they were written") && fine.contains("answers on 128 test images, 20 maps: equal"),
         "{fine}"
     );
-    let (maps, table) = (place.path("run/replicate-1/round-01/explain/maps.safetensors"), table);
+    let maps = place.path("run/replicate-1/round-01/explain/maps.safetensors");
     let mut bytes = std::fs::read(&maps).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
     std::fs::write(&maps, &bytes).unwrap();
@@ -84,7 +84,8 @@ fn a_run_prints_its_table_and_the_report_comes_in_every_form() {
     let (faults, error) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
     assert_eq!((output.status.code(), faults.lines().count(), error.lines().count()), (Some(2), 1, 1), "{error}");
     assert!(faults.contains("replicate-1/round-01/explain/maps.safetensors") && error.contains("1 fault"), "{faults}");
-    assert_eq!(succeeds(&small(&place, "run")), table, "made again");
+    let but_time = |table: &str| table.split("\nRun ").next().unwrap().to_owned();
+    assert_eq!(but_time(&succeeds(&small(&place, "run"))), but_time(&table), "made again");
     assert!(place.path("run/replicate-1/round-01.damaged/explain/maps.safetensors").exists());
     succeeds(&[&verify[..], &["--hashes-only".to_owned()]].concat());
 }
@@ -96,7 +97,7 @@ fn a_dry_run_says_what_a_plan_takes_and_writes_nothing() {
     arguments.push("--dry-run".into());
     let said = succeeds(&arguments);
     // Two replicates of a parent, three twins and two tickets, ten steps each.
-    assert!(said.contains("12 networks") || said.contains("networks  12, "), "{said}");
+    assert!(said.contains("networks  12, "), "{said}");
     for word in ["time ", "memory ", "disk "] {
         assert!(said.lines().any(|line| line.starts_with(word)), "{word}: {said}");
     }

@@ -19,11 +19,12 @@ use ticketlens::prune::Mask;
 use ticketlens::run::Setup;
 use ticketlens::seed::stream;
 use ticketlens::stats::exchangeability::{Design, exchangeability_test};
-use ticketlens::stats::intervals::clopper_pearson;
 use ticketlens::stats::localisation::{PixelBox, pointing_game};
 use ticketlens::stats::permutation::label_permutation;
 use ticketlens::stats::t_tests::welch_t;
 use ticketlens::train::{Training, evaluate};
+
+use crate::support::exact_interval;
 
 /// Images in a set where CAVs are fitted, whose cost grows with the cube of it.
 const SET: usize = 20;
@@ -203,7 +204,7 @@ fn hold_levels(name: &str, bench: &Bench) {
         legacy += usize::from(found.legacy_p <= ALPHA);
     }
     let show = |what: &str, rejected: usize, draws: usize| {
-        let interval = clopper_pearson(rejected, draws, 0.99).unwrap();
+        let interval = exact_interval(rejected, draws, 0.99);
         println!(
             "  {what:<26} {rejected:>4} of {draws:>5}  {:5.1} %  [{:.1}, {:.1}]",
             100.0 * rejected as f64 / draws as f64,
@@ -357,7 +358,7 @@ fn planted_concepts_are_found_if_the_class_uses_them_and_else_at_the_level() {
     planted_powers(shape_bench(), Factor::Shape);
     // One that tells the background's texture does not depend on the object: its unused concepts are a true null.
     for (name, used, power) in planted_powers(&planted_bench("texture"), Factor::Texture) {
-        let interval = clopper_pearson(power.found, power.draws, 0.99).unwrap();
+        let interval = exact_interval(power.found, power.draws, 0.99);
         assert!(
             used || interval.low <= ALPHA,
             "{name}: {} of {} although the class does not use it",

@@ -90,7 +90,7 @@ fn each_species_is_tested_for_its_own_concepts_without_its_own_photographs() {
         }
     }
     let own = Setup::new(&plan(&root, &[("data.cub.own_class", "true"), ("explain.images_per_set", "6")])).unwrap();
-    let shows_own = |of: &ticketlens::run::TestedConcepts| {
+    let shows_own = |of: &ticketlens::data::TestedConcepts| {
         let name = &own.data.labels().names()[of.classes[0]];
         of.sets.concepts.iter().flat_map(|concept| &concept.images).any(|&image| species(&own, image) == name)
     };

@@ -22,7 +22,7 @@ use ticketlens::train::{TrainConfig, Training};
 
 use crate::plain_candle;
 use crate::run::tiny_plan;
-use crate::support::{fixture, relative_error, tensor, values};
+use crate::support::{assert_expected, fixture, relative_error, tensor, values};
 
 /// Channels, rows and columns of an image.
 type Size = (usize, usize, usize);
@@ -83,13 +83,7 @@ fn logits_activations_gradients_and_maps_equal_pytorchs() {
             got.push(("cam_raw", grad_cam(&activation, &result.gradient).unwrap().raw));
             got.extend([("activation", activation), ("gradient", result.gradient)]);
         }
-        for (name, got) in got {
-            let expected = tensor(&format!("oracle/{case}/expected.safetensors"), name);
-            assert_eq!(got.dims(), expected.dims(), "{case} {name}");
-            let error = relative_error(&values(&got), &values(&expected));
-            println!("{case} {name}: {error:.1e}");
-            assert!(error < 1e-4, "{case} {name}: {error:e}");
-        }
+        got.iter().for_each(|(name, got)| assert_expected(case, name, got));
     }
 }
 

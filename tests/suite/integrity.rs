@@ -161,8 +161,8 @@ fn a_run_sets_damage_aside_and_makes_the_same_again() {
         ("replicate-0/random_mask/round-01/explain/maps.safetensors", "replicate-0/random_mask/round-01"),
         ("replicate-1/twin-1/round-00/round.json", "replicate-1/twin-1/round-00"),
     ];
-    // One by one, and then all at once.
-    for some in damaged.iter().map(std::slice::from_ref).chain([&damaged[..]]) {
+    // One by one, and then all at once, but for the plan: without plan and manifest nothing says whose run it is.
+    for some in damaged.iter().map(std::slice::from_ref).chain([&damaged[1..]]) {
         some.iter().for_each(|(file, _)| flip(file));
         let warnings = Warnings::default();
         run(&plan(), root, &warnings).unwrap();

@@ -6,7 +6,7 @@ use ticketlens::explain::{Cut, Targets, grad_cam, normalise, upsample};
 use ticketlens::model::{Stage, TensorFile, load_checkpoint};
 use ticketlens::prune::{Scope, cut};
 
-use crate::support::{CASES, fixture, relative_error, tensor, values};
+use crate::support::{CASES, assert_expected, fixture, tensor, values};
 
 #[test]
 fn logits_activations_gradients_and_maps_equal_pytorchs() {
@@ -31,13 +31,7 @@ fn logits_activations_gradients_and_maps_equal_pytorchs() {
             ("cam_normalised", normalise(&upsampled).unwrap()),
             ("cam_upsampled", upsampled),
         ];
-        for (name, got) in got {
-            let expected = tensor(&format!("oracle/{case}/expected.safetensors"), name);
-            assert_eq!(got.dims(), expected.dims(), "{case} {name}");
-            let error = relative_error(&values(&got), &values(&expected));
-            println!("{case} {name}: {error:.1e}");
-            assert!(error < 1e-4, "{case} {name}: {error:e}");
-        }
+        got.iter().for_each(|(name, got)| assert_expected(case, name, got));
     }
 }
 

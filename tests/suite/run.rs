@@ -374,6 +374,23 @@ fn a_plan_survives_a_round_trip_and_bad_plans_name_their_field() {
     }
 }
 
+/// Runs are resumed, and their folders named, by these; `quick` is left out, since its sizes are tuned.
+#[test]
+fn hashes_of_the_presets_are_what_they_were() {
+    let known = [
+        ("mnist", "8535b4edf1c78509"),
+        ("fashion", "f2395c756eb39cbf"),
+        ("mnist-as-published", "0caaf1187287d6db"),
+        ("mnist-corrected", "01be546600a8d20f"),
+        ("cub", "01eb345fae4c375e"),
+        ("cub-small", "901be4fb2c496636"),
+    ];
+    for (name, hash) in known {
+        let plan = Plan::preset(name, &[("data.path".to_owned(), "x".to_owned())]).unwrap();
+        assert_eq!(&plan.digest().unwrap()[..16], hash, "{name}");
+    }
+}
+
 #[test]
 fn a_plan_that_can_find_nothing_is_refused_with_what_it_needs() {
     // 3 rounds × 2 classes × 10 concepts: Holm gives the smallest p the weight of the whole family.

@@ -5,14 +5,15 @@ use rand_distr::{Distribution, Exp1, StandardNormal};
 use ticketlens::seed::stream;
 use ticketlens::stats::{
     exchangeability::{Design, PairScore, exchangeability_test},
-    intervals::clopper_pearson,
     permutation::label_permutation,
     t_tests::welch_t,
 };
 
+use crate::support::exact_interval;
+
 /// That `rejections` in `trials` fit a level of at most `level` (and not far below, if `exact`), by a 99.9 % interval.
 fn assert_level(what: &str, rejections: usize, trials: usize, level: f64, exact: bool) {
-    let interval = clopper_pearson(rejections, trials, 0.999).unwrap();
+    let interval = exact_interval(rejections, trials, 0.999);
     let rate = rejections as f64 / trials as f64;
     println!("{what}: {rejections} of {trials} rejected at {level} ({:.1} %)", 100.0 * rate);
     assert!(interval.low <= level, "{what}: rejects {rate}, above {level}");

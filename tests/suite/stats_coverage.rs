@@ -4,7 +4,7 @@ use rand::Rng;
 use rand_distr::{Distribution, Exp1, StandardNormal};
 use ticketlens::seed::stream;
 use ticketlens::stats::{
-    bootstrap::{self, Method, Options},
+    bootstrap::{self, Options},
     descriptive::mean,
     intervals::paired_accuracy_difference,
 };
@@ -18,31 +18,29 @@ fn assert_coverage(what: &str, covered: usize, trials: usize) {
 #[test]
 fn bootstrap_covers_a_difference_of_means_and_a_score() {
     let trials = 1000;
-    for method in [Method::Percentile, Method::Bca] {
-        let options = Options { resamples: 799, method, ..Options::default() };
-        let (mut difference, mut score) = (0, 0);
-        for trial in 0..trials {
-            let mut draws = stream(11, "coverage/means", trial);
-            // Skewed concept values, more numerous random ones.
-            let concept: Vec<f64> = (0..40).map(|_| Exp1.sample(&mut draws)).collect();
-            let random: Vec<f64> = (0..120).map(|_| StandardNormal.sample(&mut draws)).collect();
-            let of = |a: &[f64], b: &[f64]| Some(mean(a).ok()? - mean(b).ok()?);
-            let b = bootstrap::two_sample(&concept, &random, of, options, trial, "coverage").unwrap();
-            difference += usize::from(b.interval.contains(1.0));
-            let signs: Vec<f64> = (0..150).map(|_| f64::from(u8::from(draws.random_bool(0.7)))).collect();
-            let b = bootstrap::one_sample(&signs, |v| mean(v).ok(), options, trial, "coverage").unwrap();
-            score += usize::from(b.interval.contains(0.7));
-        }
-        assert_coverage(&format!("{method:?}, difference of means"), difference, trials as usize);
-        assert_coverage(&format!("{method:?}, score of 150 images"), score, trials as usize);
+    let options = Options { resamples: 799, ..Options::default() };
+    let (mut difference, mut score) = (0, 0);
+    for trial in 0..trials {
+        let mut draws = stream(11, "coverage/means", trial);
+        // Skewed concept values, more numerous random ones.
+        let concept: Vec<f64> = (0..40).map(|_| Exp1.sample(&mut draws)).collect();
+        let random: Vec<f64> = (0..120).map(|_| StandardNormal.sample(&mut draws)).collect();
+        let of = |a: &[f64], b: &[f64]| Some(mean(a).ok()? - mean(b).ok()?);
+        let b = bootstrap::two_sample(&concept, &random, of, options, trial, "coverage").unwrap();
+        difference += usize::from(b.interval.contains(1.0));
+        let signs: Vec<f64> = (0..150).map(|_| f64::from(u8::from(draws.random_bool(0.7)))).collect();
+        let b = bootstrap::one_sample(&signs, |v| mean(v).ok(), options, trial, "coverage").unwrap();
+        score += usize::from(b.interval.contains(0.7));
     }
+    assert_coverage("difference of means", difference, trials as usize);
+    assert_coverage("score of 150 images", score, trials as usize);
 }
 
 #[test]
 fn bootstrap_covers_the_concept_effect_over_images_of_all_kinds() {
     let trials = 400u64;
     let (class, concept, random) = (40, 30, 90);
-    let options = Options { resamples: 399, method: Method::Percentile, ..Options::default() };
+    let options = Options { resamples: 399, ..Options::default() };
     let mut covered = 0;
     for trial in 0..trials {
         let mut draws = stream(12, "coverage/effect", trial);

@@ -1,10 +1,11 @@
-//! Every entry of the SciPy/statsmodels fixtures, to 1e-9. A null there must be a named error here.
+//! The SciPy/statsmodels fixtures' entries of the tests that the library has, to 1e-9. A null there must be a named error
+//! here.
 
 use serde_json::Value;
 use ticketlens::stats::{
-    StatsError, TestResult, contingency, correlation, intervals,
+    StatsError, TestResult, correlation,
     multiplicity::{Adjustment, adjust},
-    rank_tests, t_tests,
+    t_tests,
 };
 
 type Values = Result<Vec<f64>, StatsError>;
@@ -52,30 +53,22 @@ fn check_file(name: &str) -> usize {
         };
         for (index, case) in cases.iter().enumerate() {
             let list = |key: &str| numbers(&case[key]);
-            let count = |key: &str| case[key].as_u64().unwrap() as usize;
             for (key, expected) in case.as_object().unwrap() {
                 let place = format!("{name} {section}[{index}].{key}");
                 let welch = || t_tests::welch_t(&list("a"), &list("b"), 0.95);
                 let ours: Values = match (section.as_str(), key.as_str()) {
                     ("two_sample", "a" | "b") | ("paired", "x" | "y") => continue,
-                    ("mcnemar", "b" | "c") | ("proportions", "k" | "n") | ("fisher", "table") => {
-                        continue;
-                    }
+                    // Tests that nothing here needs.
+                    ("mcnemar" | "proportions" | "fisher", _)
+                    | ("two_sample", "student" | "mann_whitney_asymptotic_cc")
+                    | ("paired", "kendall_tau_b" | "wilcoxon") => continue,
                     ("two_sample", "welch") => welch().map(|t| vec![t.statistic, t.p_value, t.degrees_of_freedom]),
                     ("two_sample", "welch_ci95") => ends(welch().map(|t| t.interval)),
-                    ("two_sample", "student") => {
-                        pair(t_tests::student_t(&list("a"), &list("b"), 0.95).map(|t| t.result()))
-                    }
-                    ("two_sample", "mann_whitney_asymptotic_cc") => {
-                        pair(rank_tests::mann_whitney(&list("a"), &list("b")))
-                    }
                     ("two_sample", "one_sample_vs_half") => {
                         pair(t_tests::one_sample_t(&list("a"), 0.5, 0.95).map(|t| t.result()))
                     }
                     ("paired", "spearman") => pair(correlation::spearman(&list("x"), &list("y"))),
                     ("paired", "pearson") => pair(correlation::pearson(&list("x"), &list("y"))),
-                    ("paired", "kendall_tau_b") => pair(correlation::kendall_tau_b(&list("x"), &list("y"))),
-                    ("paired", "wilcoxon") => pair(rank_tests::wilcoxon_signed_rank(&list("x"), &list("y"))),
                     ("adjusted", method) => adjust(
                         &numbers(&file["p_values"]),
                         match method {
@@ -86,24 +79,6 @@ fn check_file(name: &str) -> usize {
                             other => panic!("no adjustment {other}"),
                         },
                     ),
-                    ("mcnemar", "mcnemar_exact") => {
-                        Ok(vec![contingency::mcnemar_exact(count("b"), count("c")).p_value])
-                    }
-                    ("mcnemar", "mcnemar_chi2_cc") => {
-                        contingency::mcnemar_chi_squared(count("b"), count("c")).map(|r| vec![r.p_value])
-                    }
-                    ("proportions", "wilson95") => ends(intervals::wilson(count("k"), count("n"), 0.95)),
-                    ("proportions", "clopper_pearson95") => {
-                        ends(intervals::clopper_pearson(count("k"), count("n"), 0.95))
-                    }
-                    ("proportions", "binom_test_half") => {
-                        contingency::binomial_test(count("k"), count("n"), 0.5).map(|p| vec![p])
-                    }
-                    ("fisher", "p") => {
-                        let cell = |i: usize, j: usize| case["table"][i][j].as_u64().unwrap() as usize;
-                        let table = [[cell(0, 0), cell(0, 1)], [cell(1, 0), cell(1, 1)]];
-                        Ok(vec![contingency::fisher_exact(table)])
-                    }
                     unknown => panic!("no test for {unknown:?}"),
                 };
                 compared += assert_equal(&place, ours, expected);

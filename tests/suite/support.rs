@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 
 use candle_core::{Device, Tensor};
+use statrs::distribution::{Beta, ContinuousCDF};
+use ticketlens::stats::Interval;
 
 /// The three reference cases of `fixtures/oracle`.
 pub(crate) const CASES: [&str; 3] = ["resnet18_mnist", "resnet50_birds", "resnet18_imagenet_stem"];
@@ -28,4 +30,25 @@ pub(crate) fn relative_error(got: &[f32], expected: &[f32]) -> f64 {
     assert_eq!(got.len(), expected.len());
     let scale = expected.iter().fold(f64::MIN_POSITIVE, |top, &v| top.max(f64::from(v).abs()));
     got.iter().zip(expected).map(|(&a, &b)| (f64::from(a) - f64::from(b)).abs() / scale).fold(0.0, f64::max)
+}
+
+/// That a tensor of an oracle case is PyTorch's, within 1e-4 of the largest magnitude.
+pub(crate) fn assert_expected(case: &str, name: &str, got: &Tensor) {
+    let expected = tensor(&format!("oracle/{case}/expected.safetensors"), name);
+    assert_eq!(got.dims(), expected.dims(), "{case} {name}");
+    let error = relative_error(&values(got), &values(&expected));
+    println!("{case} {name}: {error:.1e}");
+    assert!(error < 1e-4, "{case} {name}: {error:e}");
+}
+
+/// Clopper and Pearson's exact interval (1934) of `successes` in `trials`.
+pub(crate) fn exact_interval(successes: usize, trials: usize, confidence: f64) -> Interval {
+    assert!(0 < trials && successes <= trials);
+    let tail = (1.0 - confidence) / 2.0;
+    let (k, rest) = (successes as f64, (trials - successes) as f64);
+    let end = |probability: f64, a: f64, b: f64| Beta::new(a, b).unwrap().inverse_cdf(probability);
+    Interval {
+        low: if successes == 0 { 0.0 } else { end(tail, k, rest + 1.0) },
+        high: if successes == trials { 1.0 } else { end(1.0 - tail, k + 1.0, rest) },
+    }
 }

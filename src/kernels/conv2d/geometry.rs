@@ -3,6 +3,8 @@
 //! Forward and grad-input are one operation: every destination value is a sum over taps and source channels. A piece of
 //! the source ("panel") is packed as `[channel][row][column][batch block]`; a run of destination values ("segment") then
 //! reads, for each tap, one run of the panel at a fixed distance `relative[tap]` from the segment's base.
+//!
+//! Long: one arithmetic of positions, whose parts assume each other.
 
 use super::Conv2dShape;
 use crate::kernels::layout::Order;

@@ -1,4 +1,6 @@
 //! The innermost loops, written once over [`Simd`] and compiled for every instruction set.
+//!
+//! Long: all loops that are compiled for each instruction set by one macro, with the table of them.
 
 use super::geometry::Segment;
 use super::transforms::{self, Block, OUTPUTS, POINTS, Products, SIDE, STEP, Taps};

@@ -5,6 +5,8 @@
 //! section 4.1). Read backwards, `∂g = Gᵀ[Σ (A ∂y Aᵀ) ⊙ (Bᵀ d B)]G`. The matrices are those of Cook and Toom at the points
 //! 0, ∞, ±[`NEAR`], ±[`FAR`], in this order, whose squares ½ and 2 keep rounding near that of a direct sum: with the usual ±1, ±2 its largest
 //! error is four to six times as large (on the choice of points: Barabasz et al., ACM TOMS 2020).
+//!
+//! Long: the matrices and their transforms in three directions, which must agree.
 
 #![expect(
     clippy::needless_range_loop,

@@ -53,12 +53,7 @@ fn infer(tensors: &Tensors<'_>) -> Result<Model> {
         }
         last = Some(number);
     }
-    let (_, features) = tensors.linear("fc_layers.0.weight")?;
-    let mut hidden = Vec::new();
-    while tensors.has(&format!("fc_layers.{}.weight", hidden.len())) {
-        hidden.push(tensors.linear(&format!("fc_layers.{}.weight", hidden.len()))?.0);
-    }
-    let (classes, _) = tensors.linear("fc.weight")?;
+    let (features, hidden, classes) = tensors.fully_connected()?;
     Ok(ConvK { groups, features, hidden, channels, classes }.model())
 }
 
@@ -88,15 +83,7 @@ impl ConvK {
         let default_stage = format!("layers.{}", number - 2);
         builder.stage("layers");
         builder.flatten();
-        let mut features = self.features;
-        for (nth, &hidden) in self.hidden.iter().enumerate() {
-            let name = format!("fc_layers.{nth}");
-            builder.part(&name);
-            builder.linear(&name, features, hidden, true);
-            features = hidden;
-        }
-        builder.part("fc");
-        builder.linear("fc", features, self.classes, false);
+        builder.fully_connected(self.features, &self.hidden, self.classes);
         builder.finish(Label {
             name: format!("Conv-{}", self.groups.iter().map(Vec::len).sum::<usize>()),
             channels: self.channels,

@@ -31,12 +31,7 @@ fn build(name: &str, wish: &Wish) -> Result<Model> {
 }
 
 fn infer(tensors: &Tensors<'_>) -> Result<Model> {
-    let (_, features) = tensors.linear("fc_layers.0.weight")?;
-    let mut hidden = Vec::new();
-    while tensors.has(&format!("fc_layers.{}.weight", hidden.len())) {
-        hidden.push(tensors.linear(&format!("fc_layers.{}.weight", hidden.len()))?.0);
-    }
-    let (classes, _) = tensors.linear("fc.weight")?;
+    let (features, hidden, classes) = tensors.fully_connected()?;
     // Square images, of three channels where the values say so.
     let square = |values: usize| values.isqrt() * values.isqrt() == values;
     let channels = if !square(features) && features % 3 == 0 && square(features / 3) { 3 } else { 1 };
@@ -47,15 +42,7 @@ impl LeNet {
     fn model(&self) -> Model {
         let mut builder = Builder::default();
         builder.flatten();
-        let mut features = self.features;
-        for (nth, &hidden) in self.hidden.iter().enumerate() {
-            let name = format!("fc_layers.{nth}");
-            builder.part(&name);
-            builder.linear(&name, features, hidden, true);
-            features = hidden;
-        }
-        builder.part("fc");
-        builder.linear("fc", features, self.classes, false);
+        builder.fully_connected(self.features, &self.hidden, self.classes);
         let hidden: Vec<String> = self.hidden.iter().map(usize::to_string).collect();
         builder.finish(Label {
             name: format!("LeNet-{}", hidden.join("-")),

@@ -181,6 +181,16 @@ impl<'a> Tensors<'a> {
         Ok((dims[0], dims[1]))
     }
 
+    /// Inputs of `fc_layers.0`, outputs of all hidden layers `fc_layers.*`, outputs of `fc`.
+    fn fully_connected(&self) -> Result<(usize, Vec<usize>, usize)> {
+        let (_, features) = self.linear("fc_layers.0.weight")?;
+        let mut hidden = Vec::new();
+        while self.has(&format!("fc_layers.{}.weight", hidden.len())) {
+            hidden.push(self.linear(&format!("fc_layers.{}.weight", hidden.len()))?.0);
+        }
+        Ok((features, hidden, self.linear("fc.weight")?.0))
+    }
+
     /// The numbers `n` for which `{before}.n.{after}` is there, in order.
     fn numbers(&self, before: &str, after: &str) -> Vec<usize> {
         let number = |name: &&str| {

@@ -7,7 +7,7 @@ use crate::nn::Initialisation;
 
 use super::super::Model;
 use super::super::builder::{Builder, Label, Spec};
-use super::super::forward::{Assumptions, BottleneckStride, Forward};
+use super::super::forward::{Assumptions, Block, BottleneckStride, Forward};
 use super::{Family, Tensors, Wish, any};
 
 /// Its line in the table.
@@ -19,26 +19,6 @@ pub(super) const FAMILY: Family = Family {
     },
     infer,
 };
-
-/// Kind of residual block.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Block {
-    /// Two 3×3 convolutions (ResNet-18, 34).
-    Basic,
-    /// 1×1, 3×3, 1×1 with expansion 4 (ResNet-50); where its stride is, [`BottleneckStride`] says.
-    Bottleneck,
-}
-
-impl Block {
-    /// Output channels per unit of width.
-    pub fn expansion(self) -> usize {
-        match self {
-            Block::Basic => 1,
-            Block::Bottleneck => 4,
-        }
-    }
-}
 
 /// The first layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

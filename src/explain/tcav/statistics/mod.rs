@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::stats::Interval;
-use crate::stats::bootstrap::{Bootstrapped, Method, Options};
+use crate::stats::bootstrap::{Bootstrapped, Options};
 use crate::stats::exchangeability::Exchangeability;
 
 use super::pairs::ConceptScores;
@@ -56,7 +56,7 @@ impl Case<'_> {
     /// Percentile intervals by the settings of the tests; `None` where none are asked for.
     fn bootstrap(&self) -> Option<Options> {
         let Tests { resamples, confidence, .. } = *self.tests;
-        (resamples > 0).then_some(Options { resamples, confidence, method: Method::Percentile })
+        (resamples > 0).then_some(Options { resamples, confidence })
     }
 }
 

@@ -1,4 +1,6 @@
 //! Running a program forward and backward on the device; the counterpart of `nn::tape`, layer by layer.
+//!
+//! Long: every layer forward and backward, side by side.
 
 use super::convolution::Direction;
 use super::memory::Memory;
