@@ -43,7 +43,7 @@ pub(crate) fn reseal(root: &Path) {
         let mut changed = false;
         for path in &paths {
             let Ok(mut record) = serde_json::from_slice::<Value>(&std::fs::read(path).unwrap()) else { continue };
-            let before = record.to_string();
+            let before = record.clone();
             let Some(seal) = record.get_mut("seal").and_then(Value::as_object_mut) else { continue };
             if let Some(files) = seal.get_mut("files").and_then(Value::as_object_mut) {
                 for (name, file) in files {
@@ -65,7 +65,7 @@ pub(crate) fn reseal(root: &Path) {
             }
             let digest = digest(&record);
             record["seal"]["digest"] = digest.into();
-            if record.to_string() != before {
+            if record != before {
                 changed = true;
                 std::fs::write(path, serde_json::to_vec_pretty(&record).unwrap()).unwrap();
             }

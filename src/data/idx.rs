@@ -342,10 +342,27 @@ fn read(path: &Path, dimensions: usize) -> Result<(Vec<usize>, Vec<u8>)> {
         return Err(Error::format(path, format!("{what}, not an IDX file")));
     }
     if gzip {
+        // Deflate makes at most 1,032 bytes of one.
+        let most = metadata.len().saturating_mul(1032);
+        let claim = claim_of(MultiGzDecoder::new(File::open(path).map_err(|e| Error::io(path, e))?), dimensions);
+        if let Some(claim) = claim.filter(|&claim| claim > most) {
+            return Err(Error::format(
+                path,
+                format!("claims {claim} bytes, more than its {} can hold", metadata.len()),
+            ));
+        }
         parse(MultiGzDecoder::new(reader), None, dimensions, path)
     } else {
         parse(reader, Some(metadata.len()), dimensions, path)
     }
+}
+
+/// The bytes that the sizes at the front of a stream claim, if they can be read.
+fn claim_of(reader: impl Read, dimensions: usize) -> Option<u64> {
+    let mut header = Vec::new();
+    reader.take(4 + 4 * dimensions as u64).read_to_end(&mut header).ok()?;
+    let sizes = header.get(4..)?.as_chunks::<4>().0.iter();
+    sizes.map(|size| u64::from(u32::from_be_bytes(*size))).try_fold(1u64, u64::checked_mul)
 }
 
 /// Parses one IDX stream. `length` is the number of bytes there are, where that is known beforehand; where it is not (gzip), the

@@ -27,6 +27,9 @@ pub fn read_label_argument(argument: &str, classes: usize) -> Result<Vec<u32>> {
             }
         },
         None if argument.ends_with(".txt") || argument.ends_with(".csv") => {
+            if path.exists() && !path.is_file() {
+                return Err(Error::format(path, "is not a file"));
+            }
             let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
             let text = String::from_utf8(bytes).map_err(|error| {
                 let what = what_is(error.as_bytes()).unwrap_or_else(|| "is not a text in UTF-8".into());

@@ -16,6 +16,8 @@ use crate::error::{Error, Result};
 const LIMIT_FILE: u64 = 256 << 20;
 const LIMIT_DECODED: u64 = 512 << 20;
 const LIMIT_SIDE: u32 = 20_000;
+/// Sides of what a network sees, in pixels: its maps take up to a gigabyte for each image then.
+const LIMIT_INPUT: usize = 4_096;
 
 /// How pictures become network input.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,11 +49,11 @@ impl Preprocess {
     /// Checks what must hold before a picture is read.
     ///
     /// # Errors
-    /// If a size is 0 or above 20,000, the crop is larger than the resized side, or there are neither one nor three channels.
+    /// If a size is 0 or above 4,096, the crop is larger than the resized side, or there are neither one nor three channels.
     pub fn check(&self) -> Result<()> {
-        let side = 1..=LIMIT_SIDE as usize;
+        let side = 1..=LIMIT_INPUT;
         if let Some(bad) = [self.resize, self.crop].into_iter().flatten().find(|s| !side.contains(s)) {
-            return Err(Error::input(format!("--size: {bad} pixels is not from 1 to {LIMIT_SIDE}")));
+            return Err(Error::input(format!("--size: {bad} pixels is not from 1 to {LIMIT_INPUT}")));
         }
         match (self.resize, self.crop) {
             (Some(resize), Some(crop)) if crop > resize => {

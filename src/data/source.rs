@@ -57,6 +57,10 @@ impl ImageSource {
         {
             return Self::array(ArrayFile::safetensors(&file, key)?);
         }
+        // Reading a pipe would wait for its writer, and a device has no end.
+        if path.exists() && !path.is_file() {
+            return Err(Error::format(path, "is not a file"));
+        }
         let start = start_of(path)?;
         if start.starts_with(b"\x93NUMPY") || named(path, "npy") {
             return Self::array(ArrayFile::npy(path)?);

@@ -78,14 +78,14 @@ impl Plan {
     }
 
     /// SHA-256 of the plan, in hexadecimal, without its name and without the paths of data and weights: those are known by their
-    /// content, so that a folder may be moved.
+    /// content, so that a folder may be moved. All stand as `x`.
     ///
     /// # Errors
     /// Only when serialisation fails.
     pub fn digest(&self) -> Result<String> {
         let mut nameless = Self { name: String::new(), ..self.clone() };
         for path in [&mut nameless.data.path, &mut nameless.model.pretrained].into_iter().flatten() {
-            path.clear();
+            *path = "x".into();
         }
         let hash = Sha256::digest(nameless.to_toml()?.as_bytes());
         Ok(hash.iter().map(|byte| format!("{byte:02x}")).collect())

@@ -12,6 +12,7 @@ mod mend;
 pub mod reference;
 mod round;
 mod seal;
+mod seconds;
 mod study;
 mod training;
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::RoundId;
+pub use super::seconds::Seconds;
 use crate::explain::saliency::Method;
 pub use crate::explain::sanity::Randomisation;
 use crate::explain::tcav::Finding;
@@ -62,7 +63,7 @@ pub struct RoundRecord {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub localisation: Vec<LocalisationRecord>,
     /// Wall-clock seconds of training and of explaining; for people, never compared.
-    #[serde(with = "super::seal::checked_seconds")]
+    #[serde(with = "super::seconds")]
     pub seconds: Seconds,
 }
 
@@ -79,15 +80,6 @@ pub struct DivergedRecord {
     pub step: u64,
     /// The learning rate of that step.
     pub learning_rate: f64,
-}
-
-/// How long parts of a round took.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Seconds {
-    /// Training.
-    pub train: f64,
-    /// Evaluation and explanations.
-    pub explain: f64,
 }
 
 /// The name of raw maps in `explain/maps.safetensors`: the stage's for the deciding method, `stage/method` for another.

@@ -138,43 +138,6 @@ pub(super) fn is_verbatim<T: Serialize>(text: &[u8], record: &T, seal: &Seal) ->
     serde_json::to_vec_pretty(&Sealed { record, seal }).is_ok_and(|written| written == text)
 }
 
-/// Wall-clock seconds with a digest of their own (for `serde(with)`).
-pub(super) mod checked_seconds {
-    use serde::de::Error as _;
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    use super::super::Seconds;
-
-    #[derive(Serialize, Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Checked {
-        train: f64,
-        explain: f64,
-        /// Absent where somebody has set the seconds, as for a comparison of two runs.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        digest: Option<String>,
-    }
-
-    fn digest(seconds: &Seconds) -> String {
-        let bits = [seconds.train, seconds.explain].map(|value| value.to_bits().to_le_bytes());
-        super::sha256(bits.as_flattened())[..16].to_owned()
-    }
-
-    pub(in super::super) fn serialize<S: Serializer>(seconds: &Seconds, serializer: S) -> Result<S::Ok, S::Error> {
-        let Seconds { train, explain } = *seconds;
-        Checked { train, explain, digest: Some(digest(seconds)) }.serialize(serializer)
-    }
-
-    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Seconds, D::Error> {
-        let Checked { train, explain, digest: found } = Checked::deserialize(deserializer)?;
-        let seconds = Seconds { train, explain };
-        match found {
-            Some(found) if found != digest(&seconds) => Err(D::Error::custom("the seconds do not fit their digest")),
-            _ => Ok(seconds),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -79,6 +79,10 @@ impl Setup {
             None => (splits.clone(), splits),
             Some(leaked) => (leaked.splits, leaked.distinct),
         };
+        if plan.train.batch_size > splits.train.len() {
+            let what = format!("{} is more than the {} training images", plan.train.batch_size, splits.train.len());
+            return Err(Error::config("train.batch_size", what));
+        }
         if plan.explain.cam_images > drawn.test.len() {
             let what = format!("{} is more than the {} test images", plan.explain.cam_images, drawn.test.len());
             return Err(Error::config("explain.cam_images", what));
