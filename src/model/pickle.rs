@@ -43,7 +43,8 @@ impl Pickle {
     pub(super) fn read(bytes: &mut &[u8]) -> Result<Self, Fault> {
         let mut machine = Machine { values: Vec::new(), stack: Vec::new(), memo: BTreeMap::new() };
         while machine.step(bytes)? {
-            if machine.values.len() > MOST_VALUES || machine.stack.len() > MOST_VALUES {
+            let sizes = [machine.values.len(), machine.stack.len(), machine.memo.len()];
+            if sizes.iter().any(|&size| size > MOST_VALUES) {
                 return Err(format!("its pickle holds more than {MOST_VALUES} values: save model.state_dict() alone"));
             }
         }

@@ -30,6 +30,8 @@ fn nesting_and_sharing_cost_no_more_than_the_file() {
     let deep = |depth| [b")".as_slice(), &vec![0x85; depth], b"."].concat();
     assert!(read(&deep(MOST_VALUES - 1)).is_ok());
     assert!(read(&deep(10 * MOST_VALUES)).unwrap_err().contains("more than"));
+    let remembered = [b")".as_slice(), &vec![0x94; 2 * MOST_VALUES], b"."].concat();
+    assert!(read(&remembered).unwrap_err().contains("more than"));
     let doubled = [b")q\x00".as_slice(), &b"h\x00h\x00\x86q\x00".repeat(60), b"."].concat();
     assert!(read(&doubled).is_ok());
     // Claims of four billion characters.
