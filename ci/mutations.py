@@ -33,14 +33,14 @@ pub fn mutant(number: u32) -> bool {
 STEPS = ["suite training_steps::"]
 ORDER = ["suite report::the_order_of_records"]
 PUBLISHED = ["suite as_published::"]
-GATE = ["acceptance drift::"]
+GATE = ["acceptance drift::", "acceptance gate::", "suite gate::"]
 # What, file, where («old»; any white space matches any other), new, tests of which one should fail.
 MUTATIONS = [
     # prune
     ("one weight too many is pruned", "src/prune/cut.rs", "let count = «prune_count(fraction, live.len())»;", "(prune_count(fraction, live.len()) + 1).min(live.len())", ["lib prune::cut::"]),
     ("signed values are ranked, not magnitudes", "src/prune/cut.rs", "live.push((«value.abs().to_bits()»,", "value.to_bits()", ["lib prune::cut::"]),
     ("counts are rounded down", "src/prune/cut.rs", "«(fraction * remaining as f64).round_ties_even()» as usize", "(fraction * remaining as f64).floor()", ["lib prune::cut::"]),
-    ("a global cut goes layer by layer", "src/prune/cut.rs", "Scope::Global => «cut_group(values, masks, fraction)»,",
+    ("a global cut goes layer by layer", "src/prune/cut.rs", "«cut_group(values, masks, fraction);»",
      "for (values, mask) in values.iter().zip(masks.iter_mut()) { cut_group(std::slice::from_ref(values), std::slice::from_mut(mask), fraction); }", ["lib prune::cut::"]),
     ("pruned weights count as live", "src/prune/cut.rs", "if «bit != 0» { live.push", "bit != 2", ["lib prune::cut::"]),
     ("the largest go", "src/prune/cut.rs", "«live.select_nth_unstable(count - 1);»", "live.select_nth_unstable_by(count - 1, |a, b| b.cmp(a));", ["lib prune::cut::"]),
@@ -156,10 +156,10 @@ MUTATIONS = [
     ("images of wrong answers count", "src/study/drift.rs", ".map(|(a, b)| «*a && *b»);", "true || *a && *b", ["suite golden::"]),
     ("p-values are adjusted over all replicates", "src/study/networks.rs", "families.entry((id.arm.clone(), «id.replicate»))", "0 * id.replicate", ["suite golden::"]),
     ("the gate never says 1", "src/bin/ticketlens/drift.rs", "if «report.tripped()» { TRIPPED }", "false", GATE),
-    ("one of several candidates may trip unseen", "src/report/drift.rs", "«self.candidates.iter().any(CandidateDrift::tripped)»", "self.candidates.iter().all(CandidateDrift::tripped)", GATE),
-    ("a drift without a value passes", "src/bin/ticketlens/drift.rs", "let tripped = !enough || «value.is_none_or(|value| value > limit)»;", "value.is_some_and(|value| value > limit)", GATE),
-    ("the floor is no unit", "src/bin/ticketlens/drift.rs", "let value = «if in_floors { deciding.in_floors } else { deciding.raw }»;", "deciding.raw", GATE),
-    ("labels do not choose the images", "src/bin/ticketlens/drift.rs", "if «a.predicted[image] != labels[image] || b.predicted[image] != labels[image]» {", "false", GATE),
+    ("one of several candidates may trip unseen", "src/records/gate.rs", "«self.candidates.iter().any(CandidateDrift::tripped)»", "self.candidates.iter().all(CandidateDrift::tripped)", GATE),
+    ("a drift without a value passes", "src/study/gate/mod.rs", "Explanations::Undecided => «!answer.measured || rules.on_undecided == OnUndecided::Fail»,", "rules.on_undecided == OnUndecided::Fail", GATE),
+    ("a candidate beyond retraining alone is refused", "src/study/gate/ratio.rs", "(Explanations::Changed, Some(reach)) if «log <= reach» =>", "log <= f64::NEG_INFINITY.max(-reach.abs())", ["suite gate::"]),
+    ("labels do not choose the images", "src/study/gate/pixels.rs", "labels.is_none_or(|(labels, predicted)| «labels[image] == predicted[image]»)", "labels.len() == predicted.len()", GATE),
     ("any two densities match", "src/report/compare/measure.rs", "(«apart(&nearest) <= MOST_APART.ln()»).then_some(nearest.round)", "true", ["suite report::golden_comparison"]),
     # the run folder
     ("a round's record is written first", "src/records/contents.rs", '«write_atomically(&path.join(WEIGHTS), &save_weights(weights)?)?;» let views',
