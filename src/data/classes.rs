@@ -51,3 +51,11 @@ pub enum Origin {
     /// The official validation set, where there is one.
     Validation,
 }
+
+/// `classes are 0 to 9`.
+pub(super) fn classes_are(classes: usize) -> String {
+    match classes {
+        1 => "the network has one logit, so the only class is 0".into(),
+        _ => format!("classes are 0 to {}", classes.saturating_sub(1)),
+    }
+}

@@ -10,48 +10,17 @@ use std::path::{Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
 
+use crate::data::classes::classes_are;
 use crate::data::impostor::what_is;
 use crate::data::{Dataset, Labels, Normalisation, Origin};
 use crate::error::{Error, Result};
 
+mod family;
+
+pub use family::Family;
+
 /// No IDX file may claim more bytes than this: full MNIST has 47 million.
 const LIMIT_BYTES: usize = 1 << 30;
-
-/// Which data set the four IDX files hold; their format does not say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Family {
-    /// Handwritten digits.
-    Mnist,
-    /// Zalando's clothes (Xiao, Rasul and Vollgraf 2017).
-    Fashion,
-}
-
-impl Family {
-    /// The names of its ten classes.
-    pub fn class_names(self) -> [&'static str; 10] {
-        match self {
-            Family::Mnist => ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"],
-            Family::Fashion => {
-                ["t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"]
-            }
-        }
-    }
-
-    /// Its customary normalisation.
-    pub fn normalisation(self) -> Normalisation {
-        match self {
-            Family::Mnist => Normalisation::mnist(),
-            Family::Fashion => Normalisation::fashion_mnist(),
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Family::Mnist => "mnist",
-            Family::Fashion => "fashion-mnist",
-        }
-    }
-}
 
 /// Images of an IDX file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -300,14 +269,6 @@ fn images(dimensions: Vec<usize>, pixels: Vec<u8>, path: &Path) -> Result<IdxIma
             Ok(IdxImages { count, rows, columns, pixels })
         }
         _ => Err(Error::format(path, format!("holds no images: its dimensions are {dimensions:?}"))),
-    }
-}
-
-/// `classes are 0 to 9`.
-pub(super) fn classes_are(classes: usize) -> String {
-    match classes {
-        1 => "the network has one logit, so the only class is 0".into(),
-        _ => format!("classes are 0 to {}", classes.saturating_sub(1)),
     }
 }
 

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use super::array_file::{ArrayFile, split_key};
-use super::idx::{self, classes_are};
+use super::classes::classes_are;
+use super::idx;
 use super::impostor::what_is;
 use crate::error::{Error, Result};
 

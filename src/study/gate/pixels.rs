@@ -139,7 +139,7 @@ pub(super) fn pixels(
     };
     let counted = found.direct.iter().flatten().count();
     let mut answer = match dense.floor.is_empty() {
-        true => found.from_reference(rules.max_drift),
+        true => found.by_reference_alone(rules.max_drift),
         false => {
             let (logs, variance) = found.logs();
             let of = |a: usize, b: usize| found.pairs[pair(a.min(b), a.max(b))].filter(|drift| *drift > 0.0);
@@ -190,7 +190,7 @@ impl Measured {
     }
 
     /// The answer without a floor: by the drift from the reference itself.
-    fn from_reference(&self, limit: Option<f64>) -> Answer {
+    fn by_reference_alone(&self, limit: Option<f64>) -> Answer {
         let values: Vec<f64> = self.direct.iter().flatten().copied().collect();
         let mean = Mean::of(&values, None).ok();
         let interval = mean.and_then(|mean| mean.interval(CONFIDENCE).ok());
