@@ -60,7 +60,7 @@ impl Default for Settings {
 /// What is known of all concepts.
 #[derive(Clone, Debug)]
 pub struct ConceptTests {
-    /// In the order of [`Question::classes`].
+    /// In the order of the classes asked for.
     pub classes: Vec<ClassTests>,
     /// CAVs fitted at full size (those of the held-out folds come on top).
     pub cavs: usize,
