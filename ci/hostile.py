@@ -214,7 +214,7 @@ def make():
                   "explain.partners", "data.train", "data.validation", "data.test", "model.width", "model.depth"):
         for value in (10**9, 1 << 62, (1 << 63) - 1, -1):
             # A longer warm-up than the training is one; of class images as many are taken as there are.
-        if field in ("train.warmup_steps", "explain.class_images") and value > 0:
+            if field in ("train.warmup_steps", "explain.class_images") and value > 0:
                 continue
             case(f"{field} = {value}", "run", "quick", "--set", f"{field}={value}", "--out", work / "run")
     case("planted images without end", "run", "quick", "--set", "data.source=planted", "--set", "data.task=classes", "--set", "data.planted={side=1000000}", "--out", work / "run")

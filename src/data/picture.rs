@@ -1,5 +1,6 @@
 //! Picture files (PNG, JPEG, WebP, BMP, TIFF, GIF) to byte images of one shape: decode, resize the short side, centre crop.
 
+use std::borrow::Cow;
 use std::io::{Cursor, Read};
 use std::path::Path;
 
@@ -16,6 +17,7 @@ use crate::error::{Error, Result};
 const LIMIT_FILE: u64 = 256 << 20;
 const LIMIT_DECODED: u64 = 512 << 20;
 const LIMIT_SIDE: u32 = 20_000;
+const SIGNATURE_OF_PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
 /// Sides of what a network sees, in pixels: its maps take up to a gigabyte for each image then.
 const LIMIT_INPUT: usize = 4_096;
 
@@ -159,6 +161,7 @@ impl Picture {
             return Err(Error::format(path, "is empty"));
         }
         let fault = |e: image::ImageError| Error::format(path, format!("cannot be decoded: {e}"));
+        let bytes = &without_colour_profile(bytes)[..];
         let mut reader = ImageReader::new(Cursor::new(bytes));
         reader = reader.with_guessed_format().map_err(|e| Error::io(path, e))?;
         check_format(reader.format(), bytes, path)?;
@@ -229,6 +232,27 @@ impl Picture {
     }
 }
 
+/// A PNG without its colour profile, which is not used, and which the decoder would inflate whatever its size. Other bytes, and a PNG
+/// whose chunks do not fit, are left as they are.
+fn without_colour_profile(bytes: &[u8]) -> Cow<'_, [u8]> {
+    let Some(mut rest) = bytes.strip_prefix(SIGNATURE_OF_PNG) else { return Cow::Borrowed(bytes) };
+    let mut kept = SIGNATURE_OF_PNG.to_vec();
+    while let Some((head, _)) = rest.split_first_chunk::<8>() {
+        let length = u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
+        // Length, type and checksum take twelve bytes.
+        let Some((chunk, after)) = length.checked_add(12).and_then(|whole| rest.split_at_checked(whole)) else { break };
+        if &head[4..] != b"iCCP" {
+            kept.extend_from_slice(chunk);
+        }
+        rest = after;
+    }
+    kept.extend_from_slice(rest);
+    match kept.len() == bytes.len() {
+        true => Cow::Borrowed(bytes),
+        false => Cow::Owned(kept),
+    }
+}
+
 /// Width and height of a picture file, from its header alone.
 pub(crate) fn dimensions(path: &Path) -> Result<(usize, usize)> {
     let mut start = Vec::new();
@@ -238,11 +262,23 @@ pub(crate) fn dimensions(path: &Path) -> Result<(usize, usize)> {
         return Err(Error::format(path, "is empty"));
     }
     check_format(image::guess_format(&start).ok(), &start, path)?;
-    let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format).map_err(|e| Error::io(path, e))?;
-    let size = reader.into_dimensions();
-    let (width, height) = size.map_err(|e| Error::format(path, format!("cannot be decoded: {e}")))?;
+    let reader = || ImageReader::open(path)?.with_guessed_format();
+    let (width, height) = match png_size(&start) {
+        Some(size) => size,
+        None => reader()
+            .map_err(|e| Error::io(path, e))?
+            .into_dimensions()
+            .map_err(|e| Error::format(path, format!("cannot be decoded: {e}")))?,
+    };
     check_size(width, height, path)?;
     Ok((width as usize, height as usize))
+}
+
+/// Width and height of a PNG, which its first chunk holds: the decoder would read on to the pixels, and inflate a colour profile.
+fn png_size(start: &[u8]) -> Option<(u32, u32)> {
+    let header = start.strip_prefix(SIGNATURE_OF_PNG)?.get(4..16)?.strip_prefix(b"IHDR")?;
+    let (width, height) = header.split_first_chunk()?;
+    Some((u32::from_be_bytes(*width), u32::from_be_bytes(*height.first_chunk()?)))
 }
 
 /// Some formats allow a picture without pixels, which nothing can be made of.
@@ -313,5 +349,26 @@ fn jpeg_ends(bytes: &[u8]) -> bool {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_colour_profile_is_left_out_and_nothing_else() {
+        let mut png = Vec::new();
+        GrayImage::from_fn(3, 2, |x, y| image::Luma([(40 * x + 7 * y) as u8]))
+            .write_to(&mut Cursor::new(&mut png), ImageFormat::Png)
+            .unwrap();
+        assert!(matches!(without_colour_profile(&png), Cow::Borrowed(_)));
+        // Behind signature and header, 8 and 25 bytes; nobody looks at its checksum.
+        let profile = [&5u32.to_be_bytes()[..], b"iCCP", b"x\0\0ab", &[0; 4]].concat();
+        let with = [&png[..33], &profile, &png[33..]].concat();
+        assert_eq!(*without_colour_profile(&with), png);
+        assert_eq!(png_size(&png), Some((3, 2)));
+        let cut = &with[..40];
+        assert_eq!(*without_colour_profile(cut), *cut);
     }
 }

@@ -7,6 +7,8 @@ use crate::nn::Shape3;
 use crate::prune::Scope;
 use crate::stats::power::{permutations_needed, sets_needed};
 
+/// Bytes of a plan's name: it names a folder.
+const LONGEST_NAME: usize = 200;
 /// Networks of one plan. The record of each is a file or four.
 const MOST_NETWORKS: usize = 100_000;
 
@@ -30,6 +32,9 @@ impl Plan {
             let what =
                 "names the run's folder, so it holds no slash or control character and does not begin with a dot";
             return Err(Error::config("name", what));
+        }
+        if self.name.len() > LONGEST_NAME {
+            return Err(Error::config("name", format!("has {} bytes, more than {LONGEST_NAME}", self.name.len())));
         }
         positive("replicates", self.replicates)?;
         if !self.arms.contains(&Arm::Lottery) {
