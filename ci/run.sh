@@ -20,7 +20,7 @@ step "tests (with two seconds of fuzzing for each reader)"
 cargo test --locked
 step "killed runs go on (short form of ci/kill.sh), hostile inputs are refused"
 python3 ci/kill.py target/debug/ticketlens 5 20
-python3 ci/hostile.py target/debug/ticketlens
+HOSTILE_SECONDS=5 python3 ci/hostile.py target/debug/ticketlens
 step "benches (smoke: each runs once)"
 cargo test --locked --benches
 step "CUDA: the device program on a pretend GPU"
