@@ -3,15 +3,6 @@
 # and scikit-learn. usage: ci/any-model.sh   (PYTHON and TICKETLENS choose other programs)
 set -eu
 cd "$(dirname "$0")/.."
-python=${PYTHON:-python3}
-if ! "$python" -c 'import torch, torchvision, timm, captum, pytorch_grad_cam, sklearn, safetensors' 2>/dev/null; then
-    echo "any-model: skipped, $python has no torch, torchvision, timm, captum, grad-cam, scikit-learn and safetensors (set PYTHON)"
-    exit 0
-fi
-if [ -z "${TICKETLENS:-}" ]; then
-    cargo build --quiet --bin ticketlens
-    TICKETLENS=${CARGO_TARGET_DIR:-target}/debug/ticketlens
-fi
-scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
+. ci/python.sh
+beside any-model torch torchvision timm captum pytorch_grad_cam sklearn safetensors
 "$python" ci/any-model.py "$TICKETLENS" "$scratch"

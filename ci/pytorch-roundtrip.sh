@@ -3,17 +3,8 @@
 # load strictly to the same logits. usage: ci/pytorch-roundtrip.sh   (PYTHON and TICKETLENS choose other programs)
 set -eu
 cd "$(dirname "$0")/.."
-python=${PYTHON:-python3}
-if ! "$python" -c 'import torch, torchvision, safetensors' 2>/dev/null; then
-    echo "pytorch-roundtrip: skipped, $python has no torch, torchvision and safetensors (set PYTHON)"
-    exit 0
-fi
-if [ -z "${TICKETLENS:-}" ]; then
-    cargo build --quiet --bin ticketlens
-    TICKETLENS=${CARGO_TARGET_DIR:-target}/debug/ticketlens
-fi
-scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
+. ci/python.sh
+beside pytorch-roundtrip torch torchvision safetensors
 # The library writes its checkpoints here (the test skips nothing; it is an ordinary test when run without the variable).
 TICKETLENS_SAVE_CHECKPOINTS="$scratch/ours" cargo test --quiet --test acceptance -- --exact checkpoints::saved_weights_are_read_back_bit_for_bit >/dev/null
 "$python" ci/pytorch-roundtrip.py "$TICKETLENS" "$scratch"

@@ -71,6 +71,7 @@
 #![warn(missing_docs)]
 
 pub mod data;
+pub mod digest;
 pub mod error;
 pub mod explain;
 pub mod kernels;

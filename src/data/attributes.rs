@@ -22,11 +22,16 @@ const LIMIT_BYTES: u64 = 512 << 20;
 /// One [`Error::Faults`] with the faults by line: a picture that is not in the folder or named twice, a value that is none of these, a
 /// line that is too short or long; an attribute that no picture shows.
 pub(crate) fn read_attributes(path: &Path, place_of: &BTreeMap<String, Option<usize>>) -> Result<ConceptTable> {
-    let file = File::open(path).map_err(|e| Error::io(path, e))?;
-    let size = file.metadata().map_err(|e| Error::io(path, e))?.len();
+    // Opening a pipe would wait for its writer.
+    let metadata = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
+    let size = metadata.len();
+    if !metadata.is_file() {
+        return Err(Error::format(path, "is not a file"));
+    }
     if size > LIMIT_BYTES {
         return Err(Error::format(path, format!("has {size} bytes, more than {LIMIT_BYTES}")));
     }
+    let file = File::open(path).map_err(|e| Error::io(path, e))?;
     let reader = BufReader::new(file).take(LIMIT_BYTES);
     let mut reader = ReaderBuilder::new().flexible(true).trim(csv::Trim::All).from_reader(reader);
     let broken = |e: csv::Error| Error::format(path, format!("is not a CSV table in UTF-8: {e}"));

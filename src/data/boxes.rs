@@ -16,7 +16,7 @@ pub struct ShownPart {
 }
 
 /// A rectangle in pixels, `left ≤ x < right` and `top ≤ y < bottom`; pixel `i` covers `i..i + 1`.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct BoundingBox {
     /// Left edge.
     pub left: f64,

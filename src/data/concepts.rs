@@ -163,7 +163,7 @@ pub struct ConceptPlan {
 }
 
 /// One random set: images of the data set, or noise.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub enum RandomSet {
     /// Indices into the data set.
     Images(Vec<usize>),
@@ -210,7 +210,7 @@ impl RandomSet {
 }
 
 /// One concept's images and the random sets it is compared with.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ConceptSet {
     /// The concept's name.
     pub name: String,
@@ -221,7 +221,7 @@ pub struct ConceptSet {
 }
 
 /// Everything that one plan draws.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ConceptSets {
     /// For each image of a concept or random set, whether it shows each of the concepts; `None` where that is doubtful.
     pub shown: BTreeMap<usize, Vec<Option<bool>>>,
@@ -235,6 +235,7 @@ pub struct ConceptSets {
 }
 
 /// Concepts, and the classes that are tested for them.
+#[derive(Debug, Clone, Serialize)]
 pub struct TestedConcepts {
     /// The classes.
     pub classes: Vec<usize>,

@@ -337,7 +337,7 @@ impl Dataset {
         }
     }
 
-    /// SHA-256, in hex, over shape, contents, labels and official parts of all images: the data's identity in a run's manifest.
+    /// SHA-256, in hex, over shape, contents, labels and official parts of all images.
     pub fn fingerprint(&self) -> String {
         let mut hash = Sha256::new();
         hash.update(format!("{:?} {:?} {:?}", self.shape, self.fine.names, self.labels.names));
@@ -347,6 +347,6 @@ impl Dataset {
             hash.update(self.labels.values[index].to_le_bytes());
             hash.update([self.origins[index] as u8]);
         }
-        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+        crate::digest::hex(hash)
     }
 }

@@ -241,6 +241,6 @@ impl Weights {
         for value in self.parameters.iter().chain(&self.buffers) {
             hash.update(value.to_le_bytes());
         }
-        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+        crate::digest::hex(hash)
     }
 }

@@ -1,6 +1,6 @@
 //! Plans in and out of TOML: presets, overrides, the hash.
 
-use sha2::{Digest, Sha256};
+use crate::digest::sha256;
 
 use super::Plan;
 use crate::error::{Error, Result, near_miss};
@@ -87,8 +87,7 @@ impl Plan {
         for path in [&mut nameless.data.path, &mut nameless.model.pretrained].into_iter().flatten() {
             *path = "x".into();
         }
-        let hash = Sha256::digest(nameless.to_toml()?.as_bytes());
-        Ok(hash.iter().map(|byte| format!("{byte:02x}")).collect())
+        Ok(sha256(nameless.to_toml()?.as_bytes()))
     }
 }
 

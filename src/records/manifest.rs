@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::seal::{Computed, sha256};
+use super::seal::Computed;
 pub use crate::data::{ConceptNote, ShownPart};
+use crate::digest::sha256;
 use crate::stats::localisation::PixelBox;
 
 /// One image of the fixed Grad-CAM set, for showing it.

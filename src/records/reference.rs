@@ -8,12 +8,12 @@ use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
+use super::Seal;
+use super::seal::{Refused, sealed, unsealed};
+use crate::digest::sha256;
 use crate::error::{Error, Result};
 use crate::model::{Assumptions, Stage};
-
-pub use super::seal::sha256;
 
 /// What the JSON file says it is.
 pub const REFERENCE_KIND: &str = "ticketlens explanations";
@@ -114,11 +114,6 @@ pub struct ReferenceTensors {
     pub labels: Option<Vec<usize>>,
 }
 
-/// A hash in hexadecimal.
-pub(crate) fn hex(hash: Sha256) -> String {
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 impl ReferenceTensors {
     /// The bytes of the file.
     ///
@@ -183,13 +178,14 @@ impl ReferenceRecord {
         start.trim_ascii_start().first() == Some(&b'{')
     }
 
-    /// The bytes of the JSON file.
+    /// The bytes of the JSON file, which ends with a seal: a digest of all that is said in it.
     ///
     /// # Errors
     /// When serialisation fails.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
-        let text = serde_json::to_string_pretty(self).map_err(|error| Error::input(format!("record: {error}")))?;
-        Ok((text + "\n").into_bytes())
+        let mut text = sealed(self, Seal::default()).map_err(|error| Error::input(format!("record: {error}")))?;
+        text.push(b'\n');
+        Ok(text)
     }
 
     /// Reads the JSON file.
@@ -210,8 +206,11 @@ impl ReferenceRecord {
             let what = format!("has version {}, this program reads {REFERENCE_VERSION}: record it anew", head.version);
             return Err(Error::input(what));
         }
-        let record: Self =
-            serde_json::from_slice(bytes).map_err(|error| Error::input(format!("is a damaged record: {error}")))?;
+        let damaged = |refused| match refused {
+            Refused::Damaged(what) => Error::input(format!("is a damaged record: it {what}")),
+            Refused::Format(format) => Error::input(format!("is a damaged record: it has format {format}")),
+        };
+        let (record, _): (Self, Seal) = unsealed(bytes).map_err(damaged)?;
         if record.networks.is_empty() || record.names.len() != record.images.count {
             return Err(Error::input("is a damaged record: networks or names of images are missing"));
         }

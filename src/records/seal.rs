@@ -10,9 +10,9 @@ use std::collections::BTreeMap;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
 use super::FORMAT;
+use crate::digest::sha256;
 
 /// See the module.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,11 +59,6 @@ impl FileSeal {
     pub(super) fn of(bytes: &[u8]) -> Self {
         Self { sha256: sha256(bytes), bytes: bytes.len() as u64 }
     }
-}
-
-/// SHA-256 in hexadecimal.
-pub fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Bytes of a record that is parsed whatever it is.

@@ -3,7 +3,7 @@
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::seal::sha256;
+use crate::digest::sha256;
 
 /// How long parts of a round took.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

@@ -90,7 +90,8 @@ fn verdict_section(view: &View) -> Markup {
     html! {
         section #verdict aria-label="Answer" {
             (answer::picture(view))
-            p.answer { (study.answer) }
+            // A number and its unit stay on one line.
+            p.answer { (study.answer.replace(" %", "\u{a0}%")) }
             div.verdicts {
                 (verdict("A", format::HYPOTHESIS_A, &study.hypothesis_a))
                 (verdict("B", format::HYPOTHESIS_B, &study.hypothesis_b))

@@ -10,6 +10,7 @@ use crate::data::{
     Augmentation, BoundingBox, ConceptNote, Dataset, Images, Pool, RandomSet, ShownPart, Splits, TestedConcepts,
     class_images, split,
 };
+use crate::digest::sha256;
 use crate::error::{Error, Result};
 use crate::kernels::vector_path;
 use crate::model::Model;
@@ -169,6 +170,17 @@ impl Setup {
         }
     }
 
+    /// SHA-256, in hexadecimal, of all that the plan takes from the data: images and labels, what was drawn of the concepts, boxes and
+    /// parts. A table of attributes that was edited shows in it.
+    ///
+    /// # Errors
+    /// Only when something cannot be serialised.
+    pub fn identity(&self) -> Result<String> {
+        let images = [self.data.fingerprint(), self.concept_images.fingerprint()];
+        let known = serde_json::to_vec(&(images, &self.concepts, &self.boxes, &self.parts));
+        Ok(sha256(&known.map_err(|error| Error::input(format!("the data's identity: {error}")))?))
+    }
+
     /// The manifest of a run on this setup.
     ///
     /// # Errors
@@ -179,7 +191,7 @@ impl Setup {
             format: FORMAT,
             version: env!("CARGO_PKG_VERSION").into(),
             plan: plan.digest()?,
-            data: self.data.fingerprint(),
+            data: self.identity()?,
             device: self.model.network.compute.description(),
             threads: rayon::current_num_threads(),
             cpu_features: cpu_features(),

@@ -46,7 +46,7 @@ pub struct Recomputed {
 pub fn recompute(plan: &Plan, store: &Store, observer: &dyn Observer) -> Result<Recomputed> {
     let setup = Setup::new(plan)?;
     let manifest = store.manifest()?;
-    if manifest.data != setup.data.fingerprint() {
+    if manifest.data != setup.identity()? {
         let what = format!("the data at hand are not those of the run ({} is)", manifest.data);
         return Err(crate::error::Error::format(store.root(), what));
     }

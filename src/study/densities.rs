@@ -135,7 +135,8 @@ pub(super) fn accuracy_words(plan: &Plan, record: &AccuracyRecord) -> String {
     let interval = record.interval.map_or("no interval".into(), |interval| {
         format!("{:+.2} to {:+.2} points", 100.0 * interval.low, 100.0 * interval.high)
     });
-    format!("accuracy {word} ({interval}, margin -{:.2})", 100.0 * plan.verdict.accuracy_margin)
+    let margin = 100.0 * plan.verdict.accuracy_margin;
+    format!("accuracy {word} ({interval}, margin −{margin:.2})").replace('-', "−")
 }
 
 /// Words for the answer of one kind of explanations.

@@ -63,8 +63,14 @@ fn two_lines_make_a_study_of_a_folder_of_pictures() {
     assert_eq!(manifest.concepts, ["red", "left"]);
     assert_eq!(manifest.images, [24, 24, 16]);
     assert_eq!((plan.data.source.name, plan.name.as_str()), ("folder", "folder"));
+    // A run does not go on with other concepts than it began with.
+    let table = place.path("pictures").join("attributes.csv");
+    let swapped = std::fs::read_to_string(&table).unwrap().replacen("red,left", "left,red", 1);
+    std::fs::write(&table, swapped).unwrap();
+    let error = fails(&line);
+    assert!(error.contains("the data have changed"), "{error}");
     // A fault of the table ends the run before it begins.
-    std::fs::write(place.path("pictures").join("attributes.csv"), "image,red\ndisc/1.png,1\n").unwrap();
+    std::fs::write(&table, "image,red\ndisc/1.png,1\n").unwrap();
     line[3] = place.arg("other");
     let error = fails(&line);
     assert!(error.contains("attributes.csv:2: there is no picture `disc/1.png`"), "{error}");

@@ -113,7 +113,7 @@ fn damaged_and_foreign_records_are_refused_in_a_line() {
     let drift = |record: &str| fails(&words(&format!("drift --reference {record} --candidate {dense}")));
     let (json_bytes, tensors) =
         (std::fs::read(&record).unwrap(), std::fs::read(place.path("dense.safetensors")).unwrap());
-    // Half of it; another JSON; another version; tensors with one byte changed; tensors gone.
+    // Half of it; another JSON; another version; tensors with one byte changed; one word edited; tensors gone.
     let write = |name: &str, json: &[u8], tensors: Option<&[u8]>| {
         if let Some(tensors) = tensors {
             place.write(&format!("{name}.safetensors"), tensors);
@@ -121,6 +121,7 @@ fn damaged_and_foreign_records_are_refused_in_a_line() {
         place.write(&format!("{name}.json"), json)
     };
     let text = String::from_utf8(json_bytes.clone()).unwrap();
+    assert!(text.contains("\"significant\": true"));
     let mut flipped = tensors.clone();
     *flipped.last_mut().unwrap() ^= 1;
     for (name, json, tensors, named) in [
@@ -128,6 +129,12 @@ fn damaged_and_foreign_records_are_refused_in_a_line() {
         ("foreign", b"{\"a\": 1}", Some(&tensors[..]), "no recorded reference"),
         ("future", text.replace("\"version\": 1", "\"version\": 7").as_bytes(), Some(&tensors[..]), "version 7"),
         ("flipped", &json_bytes[..], Some(&flipped[..]), "flipped.safetensors"),
+        (
+            "edited",
+            text.replacen("\"significant\": true", "\"significant\": false", 1).as_bytes(),
+            Some(&tensors[..]),
+            "digest",
+        ),
         ("alone", &json_bytes[..], None, "alone.safetensors"),
         (
             "empty",

@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use ticketlens::data::{
     ImageSource, Images, Normalisation, Preprocess, cub, idx, read_class_folders, read_label_argument,
 };
+use ticketlens::digest::sha256;
 use ticketlens::model::{Stage, TensorFile, load_checkpoint, load_into};
 use ticketlens::plan::Plan;
 use ticketlens::plan::{DataPlan, PRESETS};
 use ticketlens::progress::Silent;
 use ticketlens::prune::prunable_tensors;
-use ticketlens::records::reference::{ImageSet, ReferenceRecord, Setting, sha256};
+use ticketlens::records::reference::{ImageSet, ReferenceRecord, Setting};
 use ticketlens::records::{Store, round_ids};
 use ticketlens::report::{Maps, RawMaps, Study, csv, drift, html, json, markdown, terminal};
 use ticketlens::study::explain_checkpoints;
@@ -462,6 +463,8 @@ fn reference() -> Tree {
 
 /// Both files, the tensors as if they were those that the record names.
 fn read_reference(folder: &Path) -> Result<(), String> {
+    // As with the records of a run: the reader behind the digest is meant.
+    reseal(folder);
     let bytes = |name: &str| std::fs::read(folder.join(name)).map_err(|error| error.to_string());
     let (json, tensors) = (bytes("r.json")?, bytes("r.safetensors")?);
     let mut record = ReferenceRecord::from_bytes(&json).map_err(|error| error.to_string())?;

@@ -4,30 +4,43 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Layers from left to right; a module may use modules to its right, and those beside it that are listed.
-const MAY_USE: [(&str, &[&str]); 18] = [
-    ("report", &["study", "run", "records", "plan", "stats", "model", "error", "seed", "progress"]),
+const MAY_USE: [(&str, &[&str]); 19] = [
+    ("report", &["study", "run", "records", "plan", "stats", "model", "digest", "error", "seed", "progress"]),
     (
         "study",
-        &["run", "records", "plan", "explain", "prune", "model", "nn", "data", "stats", "error", "seed", "progress"],
+        &[
+            "run", "records", "plan", "explain", "prune", "model", "nn", "data", "stats", "digest", "error", "seed",
+            "progress",
+        ],
     ),
     (
         "run",
         &[
-            "records", "plan", "train", "explain", "prune", "model", "nn", "data", "stats", "kernels", "error", "seed",
+            "records", "plan", "train", "explain", "prune", "model", "nn", "data", "stats", "kernels", "digest",
+            "error", "seed", "progress",
+        ],
+    ),
+    (
+        "records",
+        &["plan", "explain", "prune", "model", "nn", "data", "stats", "output", "digest", "error", "seed", "progress"],
+    ),
+    (
+        "plan",
+        &[
+            "train", "explain", "prune", "model", "nn", "data", "stats", "kernels", "digest", "error", "seed",
             "progress",
         ],
     ),
-    ("records", &["plan", "explain", "prune", "model", "nn", "data", "stats", "output", "error", "seed", "progress"]),
-    ("plan", &["train", "explain", "prune", "model", "nn", "data", "stats", "kernels", "error", "seed", "progress"]),
-    ("train", &["prune", "model", "nn", "data", "kernels", "error", "seed", "progress"]),
-    ("explain", &["prune", "model", "nn", "data", "kernels", "stats", "error", "seed", "progress"]),
-    ("prune", &["model", "nn", "data", "kernels", "error", "seed", "progress"]),
-    ("model", &["nn", "data", "kernels", "error", "seed", "progress"]),
-    ("nn", &["kernels", "error", "seed", "progress"]),
-    ("data", &["kernels", "error", "seed", "progress"]),
-    ("kernels", &["error", "seed", "progress"]),
+    ("train", &["prune", "model", "nn", "data", "kernels", "digest", "error", "seed", "progress"]),
+    ("explain", &["prune", "model", "nn", "data", "kernels", "stats", "digest", "error", "seed", "progress"]),
+    ("prune", &["model", "nn", "data", "kernels", "digest", "error", "seed", "progress"]),
+    ("model", &["nn", "data", "kernels", "digest", "error", "seed", "progress"]),
+    ("nn", &["kernels", "digest", "error", "seed", "progress"]),
+    ("data", &["kernels", "digest", "error", "seed", "progress"]),
+    ("kernels", &["digest", "error", "seed", "progress"]),
     ("stats", &["seed"]),
     ("output", &["error"]),
+    ("digest", &[]),
     ("error", &[]),
     ("seed", &[]),
     ("progress", &["error"]),

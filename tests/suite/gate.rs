@@ -1,7 +1,6 @@
 //! The drift gate on cheap networks: how often it refuses one more retrained network, and how often one that was pruned too far.
 
 use rand::seq::SliceRandom;
-use ticketlens::plan::Plan;
 use ticketlens::progress::Silent;
 use ticketlens::records::gate::{CandidateDrift, Kind, OnUndecided};
 use ticketlens::records::{Explanations, Line, RoundId, Store};
@@ -10,33 +9,21 @@ use ticketlens::stats::multiplicity::{Adjustment, adjust};
 use ticketlens::study::gate::{ClassEffect, Dense, Explained, Rules, judge};
 use ticketlens::study::run;
 
+use crate::support::cheap;
+
 /// Seeds; each gives a dense network and one with 1 % of its weights.
 const SEEDS: usize = 48;
 
 /// Networks of less than a second.
 fn networks() -> (Vec<usize>, Vec<Explained>, Vec<Explained>) {
-    let overrides = [
-        ("replicates", SEEDS.to_string().as_str()),
+    let replicates = SEEDS.to_string();
+    let plan = cheap(&[
+        ("replicates", &replicates),
         ("floor.twins", "0"),
         ("seed", "5000"),
-        ("model.width", "4"),
-        ("prune.rounds", "1"),
         ("prune.fraction", "0.99"),
         ("data.train", "1920"),
-        ("data.validation", "500"),
-        ("data.test", "300"),
-        ("train.epochs", "2"),
-        ("train.batch_size", "32"),
-        ("explain.cam_images", "60"),
-        ("explain.class_images", "10"),
-        ("explain.images_per_set", "10"),
-        ("explain.random_sets", "19"),
-        ("explain.partners", "2"),
-        ("statistics.permutations", "199"),
-        ("statistics.bootstrap", "99"),
-    ]
-    .map(|(key, value)| (key.to_owned(), value.to_owned()));
-    let plan = Plan::preset("quick", &overrides).unwrap();
+    ]);
     let folder = tempfile::tempdir().unwrap();
     run(&plan, folder.path(), &Silent).unwrap();
     let store = Store::existing(folder.path()).unwrap();

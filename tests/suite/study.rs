@@ -12,32 +12,7 @@ use ticketlens::stats::similarity::{Similarity, spearman};
 use ticketlens::stats::verdict::explanations_answer;
 use ticketlens::study::run;
 
-/// Networks of a second and less.
-fn cheap(overrides: &[(&str, &str)]) -> Plan {
-    let base: &[(&str, &str)] = &[
-        ("replicates", "2"),
-        ("floor.twins", "1"),
-        ("model.width", "4"),
-        ("prune.rounds", "1"),
-        ("prune.fraction", "0.5"),
-        ("data.train", "640"),
-        ("data.validation", "500"),
-        ("data.test", "300"),
-        ("train.epochs", "2"),
-        ("train.batch_size", "32"),
-        ("explain.stages", "[\"layer4\"]"),
-        ("explain.cam_images", "60"),
-        ("explain.class_images", "10"),
-        ("explain.images_per_set", "10"),
-        ("explain.random_sets", "19"),
-        ("explain.partners", "2"),
-        ("statistics.permutations", "199"),
-        ("statistics.bootstrap", "99"),
-    ];
-    let all: Vec<(String, String)> =
-        base.iter().chain(overrides).map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-    Plan::preset("quick", &all).unwrap()
-}
+use crate::support::cheap;
 
 fn study(plan: &Plan) -> (StudyRecord, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use candle_core::{Device, Tensor};
 use statrs::distribution::{Beta, ContinuousCDF};
+use ticketlens::plan::Plan;
 use ticketlens::stats::Interval;
 
 /// The three reference cases of `fixtures/oracle`.
@@ -51,4 +52,31 @@ pub(crate) fn exact_interval(successes: usize, trials: usize, confidence: f64) -
         low: if successes == 0 { 0.0 } else { end(tail, k, rest + 1.0) },
         high: if successes == trials { 1.0 } else { end(1.0 - tail, k + 1.0, rest) },
     }
+}
+
+/// The default study with networks of a second and less, and `overrides`.
+pub(crate) fn cheap(overrides: &[(&str, &str)]) -> Plan {
+    let base: &[(&str, &str)] = &[
+        ("replicates", "2"),
+        ("floor.twins", "1"),
+        ("model.width", "4"),
+        ("prune.rounds", "1"),
+        ("prune.fraction", "0.5"),
+        ("data.train", "640"),
+        ("data.validation", "500"),
+        ("data.test", "300"),
+        ("train.epochs", "2"),
+        ("train.batch_size", "32"),
+        ("explain.stages", "[\"layer4\"]"),
+        ("explain.cam_images", "60"),
+        ("explain.class_images", "10"),
+        ("explain.images_per_set", "10"),
+        ("explain.random_sets", "19"),
+        ("explain.partners", "2"),
+        ("statistics.permutations", "199"),
+        ("statistics.bootstrap", "99"),
+    ];
+    let all: Vec<(String, String)> =
+        base.iter().chain(overrides).map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    Plan::preset("quick", &all).unwrap()
 }

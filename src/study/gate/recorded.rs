@@ -3,11 +3,12 @@
 use sha2::{Digest, Sha256};
 
 use crate::data::ImageSource;
+use crate::digest::{hex, sha256};
 use crate::error::{Error, Result};
 use crate::explain::map_drift;
 use crate::records::reference::{
     EffectRecord, ImageSet, NetworkRecord, REFERENCE_KIND, REFERENCE_VERSION, ReferenceRecord, ReferenceTensors,
-    Setting, hex, sha256,
+    Setting,
 };
 use crate::stats::descriptive::known_mean;
 use crate::stats::similarity::Measure;
