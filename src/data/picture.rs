@@ -95,16 +95,29 @@ impl Preprocess {
         }
     }
 
+    /// The place that the network sees of a `width` × `height` picture, which must hold it.
+    ///
+    /// # Errors
+    /// If the picture is too small for the crop, or the input would have a side above 4,096 pixels.
+    pub(crate) fn input(&self, width: usize, height: usize, name: impl AsRef<Path>) -> Result<Placement> {
+        let place = self.placement(width, height);
+        let (w, h) = place.size;
+        let fault = match self.crop {
+            Some(crop) if w > place.resized.0 || h > place.resized.1 => {
+                format!("{width}×{height} pixels is too small for a crop of {crop}")
+            }
+            _ if w.max(h) > LIMIT_INPUT => {
+                format!("{width}×{height} pixels make an input of {w}×{h}, a side may have {LIMIT_INPUT}: give --size")
+            }
+            _ => return Ok(place),
+        };
+        Err(Error::format(name.as_ref(), fault))
+    }
+
     /// The byte image `(C, H, W)` that the network sees of a decoded picture, with its height and width.
     pub(crate) fn apply(&self, picture: &Picture, name: &str) -> Result<(Vec<u8>, usize, usize)> {
         let (width, height) = picture.size();
-        let place = self.placement(width, height);
-        if place.size.0 > place.resized.0 || place.size.1 > place.resized.1 {
-            return Err(Error::format(
-                name,
-                format!("{width}×{height} pixels is too small for a crop of {:?}", self.crop),
-            ));
-        }
+        let place = self.input(width, height, name)?;
         let seen = picture.resized_part(place.resized, (place.left, place.top), place.size);
         Ok((seen, place.size.1, place.size.0))
     }
@@ -281,12 +294,14 @@ fn png_size(start: &[u8]) -> Option<(u32, u32)> {
     Some((u32::from_be_bytes(*width), u32::from_be_bytes(*height.first_chunk()?)))
 }
 
-/// Some formats allow a picture without pixels, which nothing can be made of.
+/// Some formats allow a picture without pixels, which nothing can be made of, and a header can claim any size.
 fn check_size(width: u32, height: u32, path: &Path) -> Result<()> {
-    match width == 0 || height == 0 {
-        true => Err(Error::format(path, format!("is a picture without pixels ({width}×{height})"))),
-        false => Ok(()),
-    }
+    let fault = match (width.min(height), width.max(height)) {
+        (0, _) => format!("is a picture without pixels ({width}×{height})"),
+        (_, side) if side > LIMIT_SIDE => format!("has {width}×{height} pixels, a side may have {LIMIT_SIDE}"),
+        _ => return Ok(()),
+    };
+    Err(Error::format(path, fault))
 }
 
 /// Part of interleaved bytes in rows of `columns` pixels, as planes.

@@ -96,7 +96,7 @@ impl ImageSource {
                 // Every header is read: pictures that cannot make one batch are found now.
                 let size_of = |path: &PathBuf| -> Result<(usize, usize)> {
                     let (width, height) = picture::dimensions(path)?;
-                    Ok(preprocess.placement(width, height).size)
+                    Ok(preprocess.input(width, height, path)?.size)
                 };
                 let sizes =
                     paths.par_iter().map(size_of).collect::<Vec<_>>().into_iter().collect::<Result<Vec<_>>>()?;
@@ -122,14 +122,8 @@ impl ImageSource {
 
     fn idx(argument: &str, images: IdxImages, preprocess: &Preprocess) -> Result<Self> {
         preprocess.check()?;
-        let place = preprocess.placement(images.columns, images.rows);
+        let place = preprocess.input(images.columns, images.rows, argument)?;
         let shape = (preprocess.normalisation.channels(), place.size.1, place.size.0);
-        if place.size.0 > place.resized.0 || place.size.1 > place.resized.1 {
-            return Err(Error::format(
-                argument,
-                format!("{}×{} pixels is too small for the crop", images.columns, images.rows),
-            ));
-        }
         Ok(Self {
             name: argument.into(),
             count: images.count,
@@ -256,22 +250,18 @@ fn prepared(
     range: Range<usize>,
     size: usize,
     preprocess: &Preprocess,
-    image: impl Fn(usize) -> Result<Vec<u8>> + Sync,
+    image: impl Fn(usize) -> Result<Vec<u8>> + Sync + Send,
 ) -> Result<Vec<f32>> {
+    // Decoded before the values take memory: the headers may have promised more than the files hold.
+    let images: Vec<Result<Vec<u8>>> = range.into_par_iter().map(image).collect();
+    let images = images.into_iter().collect::<Result<Vec<_>>>()?;
     let plane = size / preprocess.normalisation.channels();
-    let mut values = vec![0.0f32; range.len() * size];
-    let results: Vec<Result<()>> = range
-        .into_par_iter()
-        .zip(values.par_chunks_exact_mut(size))
-        .map(|(index, out)| {
-            let bytes = image(index)?;
-            for (i, (value, byte)) in out.iter_mut().zip(bytes).enumerate() {
-                *value = preprocess.normalisation.apply(i / plane, byte);
-            }
-            Ok(())
-        })
-        .collect();
-    results.into_iter().collect::<Result<()>>()?;
+    let mut values = vec![0.0f32; images.len() * size];
+    values.par_chunks_exact_mut(size).zip(&images).for_each(|(out, bytes)| {
+        for (i, (value, byte)) in out.iter_mut().zip(bytes).enumerate() {
+            *value = preprocess.normalisation.apply(i / plane, *byte);
+        }
+    });
     Ok(values)
 }
 

@@ -138,6 +138,39 @@ fn gradient(width: u32, height: u32) -> image::RgbImage {
     image::RgbImage::from_fn(width, height, |x, y| image::Rgb([(x * 7) as u8, (y * 5) as u8, (x + y) as u8]))
 }
 
+/// A PNG of 8×8 pixels whose header claims `width` × `height`.
+fn claiming(width: u32, height: u32) -> Vec<u8> {
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    gradient(8, 8).write_to(&mut bytes, image::ImageFormat::Png).unwrap();
+    let mut bytes = bytes.into_inner();
+    bytes[16..20].copy_from_slice(&width.to_be_bytes());
+    bytes[20..24].copy_from_slice(&height.to_be_bytes());
+    bytes
+}
+
+#[test]
+fn a_claimed_size_takes_no_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    for (width, height, expected) in [
+        (0x1000_0008, 8, "a side may have 20000"),
+        (19_000, 8, "a side may have 4096: give --size"),
+        (0, 8, "without pixels"),
+    ] {
+        let message = message(&write(folder.path(), "x.png", &claiming(width, height)));
+        assert!(message.contains(expected) && message.contains("x.png"), "{message} lacks {expected}");
+    }
+    // What the header alone does not refuse is decoded before its values take memory.
+    let path = write(folder.path(), "x.png", &claiming(4_096, 4_096));
+    let source = ImageSource::open(&path, &Preprocess::mnist()).unwrap();
+    let message = source.values(0..1).unwrap_err().to_string();
+    assert!(message.contains("x.png"), "{message}");
+    let mut idx = [0, 0, 8, 3].to_vec();
+    idx.extend([1u32, 1, 5_000].iter().flat_map(|n| n.to_be_bytes()));
+    idx.resize(16 + 5_000, 0);
+    let message = self::message(&write(folder.path(), "x.idx", &idx));
+    assert!(message.contains("give --size"), "{message}");
+}
+
 #[test]
 fn folders_are_read_by_name_resized_and_cropped() {
     let folder = tempfile::tempdir().unwrap();
