@@ -181,7 +181,7 @@ fn steps(model: &Model, size: &Size) -> Vec<f64> {
     let mut weights = model.network.initialise(0);
     let warm = (size.repeats / 10).max(2);
     let config = config(size.batch, (size.repeats + warm) as u64);
-    let training = Training { network: &model.network, images: &images, config: &config, seed: 0 };
+    let training = Training { model, images: &images, config: &config, seed: 0 };
     let clock = Clock(Mutex::new(vec![]));
     training.run(&mut weights, &mask, 0, config.epochs, &clock, |_, _| {}).expect("noise trains");
     let times = clock.0.into_inner().expect("nobody panics while holding it");
@@ -228,7 +228,7 @@ fn lottery(model: &Model, size: &Size, folder: &std::path::Path, train: usize, e
     let (learned, tested): (Vec<usize>, Vec<usize>) = ((0..train).collect(), (60_000..70_000).collect());
     let (learned, tested) = (Subset::new(&data, &learned), Subset::new(&data, &tested));
     let config = config(size.batch, epochs);
-    let training = Training { network: &model.network, images: &learned, config: &config, seed };
+    let training = Training { model, images: &learned, config: &config, seed };
     let initial = model.network.initialise(seed);
     let mut mask = Mask::dense(model.network.layout.clone());
     for round in 0..rounds {
@@ -236,7 +236,7 @@ fn lottery(model: &Model, size: &Size, folder: &std::path::Path, train: usize, e
         let start = Instant::now();
         training.run(&mut weights, &mask, 0, config.total_steps(train), &Silent, |_, _| {}).expect("digits train");
         let seconds = start.elapsed().as_secs_f64();
-        let right = evaluate(&model.network, &weights, &tested, 512).expect("it fits");
+        let right = evaluate(model, &weights, &tested, 512).expect("it fits");
         let accuracy = right.iter().filter(|&&right| right).count() as f64 / right.len() as f64;
         let density = mask.density(&[]);
         println!(
@@ -263,7 +263,7 @@ fn main() {
             let (images, weights) = (Noise::new(size, 1000), model.network.initialise(0));
             let indices: Vec<usize> = (0..images.len()).collect();
             report(&repeat(size.repeats, || {
-                std::hint::black_box(logits(&model.network, &weights, &images, &indices, size.batch).expect("it fits"));
+                std::hint::black_box(logits(&model, &weights, &images, &indices, size.batch).expect("it fits"));
             }));
         }
         What::GradCam => {

@@ -85,7 +85,7 @@ fn train(model: &Model, optimizer: OptimizerKind, mask: &Mask, steps: u64) -> Re
     let images = Quarters::new(160);
     let config = config(optimizer, steps.div_ceil(10));
     let mut weights = model.network.initialise(3);
-    let training = Training { network: &model.network, images: &images, config: &config, seed: 5 };
+    let training = Training { model, images: &images, config: &config, seed: 5 };
     let summary = training.run_with(&mut weights, mask, 0, steps, &Silent, None, &|_| false, |_, _| {}, None)?;
     Ok((weights, summary))
 }
@@ -139,7 +139,7 @@ fn hooks(on_cpu: &Model, on_device: &Model) -> Result<bool> {
     let run = |model: &Model| -> Result<(Weights, Vec<Weights>)> {
         let (images, config) = (Quarters::new(64), config(SGD, 1));
         let mut weights = model.network.initialise(3);
-        let training = Training { network: &model.network, images: &images, config: &config, seed: 5 };
+        let training = Training { model, images: &images, config: &config, seed: 5 };
         let mut edit =
             |_: &Weights, gradient: &mut [f32]| gradient.iter_mut().step_by(2).for_each(|value| *value = 0.0);
         let mask = Mask::dense(model.network.layout.clone());
@@ -183,7 +183,7 @@ fn many_steps(on_cpu: &Model, on_device: &Model, precision: Precision, steps: u6
     passed &= report(&format!("{name}: mean loss of the first epoch beside the CPU's"), difference, limit);
     let test = Quarters::new(400);
     let share = |model: &Model, weights: &Weights| -> Result<f64> {
-        let right = evaluate(&model.network, weights, &test, 64)?;
+        let right = evaluate(model, weights, &test, 64)?;
         Ok(right.iter().filter(|&&right| right).count() as f64 / right.len() as f64)
     };
     let (cpu, device) = (share(on_cpu, &expected_weights)?, share(on_device, &weights)?);
@@ -194,7 +194,7 @@ fn many_steps(on_cpu: &Model, on_device: &Model, precision: Precision, steps: u6
     // The same weights evaluated in both places.
     let flat = |model: &Model| -> Result<Vec<f32>> {
         let indices: Vec<usize> = (0..100).collect();
-        Ok(logits(&model.network, &weights, &test, &indices, 32)?.concat())
+        Ok(logits(model, &weights, &test, &indices, 32)?.concat())
     };
     let error = relative_error(&flat(on_device)?, &flat(on_cpu)?);
     let limit = if precision == Precision::F32 { 1e-4 } else { 3e-2 };
@@ -231,7 +231,7 @@ fn explaining(on_cpu: &Model, on_device: &Model, precision: Precision) -> Result
             passed &= report(&format!("{name}: {what} at {stage}"), error, limit);
         }
         let scores = |model: &Model, activation: &Tensor, gradient: &Tensor| -> Result<ClassScores> {
-            concept_scores(&model.network.compute, activation, gradient)
+            concept_scores(&model.compute, activation, gradient)
         };
         // The very same activations on both: what differs is the products.
         let here = scores(on_cpu, &expected[1], &expected[2])?;

@@ -10,11 +10,12 @@ use candle_core::{Tensor, Var};
 
 use crate::error::{Error, Result};
 use crate::model::{Halves, Model, Stage};
-use crate::nn::{Mode, Network, Weights, predicted_class, section};
+use crate::nn::{Compute, Mode, Network, Weights, predicted_class, section};
 
 /// A network cut in two after some layer: Φ before, h after.
 #[derive(Clone)]
 pub struct Cut {
+    compute: Compute,
     network: Arc<Network>,
     weights: Arc<Weights>,
     features: Range<usize>,
@@ -36,13 +37,14 @@ impl Cut {
     /// When the model has no such stage.
     pub fn new(model: &Model, weights: Arc<Weights>, stage: Stage) -> Result<Self> {
         let Halves { network, layers } = model.halves(stage)?;
-        Ok(Self::after(network, weights, layers))
+        let (features, head) = (0..layers, layers..network.layers.len());
+        Ok(Self { compute: model.compute.clone(), network, weights, features, head })
     }
 
-    /// Cuts any network after its first `layers` layers.
-    pub fn after(network: Arc<Network>, weights: Arc<Weights>, layers: usize) -> Self {
-        let head = layers..network.layers.len();
-        Self { network, weights, features: 0..layers, head }
+    /// Cuts `model` before its first layer: the activation is the images.
+    pub fn before(model: &Model, weights: Arc<Weights>) -> Self {
+        let (compute, network) = (model.compute.clone(), model.network.clone());
+        Self { compute, features: 0..0, head: network.whole(), network, weights }
     }
 
     /// Φ(images): the activation `(N, C, H, W)` at the cut, in eval mode.
@@ -50,7 +52,7 @@ impl Cut {
     /// # Errors
     /// When images do not fit the network.
     pub fn activation(&self, images: &Tensor) -> Result<Tensor> {
-        section(&self.network, self.features.clone(), Mode::Eval, &self.weights, images, None)
+        section(&self.compute, &self.network, self.features.clone(), Mode::Eval, &self.weights, images)
     }
 
     /// h(activation): logits `(N, K)`, in eval mode.
@@ -58,7 +60,7 @@ impl Cut {
     /// # Errors
     /// When the activation does not fit.
     pub fn logits(&self, activation: &Tensor) -> Result<Tensor> {
-        section(&self.network, self.head.clone(), Mode::Eval, &self.weights, activation, None)
+        section(&self.compute, &self.network, self.head.clone(), Mode::Eval, &self.weights, activation)
     }
 
     /// Logits, and the gradient of image n's logit `targets[n]` with respect to `activation`.
@@ -91,8 +93,8 @@ impl Cut {
         direction: impl Fn(usize, &[f32]) -> Result<Vec<f32>>,
     ) -> Result<LogitGradient> {
         let activation = Var::from_tensor(activation)?;
-        let head = self.head.clone();
-        let logits = section(&self.network, head, Mode::EvalTape, &self.weights, activation.as_tensor(), None)?;
+        let (head, input) = (self.head.clone(), activation.as_tensor());
+        let logits = section(&self.compute, &self.network, head, Mode::EvalTape, &self.weights, input)?;
         let (count, classes) = logits.dims2()?;
         let rows = logits.to_vec2::<f32>()?;
         let mut choice = Vec::with_capacity(count * classes);

@@ -7,7 +7,8 @@ use candle_core::{Device, Tensor};
 use rand::seq::SliceRandom;
 
 use crate::error::Result;
-use crate::nn::{Network, Weights};
+use crate::model::Model;
+use crate::nn::Weights;
 
 use super::Cut;
 use super::saliency::upsample_map;
@@ -42,14 +43,14 @@ pub struct Judged<'a> {
 /// # Errors
 /// When the images do not fit the network.
 pub fn faithfulness(
-    network: &Arc<Network>,
+    model: &Model,
     weights: &Arc<Weights>,
     shape: (usize, usize, usize),
     black: &[f32],
     judged: &[Judged<'_>],
     batch: usize,
 ) -> Result<Vec<Faithfulness>> {
-    let cut = Cut::after(network.clone(), weights.clone(), 0);
+    let cut = Cut::before(model, weights.clone());
     let (channels, height, width) = shape;
     let (length, batch) = (channels * height * width, batch.max(1));
     let logits = |images: &[f32]| -> Result<Vec<Vec<f32>>> {

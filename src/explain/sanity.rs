@@ -52,8 +52,7 @@ pub fn randomise_layers(
 ) -> Result<Vec<RandomisedLayer>> {
     let maps = |weights: Weights| -> Result<Vec<Vec<f32>>> {
         let (weights, has_map) = (Arc::new(weights), model.has_map(stage));
-        let cut =
-            if has_map { Cut::new(model, weights, stage)? } else { Cut::after(model.network.clone(), weights, 0) };
+        let cut = if has_map { Cut::new(model, weights, stage)? } else { Cut::before(model, weights) };
         let activation = cut.activation(images)?;
         let gradient = cut.gradient(&activation, Targets::PerImage(labels))?.gradient;
         let maps = match has_map {
@@ -97,7 +96,7 @@ pub fn against_random(
 ) -> Result<Vec<Vec<Option<f64>>>> {
     let maps = |weights: Weights| -> Result<Vec<Vec<Vec<f32>>>> {
         let weights = Arc::new(weights);
-        let whole = Cut::after(model.network.clone(), weights.clone(), 0);
+        let whole = Cut::before(model, weights.clone());
         let cut = if model.has_map(stage) { Cut::new(model, weights, stage)? } else { whole.clone() };
         let activation = cut.activation(images)?;
         let at_stage = cut.gradient(&activation, Targets::PerImage(labels))?.gradient;

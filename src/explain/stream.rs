@@ -8,7 +8,7 @@ use candle_core::{Device, Tensor};
 use crate::data::ImageSource;
 use crate::error::{Error, Result};
 use crate::model::{Checkpoint, Stage};
-use crate::nn::{Mode, Shape3, predicted_class, section};
+use crate::nn::{Shape3, predicted_class};
 
 use super::cut::{Cut, Targets};
 use super::saliency::{Input, Method, Settings};
@@ -68,11 +68,10 @@ pub fn logits_in_batches<'a>(
     batch: usize,
 ) -> Result<impl Iterator<Item = Result<(Range<usize>, Tensor)>> + 'a> {
     check_fits(checkpoint, source)?;
-    let network = &checkpoint.model.network;
-    let weights = Arc::new(checkpoint.weights.clone());
+    let cut = Cut::before(&checkpoint.model, Arc::new(checkpoint.weights.clone()));
     Ok(source.ranges(batch).map(move |images| {
         let pixels = source.batch(images.clone(), &Device::Cpu)?;
-        let logits = section(network, network.whole(), Mode::Eval, &weights, &pixels, None)?;
+        let logits = cut.logits(&pixels)?;
         check_finite(source, &images, "logit", &logits)?;
         Ok((images, logits))
     }))
@@ -114,7 +113,7 @@ pub fn attribute_in_batches<'a>(
 ) -> Result<impl Iterator<Item = Result<AttributedBatch>> + 'a> {
     activation_shape(checkpoint, source, Stage::new("layer4"))?;
     check_labels(source, targets)?;
-    let cut = Cut::after(checkpoint.model.network.clone(), Arc::new(checkpoint.weights.clone()), 0);
+    let cut = Cut::before(&checkpoint.model, Arc::new(checkpoint.weights.clone()));
     Ok(source.ranges(batch).map(move |images| {
         let pixels = source.batch(images.clone(), &Device::Cpu)?;
         let classes = match targets.of(&images) {

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crate::nn::{
-    BufferKind, Convolution, Initialisation, Inside, Layer, Layout, LayoutBuilder, Network, Norm, ParameterKind,
+    BufferKind, Compute, Convolution, Initialisation, Inside, Layer, Layout, LayoutBuilder, Network, Norm,
+    ParameterKind,
 };
 
 use super::{Model, Part, Place, Stage};
@@ -188,6 +189,7 @@ impl Builder {
         Model {
             name: label.name,
             network: Arc::new(network),
+            compute: Compute::Cpu,
             channels: label.channels,
             classes: label.classes,
             head: label.head.to_owned(),

@@ -33,6 +33,8 @@ pub struct Model {
     pub name: String,
     /// Layers and layout.
     pub network: Arc<Network>,
+    /// Where it computes.
+    pub compute: Compute,
     /// Channels of the images.
     pub channels: usize,
     /// Number of classes K.
@@ -81,8 +83,7 @@ pub struct Halves {
 impl Model {
     /// The same model, computing elsewhere.
     pub fn on(&self, compute: &Compute) -> Self {
-        let network = Network { compute: compute.clone(), ..Network::clone(&self.network) };
-        Self { network: Arc::new(network), ..self.clone() }
+        Self { compute: compute.clone(), ..self.clone() }
     }
 
     /// The modules at whose output it can be cut, in order. Modules inside a residual block are not among them: a shortcut goes past

@@ -39,13 +39,13 @@ impl Accelerator {
         self.exact().output(&program, &tape)
     }
 
-    /// The gradients of [`Network::forward`] and [`Network::backward`] in `(N, C, H, W)`, in one go: of the flat parameters, if they are
-    /// wanted, and of the input. The forward pass is run again: a tape on the device is not kept between the two.
+    /// The gradient of a section's output, seen along `grad_output`, with respect to its images `(N, C, H, W)`. The forward pass is run
+    /// again: a tape on the device is not kept between the two.
     ///
     /// # Errors
     /// When shapes do not fit or the device fails.
-    #[expect(clippy::too_many_arguments, reason = "what a section is, and what is wanted of it")]
-    pub(super) fn gradients(
+    #[expect(clippy::too_many_arguments, reason = "what a section is, and where its gradient begins")]
+    pub(super) fn input_gradient(
         &self,
         network: &Network,
         section: Range<usize>,
@@ -54,8 +54,7 @@ impl Accelerator {
         images: &[f32],
         shape: Shape3,
         grad_output: &[f32],
-        parameters: bool,
-    ) -> Result<(Option<Vec<f32>>, Vec<f32>)> {
+    ) -> Result<Vec<f32>> {
         let program = network.program(section, shape, images.len() / shape.len().max(1))?;
         let pass = match mode {
             Mode::Train(_) => Pass::Train { update: false },
@@ -63,9 +62,9 @@ impl Accelerator {
         };
         let weights = self.resident(weights)?;
         let tape = self.exact().forward(&program, pass, &weights, images)?;
-        let wanted = Wanted { parameters, input: true };
-        let (flat, input) = self.exact().backward(&program, tape, &weights, grad_output, wanted)?;
-        Ok((flat, input.ok_or_else(|| Error::input("the section does not reach its input"))?))
+        let wanted = Wanted { parameters: false, input: true };
+        let (_, input) = self.exact().backward(&program, tape, &weights, grad_output, wanted)?;
+        input.ok_or_else(|| Error::input("the section does not reach its input"))
     }
 }
 

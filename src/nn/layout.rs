@@ -147,11 +147,6 @@ impl Weights {
         Self { layout, parameters, buffers }
     }
 
-    /// The same buffers with other parameters.
-    pub(super) fn with_parameters(&self, parameters: Vec<f32>) -> Self {
-        Self { layout: self.layout.clone(), parameters, buffers: self.buffers.clone() }
-    }
-
     /// The layout these values belong to.
     pub fn layout(&self) -> &Arc<Layout> {
         &self.layout

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::kernels::conv2d::{self, Algorithm, Conv2dShape, Pattern};
 
-use super::compute::Compute;
 use super::init::{self, Initialisation};
 use super::layer::{Inside, Layer, split};
 use super::layout::{Layout, Weights};
@@ -25,15 +24,13 @@ pub struct Network {
     pub norm_momentum: f32,
     /// How fresh weights are drawn.
     pub initialisation: Initialisation,
-    /// Where it computes.
-    pub compute: Compute,
 }
 
 /// The sparse pattern of each layer whose density makes the sparse kernels faster; `None`: dense.
 pub type Patterns = Vec<Option<Pattern>>;
 
 impl Network {
-    /// A network with PyTorch's batch-norm constants (ε = 1e-5, momentum 0.1), on the CPU.
+    /// A network with PyTorch's batch-norm constants (ε = 1e-5, momentum 0.1).
     pub fn new(layout: Layout, layers: Vec<Layer>) -> Self {
         Self {
             layout: Arc::new(layout),
@@ -41,7 +38,6 @@ impl Network {
             norm_epsilon: 1e-5,
             norm_momentum: 0.1,
             initialisation: Initialisation::default(),
-            compute: Compute::Cpu,
         }
     }
 

@@ -51,7 +51,7 @@ pub(super) fn faithfulness_of(
         let judged: Vec<Judged<'_>> = (shown.iter())
             .map(|(pixels, maps, class)| Judged { pixels, map: &maps[which], map_size: (height, width), class: *class })
             .collect();
-        faithfulness(&setup.model.network, weights, shape, &black, &judged, batch)
+        faithfulness(&setup.model, weights, shape, &black, &judged, batch)
     };
     let (by_map, by_chance) = (judge(0)?, judge(1)?);
     let of = |all: &[Faithfulness], value: fn(&Faithfulness) -> f64| {

@@ -60,7 +60,7 @@ pub fn estimate(plan: &Plan, compute: &Compute, observer: &dyn Observer) -> Resu
     let (networks, steps) = (networks * plan.replicates as u64, steps * plan.replicates as u64);
     let mut weights = setup.initial(plan.seed);
     let mask = Mask::dense_of(network.layout.clone(), plan.as_published.prunable());
-    let training = Training { network, images: &images, config: &config, seed: plan.seed };
+    let training = Training { model: &setup.model, images: &images, config: &config, seed: plan.seed };
     let (mut started, timed) = (Instant::now(), TIMED.min(total.saturating_sub(1)));
     training.run(&mut weights, &mask, 0, timed + 1, observer, |step, _| {
         if step == 1 {
@@ -71,7 +71,7 @@ pub fn estimate(plan: &Plan, compute: &Compute, observer: &dyn Observer) -> Resu
     let started = Instant::now();
     let batch = setup.images_within(EVALUATION_BATCH)?;
     let some = &setup.splits.test[..setup.splits.test.len().min(batch)];
-    evaluate(network, &weights, &Subset::new(&setup.data, some), batch)?;
+    evaluate(&setup.model, &weights, &Subset::new(&setup.data, some), batch)?;
     let evaluated = (setup.splits.test.len() + setup.splits.validation.len()) as f64 / some.len().max(1) as f64;
     let evaluate_seconds = started.elapsed().as_secs_f64() * evaluated;
     let started = Instant::now();

@@ -101,7 +101,7 @@ impl<'a> Explainer<'a> {
             let features = self.setup.model.activation_shape(stage, self.setup.data.shape().into())?.len();
             let mut activations = Activations::new(stage, features, self.setup.cam_images.len());
             let mut maps = self.maps_at(&cut, weights, stage, &self.setup.cam_images, Some(&mut activations))?;
-            if let Some((record, values)) = activations.centred(&self.setup.model.network.compute)? {
+            if let Some((record, values)) = activations.centred(&self.setup.model.compute)? {
                 explained.representations.push(record);
                 explained.maps.insert(representation_key(stage), values);
             }
@@ -168,7 +168,7 @@ impl<'a> Explainer<'a> {
                 kept.add(&cut.activation(&self.setup.data.tensor(indices)?)?)?;
             }
         }
-        let whole = Cut::after(self.setup.model.network.clone(), weights.clone(), 0);
+        let whole = Cut::before(&self.setup.model, weights.clone());
         self.heatmaps(&whole, stage, images, None)
     }
 
@@ -214,7 +214,7 @@ impl<'a> Explainer<'a> {
 
     /// Maps of the true class by each method of the plan that works on the input.
     fn input_maps(&self, weights: &Arc<Weights>, judged: bool, explained: &mut Explained) -> Result<()> {
-        let cut = Cut::after(self.setup.model.network.clone(), weights.clone(), 0);
+        let cut = Cut::before(&self.setup.model, weights.clone());
         let settings = Settings { seed: self.plan.seed, ..Settings::default() };
         for &method in self.plan.explain.saliency.iter().filter(|method| method.is_on_input()) {
             let (mut raw, mut degenerate) = (Vec::new(), Vec::new());
@@ -280,7 +280,7 @@ impl<'a> Explainer<'a> {
         let blocks: Vec<Range<usize>> =
             (0..images.count).step_by(BATCH).map(|start| start..images.count.min(start + BATCH)).collect();
         let sizes: Vec<usize> = blocks.iter().map(Range::len).collect();
-        let compute = &self.setup.model.network.compute;
+        let compute = &self.setup.model.compute;
         let mut activations = Pool::new(compute, &sizes, features, ACTIVATION_BYTES, |block| {
             let mut values = Vec::with_capacity(sizes[block] * features);
             for start in blocks[block].clone().step_by(self.batch) {

@@ -156,7 +156,6 @@ impl Run<'_> {
     fn round(&self, line: Line, id: RoundId) -> Result<RoundRecord> {
         let started = Instant::now();
         let (plan, setup) = (self.plan, self.setup);
-        let network = &setup.model.network;
         let replicate_seed = plan.seed + id.replicate as u64;
         let mask = self.mask(line, &id, replicate_seed)?;
         let (weights, epoch_loss) = match self.options.checkpoints {
@@ -176,8 +175,8 @@ impl Run<'_> {
         let test = Subset::new(&setup.data, &setup.splits.test);
         let validation = Subset::new(&setup.data, &setup.splits.validation);
         let batch = setup.images_within(EVALUATION_BATCH)?;
-        let test_correct = evaluate(network, &weights, &test, batch)?;
-        let validation_correct = evaluate(network, &weights, &validation, batch)?;
+        let test_correct = evaluate(&setup.model, &weights, &test, batch)?;
+        let validation_correct = evaluate(&setup.model, &weights, &validation, batch)?;
         let weights = Arc::new(weights);
         let explained = self.explainer.explain(&weights, id == RoundId::parent(id.replicate), self.observer)?;
         let (kept, prunable) = mask.counts(&plan.prune.exclude);
@@ -234,7 +233,7 @@ impl Run<'_> {
         let varied = setup.training_images(order_seed)?;
         let images = Subset::new(&varied, &setup.splits.train);
         let config = plan.train_config();
-        let training = Training { network, images: &images, config: &config, seed: order_seed };
+        let training = Training { model: &setup.model, images: &images, config: &config, seed: order_seed };
         let total = config.total_steps(images.len());
         let rewind = Rewind::parse(&plan.prune.rewind)?.step(config.steps_per_epoch(images.len()));
         if rewind >= total {
@@ -283,7 +282,7 @@ impl Run<'_> {
                 *theta_k.borrow_mut() = Some(weights.clone());
             }
             if let Some(best) = &mut best {
-                best.see(step, weights, || Ok(share(&evaluate(network, weights, &validation, batch)?)));
+                best.see(step, weights, || Ok(share(&evaluate(&setup.model, weights, &validation, batch)?)));
             }
         };
         let summary =

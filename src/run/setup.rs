@@ -192,7 +192,7 @@ impl Setup {
             version: env!("CARGO_PKG_VERSION").into(),
             plan: plan.digest()?,
             data: self.identity()?,
-            device: self.model.network.compute.description(),
+            device: self.model.compute.description(),
             threads: rayon::current_num_threads(),
             cpu_features: cpu_features(),
             vectors: vector_path().to_owned(),

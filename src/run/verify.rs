@@ -66,7 +66,7 @@ pub fn recompute(plan: &Plan, store: &Store, observer: &dyn Observer) -> Result<
         if let Some(record) = store.round(&id)? {
             observer.tell(&Event::Phase("computing networks' answers and maps again"))?;
             let by = store.computed(&id)?;
-            let device = setup.model.network.compute.description();
+            let device = setup.model.compute.description();
             check.exact = by.is_some_and(|by| by.vectors == vector_path() && by.device == device);
             check.found.exact &= check.exact;
             check.round(&id, &record)?;
@@ -150,7 +150,7 @@ impl Check<'_> {
 
     fn answers(&self, record: &RoundRecord, weights: &Weights) -> Result<bool> {
         let images = Subset::new(&self.setup.data, self.first_test);
-        let again = evaluate(&self.setup.model.network, weights, &images, self.batch)?;
+        let again = evaluate(&self.setup.model, weights, &images, self.batch)?;
         if record.test_correct.len() != self.setup.splits.test.len() {
             return Ok(false);
         }

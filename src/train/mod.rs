@@ -9,9 +9,10 @@ use crate::data::{Images, for_each_batch};
 use crate::error::{Error, Result};
 use crate::kernels::layout::to_kernels;
 use crate::kernels::on_worker;
+use crate::model::Model;
 use crate::nn::optimizer::{Optimizer, OptimizerKind, OptimizerState};
 use crate::nn::schedule::{Schedule, ScheduleKind};
-use crate::nn::{Draws, Gradients, Mode, Network, Shape3, Weights, Workspace, predicted_class};
+use crate::nn::{Draws, Gradients, Mode, Shape3, Weights, Workspace, predicted_class};
 use crate::progress::{Event, Observer};
 use crate::prune::Mask;
 use crate::seed;
@@ -80,8 +81,8 @@ pub struct TrainSummary {
 
 /// One training run: the network, its images, and the random streams of its replicate.
 pub struct Training<'a> {
-    /// The network.
-    pub network: &'a Network,
+    /// The network, and where it computes.
+    pub model: &'a Model,
     /// Training images.
     pub images: &'a dyn Images,
     /// Constants.
@@ -145,11 +146,12 @@ impl Training<'_> {
             total_steps: self.config.total_steps(self.images.len()),
         };
         let dense = mask.bits().iter().all(|&bit| bit != 0);
-        let patterns =
-            (!dense).then(|| self.network.patterns(mask.bits(), shape, batch, self.config.sparse_below)).transpose()?;
+        let patterns = (!dense)
+            .then(|| self.model.network.patterns(mask.bits(), shape, batch, self.config.sparse_below))
+            .transpose()?;
         let bits = (!dense).then_some(mask.bits());
         mask.apply(weights);
-        if let Some(device) = self.network.compute.device() {
+        if let Some(device) = self.model.compute.device() {
             let engine = device.training();
             let steps = from..to;
             return self.run_on(engine, weights, bits, steps, schedule, observer, edit_gradient, sees, &mut after_step);
@@ -180,8 +182,8 @@ impl Training<'_> {
                     let mut input = workspace.take(pixels.len());
                     to_kernels(batch, shape.channels, shape.height * shape.width, pixels, &mut input);
                     let labels: Vec<usize> = indices.iter().map(|&index| self.images.label(index)).collect();
-                    let tape = self.network.forward(
-                        self.network.whole(),
+                    let tape = self.model.network.forward(
+                        self.model.network.whole(),
                         Mode::Train(Draws { seed: self.seed, step }),
                         weights,
                         patterns.as_ref(),
@@ -190,12 +192,12 @@ impl Training<'_> {
                         batch,
                         &mut workspace,
                     )?;
-                    self.network.update_running_statistics(&tape, weights);
+                    self.model.network.update_running_statistics(&tape, weights);
                     let mut grad_logits = workspace.take(tape.output().len());
                     let loss = cross_entropy(tape.output(), &labels, &mut grad_logits);
                     finite(loss, step, self.config.learning_rate * schedule.factor(step))?;
                     let wanted = Gradients { parameters: Some(&mut gradient), input: false };
-                    self.network.backward(tape, weights, patterns.as_ref(), grad_logits, wanted, &mut workspace);
+                    self.model.network.backward(tape, weights, patterns.as_ref(), grad_logits, wanted, &mut workspace);
                     if let Some(edit_gradient) = &mut edit_gradient {
                         edit_gradient(weights, &mut gradient);
                     }
@@ -265,14 +267,15 @@ pub fn cross_entropy(logits: &[f32], labels: &[usize], gradient: &mut [f32]) -> 
 /// # Errors
 /// When images do not fit the network.
 pub fn logits(
-    network: &Network,
+    model: &Model,
     weights: &Weights,
     images: &dyn Images,
     indices: &[usize],
     batch: usize,
 ) -> Result<Vec<Vec<f32>>> {
     let shape = Shape3::from(images.shape());
-    if let Some(device) = network.compute.device() {
+    let network = &model.network;
+    if let Some(device) = model.compute.device() {
         return on_device::logits(network, device.exact(), weights, images, indices, batch);
     }
     let mut workspace = Workspace::default();
@@ -298,8 +301,8 @@ pub fn logits(
 ///
 /// # Errors
 /// When images do not fit the network.
-pub fn evaluate(network: &Network, weights: &Weights, images: &dyn Images, batch: usize) -> Result<Vec<bool>> {
+pub fn evaluate(model: &Model, weights: &Weights, images: &dyn Images, batch: usize) -> Result<Vec<bool>> {
     let indices: Vec<usize> = (0..images.len()).collect();
-    let rows = logits(network, weights, images, &indices, batch)?;
+    let rows = logits(model, weights, images, &indices, batch)?;
     Ok(rows.iter().enumerate().map(|(index, row)| predicted_class(row) == images.label(index)).collect())
 }

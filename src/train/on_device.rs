@@ -57,7 +57,8 @@ impl Training<'_> {
     ) -> Result<TrainSummary> {
         let Range { start: from, end: to } = steps;
         let batch = self.config.batch_size;
-        let program = self.network.program(self.network.whole(), Shape3::from(self.images.shape()), batch)?;
+        let network = &self.model.network;
+        let program = network.program(network.whole(), Shape3::from(self.images.shape()), batch)?;
         let mut trainer = engine.trainer(
             program,
             &weights.parameters,

@@ -85,8 +85,7 @@ impl Run {
         let images = Subset::new(&self.setup.data, &self.setup.splits.train);
         let config = self.plan.train_config();
         let total = config.total_steps(images.len());
-        let training =
-            Training { network: &self.setup.model.network, images: &images, config: &config, seed: self.plan.seed };
+        let training = Training { model: &self.setup.model, images: &images, config: &config, seed: self.plan.seed };
         training.run(&mut start, &self.mask(round), 0, total, &Silent, |_, _| {}).unwrap();
         start
     }
@@ -243,7 +242,7 @@ fn explain_best_validation_explains_one_network_and_prunes_another() {
         let (explained, last) = (run.weights(round), run.store.last_weights(&Run::id(round), model).unwrap());
         assert_eq!(run.record(round).weights, explained.digest());
         assert!(run.trained_from(run.initial(), round) == last, "round {round}: training itself is as ever");
-        let correct = evaluate(&model.network, &last, &validation, 64).unwrap();
+        let correct = evaluate(model, &last, &validation, 64).unwrap();
         let share = correct.iter().filter(|right| **right).count() as f64 / correct.len() as f64;
         assert!(
             run.record(round).validation_accuracy >= share,

@@ -56,13 +56,13 @@ impl Bench {
         let network = setup.model.network.clone();
         let images = Subset::new(&setup.data, &setup.splits.train);
         let config = plan.train_config();
-        let training = Training { network: &network, images: &images, config: &config, seed: plan.seed };
+        let training = Training { model: &setup.model, images: &images, config: &config, seed: plan.seed };
         let mut weights = network.initialise(plan.seed);
         let mask = Mask::dense(network.layout.clone());
         let steps = config.total_steps(images.len());
         training.run(&mut weights, &mask, 0, steps, &Silent, |_, _| {}).unwrap();
         let test = Subset::new(&setup.data, &setup.splits.test);
-        let right = evaluate(&network, &weights, &test, 128).unwrap();
+        let right = evaluate(&setup.model, &weights, &test, 128).unwrap();
         let accuracy = right.iter().filter(|&&right| right).count() as f64 / right.len() as f64;
         let weights = Arc::new(weights);
         let cut = Cut::new(&setup.model, weights.clone(), Stage::new("layer3")).unwrap();

@@ -10,7 +10,7 @@ use ticketlens::model::{Model, Stage, Wish, build, family_names, load_checkpoint
 use ticketlens::nn::optimizer::OptimizerKind;
 use ticketlens::nn::schedule::ScheduleKind;
 use ticketlens::nn::{
-    Draws, Gradients, Initialisation, Layer, LayoutBuilder, Mode, Network, Shape3, Weights, Workspace, section,
+    Compute, Draws, Gradients, Initialisation, Layer, LayoutBuilder, Mode, Network, Shape3, Weights, Workspace, section,
 };
 use ticketlens::plan::Plan;
 use ticketlens::progress::Silent;
@@ -22,7 +22,7 @@ use ticketlens::train::{TrainConfig, Training};
 
 use crate::plain_candle;
 use crate::run::tiny_plan;
-use crate::support::{assert_expected, fixture, relative_error, tensor, values};
+use crate::support::{assert_expected, fixture, network_gradients, relative_error, tensor, values};
 
 /// Channels, rows and columns of an image.
 type Size = (usize, usize, usize);
@@ -110,10 +110,8 @@ fn gradients_equal_those_of_candles_own_operations() {
             network.layout.parameters.iter().map(|spec| values(&of(&spec.name))).collect::<Vec<_>>()
         };
         let (exact, rounded) = (plain(DType::F64), plain(DType::F32));
-        let theta = Var::from_slice(&weights.parameters, weights.parameters.len(), &Device::Cpu).unwrap();
-        let ours = section(&network, network.whole(), Mode::TRAIN, &weights, &images, Some(theta.as_tensor())).unwrap();
-        let ours = (ours * &weighting).unwrap().sum_all().unwrap().backward().unwrap();
-        let ours = values(ours.get(theta.as_tensor()).unwrap());
+        let loss = |logits: &Tensor| (logits * &weighting).unwrap().sum_all().unwrap();
+        let ours = network_gradients(&network, Mode::TRAIN, &weights, &images, loss).0;
         let largest = |values: &[f32]| values.iter().fold(0.0_f32, |top, value| top.max(value.abs()));
         let top = exact.iter().map(|values| largest(values)).fold(0.0, f32::max);
         // A bias before a batch norm has no gradient but for rounding.
@@ -144,9 +142,9 @@ fn gradients_equal_finite_differences() {
         let weighting = noise("test/weighting", &[6, 3]);
         let mode = Mode::Train(Draws { seed: 7, step: 11 });
         let network = &model.network;
-        let value = |mode: Mode, images: &Tensor, parameters: Option<&Tensor>| {
-            let logits = section(network, network.whole(), mode, &weights, images, parameters).unwrap();
-            (logits * &weighting).unwrap().sum_all().unwrap()
+        let loss = |logits: &Tensor| (logits * &weighting).unwrap().sum_all().unwrap();
+        let value = |mode: Mode, images: &Tensor, weights: &Arc<Weights>| {
+            loss(&section(&Compute::Cpu, network, network.whole(), mode, weights, images).unwrap())
         };
         let close = |what: &str, gradient: &[f32], from: &[f32], value: &dyn Fn(Vec<f32>) -> Tensor| {
             let direction: Vec<f64> = (0..from.len()).map(|i| ((i * 31 % 17) as f64 - 8.0) / 8.0).collect();
@@ -162,23 +160,21 @@ fn gradients_equal_finite_differences() {
             let far = (numeric - exact).abs() > 0.05 * scale + 0.01;
             assert!(!far, "{name} {what}: {numeric} against {exact} (norm {scale})");
         };
-        let theta = Var::from_slice(&weights.parameters, weights.parameters.len(), &Device::Cpu).unwrap();
-        let sum = value(mode, &images, Some(theta.as_tensor()));
-        let gradient = values(sum.backward().unwrap().get(theta.as_tensor()).unwrap());
+        let gradient = network_gradients(network, mode, &weights, &images, loss).0;
         for spec in &network.layout.parameters {
             let range = spec.range.clone();
             close(&spec.name, &gradient[range.clone()], &weights.parameters[range.clone()], &|moved| {
-                let mut all = weights.parameters.clone();
-                all[range.clone()].copy_from_slice(&moved);
-                value(mode, &images, Some(&Tensor::new(all, &Device::Cpu).unwrap()))
+                let mut all = Weights::clone(&weights);
+                all.parameters[range.clone()].copy_from_slice(&moved);
+                value(mode, &images, &Arc::new(all))
             });
         }
         let input = Var::from_tensor(&images).unwrap();
-        let sum = value(Mode::EvalTape, input.as_tensor(), None);
+        let sum = value(Mode::EvalTape, input.as_tensor(), &weights);
         let gradient = values(sum.backward().unwrap().get(input.as_tensor()).unwrap());
         assert!(gradient.iter().any(|&value| value != 0.0));
         close("image", &gradient, &values(&images), &|moved| {
-            value(Mode::Eval, &Tensor::from_vec(moved, images.dims(), &Device::Cpu).unwrap(), None)
+            value(Mode::Eval, &Tensor::from_vec(moved, images.dims(), &Device::Cpu).unwrap(), &weights)
         });
     }
 }
@@ -188,7 +184,7 @@ fn a_cut_at_any_stage_changes_no_logit_and_has_the_right_gradient() {
     for (name, model, images) in small() {
         let (weights, images) = (Arc::new(weights(&model)), pictures(5, images));
         let network = &model.network;
-        let whole = values(&section(network, network.whole(), Mode::Eval, &weights, &images, None).unwrap());
+        let whole = values(&section(&Compute::Cpu, network, network.whole(), Mode::Eval, &weights, &images).unwrap());
         for stage in model.stages() {
             let cut = Cut::new(&model, weights.clone(), stage).unwrap();
             let activation = cut.activation(&images).unwrap();
@@ -312,7 +308,7 @@ fn masks_choose_kernels_and_threads_change_no_bit_in_every_family() {
                 sparse_below: Some(sparse_below),
             };
             let mut weights = initial.clone();
-            let training = Training { network: &model.network, images: &images, config: &config, seed: 3 };
+            let training = Training { model: &model, images: &images, config: &config, seed: 3 };
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| training.run(&mut weights, &mask, 0, 2, &Silent, |_, _| {})).unwrap();
             assert!(mask.holds(&weights), "{name}");

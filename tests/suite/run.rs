@@ -177,7 +177,7 @@ fn every_round_starts_from_theta_k_buffers_and_all() {
     let k = 3;
     for replicate in 0..plan.replicates {
         let seed = plan.seed + replicate as u64;
-        let training = Training { network, images: &images, config: &config, seed };
+        let training = Training { model: &setup.model, images: &images, config: &config, seed };
         let train = |start: &Weights, mask: &Mask, from, to| {
             let mut weights = start.clone();
             training.run(&mut weights, mask, from, to, &Silent, |_, _| {}).unwrap();
@@ -199,7 +199,7 @@ fn every_round_starts_from_theta_k_buffers_and_all() {
                     assert!(mask.bits().iter().all(|&bit| bit == 1));
                     let seed = Setup::derived_seed(&plan, replicate, "twin-1");
                     let mut weights = theta_k.clone();
-                    let training = Training { network, images: &images, config: &config, seed };
+                    let training = Training { model: &setup.model, images: &images, config: &config, seed };
                     training.run(&mut weights, &mask, k, total, &Silent, |_, _| {}).unwrap();
                     assert!(weights != train(&theta_k, &mask, k, total), "another order gives another network");
                     weights

@@ -41,7 +41,7 @@ fn maps_and_attributions_equal_captums_and_pytorch_grad_cams() {
         let cut = Cut::new(&checkpoint.model, weights.clone(), stage).unwrap();
         let activation = cut.activation(&images).unwrap();
         let gradient = cut.gradient(&activation, class).unwrap().gradient;
-        let whole = Cut::after(checkpoint.model.network.clone(), weights, 0);
+        let whole = Cut::before(&checkpoint.model, weights);
         let at = |images: &Tensor| Ok(whole.gradient(images, class)?.gradient);
         let input = Input { images: &images, numbers: 0..6, settings: Settings::default(), gradient: &at };
         for (name, reference) in REFERENCES {
@@ -65,7 +65,7 @@ fn network(seed: u64) -> Cut {
     let mut draws = seed::stream(seed, "test/buffers", 0);
     // Means of either sign, so that no channel is dead everywhere.
     weights.buffers.iter_mut().for_each(|value| *value += draws.random_range(-0.2..0.2));
-    Cut::after(model.network, Arc::new(weights), 0)
+    Cut::before(&model, Arc::new(weights))
 }
 
 fn images(seed: u64, count: usize) -> Tensor {

@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
-use candle_core::{Device, Tensor};
+use candle_core::{Device, Tensor, Var};
 use statrs::distribution::{Beta, ContinuousCDF};
+use ticketlens::kernels::layout::{from_kernels, to_kernels};
+use ticketlens::nn::{Gradients, Mode, Network, Shape3, Weights, Workspace};
 use ticketlens::plan::Plan;
 use ticketlens::stats::Interval;
 
@@ -40,6 +42,36 @@ pub(crate) fn assert_expected(case: &str, name: &str, got: &Tensor) {
     let error = relative_error(&values(got), &values(&expected));
     println!("{case} {name}: {error:.1e}");
     assert!(error < 1e-4, "{case} {name}: {error:e}");
+}
+
+/// The gradients of a loss of the network's logits `(N, K)` with respect to all parameters (zero unless in training), as they lie in
+/// [`Weights::parameters`], and to the images `(N, C, H, W)`: by the network's own backward pass, outside Candle's graph.
+pub(crate) fn network_gradients(
+    network: &Network,
+    mode: Mode,
+    weights: &Weights,
+    images: &Tensor,
+    loss: impl Fn(&Tensor) -> Tensor,
+) -> (Vec<f32>, Vec<f32>) {
+    let (batch, channels, height, width) = images.dims4().unwrap();
+    let shape = Shape3 { channels, height, width };
+    let mut workspace = Workspace::default();
+    let mut input = vec![0.0; batch * shape.len()];
+    to_kernels(batch, channels, height * width, &values(images), &mut input);
+    let tape = network.forward(network.whole(), mode, weights, None, input, shape, batch, &mut workspace).unwrap();
+    let classes = tape.output_shape().len();
+    let mut logits = vec![0.0; batch * classes];
+    from_kernels(batch, classes, 1, tape.output(), &mut logits);
+    let logits = Var::from_vec(logits, (batch, classes), &Device::Cpu).unwrap();
+    let of_loss = loss(logits.as_tensor()).backward().unwrap();
+    let mut of_logits = vec![0.0; batch * classes];
+    to_kernels(batch, classes, 1, &values(of_loss.get(logits.as_tensor()).unwrap()), &mut of_logits);
+    let mut of_parameters = vec![0.0; weights.parameters.len()];
+    let wanted = Gradients { parameters: mode.trains().then_some(&mut of_parameters[..]), input: true };
+    let found = network.backward(tape, weights, None, of_logits, wanted, &mut workspace).unwrap();
+    let mut of_images = vec![0.0; found.len()];
+    from_kernels(batch, channels, height * width, &found, &mut of_images);
+    (of_parameters, of_images)
 }
 
 /// Clopper and Pearson's exact interval (1934) of `successes` in `trials`.

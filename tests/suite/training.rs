@@ -2,20 +2,20 @@
 
 use std::sync::Arc;
 
-use candle_core::{DType, Device, Tensor, Var};
+use candle_core::{DType, Device, Tensor};
 use rand::Rng;
 use ticketlens::data::{Subset, Task, builtin_mnist};
 use ticketlens::model::{Block, Forward, ResNet, Stem, resnet};
 use ticketlens::nn::optimizer::OptimizerKind;
 use ticketlens::nn::schedule::ScheduleKind;
-use ticketlens::nn::{Mode, section};
+use ticketlens::nn::{Compute, Mode, section};
 use ticketlens::progress::Silent;
 use ticketlens::prune::{Mask, Scope, prune};
 use ticketlens::seed;
 use ticketlens::train::{TrainConfig, Training, evaluate};
 
 use crate::plain_candle;
-use crate::support::{relative_error, values};
+use crate::support::{network_gradients, relative_error, values};
 
 fn config(optimizer: OptimizerKind) -> TrainConfig {
     TrainConfig {
@@ -41,7 +41,7 @@ fn the_choice_of_kernel_changes_no_meaning() {
     let trained = |sparse_below: Option<f64>| {
         let config = TrainConfig { sparse_below, ..config(OptimizerKind::Sgd { momentum: 0.9 }) };
         let mut weights = initial.clone();
-        let training = Training { network: &model.network, images: &images, config: &config, seed: 3 };
+        let training = Training { model: &model, images: &images, config: &config, seed: 3 };
         training.run(&mut weights, &mask, 0, 3, &Silent, |_, _| {}).unwrap();
         weights.parameters
     };
@@ -66,7 +66,7 @@ fn masked_weights_stay_zero_and_live_weights_of_both_signs_move() {
         let dense = Mask::dense(model.network.layout.clone());
         let mask = prune(&initial, &dense, Scope::Global, 0.8, &[]).unwrap();
         let config = config(kind);
-        let training = Training { network: &model.network, images: &images, config: &config, seed: 3 };
+        let training = Training { model: &model, images: &images, config: &config, seed: 3 };
         let mut weights = initial.clone();
         let mut steps = 0;
         training
@@ -98,19 +98,20 @@ fn masked_weights_stay_zero_and_live_weights_of_both_signs_move() {
 fn a_gradient_of_the_whole_network_equals_finite_differences() {
     for (depth, stem, size) in [(18, Stem::Small, 9), (18, Stem::Large, 33)] {
         let model = resnet(depth, 2, stem, 1, 3).unwrap();
-        let weights = Arc::new(model.network.initialise(5));
+        let weights = model.network.initialise(5);
         let count = 6 * size * size;
         let pixels: Vec<f32> = (0..count).map(|i| ((i * 7919 % 1013) as f32 / 506.0) - 1.0).collect();
         let images = Tensor::from_vec(pixels, (6, 1, size, size), &Device::Cpu).unwrap();
         let weighting: Vec<f32> = (0..18).map(|i| (i as f32 * 0.7).sin()).collect();
         let weighting = Tensor::from_vec(weighting, (6, 3), &Device::Cpu).unwrap();
-        let value = |parameters: &Tensor| {
+        let loss = |logits: &Tensor| (logits * &weighting).unwrap().sum_all().unwrap();
+        let value = |parameters: Vec<f32>| {
+            let mut moved = weights.clone();
+            moved.parameters = parameters;
             let whole = model.network.whole();
-            let logits = section(&model.network, whole, Mode::TRAIN, &weights, &images, Some(parameters)).unwrap();
-            (logits * &weighting).unwrap().sum_all().unwrap()
+            loss(&section(&Compute::Cpu, &model.network, whole, Mode::TRAIN, &Arc::new(moved), &images).unwrap())
         };
-        let theta = Var::from_slice(&weights.parameters, weights.parameters.len(), &Device::Cpu).unwrap();
-        let gradient = values(value(theta.as_tensor()).backward().unwrap().get(theta.as_tensor()).unwrap());
+        let gradient = network_gradients(&model.network, Mode::TRAIN, &weights, &images, loss).0;
         // Along random directions inside each tensor; ReLU kinks make single coordinates unreliable in f32.
         for spec in &model.network.layout.parameters {
             let direction: Vec<f64> = spec.range.clone().map(|i| ((i * 31 % 17) as f64 - 8.0) / 8.0).collect();
@@ -121,8 +122,7 @@ fn a_gradient_of_the_whole_network_equals_finite_differences() {
                 for (value, d) in moved[spec.range.clone()].iter_mut().zip(&direction) {
                     *value += (sign * step * d / norm) as f32;
                 }
-                let moved = Tensor::new(moved, &Device::Cpu).unwrap();
-                f64::from(value(&moved).to_scalar::<f32>().unwrap())
+                f64::from(value(moved).to_scalar::<f32>().unwrap())
             };
             let numeric = (at(1.0) - at(-1.0)) / (2.0 * step);
             let exact: f64 =
@@ -148,7 +148,7 @@ fn gradients_equal_those_of_candles_own_operations() {
         let model =
             ResNet { block, blocks, width: 4, stem, channels: 3, classes: 3, forward: Forward::default() }.model();
         let label = format!("{block:?} {blocks:?} {stem:?}");
-        let weights = Arc::new(model.network.initialise(5));
+        let weights = model.network.initialise(5);
         let mut noise = seed::stream(1, "test/pixels", 0);
         let pixels: Vec<f32> = (0..10 * 3 * size * size).map(|_| noise.random_range(-1.0..1.0)).collect();
         let images = Tensor::from_vec(pixels, (10, 3, size, size), &Device::Cpu).unwrap();
@@ -171,11 +171,8 @@ fn gradients_equal_those_of_candles_own_operations() {
                 .collect::<Vec<_>>()
         };
         let (exact, rounded) = (plain(DType::F64), plain(DType::F32));
-        let theta = Var::from_slice(&weights.parameters, weights.parameters.len(), &Device::Cpu).unwrap();
-        let whole = model.network.whole();
-        let ours = section(&model.network, whole, Mode::TRAIN, &weights, &images, Some(theta.as_tensor())).unwrap();
-        let ours = (ours * &weighting).unwrap().sum_all().unwrap().backward().unwrap();
-        let ours = values(ours.get(theta.as_tensor()).unwrap());
+        let loss = |logits: &Tensor| (logits * &weighting).unwrap().sum_all().unwrap();
+        let ours = network_gradients(&model.network, Mode::TRAIN, &weights, &images, loss).0;
         let allowed = exact.iter().zip(&rounded).map(|(e, r)| relative_error(r, e)).fold(1e-3, f64::max) * 2.0;
         for (spec, exact) in model.network.layout.parameters.iter().zip(&exact) {
             let error = relative_error(&ours[spec.range.clone()], exact);
@@ -206,9 +203,9 @@ fn a_narrow_network_learns_and_thread_count_changes_no_bit() {
         pool.install(|| {
             let mut weights = model.network.initialise(1);
             let mask = Mask::dense(model.network.layout.clone());
-            let training = Training { network: &model.network, images: &images, config: &config, seed: 3 };
+            let training = Training { model: &model, images: &images, config: &config, seed: 3 };
             training.run(&mut weights, &mask, 0, config.total_steps(2000), &Silent, |_, _| {}).unwrap();
-            let correct = evaluate(&model.network, &weights, &Subset::new(&data, &held_out), 64).unwrap();
+            let correct = evaluate(&model, &weights, &Subset::new(&data, &held_out), 64).unwrap();
             (weights, correct)
         })
     };

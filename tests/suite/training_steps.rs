@@ -1,22 +1,22 @@
 //! Training step by step against the textbook: the update, the running statistics and the order of the images, each written
 //! out here once more.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
-use candle_core::{DType, Device, Tensor, Var};
+use candle_core::{DType, Device, Tensor};
 use rand::Rng;
 use ticketlens::data::Images;
 use ticketlens::error::Result;
 use ticketlens::model::{Model, Stem, resnet};
 use ticketlens::nn::optimizer::OptimizerKind;
 use ticketlens::nn::schedule::ScheduleKind;
-use ticketlens::nn::{BufferKind, Mode, Weights, section};
+use ticketlens::nn::{BufferKind, Mode, Weights};
 use ticketlens::progress::Silent;
 use ticketlens::prune::{Mask, Scope, prune};
 use ticketlens::seed;
 use ticketlens::train::{TrainConfig, Training, epoch_order};
 
-use crate::support::{relative_error, values};
+use crate::support::{network_gradients, relative_error};
 
 /// Random pixels; keeps what training asks for.
 struct Recorder {
@@ -81,7 +81,7 @@ fn config() -> TrainConfig {
 fn train(model: &Model, images: &Recorder, config: &TrainConfig, mask: &Mask, steps: u64) -> (Weights, Vec<Weights>) {
     let initial = model.network.initialise(1);
     let mut weights = initial.clone();
-    let training = Training { network: &model.network, images, config, seed: SEED };
+    let training = Training { model, images, config, seed: SEED };
     let mut after = Vec::new();
     training.run(&mut weights, mask, 0, steps, &Silent, |_, weights| after.push(weights.clone())).unwrap();
     (initial, after)
@@ -91,16 +91,12 @@ fn model() -> Model {
     resnet(18, 2, Stem::Small, 1, 3).unwrap()
 }
 
-/// The gradient of the mean cross-entropy with respect to all parameters, by Candle's autograd.
+/// The gradient of the mean cross-entropy with respect to all parameters.
 fn gradient(model: &Model, weights: &Weights, images: &Recorder, indices: &[usize]) -> Vec<f32> {
-    let theta = Var::from_slice(&weights.parameters, weights.parameters.len(), &Device::Cpu).unwrap();
-    let (network, weights) = (&model.network, Arc::new(weights.clone()));
-    let input = images.batch(indices);
-    let logits = section(network, network.whole(), Mode::TRAIN, &weights, &input, Some(theta.as_tensor())).unwrap();
     let labels: Vec<u32> = indices.iter().map(|&index| images.label(index) as u32).collect();
     let labels = Tensor::new(labels, &Device::Cpu).unwrap();
-    let loss = candle_nn::loss::cross_entropy(&logits, &labels).unwrap();
-    values(loss.backward().unwrap().get(theta.as_tensor()).unwrap())
+    let loss = |logits: &Tensor| candle_nn::loss::cross_entropy(logits, &labels).unwrap();
+    network_gradients(&model.network, Mode::TRAIN, weights, &images.batch(indices), loss).0
 }
 
 /// v ← 0.9 v + (g + λ w), w ← w − η(t) v, masked: PyTorch's SGD, with every weight free to move, whatever its sign or size.
@@ -206,7 +202,7 @@ fn training_on_from_step_k_continues_schedule_and_order() {
     let (model, images) = (model(), Recorder::new(3 * BATCH, 4));
     let dense = Mask::dense(model.network.layout.clone());
     let config = TrainConfig { optimizer: OptimizerKind::Sgd { momentum: 0.0 }, ..config() };
-    let training = Training { network: &model.network, images: &images, config: &config, seed: SEED };
+    let training = Training { model: &model, images: &images, config: &config, seed: SEED };
     let run = |weights: &mut Weights, from, to| training.run(weights, &dense, from, to, &Silent, |_, _| {}).unwrap();
     let (mut whole, mut parts) = (model.network.initialise(1), model.network.initialise(1));
     run(&mut whole, 0, 8);

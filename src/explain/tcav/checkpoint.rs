@@ -169,7 +169,7 @@ pub(super) fn with_cavs(
         read(listed.blocks[block]);
         Ok(activation.flatten_all()?.to_vec1::<f32>()?)
     };
-    let compute = &question.checkpoint.model.network.compute;
+    let compute = &question.checkpoint.model.compute;
     listed
         .with_cavs(compute, settings, regions, Box::new(load), |fitted| ask(&mut Prepared { cut: &cut, fitted, draws }))
 }
