@@ -69,8 +69,14 @@ pub enum Measure {
 
 impl Measure {
     /// Every measure, in the order of reports.
-    pub const ALL: [Measure; 6] =
-        [Measure::Spearman, Measure::Pearson, Measure::Ssim, Measure::Iou10, Measure::Iou20, Measure::JensenShannon];
+    pub const ALL: [Measure; 6] = [
+        Measure::Spearman, // decides where a plan names no other
+        Measure::Pearson,
+        Measure::Ssim,
+        Measure::Iou10,
+        Measure::Iou20,
+        Measure::JensenShannon,
+    ];
 
     /// Its name in records, JSON, CSV and on the command line.
     pub fn key(self) -> &'static str {

@@ -357,10 +357,9 @@ fn a_region_holds_what_no_direction_does() {
 }
 
 #[test]
-fn the_test_of_a_region_holds_its_level_and_finds_digits() {
-    let bench = digits();
-    let class = ClassActivations { products: DMatrix::zeros(1, bench.pool.len()), squares: vec![1.0] };
-    let rejected = |name: &str, draws: u64, shows: &dyn Fn(usize) -> bool| {
+fn the_test_of_a_region_holds_its_level_and_finds_what_has_one() {
+    let rejected = |bench: &Bench, name: &str, draws: u64, shows: &dyn Fn(usize) -> bool| {
+        let class = ClassActivations { products: DMatrix::zeros(1, bench.pool.len()), squares: vec![1.0] };
         (0..draws)
             .filter(|&index| {
                 let sets = bench.draw(name, index, SET, shows);
@@ -369,15 +368,30 @@ fn the_test_of_a_region_holds_its_level_and_finds_digits() {
             })
             .count()
     };
-    println!("digits: regions, sets of {SET}, 39 permutations; found at 5 %");
-    let null = show("random images as concept", rejected("null/digits", 400, &|_| true), 400);
-    assert!(null.low <= ALPHA, "{null:?}");
+    println!("regions, sets of {SET}, 39 permutations; found at 5 %");
+    for (name, bench) in [("digits", digits()), ("planted", shape_bench())] {
+        let random = rejected(bench, &format!("null/{name}"), 400, &|_| true);
+        let null = show(&format!("{name}, random images as concept"), random, 400);
+        assert!(null.low <= ALPHA, "{null:?}");
+    }
     let found: usize = (0..10u32)
         .map(|digit| {
-            let shows = |image: usize| bench.setup.data.fine().values()[image] == digit;
-            rejected(&format!("digit/{digit}"), 8, &shows)
+            let shows = |image: usize| digits().setup.data.fine().values()[image] == digit;
+            rejected(digits(), &format!("digit/{digit}"), 8, &shows)
         })
         .sum();
     let found = show("all digits", found, 80);
     assert!(found.low > 0.8, "{found:?}");
+    // A region says where images lie, not what the class depends on: a factor that the class does not use may have one.
+    let (mut used, mut unused) = (0, 0);
+    let truth = truth(shape_bench(), Factor::Shape);
+    for (place, concept) in shape_bench().setup.concepts[0].sets.concepts.iter().enumerate() {
+        let shows = |image: usize| usize::from(truth.factors[image][place / 2]) == place % 2;
+        let found = rejected(shape_bench(), &format!("Shape/{}", concept.name), 12, &shows);
+        show(&format!("planted, {}{}", concept.name, if truth.used[place] { " (used)" } else { "" }), found, 12);
+        *(if truth.used[place] { &mut used } else { &mut unused }) += found;
+    }
+    let used = show("planted, used", used, 24);
+    show("planted, unused", unused, 72);
+    assert!(used.low > 0.8, "{used:?}");
 }
