@@ -382,7 +382,8 @@ fn the_test_of_a_region_holds_its_level_and_finds_what_has_one() {
         .sum();
     let found = show("all digits", found, 80);
     assert!(found.low > 0.8, "{found:?}");
-    // A region says where images lie, not what the class depends on: a factor that the class does not use may have one.
+    // A region says where images lie, not what the class depends on: a factor that the class does not use may have one, but the network
+    // parts its images less.
     let (mut used, mut unused) = (0, 0);
     let truth = truth(shape_bench(), Factor::Shape);
     for (place, concept) in shape_bench().setup.concepts[0].sets.concepts.iter().enumerate() {
@@ -392,6 +393,6 @@ fn the_test_of_a_region_holds_its_level_and_finds_what_has_one() {
         *(if truth.used[place] { &mut used } else { &mut unused }) += found;
     }
     let used = show("planted, used", used, 24);
-    show("planted, unused", unused, 72);
-    assert!(used.low > 0.8, "{used:?}");
+    let unused = show("planted, unused", unused, 72);
+    assert!(used.low > unused.high, "{used:?}, {unused:?}");
 }
