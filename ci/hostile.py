@@ -76,6 +76,10 @@ def make():
         case(f"wide vgg {width}", "cam", "--checkpoint", wide, "--images", IMAGES, "--class", 0, "--out", work / "o")
     many = [(f"t{number}", "F32", [1], 4) for number in range(1_000_000)]
     checkpoint("a million names", write("names.safetensors", safetensors(many)))
+    for width in (1 << 20, 1 << 40, 1 << 62):
+        tensors = [("conv1.weight", "F32", [width, 0, 3, 3], 0)]
+        tensors += [(f"layer1.{block}.conv1.weight", "F32", [width, width if width < 1 << 31 else 0, 0, 0], 0) for block in (0, 1)]
+        checkpoint(f"empty but {width} wide", write(f"hollow-{width}.safetensors", safetensors(tensors + [("fc.weight", "F32", [0, width], 0)])))
     deep = b'{"a":' * 500_000 + b"1" + b"}" * 500_000
     checkpoint("a deep header", write("deep.safetensors", safetensors([], b"", deep)))
     for claim in (0, 1, 1 << 20, 1 << 40, (1 << 63) - 1, (1 << 64) - 1):
@@ -113,6 +117,8 @@ def make():
         "a long text": b"\x80\x02X\xff\xff\xff\xff" + b"a" * 100 + b".",
         "a longer text": b"\x80\x04\x8d" + b"\xff" * 8 + b"a" * 100 + b".",
         "classes": b"\x80\x02" + b"cos\nsystem\n" * 900_000 + b".",
+        "a class of a long name": b"\x80\x04X" + struct.pack("<I", 1000) + b"a" * 1000 + b"q\x00" + b"h\x00h\x00\x93" * 300_000 + b".",
+        "a class of a longer name": b"\x80\x04X" + struct.pack("<I", 5_000_000) + b"a" * 5_000_000 + b"q\x00" + b"h\x00h\x00\x93" * 100_000 + b".",
         "a call": b"\x80\x02cos\nsystem\nX\x04\0\0\0true\x85R.",
     }
     for name, pickle in pickles.items():
@@ -120,15 +126,31 @@ def make():
         checkpoint(f"archive of {name}", write(f"{name}.zip.pt", archive(pickle)))
 
 
-    def tensor_pickle(count, storage_size):
+    def tensor_pickle(count, storage_size, shared=False, dimensions=1):
         def text(value):
             return b"X" + struct.pack("<I", len(value)) + value
         out = b"\x80\x02}("
         for number in range(count):
             size = b"J" + struct.pack("<i", storage_size)
-            storage = b"(" + text(b"storage") + b"ctorch\nFloatStorage\n" + text(str(number).encode()) + text(b"cpu") + size + b"tQ"
-            out += text(f"t{number}".encode()) + b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + b"K\x00" + size + b"\x85K\x01\x85\x89}tR"
+            storage = b"(" + text(b"storage") + b"ctorch\nFloatStorage\n" + text(b"0" if shared else str(number).encode()) + text(b"cpu") + size + b"tQ"
+            out += text(f"t{number}".encode()) + b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + b"K\x00(" + size + b"K\x01" * (dimensions - 1) + b"t(" + b"K\x01" * dimensions + b"t\x89}tR"
         return out + b"u."
+
+
+    def renamed(count, storage_size):
+        """One tensor under many names."""
+        one = tensor_pickle(1, storage_size)[:-2] + b"q\x00"
+        return one + b"".join(b"X" + struct.pack("<I", 7) + b"%07d" % number + b"h\x00" for number in range(count)) + b"u."
+
+
+    storage = b"\0" * (4 << 20)
+    for name, pickle in {
+        "a shared storage": tensor_pickle(5000, len(storage) // 4, shared=True),
+        "a tensor of many names": renamed(5000, len(storage) // 4),
+        "a small tensor of very many names": renamed(200_000, 1),
+        "many dimensions": tensor_pickle(100, len(storage) // 4, dimensions=5000),
+    }.items():
+        checkpoint(f"archive of {name}", write(f"{name}.zip.pt", archive(pickle, [("a/data/0", storage)])))
 
 
     # Entries that all lie in the same place.
@@ -189,6 +211,21 @@ def make():
         case(f"{flag} {value}", "cam", "--checkpoint", GOOD, "--images", IMAGES, flag, value, "--class", 0, "--out", work / "o")
     for flag in ("--permutations", "--resamples"):
         case(f"tcav {flag}", "tcav", "--checkpoint", GOOD, "--images", IMAGES, "--class", 0, "--concept", f"a={IMAGES}", "--random", IMAGES, IMAGES, flag, 10**9, "--json", work / "o")
+
+    # Links that leave a folder of data.
+    outside = write("outside/0.png", png(8, 8, b"", zlib.compress(b"\0" * 200)))
+    write("links/0.png", outside.read_bytes())
+    (work / "links/1.png").symlink_to(outside)
+    images("a link out of the folder", work / "links")
+    for place, name in (("dog/1.png", "0.png"), ("wolf", "."), ("dog/young", ".")):
+        folder = work / f"classes-{place.replace('/', '-')}"
+        for own in ("cat/0.png", "dog/0.png"):
+            write(f"{folder.name}/{own}", outside.read_bytes())
+        if place == "dog/young":
+            (folder / "dog/0.png").unlink()
+        (folder / place).symlink_to(outside.parent / name)
+        case(f"a link out of a class folder, {place}", "run", "quick", "--set", "data.source=folder", "--set", "data.task=classes", "--set", f"data.path={folder}",
+             "--set", "data.folder={side=8}", "--out", work / "run")
 
     # Pipes, devices, folders.
     for number, path in enumerate([pipe("pipe.safetensors"), "/dev/zero", "/dev/full", work]):

@@ -55,21 +55,26 @@ def count(what):
     tally[what] = tally.get(what, 0) + 1
 
 
+def fault(what):
+    faults.append(what)
+    print(what, flush=True)
+
+
 def goes_on(label):
     """What is there under its final name is whole; the run ends as if nothing had happened."""
     count("kills")
     if out.exists():
         for name, digest in contents(finished=False).items():
             if name != ".lock" and want.get(name) != digest:
-                faults.append(f"{label}: {name} is torn")
+                fault(f"{label}: {name} is torn")
     ended = study()
     if ended.returncode != 0:
-        faults.append(f"{label}: refused: {ended.stderr.strip()[-200:]}")
+        fault(f"{label}: refused: {ended.stderr.strip()[-200:]}")
         return
     got = contents()
     for name in sorted(set(got) | set(want)):
         if got.get(name) != want.get(name):
-            faults.append(f"{label}: {name} is {'left' if name not in want else 'another' if name in got else 'missing'}")
+            fault(f"{label}: {name} is {'left' if name not in want else 'another' if name in got else 'missing'}")
     count("went on" if got == want else "did not go on")
 
 
@@ -106,5 +111,5 @@ try:
         print(call, calls, tally, flush=True)
 finally:
     shutil.rmtree(work, ignore_errors=True)
-print("\n".join(faults) or "nothing lost, nothing left")
+print(f"{len(faults)} faults" if faults else "nothing lost, nothing left")
 sys.exit(bool(faults))

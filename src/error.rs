@@ -68,9 +68,9 @@ pub enum Error {
         /// One line for each fault.
         faults: Vec<String>,
     },
-    /// The tensor library failed.
-    #[error(transparent)]
-    Candle(#[from] candle_core::Error),
+    /// The tensor library failed; what it said, without where in its source.
+    #[error("{0}")]
+    Candle(String),
     /// The loss, or the weights after the last step, are no longer finite.
     #[error(
         "training diverged: the loss is {loss} at step {step} (learning rate {learning_rate}); a lower `train.learning_rate` may help"
@@ -165,6 +165,13 @@ impl Error {
     }
 }
 
+impl From<candle_core::Error> for Error {
+    fn from(error: candle_core::Error) -> Self {
+        // With RUST_BACKTRACE the lines after the first are a backtrace.
+        Error::Candle(one_line(error.to_string().lines().next().unwrap_or_default()))
+    }
+}
+
 /// Turns the error of a statistic into the crate's own, for `map_err`: `statistic` says of what.
 pub fn undefined<E: std::fmt::Display>(statistic: &'static str) -> impl Fn(E) -> Error {
     move |error| Error::statistics(statistic, error.to_string())
@@ -192,6 +199,8 @@ mod tests {
             Error::config("prune.fraction", "must lie in (0, 1)").to_string(),
             "plan field `prune.fraction`: must lie in (0, 1)"
         );
+        let library = candle_core::Error::Msg("unexpected rank\n   0: a place in the source".into());
+        assert_eq!(Error::from(library).to_string(), "unexpected rank");
         let faults = Error::Faults { subject: "cub".into(), faults: vec!["x".into(), "y".into()] };
         assert_eq!(faults.to_string(), "2 faults in cub: x; y");
     }

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::data::listing::Listing;
+use crate::data::listing::{Listing, check_within};
 use crate::data::{Dataset, Labels, Origin, Preprocess};
 use crate::error::{Error, Result};
 
@@ -38,8 +38,8 @@ impl ClassFolders {
     /// the official test set. A class folder without pictures of its own may hold folders of them.
     ///
     /// # Errors
-    /// If there are fewer than two classes, a class folder holds no picture or one of a format that is not read, or another set
-    /// has a class that the training set lacks.
+    /// If there are fewer than two classes, a class folder holds no picture or one of a format that is not read, another set
+    /// has a class that the training set lacks, or a link leads out of the folder.
     pub fn list(root: &Path) -> Result<Self> {
         let part = |names: &[&str]| names.iter().map(|name| root.join(name)).find(|path| path.is_dir());
         let mut parts = vec![(root.join("train"), Origin::Train)];
@@ -52,6 +52,7 @@ impl ClassFolders {
         } else {
             parts[0].0 = root.to_path_buf();
         }
+        parts.iter().try_for_each(|(part, _)| check_within(root, part))?;
         let train = parts[0].0.clone();
         let classes: Vec<String> =
             entries(&train)?.into_iter().filter(|path| path.is_dir()).map(|path| name(&path)).collect();
@@ -72,7 +73,8 @@ impl ClassFolders {
         let Some(class) = self.classes.iter().position(|known| *known == name(folder)) else {
             return Err(Error::format(folder, "this class has no training pictures"));
         };
-        let listing = Listing::new(folder)?;
+        check_within(&self.root, folder)?;
+        let listing = Listing::new(folder, &self.root)?;
         let mut add = |pictures: Vec<PathBuf>, subfolder: Option<&String>| {
             let class = class as u32;
             let picture = |path| ClassPicture { path, class, subfolder: subfolder.cloned(), origin };
@@ -81,7 +83,8 @@ impl ClassFolders {
         if listing.pictures.is_empty() && !listing.folders.is_empty() {
             for below in &listing.folders {
                 let folder = folder.join(below);
-                let listing = Listing::new(&folder)?;
+                check_within(&self.root, &folder)?;
+                let listing = Listing::new(&folder, &self.root)?;
                 listing.demand(&folder)?;
                 add(listing.pictures, Some(below));
             }
@@ -172,6 +175,31 @@ mod tests {
         );
         picture(parts.path(), "val/z/1.png", 7);
         assert!(read(parts.path()).unwrap_err().to_string().contains("val/z: this class has no training pictures"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_are_followed_within_the_folder_alone() {
+        use std::os::unix::fs::symlink;
+
+        let (outside, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        picture(outside.path(), "a/1.png", 7);
+        for name in ["a/1.png", "b/1.png"] {
+            picture(folder.path(), name, 7);
+        }
+        symlink(folder.path().join("a/1.png"), folder.path().join("b/2.png")).unwrap();
+        let root = outside.path().join("root");
+        symlink(folder.path(), &root).unwrap();
+        assert_eq!(read(&root).unwrap().fine().values(), [0, 1, 1]);
+        for (target, link) in [("a/1.png", "b/3.png"), ("a", "c"), ("", "d/x")] {
+            let link = folder.path().join(link);
+            std::fs::create_dir_all(link.parent().unwrap()).unwrap();
+            symlink(outside.path().join(target), &link).unwrap();
+            let error = read(&root).unwrap_err().to_string();
+            let name = link.strip_prefix(folder.path()).unwrap().display().to_string();
+            assert!(error.contains(&name) && error.contains("leads out of the data folder"), "{error}");
+            std::fs::remove_file(&link).unwrap();
+        }
     }
 
     #[test]

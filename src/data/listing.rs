@@ -21,6 +21,27 @@ const LITTER: [&str; 5] = ["Thumbs.db", "ehthumbs.db", "desktop.ini", "__MACOSX"
 /// Names that a message lists.
 const LISTED: usize = 5;
 
+/// What is said of a link that leads out of a data folder: what lies there is not part of the data.
+pub(super) const LEADS_OUT: &str =
+    "is a link that leads out of the data folder: put there what it leads to, or give the folder where that lies";
+
+/// Whether a path leads out of a folder, given by its real path, by a link of its own or of a folder on the way. What does not exist leads
+/// nowhere.
+pub(super) fn leads_out(real_root: &Path, path: &Path) -> bool {
+    path.canonicalize().is_ok_and(|path| !path.starts_with(real_root))
+}
+
+/// Refuses an entry that is a link out of the data folder `root`, which may be a link itself.
+///
+/// # Errors
+/// [`LEADS_OUT`].
+pub(super) fn check_within(root: &Path, entry: &Path) -> Result<()> {
+    match entry.is_symlink() && root.canonicalize().is_ok_and(|root| leads_out(&root, entry)) {
+        true => Err(Error::format(entry, LEADS_OUT)),
+        false => Ok(()),
+    }
+}
+
 /// The formats that are read.
 pub(super) fn is_read(format: ImageFormat) -> bool {
     use ImageFormat::{Bmp, Gif, Jpeg, Png, Tiff, WebP};
@@ -47,11 +68,11 @@ pub(super) struct Listing {
 }
 
 impl Listing {
-    /// Looks at every entry; a file whose name tells nothing is told by how it begins.
+    /// Looks at every entry of a folder in the data folder `root`; a file whose name tells nothing is told by how it begins.
     ///
     /// # Errors
-    /// The folder cannot be read, or holds a picture of a format that is not read: it is named.
-    pub(super) fn new(folder: &Path) -> Result<Self> {
+    /// The folder cannot be read, or holds a picture of a format that is not read, or that is a link out of `root`: it is named.
+    pub(super) fn new(folder: &Path, root: &Path) -> Result<Self> {
         let mut paths = Vec::new();
         for entry in std::fs::read_dir(folder).map_err(|e| Error::io(folder, e))? {
             paths.push(entry.map_err(|e| Error::io(folder, e))?.path());
@@ -66,6 +87,7 @@ impl Listing {
             } else if path.is_dir() {
                 listing.folders.push(name);
             } else {
+                check_within(root, &path)?;
                 listing.pictures.push(path);
             }
         }

@@ -25,6 +25,7 @@ mod prefetch;
 mod resample;
 pub mod source;
 pub mod sources;
+mod spill;
 mod splits;
 mod task;
 
@@ -48,5 +49,6 @@ pub use pictures::{Augmentation, Crop};
 pub use planted::{Factor, Planted, PlantedPlan, planted};
 pub use prefetch::for_each_batch;
 pub use source::{ImageSource, argument_path};
+pub(crate) use spill::Spill;
 pub use splits::{SplitSizes, Splits, split};
 pub use task::Task;

@@ -158,13 +158,7 @@ pub(crate) enum Picture {
 impl Picture {
     /// Decodes a picture file, told apart by content (of a GIF or TIFF the first frame), to one channel or three.
     pub(crate) fn read(path: &Path, channels: usize) -> Result<Self> {
-        let metadata = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
-        if !metadata.is_file() {
-            return Err(Error::format(path, "is not a file"));
-        }
-        if metadata.len() > LIMIT_FILE {
-            return Err(Error::format(path, format!("has {} bytes, more than {LIMIT_FILE}", metadata.len())));
-        }
+        check_file(path)?;
         let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
         Self::decode(&bytes, channels, path)
     }
@@ -266,8 +260,24 @@ fn without_colour_profile(bytes: &[u8]) -> Cow<'_, [u8]> {
     }
 }
 
+/// # Errors
+/// What is no file, or too long: decoders read all of it.
+fn check_file(path: &Path) -> Result<()> {
+    let metadata = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
+    if !metadata.is_file() {
+        return Err(Error::format(path, "is not a file"));
+    }
+    match metadata.len() {
+        length if length > LIMIT_FILE => {
+            Err(Error::format(path, format!("has {length} bytes, more than {LIMIT_FILE}")))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Width and height of a picture file, from its header alone.
 pub(crate) fn dimensions(path: &Path) -> Result<(usize, usize)> {
+    check_file(path)?;
     let mut start = Vec::new();
     let file = std::fs::File::open(path).map_err(|e| Error::io(path, e))?;
     file.take(4096).read_to_end(&mut start).map_err(|e| Error::io(path, e))?;

@@ -47,7 +47,7 @@ impl ImageSource {
     pub fn open(argument: &str, preprocess: &Preprocess) -> Result<Self> {
         let path = Path::new(argument);
         if path.is_dir() {
-            let listing = Listing::new(path)?;
+            let listing = Listing::new(path, path)?;
             listing.demand(path)?;
             let left_out = listing.left_out(path);
             return Ok(Self { left_out, ..Self::pictures(argument, listing.pictures, preprocess)? });

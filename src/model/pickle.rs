@@ -41,7 +41,7 @@ pub(super) type Fault = String;
 impl Pickle {
     /// Reads one pickle from the front of `bytes`, which then starts behind it.
     pub(super) fn read(bytes: &mut &[u8]) -> Result<Self, Fault> {
-        let mut machine = Machine { values: Vec::new(), stack: Vec::new(), memo: BTreeMap::new() };
+        let mut machine = Machine { values: Vec::new(), stack: Vec::new(), memo: BTreeMap::new(), copied: 0 };
         while machine.step(bytes)? {
             let sizes = [machine.values.len(), machine.stack.len(), machine.memo.len()];
             if sizes.iter().any(|&size| size > MOST_VALUES) {
@@ -90,11 +90,18 @@ impl Pickle {
 /// Values that a pickle may hold: a state dictionary has some twenty for each tensor, and with an optimiser's state three times as
 /// many.
 const MOST_VALUES: usize = 1_000_000;
+/// Bytes of a text that may be a name: what is longer (settings, a log) is kept by what it is alone, or a file could repeat it at the
+/// price of a few bytes.
+const LONGEST_NAME: usize = 1024;
+/// Bytes of the names of classes that are put together from texts.
+const MOST_NAMES: usize = 16 << 20;
 
 struct Machine {
     values: Vec<Value>,
     stack: Vec<Id>,
     memo: BTreeMap<u32, Id>,
+    /// Bytes of texts that were copied.
+    copied: usize,
 }
 
 fn take<'a>(bytes: &mut &'a [u8], count: usize) -> Result<&'a [u8], Fault> {
@@ -125,7 +132,10 @@ fn counted<'a, const N: usize>(bytes: &mut &'a [u8]) -> Result<&'a [u8], Fault> 
 }
 
 fn text(bytes: &[u8]) -> Value {
-    Value::Text(String::from_utf8_lossy(bytes).into_owned())
+    match bytes.len() {
+        0..=LONGEST_NAME => Value::Text(String::from_utf8_lossy(bytes).into_owned()),
+        _ => Value::Other("a long text"),
+    }
 }
 
 impl Machine {
@@ -272,6 +282,10 @@ impl Machine {
                 let (name, module) = (self.pop()?, self.pop()?);
                 match (&self.values[module], &self.values[name]) {
                     (Value::Text(module), Value::Text(name)) => {
+                        self.copied += module.len() + name.len();
+                        if self.copied > MOST_NAMES {
+                            return Err("its pickle names more classes than files of tensors use".into());
+                        }
                         let global = Value::Global(module.clone(), name.clone());
                         self.push(global);
                     }

@@ -34,6 +34,11 @@ const NESTED: [&str; 9] = [
     "state_dict_ema",
     "model_ema",
 ];
+/// Tensors of a file, and dimensions of one: no network has so many.
+const MOST_TENSORS: usize = 50_000;
+const MOST_DIMENSIONS: usize = 16;
+/// Tensors may share their storage, as tied weights do; all together take no more than the file so many times.
+const MOST_SHARED: usize = 8;
 /// Dictionaries inside dictionaries are looked into this deep.
 const DEPTH: usize = 3;
 
@@ -116,6 +121,7 @@ fn read_archive(bytes: &[u8]) -> Result<Tensors, Fault> {
     }
     let content = entry(format!("{folder}data.pkl"))?;
     let described = describe(&Pickle::read(&mut content.as_slice())?)?;
+    check_total(&described, bytes.len())?;
     let mut storages: BTreeMap<String, Vec<u8>> = BTreeMap::new();
     for tensor in &described {
         let key = &tensor.storage.key;
@@ -139,6 +145,7 @@ fn read_stream(bytes: &[u8]) -> Result<Tensors, Fault> {
     }
     let pickle = Pickle::read(&mut rest)?;
     let described = describe(&pickle)?;
+    check_total(&described, bytes.len())?;
     let widths = storage_widths(&pickle);
     let keys = Pickle::read(&mut rest)?;
     let Value::List(listed) = keys.root() else {
@@ -166,6 +173,20 @@ fn read_stream(bytes: &[u8]) -> Result<Tensors, Fault> {
             tensor.build(content)
         })
         .collect()
+}
+
+/// Refuses tensors that are built from a file of `length` bytes by repeating what is in it.
+fn check_total(described: &[Described], length: usize) -> Result<(), Fault> {
+    let bytes = described.iter().map(|tensor| {
+        let count = tensor.shape.iter().fold(1usize, |product, &extent| product.saturating_mul(extent));
+        count.saturating_mul(tensor.storage.element.width())
+    });
+    match bytes.fold(0, usize::saturating_add) {
+        total if total > MOST_SHARED.saturating_mul(length) => {
+            Err(format!("its tensors claim {total} bytes together, but the file has {length}"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Bytes of an element of every storage that is referred to anywhere, an optimiser's too.
@@ -353,6 +374,9 @@ fn describe(pickle: &Pickle) -> Result<Vec<Described>, Fault> {
     if pairs.is_empty() {
         return Err("holds no tensors".into());
     }
+    if pairs.len() > MOST_TENSORS {
+        return Err(format!("holds {} tensors, more than {MOST_TENSORS}: no network has so many", pairs.len()));
+    }
     if most == 0
         && let Some((key, value)) = outer.iter().find(|(_, value)| matches!(pickle.get(*value), Value::Call(..)))
         && let Value::Text(key) = pickle.get(*key)
@@ -445,7 +469,9 @@ fn describe_tensor(pickle: &Pickle, name: String, value: Id) -> Result<Described
         _ => None,
     };
     let numbers = |id: Id| match pickle.get(id) {
-        Value::Tuple(parts) => parts.iter().map(|&part| number(part)).collect::<Option<Vec<usize>>>(),
+        Value::Tuple(parts) if parts.len() <= MOST_DIMENSIONS => {
+            parts.iter().map(|&part| number(part)).collect::<Option<Vec<usize>>>()
+        }
         _ => None,
     };
     let malformed = || format!("tensor `{name}` is described in a way that is not known");

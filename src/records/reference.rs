@@ -161,7 +161,7 @@ impl ReferenceTensors {
             let tensor = tensors.get(&name).filter(|tensor| tensor.dtype() == DType::F32);
             let of = tensor.and_then(|tensor| tensor.dims3().ok().map(|dims| (tensor, dims)));
             let Some((tensor, (count, height, width))) = of else { return Err(fault(&name)) };
-            if count != images || height * width == 0 {
+            if count != images || height == 0 || width == 0 {
                 return Err(fault(&name));
             }
             maps.push(([height, width], tensor.flatten_from(1)?.to_vec2::<f32>()?));
@@ -211,7 +211,7 @@ impl ReferenceRecord {
             Refused::Format(format) => Error::input(format!("is a damaged record: it has format {format}")),
         };
         let (record, _): (Self, Seal) = unsealed(bytes).map_err(damaged)?;
-        if record.networks.is_empty() || record.names.len() != record.images.count {
+        if record.networks.is_empty() || record.names.is_empty() || record.names.len() != record.images.count {
             return Err(Error::input("is a damaged record: networks or names of images are missing"));
         }
         Ok(record)

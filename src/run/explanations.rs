@@ -8,10 +8,10 @@ use candle_core::Tensor;
 use nalgebra::DMatrix;
 
 use crate::data::{Images, TestedConcepts};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::explain::saliency::{Input, Method, Settings};
+use crate::explain::tcav::activations::Pool;
 use crate::explain::tcav::geometry::{Geometry, MeanCav, geometry};
-use crate::explain::tcav::gram::Pool;
 use crate::explain::tcav::statistics::{EFFECT, SCORE};
 use crate::explain::tcav::{ConceptCavs, ConceptImages, ConceptTest, Samples, Tests};
 use crate::explain::{Cut, Maps, Targets, split_maps};
@@ -281,14 +281,15 @@ impl<'a> Explainer<'a> {
             (0..images.count).step_by(BATCH).map(|start| start..images.count.min(start + BATCH)).collect();
         let sizes: Vec<usize> = blocks.iter().map(Range::len).collect();
         let compute = &self.setup.model.compute;
-        let mut activations = Pool::new(compute, &sizes, features, ACTIVATION_BYTES, |block| {
+        let (mut activations, gram) = Pool::new(compute, &sizes, features, 2 * ACTIVATION_BYTES, |block| {
             let mut values = Vec::with_capacity(sizes[block] * features);
             for start in blocks[block].clone().step_by(self.batch) {
                 let images = images.images(self.setup, start..blocks[block].end.min(start + self.batch))?;
                 values.extend(cut.activation(&images)?.flatten_all()?.to_vec1::<f32>()?);
             }
-            Ok::<_, Error>(values)
+            Ok(values)
         })?;
+        let gram = gram.whole()?;
         for (tested, rows) in tested.iter().zip(&images.groups) {
             let shown_by = |row: usize| images.image(row).and_then(|image| tested.sets.shown.get(&image));
             let concepts: Vec<ConceptImages> = (tested.sets.concepts.iter().zip(&rows.concepts).enumerate())
@@ -300,14 +301,14 @@ impl<'a> Explainer<'a> {
                 })
                 .collect();
             let samples = Samples { stage: stage.name(), concepts: &concepts, random: &rows.random, originals: None };
-            let cavs = ConceptCavs::fit(activations.gram(), samples, &self.tests)?;
-            explained.cavs.push(self.geometry(stage, tested, activations.gram(), &cavs.means()));
+            let cavs = ConceptCavs::fit(&*gram, samples, &self.tests)?;
+            explained.cavs.push(self.geometry(stage, tested, &gram, &cavs.means()));
             let published = &self.plan.as_published;
-            let against_rest = published.cavs_against_rest(activations.gram(), &rows.concepts, self.tests.cav)?;
+            let against_rest = published.cavs_against_rest(&gram, &rows.concepts, self.tests.cav)?;
             for &class in &tested.classes {
                 let images: Vec<&[usize]> = self.setup.class_images[class].chunks(BATCH).collect();
                 let sizes: Vec<usize> = images.iter().map(|images| images.len()).collect();
-                let cross = activations.cross(&sizes, |block| {
+                let products = activations.cross(&sizes, |block| {
                     let mut gradients = Vec::with_capacity(sizes[block] * features);
                     for indices in images[block].chunks(self.batch) {
                         let activation = cut.activation(&self.setup.data.tensor(indices)?)?;
@@ -316,7 +317,8 @@ impl<'a> Explainer<'a> {
                     }
                     Ok(gradients)
                 })?;
-                let tests = cavs.test(class, &cross)?;
+                let cross = products.whole()?;
+                let tests = cavs.test(class, &*cross)?;
                 let of_first = &rows.random[concepts.first().map_or(0..0, |concept| concept.random.clone())];
                 let design = self.tests.design.pairs();
                 explained.calibration.push(calibration(self.plan, stage, class, of_first, design, &cross, &tests));

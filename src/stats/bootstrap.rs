@@ -73,44 +73,106 @@ pub fn two_sample(
     grouped(&[first.len(), second.len()], of, options, seed, name)
 }
 
-/// Interval of the concept effect over class images, concept images and random images, all three resampled.
-///
-/// `products` holds `g_k·a_i`, row-major `(class images, concept images + random images)`, the concept's columns first: the
-/// gradient of class image `k` times the activation of image `i`. The effect is the mean over rows and concept columns minus
-/// the mean over rows and random columns.
-///
-/// # Errors
-/// As [`one_sample`], or a length that is not `class_images · (concept_images + random_images)`.
-pub fn concept_effect(
-    products: &[f64],
-    class_images: usize,
-    concept_images: usize,
-    random_images: usize,
+/// Interval of the concept effect over class images, concept images and random images, all three resampled. Class images come in blocks.
+pub struct ConceptEffect {
+    /// Class images, concept images, random images.
+    sizes: [usize; 3],
     options: Options,
     seed: u64,
-    name: &str,
-) -> Result<Bootstrapped> {
-    check("products", products, 1)?;
-    let columns = concept_images + random_images;
-    if products.len() != class_images * columns {
-        return Err(StatsError::LengthMismatch {
-            what: "products",
-            left: products.len(),
-            right: class_images * columns,
-        });
+    name: String,
+    /// Class images that have come.
+    added: usize,
+    /// Over the class images that have come: sums over concept and over random images, of the sample itself and of each resample.
+    sums: Vec<[f64; 2]>,
+}
+
+impl ConceptEffect {
+    /// Of so many images.
+    ///
+    /// # Errors
+    /// Fewer than two images of a kind, fewer than 20 resamples, confidence outside (0, 1).
+    pub fn new(
+        class_images: usize,
+        concept_images: usize,
+        random_images: usize,
+        options: Options,
+        seed: u64,
+        name: String,
+    ) -> Result<Self> {
+        let sizes = [class_images, concept_images, random_images];
+        check_grouped(&sizes, options)?;
+        Ok(Self { sizes, options, seed, name, added: 0, sums: vec![[0.0; 2]; 1 + options.resamples] })
     }
-    let of = |groups: &[Vec<usize>]| {
-        // Rows first, by whole rows: that loop carries no dependence, so it runs at the width of the machine.
-        let mut sums = vec![0.0; columns];
-        for &k in &groups[0] {
-            sums.iter_mut().zip(&products[k * columns..][..columns]).for_each(|(sum, p)| *sum += p);
+
+    /// Adds class images. `products` holds `g_k·a_i`, row-major `(class images, concept images + random images)`, the concept's
+    /// columns first: the gradient of class image `k` times the activation of image `i`. The effect is the mean over rows and concept
+    /// columns minus the mean over rows and random columns.
+    ///
+    /// # Errors
+    /// Products that do not fill rows, are more than announced, or are not finite.
+    pub fn add(&mut self, products: &[f64]) -> Result<()> {
+        check("products", products, 1)?;
+        let [class, concept, random] = self.sizes;
+        let columns = concept + random;
+        let rows = self.added..self.added + products.len() / columns;
+        if !products.len().is_multiple_of(columns) || rows.end > class {
+            let right = (class - self.added) * columns;
+            return Err(StatsError::LengthMismatch { what: "products", left: products.len(), right });
         }
-        let mean = |units: &[usize], offset: usize| {
-            units.iter().map(|&i| sums[offset + i]).sum::<f64>() / (units.len() * groups[0].len()) as f64
+        // Rows first, by whole rows: that loop carries no dependence, so it runs at the width of the machine.
+        let add_row = |sums: &mut [f64], k: usize| {
+            let row = &products[(k - rows.start) * columns..][..columns];
+            sums.iter_mut().zip(row).for_each(|(sum, product)| *sum += product);
         };
-        Some(mean(&groups[1], 0) - mean(&groups[2], concept_images))
-    };
-    grouped(&[class_images, concept_images, random_images], of, options, seed, name)
+        let mut sums = vec![0.0; columns];
+        rows.clone().for_each(|k| add_row(&mut sums, k));
+        self.sums[0][0] += sums[..concept].iter().sum::<f64>();
+        self.sums[0][1] += sums[concept..].iter().sum::<f64>();
+        let (seed, name) = (self.seed, &self.name);
+        // All are drawn anew for each block: that takes no memory, and next to nothing beside the sums.
+        let of_chunks: Vec<Vec<[f64; 2]>> = chunks(self.options.resamples)
+            .into_par_iter()
+            .map(|(chunk, count)| {
+                let mut draws = stream(seed, name, chunk);
+                let mut sums = vec![0.0; columns];
+                let resample = |_| {
+                    sums.fill(0.0);
+                    for _ in 0..class {
+                        let k = below(&mut draws, class as u32);
+                        if rows.contains(&k) {
+                            add_row(&mut sums, k);
+                        }
+                    }
+                    let mut sum =
+                        |of: &[f64]| (0..of.len()).map(|_| of[below(&mut draws, of.len() as u32)]).sum::<f64>();
+                    [sum(&sums[..concept]), sum(&sums[concept..])]
+                };
+                (0..count).map(resample).collect()
+            })
+            .collect();
+        for (own, added) in self.sums[1..].iter_mut().zip(of_chunks.iter().flatten()) {
+            own.iter_mut().zip(added).for_each(|(own, added)| *own += added);
+        }
+        self.added = rows.end;
+        Ok(())
+    }
+
+    /// The interval.
+    ///
+    /// # Errors
+    /// Not all class images have come; an effect that is not finite.
+    pub fn finish(self) -> Result<Bootstrapped> {
+        let [class, concept, random] = self.sizes;
+        if self.added != class {
+            return Err(StatsError::LengthMismatch { what: "class images", left: self.added, right: class });
+        }
+        let mean = |sum: f64, images: usize| sum / (images * class) as f64;
+        let effects = self.sums.iter().map(|[of_concept, of_random]| {
+            Some(mean(*of_concept, concept) - mean(*of_random, random)).filter(|effect| effect.is_finite())
+        });
+        let effects: Vec<Option<f64>> = effects.collect();
+        summarise(effects[0], &effects[1..], self.options)
+    }
 }
 
 /// Interval of a statistic of the indices of several independent groups of units of the given `sizes`: `statistic` gets one
@@ -126,17 +188,13 @@ pub fn grouped(
     seed: u64,
     name: &str,
 ) -> Result<Bootstrapped> {
-    check_open_unit("confidence", options.confidence)?;
-    if options.resamples < 20 {
-        return Err(StatsError::TooFew { what: "resamples", needed: 20, got: options.resamples });
-    }
-    let smallest = sizes.iter().copied().min().unwrap_or(0);
-    if smallest < 2 {
-        return Err(StatsError::TooFew { what: "units to resample", needed: 2, got: smallest });
-    }
+    check_grouped(sizes, options)?;
     let statistic = |groups: &[Vec<usize>]| statistic(groups).filter(|v| v.is_finite());
     let whole: Vec<Vec<usize>> = sizes.iter().map(|&n| (0..n).collect()).collect();
-    let estimate = statistic(&whole).ok_or(StatsError::Undefined { what: "bootstrap: the estimate is undefined" })?;
+    let estimate = statistic(&whole);
+    if estimate.is_none() {
+        return summarise(estimate, &[], options);
+    }
     let resampled: Vec<Option<f64>> = chunks(options.resamples)
         .into_par_iter()
         .flat_map_iter(|(chunk, count)| {
@@ -154,7 +212,23 @@ pub fn grouped(
                 .collect::<Vec<_>>()
         })
         .collect();
-    let mut defined: Vec<f64> = resampled.into_iter().flatten().collect();
+    summarise(estimate, &resampled, options)
+}
+
+fn check_grouped(sizes: &[usize], options: Options) -> Result<()> {
+    check_open_unit("confidence", options.confidence)?;
+    if options.resamples < 20 {
+        return Err(StatsError::TooFew { what: "resamples", needed: 20, got: options.resamples });
+    }
+    match sizes.iter().copied().min().unwrap_or(0) {
+        smallest if smallest < 2 => Err(StatsError::TooFew { what: "units to resample", needed: 2, got: smallest }),
+        _ => Ok(()),
+    }
+}
+
+fn summarise(estimate: Option<f64>, resampled: &[Option<f64>], options: Options) -> Result<Bootstrapped> {
+    let estimate = estimate.ok_or(StatsError::Undefined { what: "bootstrap: the estimate is undefined" })?;
+    let mut defined: Vec<f64> = resampled.iter().copied().flatten().collect();
     let undefined = options.resamples - defined.len();
     if undefined * 10 > options.resamples {
         return Err(StatsError::Undefined { what: "bootstrap: the statistic is undefined on too many resamples" });
@@ -206,9 +280,31 @@ mod tests {
     fn effect_over_three_kinds_of_images() {
         let products: Vec<f64> = (0..4 * 5).map(|i| f64::from(i % 5) + f64::from(i / 5)).collect();
         // Columns 0, 1 are the concept, 2, 3, 4 random: 0.5 - 3 whatever the row.
-        let b = concept_effect(&products, 4, 2, 3, Options::default(), 1, "effect").unwrap();
+        let effect = |blocks: &[&[f64]], random| {
+            let mut effect = ConceptEffect::new(4, 2, random, Options::default(), 1, "effect".into())?;
+            blocks.iter().try_for_each(|block| effect.add(block))?;
+            effect.finish()
+        };
+        let b = effect(&[&products], 3).unwrap();
         assert!((b.estimate + 2.5).abs() < 1e-12 && b.interval.contains(-2.5));
-        assert!(concept_effect(&products, 4, 2, 2, Options::default(), 1, "effect").is_err());
+        assert!(effect(&[&products], 2).is_err() && effect(&[&products[..15]], 3).is_err());
+        // Whole numbers add up to the same bits in any order.
+        assert_eq!(effect(&[&products[..5], &products[5..]], 3), Ok(b));
+        // The definition, by the bootstrap of any statistic.
+        let defined = grouped(
+            &[4, 2, 3],
+            |groups| {
+                let mean = |of: &[usize], offset: usize| {
+                    let sum = |&k: &usize| of.iter().map(|i| products[k * 5 + offset + i]).sum::<f64>();
+                    groups[0].iter().map(sum).sum::<f64>() / (groups[0].len() * of.len()) as f64
+                };
+                Some(mean(&groups[1], 0) - mean(&groups[2], 2))
+            },
+            Options::default(),
+            1,
+            "effect",
+        );
+        assert_eq!(defined, Ok(b));
     }
 
     #[test]

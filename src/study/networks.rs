@@ -82,7 +82,9 @@ impl Networks {
                     representations.insert(stage.to_owned(), maps.flatten_all()?.to_vec1()?);
                     continue;
                 }
-                let (_, height, width) = maps.dims3()?;
+                let &[_, height, width] = maps.dims() else {
+                    return Err(fault(format!("holds maps `{view}` of shape {:?}, not (N, h, w)", maps.dims())));
+                };
                 views.insert(view.clone(), MapSet { size: [height, width], maps: split_maps(maps)? });
             }
             let decides = views.get(first).ok_or_else(|| fault(format!("holds no maps at {first}")))?;

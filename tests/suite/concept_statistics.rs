@@ -8,6 +8,7 @@ use rand_distr::{Distribution, StandardNormal};
 use ticketlens::data::Factor;
 use ticketlens::explain::tcav::cav::{CavKind, fit};
 use ticketlens::explain::tcav::gram::{Rows, gram};
+use ticketlens::explain::tcav::products::Products;
 use ticketlens::explain::tcav::region::ClassActivations;
 use ticketlens::explain::tcav::statistics::{Case, members};
 use ticketlens::explain::tcav::{
@@ -53,7 +54,8 @@ fn find(
         label: "test",
         scores: &scores,
         family: &family,
-        cross,
+        means: &cross.column_iter().map(|column| column.sum() / cross.nrows() as f64).collect::<Vec<_>>(),
+        effect_in_logits: None,
         concept,
         random: &random,
         members: &members(cross, concept, sets),
@@ -336,7 +338,7 @@ fn a_region_holds_what_no_direction_does() {
     });
     let gram = flat_gram(&rows);
     let class = |rows: &DMatrix<f64>, class_rows: &DMatrix<f64>| ClassActivations {
-        products: class_rows * rows.transpose(),
+        products: Products::Whole(class_rows * rows.transpose()),
         squares: class_rows.row_iter().map(|row| row.norm_squared()).collect(),
     };
     let concept: Vec<usize> = (0..20).collect();
@@ -359,7 +361,8 @@ fn a_region_holds_what_no_direction_does() {
 #[test]
 fn the_test_of_a_region_holds_its_level_and_finds_what_has_one() {
     let rejected = |bench: &Bench, name: &str, draws: u64, shows: &dyn Fn(usize) -> bool| {
-        let class = ClassActivations { products: DMatrix::zeros(1, bench.pool.len()), squares: vec![1.0] };
+        let class =
+            ClassActivations { products: Products::Whole(DMatrix::zeros(1, bench.pool.len())), squares: vec![1.0] };
         (0..draws)
             .filter(|&index| {
                 let sets = bench.draw(name, index, SET, shows);

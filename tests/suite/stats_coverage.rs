@@ -54,7 +54,12 @@ fn bootstrap_covers_the_concept_effect_over_images_of_all_kinds() {
                 products.push((1.0 + g[2 * k]) * (a[2 * i] + moved) + g[2 * k + 1] * (a[2 * i + 1] + moved));
             }
         }
-        let b = bootstrap::concept_effect(&products, class, concept, random, options, trial, "coverage").unwrap();
+        let effect = bootstrap::ConceptEffect::new(class, concept, random, options, trial, "coverage".into());
+        let mut effect = effect.unwrap();
+        // Class images in two blocks.
+        let (first, second) = products.split_at((concept + random) * 25);
+        effect.add(first).and_then(|()| effect.add(second)).unwrap();
+        let b = effect.finish().unwrap();
         covered += usize::from(b.interval.contains(0.5));
     }
     assert_coverage("concept effect", covered, trials as usize);

@@ -3,6 +3,8 @@ use nalgebra::DMatrix;
 use rand::Rng;
 use ticketlens::explain::tcav::cav::{CavError, CavKind, CavState, fit};
 use ticketlens::explain::tcav::gram::{Rows, cross, gram};
+use ticketlens::explain::tcav::products::{ClassRows, Products, View};
+use ticketlens::explain::tcav::region::ClassActivations;
 use ticketlens::explain::tcav::{
     ClassScores, ConceptCavs, ConceptImages, PairScore, STATISTICS, Samples, Sets, Tests, concept_effect, design,
     fit_pairs, score, score_class, sensitivities,
@@ -406,6 +408,48 @@ fn concepts_do_not_depend_on_what_is_tested_beside_them() {
     let without = of(&all, random, &tests_of(2, false)).0;
     assert_eq!(without.concepts[1].effect().interval, None);
     assert_eq!(without.concepts[1].effect().standardised_interval, Some(standard));
+}
+
+/// What does not fit into memory lies in a file: no number depends on it.
+#[test]
+fn products_in_a_file_give_the_same_numbers() {
+    let world = world();
+    let more = World { gradients: world.gradients.repeat(40), ..world };
+    let (gram, cross) = (more.gram(), more.cross());
+    assert!(cross.nrows() > 512, "class images come in blocks");
+    let stored = |table: &DMatrix<f64>| {
+        let mut stored = Products::zeros(table.nrows(), table.ncols(), 0).unwrap();
+        stored.put(0, 0, table).unwrap();
+        assert!(matches!(stored, Products::Kept(_)));
+        stored
+    };
+    let concept = |name: &str, images: &Vec<usize>| ConceptImages {
+        name: name.into(),
+        images: images.clone(),
+        random: 0..4,
+        shows: Vec::new(),
+    };
+    let concepts = [concept("planted", &more.sets.concepts[0]), concept("null", &more.sets.concepts[1])];
+    // The second image of a concept is a copy of its first.
+    let originals: Vec<usize> = (0..gram.nrows()).map(|row| if row == 1 { 0 } else { row }).collect();
+    let random = &more.sets.random;
+    let samples = Samples { stage: "layer3", concepts: &concepts, random, originals: Some(&originals) };
+    let tests = Tests { regions: Some(19), ..tests_of(4, true) };
+    let squares = vec![1.0; cross.nrows()];
+    let of = |gram: View<'_>, rows: ClassRows<'_>, products: Products| {
+        let cavs = ConceptCavs::fit(gram, samples, &tests).unwrap();
+        let activations = ClassActivations { products, squares: squares.clone() };
+        format!("{:?} {:?}", cavs.test_with_regions(1, rows, Some(&activations)).unwrap(), cavs.means())
+    };
+    let expected = of((&gram).into(), (&cross).into(), Products::Whole(cross.clone()));
+    let (kept_gram, kept_cross) = (stored(&gram), stored(&cross));
+    assert_eq!(of((&kept_gram).into(), (&kept_cross).into(), stored(&cross)), expected);
+    // Some of the class images, among others.
+    let some: Vec<usize> = (0..cross.nrows()).filter(|row| row % 3 > 0).collect();
+    let alone = cross.select_rows(&some);
+    let expected = of((&gram).into(), (&alone).into(), Products::Whole(cross.clone()));
+    let rows = ClassRows::some(&kept_cross, &some);
+    assert_eq!(of((&kept_gram).into(), rows, Products::Whole(cross.clone())), expected);
 }
 
 #[test]

@@ -96,7 +96,7 @@ pub(crate) struct Arguments {
     /// Seed of folds, permutations and resamples
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// Activations kept in memory, in MiB; what does not fit is computed again
+    /// Activations and products kept in memory, in MiB; what does not fit lies in a temporary file meanwhile
     #[arg(long, value_name = "MIB", default_value_t = 1024)]
     memory: usize,
     #[command(flatten)]

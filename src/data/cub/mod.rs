@@ -10,6 +10,7 @@ use std::path::{Component, Path, PathBuf};
 
 use rayon::prelude::*;
 
+use crate::data::listing::{LEADS_OUT, leads_out};
 use crate::data::picture::{self, Picture};
 use crate::data::{BoundingBox, Dataset, Labels, Origin, Placement, Preprocess};
 use crate::error::{Error, Result, near_miss};
@@ -49,7 +50,7 @@ pub struct Cub {
 ///
 /// # Errors
 /// One [`Error::Faults`] with all faults: missing files, malformed lines, labels of unknown classes, images without label, split
-/// or box, paths that leave the folder, an attribute matrix that is not 200 rows of as many values as there are attributes.
+/// or box, paths or links that leave the folder, an attribute matrix that is not 200 rows of as many values as there are attributes.
 pub fn read_cub(root: &Path) -> Result<Cub> {
     if !root.is_dir() {
         return Err(Error::format(root, "is not a folder"));
@@ -62,6 +63,11 @@ pub fn read_cub(root: &Path) -> Result<Cub> {
     let mut faults = Faults::default();
     let classes = by_id(root, "classes.txt", &mut faults, class_name);
     let paths = by_id(root, "images.txt", &mut faults, picture_path);
+    if let (Some(paths), Ok(real)) = (&paths, root.canonicalize()) {
+        let mut table = faults.table("images.txt");
+        let leaving = paths.values().filter(|(_, path)| leads_out(&real, &root.join("images").join(path)));
+        leaving.for_each(|(line, path)| table.add(Some(*line), format!("{} {LEADS_OUT}", path.display())));
+    }
     let labels = by_id(root, "image_class_labels.txt", &mut faults, |rest| field::<u32>(rest, "a class id"));
     let split = by_id(root, "train_test_split.txt", &mut faults, flag);
     let boxes = by_id(root, "bounding_boxes.txt", &mut faults, bounding_box);
@@ -340,7 +346,9 @@ impl Cub {
 pub fn picture_faults(root: &Path) -> Vec<String> {
     let paths = by_id(root, "images.txt", &mut Faults::default(), picture_path).unwrap_or_default();
     let read = |path: &PathBuf| Picture::read(&root.join("images").join(path), 3).err().map(|error| error.to_string());
-    let paths: Vec<PathBuf> = paths.into_values().map(|(_, path)| path).collect();
+    let real = root.canonicalize().unwrap_or_default();
+    let paths = paths.into_values().map(|(_, path)| path);
+    let paths: Vec<PathBuf> = paths.filter(|path| !leads_out(&real, &root.join("images").join(path))).collect();
     paths.par_iter().map(read).collect::<Vec<_>>().into_iter().flatten().collect()
 }
 

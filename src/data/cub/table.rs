@@ -5,6 +5,7 @@ use std::path::Path;
 use std::str::FromStr;
 
 pub(super) use crate::data::faults::{Faults, TableFaults};
+use crate::data::listing::{LEADS_OUT, leads_out};
 
 /// What a line's text becomes, or what is wrong with it.
 pub(super) type Parsed<T> = Result<T, String>;
@@ -15,6 +16,11 @@ const LIMIT_BYTES: u64 = 1 << 30;
 /// The text of a table, or a fault.
 pub(super) fn text(folder: &Path, faults: &mut TableFaults<'_>) -> Option<String> {
     let path = folder.join(&faults.name);
+    // `attributes.txt` alone may lie beside the folder.
+    if !faults.name.starts_with("..") && folder.canonicalize().is_ok_and(|folder| leads_out(&folder, &path)) {
+        faults.add(None, LEADS_OUT);
+        return None;
+    }
     let read = std::fs::metadata(&path).and_then(|metadata| match metadata.len() {
         0 => Err(std::io::Error::other("is empty")),
         length if length > LIMIT_BYTES => {

@@ -102,6 +102,33 @@ fn concepts_are_denoised_and_certain() {
     assert!(cub.concepts(ConceptLevel::Image).unwrap_err().to_string().contains("image_attribute_labels.txt"));
 }
 
+#[cfg(unix)]
+#[test]
+fn links_are_followed_within_the_folder_alone() {
+    use std::os::unix::fs::symlink;
+
+    let (folder, root) = tiny();
+    // The folder itself may be a link, and links within it lead where they should.
+    let link = folder.path().join("link");
+    symlink(&root, &link).unwrap();
+    let (own, other) = (root.join("images/001.Ant_bird/00.jpg"), root.join("images/001.Ant_bird/01.jpg"));
+    std::fs::remove_file(&own).unwrap();
+    symlink(&other, &own).unwrap();
+    read_cub(&link).unwrap();
+    let moved = folder.path().join("moved");
+    for name in ["images/002.Bee_bird", "images/005.Cat_bird/16.jpg", "parts/parts.txt"] {
+        let own = root.join(name);
+        std::fs::rename(&own, &moved).unwrap();
+        symlink(&moved, &own).unwrap();
+        let error = read_cub(&link).unwrap_err().to_string();
+        let named = name.trim_start_matches("images/");
+        assert!(error.contains(named) && error.contains("leads out of the data folder"), "{error}");
+        std::fs::remove_file(&own).unwrap();
+        std::fs::rename(&moved, &own).unwrap();
+    }
+    read_cub(&link).unwrap();
+}
+
 #[test]
 fn concept_sets_leave_out_the_class_under_test() {
     let (_folder, root) = tiny();

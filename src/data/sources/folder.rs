@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::attributes::read_attributes;
 use crate::data::faults::Faults;
+use crate::data::listing::check_within;
 use crate::data::{Augmentation, ClassFolders, ConceptTable, Crop, Dataset, Normalisation, Origin, Pool, Preprocess};
 use crate::error::{Error, Result};
 
@@ -148,6 +149,9 @@ fn concepts(root: &Path, choice: &FolderData, folders: &ClassFolders, images: &D
         place_of.extend(images.path(place).map(|path| (path, place)));
     }
     let named = choice.attributes.clone().unwrap_or_else(|| root.join(ATTRIBUTES));
+    if choice.attributes.is_none() {
+        check_within(root, &named)?;
+    }
     let subfolders = folders.pictures.iter().any(|picture| picture.subfolder.is_some());
     match choice.concepts {
         FolderConcepts::Auto | FolderConcepts::Attributes

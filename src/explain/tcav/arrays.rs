@@ -68,12 +68,12 @@ pub fn test_arrays(question: &ArrayQuestion<'_>, settings: &Settings, read: &dyn
         read(range.len());
         source.values(range.clone())
     };
-    listed.with_cavs(&Compute::Cpu, settings, None, Box::new(load), |fitted| {
+    listed.with_cavs(&Compute::Cpu, settings, None, load, |fitted| {
         let sizes: Vec<usize> = class_blocks.iter().map(Range::len).collect();
         let cross = fitted.activations.cross(&sizes, |block| {
             read(sizes[block]);
             gradients.values(class_blocks[block].clone())
         })?;
-        Ok(vec![fitted.test(0, &cross, None)?])
+        Ok(vec![fitted.test(0, (&cross).into(), None)?])
     })
 }

@@ -6,14 +6,14 @@ use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
 
-use nalgebra::DMatrix;
-
 use crate::error::{Error, Result};
 use crate::explain::checkpoint_drift::CheckpointMaps;
 use crate::explain::cut::Targets;
 use crate::explain::stream::{check_labels, explain_batch};
 
 use super::checkpoint::{ConceptTests, Draws, Question, Settings, with_cavs};
+use super::products::ClassRows;
+use super::test::ClassTests;
 
 /// Which classes concepts are tested for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,8 +64,7 @@ impl FromStr for Classes {
 /// class's tests stand in the order of the numbers that are returned with them. `read` is told after each batch how many images it
 /// held.
 ///
-/// Activations of concept and random images are computed once, and gradients once where the pool fits into
-/// [`Settings::resident_bytes`].
+/// Activations of concept and random images are computed once, and gradients of the targets once.
 ///
 /// # Errors
 /// As [`super::checkpoint::test_concepts`] and [`CheckpointMaps::new`]; a listed class that does not exist.
@@ -91,10 +90,7 @@ pub fn explain_and_test(
         let cross = prepared.fitted.activations.cross(&sizes, |block| {
             let images = blocks[block].clone();
             let explained = explain_batch(cut, question.images, images.clone(), targets.of(&images))?;
-            // Where the pool does not fit into memory, gradients are asked for again.
-            if maps.maps.len() == images.start {
-                maps.add(&explained)?;
-            }
+            maps.add(&explained)?;
             read(sizes[block]);
             Ok(explained.gradient.flatten_all()?.to_vec1::<f32>()?)
         })?;
@@ -113,13 +109,15 @@ pub fn explain_and_test(
             Classes::Listed(listed) => listed.clone(),
         };
         let test = |&class: &usize| match images_of.get(&class) {
-            Some(images) => {
-                let own: DMatrix<f64> = cross.select_rows(images);
-                prepared.test(class, &own, None)
-            }
+            Some(images) => prepared.test(class, ClassRows::some(&cross, images), None),
             None => prepared.test_on_all(question, settings, class, None, read),
         };
-        asked.iter().map(test).collect()
+        let without_images = |mut tests: ClassTests| {
+            // Nobody asks for each image's sensitivity here, and of many classes they take much memory.
+            tests.concepts.iter_mut().flat_map(|test| &mut test.runs).for_each(|run| run.sensitivity = Vec::new());
+            tests
+        };
+        asked.iter().map(test).map(|tests| tests.map(without_images)).collect()
     })?;
     Ok((maps, asked, tests))
 }

@@ -7,6 +7,7 @@
 use nalgebra::DMatrix;
 use serde::{Deserialize, Serialize};
 
+use super::gram::GramError;
 use super::logistic::{self, dot};
 
 /// A quantity smaller than this share of the terms it is summed from is rounding, and counts as zero.
@@ -120,6 +121,9 @@ pub enum CavError {
     /// Every random image is also in the concept.
     #[error("concept {0}: no random image lies outside the concept")]
     NoRandomImage(usize),
+    /// Products cannot be read.
+    #[error(transparent)]
+    Products(#[from] GramError),
 }
 
 /// The CAV of `positive` against `negative`, rows of the Gram matrix `gram` `(images, images)`. The sets may differ in size and share images.

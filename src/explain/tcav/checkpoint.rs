@@ -3,8 +3,6 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use nalgebra::DMatrix;
-
 use crate::data::ImageSource;
 use crate::error::{Error, Result};
 use crate::explain::cut::{Cut, Targets};
@@ -13,6 +11,7 @@ use crate::model::{Checkpoint, Stage};
 
 use super::copies::Copies;
 use super::pooled::{Fitted, Listed, by_name};
+use super::products::ClassRows;
 use super::region::ClassActivations;
 use super::test::ClassTests;
 
@@ -61,9 +60,9 @@ pub fn test_concepts_and_regions(
 }
 
 /// What does not depend on a class: the cut network, the pool and its CAVs.
-pub(super) struct Prepared<'x, 'a, 'b> {
+pub(super) struct Prepared<'x, 'a> {
     pub(super) cut: &'x Cut,
-    pub(super) fitted: &'x mut Fitted<'a, 'b>,
+    pub(super) fitted: &'x mut Fitted<'a>,
     draws: Draws,
 }
 
@@ -76,13 +75,13 @@ pub(super) enum Draws {
     ByConcept,
 }
 
-impl Prepared<'_, '_, '_> {
+impl Prepared<'_, '_> {
     /// Tests every concept for `class`, whose gradients enter by `cross`, `(class images, images)`, and whose activations, for
     /// regions, by `of_class`.
     pub(super) fn test(
         &self,
         class: usize,
-        cross: &DMatrix<f64>,
+        cross: ClassRows<'_>,
         of_class: Option<&ClassActivations>,
     ) -> Result<ClassTests> {
         self.fitted.test(if self.draws == Draws::ByClass { class } else { 0 }, cross, of_class)
@@ -127,7 +126,7 @@ impl Prepared<'_, '_, '_> {
             read(sizes[block]);
             Ok(explained.gradient.flatten_all()?.to_vec1::<f32>()?)
         })?;
-        self.test(class, &cross, of_class)
+        self.test(class, (&cross).into(), of_class)
     }
 }
 
@@ -140,7 +139,7 @@ pub(super) fn with_cavs(
     settings: &Settings,
     (regions, draws): (Option<usize>, Draws),
     read: &dyn Fn(usize),
-    ask: impl FnOnce(&mut Prepared<'_, '_, '_>) -> Result<Vec<ClassTests>>,
+    ask: impl FnOnce(&mut Prepared<'_, '_>) -> Result<Vec<ClassTests>>,
 ) -> Result<ConceptTests> {
     check(question)?;
     // Random sets are taken by name, so that nothing depends on the order in which they are given.
@@ -170,8 +169,7 @@ pub(super) fn with_cavs(
         Ok(activation.flatten_all()?.to_vec1::<f32>()?)
     };
     let compute = &question.checkpoint.model.compute;
-    listed
-        .with_cavs(compute, settings, regions, Box::new(load), |fitted| ask(&mut Prepared { cut: &cut, fitted, draws }))
+    listed.with_cavs(compute, settings, regions, load, |fitted| ask(&mut Prepared { cut: &cut, fitted, draws }))
 }
 
 fn check(question: &Question<'_>) -> Result<()> {

@@ -63,6 +63,9 @@ pub enum GramError {
     /// The device failed.
     #[error("{0}")]
     Device(String),
+    /// What does not fit into memory cannot be kept in a file.
+    #[error("{0}")]
+    Kept(String),
 }
 
 /// A borrowed `(images, features)` matrix of f32, one image after the other: flattened activations or class gradients.
@@ -247,150 +250,6 @@ fn cross_here(left: Rows<'_>, right: Rows<'_>) -> DMatrix<f64> {
         cross.view_mut((i.start, j.start), (i.len(), j.len())).copy_from(&product.view((0, 0), (i.len(), j.len())));
     }
     cross
-}
-
-/// The Gram matrix of images whose activations come in blocks, and their products with class gradients, in bounded memory.
-///
-/// Activations are kept up to a budget. What does not fit is loaded again, and gradients with it; the numbers have the same bits
-/// for every partition into blocks and every budget. Products are of gradients with the pool alone, never of gradients with each other.
-pub struct Pool<L> {
-    compute: Compute,
-    load: L,
-    features: usize,
-    /// The first image of each block, and the number of all images.
-    starts: Vec<usize>,
-    /// Blocks that are kept together.
-    chunks: Vec<Range<usize>>,
-    /// The chunk that is in memory, and its activations.
-    held: (usize, Vec<f32>),
-    gram: DMatrix<f64>,
-}
-
-impl<E: From<GramError>, L: FnMut(usize) -> Result<Vec<f32>, E>> Pool<L> {
-    /// Computes the Gram matrix. `load(i)` returns the activations of block `i`, `(images[i], features)`, read from a store or computed
-    /// anew; blocks are numbered in the order of the images. At most `resident_bytes` of activations (at least one block) are
-    /// kept, and one block passes by. If all fit, every block is loaded once.
-    ///
-    /// # Errors
-    /// What `load` returns; a block with another number of images than announced; a value that is not finite; the device fails.
-    pub fn new(
-        compute: &Compute,
-        images: &[usize],
-        features: usize,
-        resident_bytes: usize,
-        load: L,
-    ) -> Result<Self, E> {
-        let mut starts = vec![0];
-        let mut chunks: Vec<Range<usize>> = Vec::new();
-        let mut bytes = 0;
-        for (block, &count) in images.iter().enumerate() {
-            starts.push(starts[block] + count);
-            let size = count * features * size_of::<f32>();
-            bytes += size;
-            match chunks.last_mut() {
-                Some(chunk) if bytes <= resident_bytes => chunk.end = block + 1,
-                _ => {
-                    chunks.push(block..block + 1);
-                    bytes = size;
-                }
-            }
-        }
-        let total = starts[images.len()];
-        let gram = DMatrix::zeros(total, total);
-        let mut pool = Self { compute: compute.clone(), load, features, starts, chunks, held: (0, Vec::new()), gram };
-        for chunk in 0..pool.chunks.len() {
-            pool.hold(chunk)?;
-            let own = pool.images_of(chunk);
-            let product = gram_on(&pool.compute, Rows::new(&pool.held.1, features)?);
-            let product = product.map_err(|error| shift_index(error, "activation", own.start))?;
-            pool.gram.view_mut((own.start, own.start), product.shape()).copy_from(&product);
-            for block in pool.chunks[chunk].end..images.len() {
-                let later = pool.block(block)?;
-                let (held, later) = (Rows::new(&pool.held.1, features)?, Rows::new(&later, features)?);
-                let column = pool.starts[block];
-                let product = cross_on(&pool.compute, held, later);
-                let product = product.map_err(|error| shift_index(error, "activation", column))?;
-                pool.gram.view_mut((own.start, column), product.shape()).copy_from(&product);
-                pool.gram.view_mut((column, own.start), (product.ncols(), product.nrows())).tr_copy_from(&product);
-            }
-        }
-        Ok(pool)
-    }
-
-    /// The Gram matrix of all images, `(images, images)`.
-    pub fn gram(&self) -> &DMatrix<f64> {
-        &self.gram
-    }
-
-    /// The products `G Aᵀ` of class gradients with all activations, `(class images, images)`. `gradients(i)` returns the gradients of
-    /// block `i` of the class, `(images[i], features)`; it is called once for each, and again for each part of a pool that does not fit.
-    ///
-    /// # Errors
-    /// As [`Pool::new`], or what `gradients` returns.
-    pub fn cross(
-        &mut self,
-        images: &[usize],
-        mut gradients: impl FnMut(usize) -> Result<Vec<f32>, E>,
-    ) -> Result<DMatrix<f64>, E> {
-        let mut cross = DMatrix::zeros(images.iter().sum(), self.gram.nrows());
-        // The chunk in memory first: with one chunk nothing is loaded again.
-        let chunks: Vec<usize> = (0..self.chunks.len()).map(|i| (self.held.0 + i) % self.chunks.len()).collect();
-        for chunk in chunks {
-            self.hold(chunk)?;
-            let columns = self.images_of(chunk);
-            let mut row = 0;
-            for (block, &expected) in images.iter().enumerate() {
-                let values = gradients(block)?;
-                let gradients = Rows::new(&values, self.features)?;
-                if gradients.images() != expected {
-                    let found = gradients.images();
-                    return Err(E::from(GramError::Block { what: "gradient", block, expected, found }));
-                }
-                let product = cross_on(&self.compute, gradients, Rows::new(&self.held.1, self.features)?);
-                let product = product.map_err(|error| shift_index(error, "gradient", row))?;
-                cross.view_mut((row, columns.start), product.shape()).copy_from(&product);
-                row += expected;
-            }
-        }
-        Ok(cross)
-    }
-
-    fn images_of(&self, chunk: usize) -> Range<usize> {
-        self.starts[self.chunks[chunk].start]..self.starts[self.chunks[chunk].end]
-    }
-
-    /// Loads a chunk if it is not the one in memory.
-    fn hold(&mut self, chunk: usize) -> Result<(), E> {
-        if self.held.0 == chunk && !self.held.1.is_empty() {
-            return Ok(());
-        }
-        // Freed before the next is loaded.
-        self.held = (chunk, Vec::new());
-        let mut values = Vec::with_capacity(self.images_of(chunk).len() * self.features);
-        for block in self.chunks[chunk].clone() {
-            values.extend(self.block(block)?);
-        }
-        self.held.1 = values;
-        Ok(())
-    }
-
-    fn block(&mut self, block: usize) -> Result<Vec<f32>, E> {
-        let values = (self.load)(block)?;
-        let expected = self.starts[block + 1] - self.starts[block];
-        let found = Rows::new(&values, self.features)?.images();
-        if found != expected {
-            return Err(E::from(GramError::Block { what: "activation", block, expected, found }));
-        }
-        Ok(values)
-    }
-}
-
-/// Counts the index of an offending row of that kind from the first image of all instead of the first of its block.
-fn shift_index(error: GramError, of: &str, start: usize) -> GramError {
-    match error {
-        GramError::NotFinite { what, index } if what == of => GramError::NotFinite { what, index: index + start },
-        other => other,
-    }
 }
 
 #[cfg(test)]

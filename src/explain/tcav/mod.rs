@@ -3,6 +3,7 @@
 //! | module | holds |
 //! | --- | --- |
 //! | [`gram`] | inner products of activations and gradients: all that TCAV needs of them |
+//! | [`activations`], [`products`] | the same of more than fits into memory |
 //! | [`cav`], `logistic`, [`held_out`] | the vector of one pair of sets; whether the sets can be told apart |
 //! | [`pairs`] | the vectors of every pair of sets, and what a class's gradients say about each |
 //! | [`region`] | concept activation regions: concepts that lie apart, in no one direction |
@@ -12,6 +13,7 @@
 //! | [`by_target`] | maps and concepts of a checkpoint from one pass of gradients |
 //! | [`geometry`] | how concept directions lie to each other |
 
+pub mod activations;
 pub mod arrays;
 pub mod by_target;
 pub mod cav;
@@ -23,15 +25,17 @@ pub mod held_out;
 mod logistic;
 pub mod pairs;
 mod pooled;
+pub mod products;
 pub mod region;
+mod scoring;
 pub mod settings;
 pub mod statistics;
 pub mod test;
 
 pub use pairs::{
-    ClassScores, ConceptScores, Effect, PairCavs, PairScore, Run, Sets, concept_effect, fit_pairs, score, score_class,
-    sensitivities,
+    ClassScores, ConceptScores, Effect, PairCavs, PairScore, Run, Sets, concept_effect, fit_pairs, score, sensitivities,
 };
+pub use scoring::score_class;
 pub use settings::Tests;
 pub use statistics::{Finding, STATISTICS, Statistic};
 pub use test::{ClassTests, ConceptCavs, ConceptImages, ConceptTest, Samples, design};

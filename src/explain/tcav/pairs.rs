@@ -2,7 +2,7 @@
 //!
 //! A concept and N random sets are a **family** of N + 1 members: member 0 is the concept, member `r + 1` random set `r`. Which pairs of
 //! members are fitted is the **design**, a list of pairs; the CAVs do not depend on a class, so [`fit_pairs`] runs once per (checkpoint,
-//! stage) and [`score_class`] once per class with the products `P = G Aᵀ` of its gradients and all activations.
+//! stage) and [`score_class`](super::score_class) once per class with the products `P = G Aᵀ` of its gradients and all activations.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,6 +15,7 @@ pub use crate::stats::exchangeability::PairScore;
 
 use super::cav::{Cav, CavError, CavKind, CavState, ROUNDING, check_kind, check_set, fit_checked};
 use super::held_out::{HeldOut, held_out_checked};
+use super::products::View;
 
 /// The sets of images, as rows of the Gram matrix.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,13 +29,13 @@ pub struct Sets {
 /// The CAVs of every pair of sets that a design asks for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PairCavs {
-    sets: Sets,
-    design: Vec<(usize, usize)>,
-    images: usize,
+    pub(super) sets: Sets,
+    pub(super) design: Vec<(usize, usize)>,
+    pub(super) images: usize,
     /// Per pair of sets (concepts first, then random sets), the smaller number being the positive set.
-    cavs: BTreeMap<(usize, usize), Cav>,
+    pub(super) cavs: BTreeMap<(usize, usize), Cav>,
     /// Held-out accuracy of each concept against each random set that the design pairs it with.
-    held_out: BTreeMap<(usize, usize), HeldOut>,
+    pub(super) held_out: BTreeMap<(usize, usize), HeldOut>,
 }
 
 /// One concept against one random set.
@@ -113,7 +114,7 @@ pub fn fit_pairs(
     kind: CavKind,
     seed: u64,
 ) -> Result<PairCavs, CavError> {
-    fit_pairs_with_copies(gram, sets, design, kind, seed, &|image| image)
+    fit_pairs_with_copies(gram.into(), sets, design, kind, seed, &|image| image)
 }
 
 /// [`fit_pairs`] where some images are copies of others: `original` gives all copies of an image one number. Copies lie in one fold
@@ -122,7 +123,7 @@ pub fn fit_pairs(
 /// # Errors
 /// As [`fit_pairs`].
 pub fn fit_pairs_with_copies(
-    gram: &DMatrix<f64>,
+    gram: View<'_>,
     sets: Sets,
     design: &[(usize, usize)],
     kind: CavKind,
@@ -130,7 +131,7 @@ pub fn fit_pairs_with_copies(
     original: &(dyn Fn(usize) -> usize + Sync),
 ) -> Result<PairCavs, CavError> {
     check_kind(kind)?;
-    let images = gram.nrows();
+    let (images, _) = gram.shape();
     for (index, set) in sets.concepts.iter().enumerate() {
         check_set(&format!("concept {index}"), set, images, 2)?;
     }
@@ -156,14 +157,26 @@ pub fn fit_pairs_with_copies(
         None => &sets.concepts[set],
         Some(random) => &sets.random[random],
     };
-    let fitted: Vec<(Cav, Option<HeldOut>)> = pairs
-        .par_iter()
-        .map(|&(a, b)| {
-            let (a_images, b_images) = (images_of(a), images_of(b));
-            let held_out = (a < concepts).then(|| held_out_checked(gram, a_images, b_images, kind, seed, original));
-            (fit_checked(gram, a_images, b_images, kind), held_out)
-        })
-        .collect();
+    let fitted = pairs.par_iter().map(|&(a, b)| {
+        let (positive, negative) = (images_of(a), images_of(b));
+        let fit = |gram: &DMatrix<f64>,
+                   positive: &[usize],
+                   negative: &[usize],
+                   original: &(dyn Fn(usize) -> usize + Sync)| {
+            let held_out = (a < concepts).then(|| held_out_checked(gram, positive, negative, kind, seed, original));
+            (fit_checked(gram, positive, negative, kind), held_out)
+        };
+        if let View::Whole(gram) = gram {
+            return Ok(fit(gram, positive, negative, original));
+        }
+        // The pair's own part of the table, whose images are numbered anew.
+        let samples = [&positive[..], negative].concat();
+        let own: Vec<usize> = (0..samples.len()).collect();
+        let (positive, negative) = own.split_at(positive.len());
+        let (cav, held_out) = fit(&gram.square(&samples)?, positive, negative, &|image| original(samples[image]));
+        Ok((Cav { samples, ..cav }, held_out))
+    });
+    let fitted = fitted.collect::<Result<Vec<(Cav, Option<HeldOut>)>, CavError>>()?;
     let held_out = pairs
         .iter()
         .zip(&fitted)
@@ -174,14 +187,14 @@ pub fn fit_pairs_with_copies(
 }
 
 /// Number of the set that is `member` of the family of `concept`.
-fn set_of(concepts: usize, concept: usize, member: usize) -> usize {
+pub(super) fn set_of(concepts: usize, concept: usize, member: usize) -> usize {
     match member {
         0 => concept,
         random => concepts + random - 1,
     }
 }
 
-fn ordered(a: usize, b: usize) -> (usize, usize) {
+pub(super) fn ordered(a: usize, b: usize) -> (usize, usize) {
     (a.min(b), a.max(b))
 }
 
@@ -260,7 +273,7 @@ pub fn concept_effect(cross: &DMatrix<f64>, concept: &[usize], random: &[Vec<usi
     for (index, set) in random.iter().enumerate() {
         check_set(&format!("random set {index}"), set, cross.ncols(), 0)?;
     }
-    effect_of(cross, concept, random).ok_or(CavError::NoRandomImage(0))
+    effect_of(&mean_products(cross), concept, random).ok_or(CavError::NoRandomImage(0))
 }
 
 /// The random images that a concept is compared with: all sets pooled, each image once, without the concept's own.
@@ -270,83 +283,29 @@ pub(super) fn pooled(concept: &[usize], random: &[Vec<usize>]) -> Vec<usize> {
     pooled.into_iter().collect()
 }
 
-/// [`concept_effect`] on checked input; `None` without a random image outside the concept.
-fn effect_of(cross: &DMatrix<f64>, concept: &[usize], random: &[Vec<usize>]) -> Option<Effect> {
+/// `ḡ·a` of each image, from `cross` = `G Aᵀ` `(class images, images)`.
+fn mean_products(cross: &DMatrix<f64>) -> Vec<f64> {
+    cross.column_iter().map(|column| column.sum() / cross.nrows() as f64).collect()
+}
+
+/// [`concept_effect`] on checked input, from `ḡ·a` of each image; `None` without a random image outside the concept.
+pub(super) fn effect_of(means: &[f64], concept: &[usize], random: &[Vec<usize>]) -> Option<Effect> {
     let pooled = pooled(concept, random);
     if pooled.is_empty() {
         return None;
     }
-    let projection = |&image: &usize| cross.column(image).sum() / cross.nrows() as f64;
-    let concept: Vec<f64> = concept.iter().map(projection).collect();
-    let random: Vec<f64> = pooled.iter().map(projection).collect();
+    let concept: Vec<f64> = concept.iter().map(|&image| means[image]).collect();
+    let random: Vec<f64> = pooled.iter().map(|&image| means[image]).collect();
     let effect = effect::difference(&concept, &random);
     // Undefined where nothing varies, or with fewer than three images.
     let standardised = effect::concept_effect(&concept, &random).ok().map(|found| found.effect_standardised);
     Some(Effect { concept, random, effect, effect_standardised: standardised })
 }
 
-fn check_cross(cross: &DMatrix<f64>, images: usize) -> Result<(), CavError> {
+pub(super) fn check_cross(cross: &DMatrix<f64>, images: usize) -> Result<(), CavError> {
     let (rows, columns) = cross.shape();
     if rows == 0 || columns != images {
         return Err(CavError::Gradients { rows, columns, images });
     }
     Ok(())
-}
-
-/// Sensitivities, scores and effects of all concepts for one class, whose gradients enter by `cross` = `G Aᵀ` `(class images, images)`.
-///
-/// # Errors
-/// `cross` has no row or not one column per image of the Gram matrix, or all random images are in one of the concepts.
-pub fn score_class(cavs: &PairCavs, cross: &DMatrix<f64>) -> Result<ClassScores, CavError> {
-    check_cross(cross, cavs.images)?;
-    let fitted: Vec<(&(usize, usize), &Cav)> = cavs.cavs.iter().collect();
-    let sensitivities: Vec<Vec<f64>> = fitted.par_iter().map(|(_, cav)| sensitivities(cross, cav)).collect();
-    let by_pair: BTreeMap<(usize, usize), &Vec<f64>> =
-        fitted.iter().map(|(pair, _)| **pair).zip(&sensitivities).collect();
-    // The CAV of the swapped pair is -w.
-    let pair_score = |a: usize, b: usize| match &by_pair[&ordered(a, b)] {
-        sensitivities if a < b => score(sensitivities),
-        sensitivities => score(&sensitivities.iter().map(|s| -s).collect::<Vec<_>>()),
-    };
-    let count = cavs.sets.concepts.len();
-    let concepts = cavs
-        .sets
-        .concepts
-        .iter()
-        .enumerate()
-        .map(|(concept, images)| {
-            let runs = cavs
-                .of_concept(concept)
-                .map(|(random, cav)| {
-                    let pair = (concept, count + random);
-                    let sensitivity = by_pair[&pair].clone();
-                    let PairScore { score, ties } = score(&sensitivity);
-                    let held_out = &cavs.held_out[&pair];
-                    Run {
-                        random,
-                        score,
-                        ties,
-                        sensitivity,
-                        heldout_accuracy: held_out.accuracy,
-                        heldout_p_value: held_out.p_value,
-                        train_accuracy: cav.train_accuracy,
-                        intercept: cav.intercept,
-                        weight_norm: cav.weight_norm,
-                        kkt_residual: cav.kkt_residual,
-                        state: cav.state,
-                    }
-                })
-                .collect();
-            let set = |member| set_of(count, concept, member);
-            let family = cavs.design.iter().map(|&(a, b)| pair_score(set(a), set(b))).collect();
-            Ok(ConceptScores {
-                runs,
-                family,
-                effect: effect_of(cross, images, &cavs.sets.random).ok_or(CavError::NoRandomImage(concept))?,
-            })
-        })
-        .collect::<Result<_, CavError>>()?;
-    let random = cavs.sets.random.len();
-    let random_baseline = (0..random).map(|i| pair_score(count + i, count + (i + 1) % random)).collect();
-    Ok(ClassScores { concepts, random_baseline })
 }

@@ -1,15 +1,15 @@
 //! The pipeline on sets that a user lists, wherever their activations and gradients come from. They are read block by block, and
-//! memory does not grow with the class's images but for their products with the pool.
-
-use nalgebra::DMatrix;
+//! what does not fit into the memory that the settings allow is kept in a file.
 
 use crate::error::{Error, Result, undefined};
 use crate::nn::Compute;
 use crate::stats::multiplicity::{Adjustment, adjust};
 
+use super::activations::Pool;
 use super::cav::CavKind;
 use super::copies::Copies;
-use super::gram::{GramError, Pool};
+use super::gram::GramError;
+use super::products::ClassRows;
 use super::region::ClassActivations;
 use super::settings::Tests;
 use super::statistics::STATISTICS;
@@ -37,7 +37,7 @@ pub struct Settings {
     pub seed: u64,
     /// Images in memory at a time.
     pub batch: usize,
-    /// Bytes of activations that are kept; what does not fit is computed again.
+    /// Bytes of activations and products that are kept in memory; what does not fit is kept in a file meanwhile.
     pub resident_bytes: usize,
 }
 
@@ -70,12 +70,6 @@ pub struct ConceptTests {
     pub copies: Vec<String>,
 }
 
-/// The activations of all concept and random images, by block.
-pub(super) type Activations<'a> = Pool<Load<'a>>;
-
-/// Reads a block of activations.
-pub(super) type Load<'a> = Box<dyn FnMut(usize) -> Result<Vec<f32>> + 'a>;
-
 /// What is read: concept and random sets in the order of the pool, and in what blocks.
 pub(super) struct Listed<'a> {
     /// Names the draws, with class and concept.
@@ -92,8 +86,8 @@ pub(super) struct Listed<'a> {
 }
 
 /// The pool and its CAVs.
-pub(super) struct Fitted<'a, 'b> {
-    pub(super) activations: Activations<'b>,
+pub(super) struct Fitted<'a> {
+    pub(super) activations: Pool,
     cavs: ConceptCavs<'a>,
     random: &'a [(usize, usize)],
 }
@@ -105,13 +99,13 @@ pub(super) fn by_name(names: &[&str]) -> Vec<usize> {
     order
 }
 
-impl Fitted<'_, '_> {
+impl Fitted<'_> {
     /// Tests every concept for a class, whose gradients enter by `cross`, `(class images, images)`, and whose activations, for
     /// regions, by `of_class`.
     pub(super) fn test(
         &self,
         class: usize,
-        cross: &DMatrix<f64>,
+        cross: ClassRows<'_>,
         of_class: Option<&ClassActivations>,
     ) -> Result<ClassTests> {
         let mut tests = self.cavs.test_with_regions(class, cross, of_class)?;
@@ -126,16 +120,15 @@ impl Fitted<'_, '_> {
 
 impl Listed<'_> {
     /// Reads the concept and random images, fits their CAVs, and lets `ask` test classes with them.
-    pub(super) fn with_cavs<'b>(
+    pub(super) fn with_cavs(
         &self,
         compute: &Compute,
         settings: &Settings,
         regions: Option<usize>,
-        load: Load<'b>,
-        ask: impl FnOnce(&mut Fitted<'_, 'b>) -> Result<Vec<ClassTests>>,
+        load: impl FnMut(usize) -> Result<Vec<f32>>,
+        ask: impl FnOnce(&mut Fitted<'_>) -> Result<Vec<ClassTests>>,
     ) -> Result<ConceptTests> {
-        let activations: Activations<'b> =
-            Pool::new(compute, &self.blocks, self.features, settings.resident_bytes, load)?;
+        let (activations, gram) = Pool::new(compute, &self.blocks, self.features, settings.resident_bytes, load)?;
         let sets = self.random.len();
         let sizes = self.concepts.iter().map(|(_, size)| size).chain(self.random.iter().map(|(_, size)| size));
         let mut rows = sizes.scan(0, |next, size| {
@@ -162,7 +155,8 @@ impl Listed<'_> {
         };
         let originals = Some(self.copies.originals());
         let samples = Samples { stage: self.stage, concepts: &concepts, random: &random, originals };
-        let cavs = ConceptCavs::fit(activations.gram(), samples, &tests)?;
+        let cavs = ConceptCavs::fit(&gram, samples, &tests)?;
+        drop(gram);
         let count = cavs.count();
         let names: Vec<&str> = self.concepts.iter().map(|(name, _)| name.as_str()).collect();
         Ok(ConceptTests {
@@ -204,6 +198,9 @@ impl ClassTests {
 
 impl From<GramError> for Error {
     fn from(error: GramError) -> Self {
-        Error::statistics("activations", error.to_string())
+        match error {
+            GramError::Kept(what) => Error::input(what),
+            other => Error::statistics("activations", other.to_string()),
+        }
     }
 }

@@ -12,16 +12,21 @@ use rayon::prelude::*;
 use crate::seed::stream;
 
 use super::cav::{Cav, CavKind, CavState, fit_checked};
+use super::gram::GramError;
 use super::held_out::held_out_checked;
 use super::logistic::dot;
+use super::products::{ClassRows, Products, View};
 
 /// The kernel machine, as a CAV in the kernel's space.
 const KIND: CavKind = CavKind::Logistic { c: 1.0 };
 
+/// Class images whose products are in memory at once.
+const AT_ONCE: usize = 512;
+
 /// Activations of a class's images, as far as a region needs them.
 pub struct ClassActivations {
     /// Their products with all concept and random images, `(class images, images)`.
-    pub products: DMatrix<f64>,
+    pub products: Products,
     /// The square of each one's length.
     pub squares: Vec<f64>,
 }
@@ -45,29 +50,32 @@ impl Region {
     /// The region of `concept` against as many images of `random`, drawn by `(seed, name)`. `original` gives all copies of an image one number.
     /// None where the samples are all alike.
     pub(super) fn fit(
-        gram: &DMatrix<f64>,
+        gram: View<'_>,
         (concept, random): (&[usize], &[usize]),
         original: &(dyn Fn(usize) -> usize + Sync),
         permutations: usize,
         (seed, name): (u64, &str),
-    ) -> Option<Self> {
+    ) -> Result<Option<Self>, GramError> {
         let mut drawn = random.to_vec();
         drawn.shuffle(&mut stream(seed, &format!("region/random/{name}"), 0));
         drawn.truncate(concept.len());
         let samples = [concept, &drawn].concat();
-        let squares: Vec<f64> = samples.iter().map(|&row| gram[(row, row)]).collect();
+        let gram = gram.square(&samples)?;
+        let squares: Vec<f64> = gram.diagonal().iter().copied().collect();
         let n = samples.len();
-        let distance = |i: usize, j: usize| (squares[i] + squares[j] - 2.0 * gram[(samples[i], samples[j])]).max(0.0);
+        let distance = |i: usize, j: usize| (squares[i] + squares[j] - 2.0 * gram[(i, j)]).max(0.0);
         let mut distances: Vec<f64> =
             (0..n).flat_map(|i| (0..i).map(move |j| (i, j))).map(|(i, j)| distance(i, j)).collect();
         distances.sort_by(f64::total_cmp);
-        let median = distances.get(distances.len() / 2).copied().filter(|&median| median > 0.0)?;
+        let Some(median) = distances.get(distances.len() / 2).copied().filter(|&median| median > 0.0) else {
+            return Ok(None);
+        };
         let gamma = 1.0 / median;
         let kernel = DMatrix::from_fn(n, n, |i, j| if i == j { 1.0 } else { (-gamma * distance(i, j)).exp() });
         let (inside, outside): (Vec<usize>, Vec<usize>) = (0..n).partition(|&at| at < concept.len());
         let machine = fit_checked(&kernel, &inside, &outside, KIND);
         if machine.state == CavState::Degenerate {
-            return None;
+            return Ok(None);
         }
         let copies = |at: usize| original(samples[at]);
         let accuracy = |inside: &[usize], outside: &[usize]| {
@@ -84,21 +92,28 @@ impl Region {
             })
             .count();
         let p_value = (1 + reached) as f64 / (1 + permutations) as f64;
-        Some(Self { samples, squares, gamma, machine, accuracy: observed, p_value })
+        Ok(Some(Self { samples, squares, gamma, machine, accuracy: observed, p_value }))
     }
 
     /// The TCAR score: the share of the class's images whose activation lies in the region (Crabbé & van der Schaar 2022, definition 2.3).
-    pub fn score(&self, class: &ClassActivations) -> f64 {
-        let inside = |&image: &usize| {
-            let kernel: Vec<f64> = (self.samples.iter().zip(&self.squares))
-                .map(|(&row, square)| {
-                    let distance = class.squares[image] + square - 2.0 * class.products[(image, row)];
-                    (-self.gamma * distance.max(0.0)).exp()
-                })
-                .collect();
-            dot(&self.machine.alpha, &kernel) + self.machine.intercept > 0.0
-        };
-        let images = class.squares.len();
-        (0..images).filter(inside).count() as f64 / images.max(1) as f64
+    ///
+    /// # Errors
+    /// The class's products cannot be read.
+    pub fn score(&self, class: &ClassActivations) -> Result<f64, GramError> {
+        let mut squares = class.squares.iter();
+        let mut inside = 0;
+        for products in ClassRows::from(&class.products).blocks(AT_ONCE) {
+            let products = products?;
+            for (image, square) in (0..products.nrows()).zip(&mut squares) {
+                let kernel: Vec<f64> = (self.samples.iter().zip(&self.squares))
+                    .map(|(&row, own)| {
+                        let distance = square + own - 2.0 * products[(image, row)];
+                        (-self.gamma * distance.max(0.0)).exp()
+                    })
+                    .collect();
+                inside += usize::from(dot(&self.machine.alpha, &kernel) + self.machine.intercept > 0.0);
+            }
+        }
+        Ok(inside as f64 / class.squares.len().max(1) as f64)
     }
 }

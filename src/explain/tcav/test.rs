@@ -7,14 +7,21 @@ use nalgebra::DMatrix;
 use rayon::prelude::*;
 
 use crate::error::{Error, Result, undefined};
+use crate::stats::bootstrap::{ConceptEffect as EffectInterval, Options};
 use crate::stats::exchangeability::{Design, exchangeability_test};
 use crate::stats::t_tests::welch_t;
 
 use super::geometry::{MeanCav, mean_cav};
-use super::pairs::{PairCavs, PairScore, Run, Sets, fit_pairs_with_copies, pooled, score_class};
+use super::pairs::{PairCavs, PairScore, Run, Sets, fit_pairs_with_copies, pooled};
+use super::products::{ClassRows, View};
 use super::region::{ClassActivations, Region};
+use super::scoring::Scoring;
 use super::settings::Tests;
-use super::statistics::{Case, EFFECT, Finding, SCORE, STATISTICS, members};
+use super::statistics::{Case, EFFECT, Finding, Member, SCORE, STATISTICS, add_to_members, interval_name};
+
+/// Class images whose products are in memory at once. The interval of the effect in logits depends on it by rounding, where there
+/// are more class images; nothing else does.
+const AT_ONCE: usize = 512;
 
 /// The images of one concept.
 #[derive(Clone, Debug)]
@@ -108,7 +115,8 @@ impl<'a> ConceptCavs<'a> {
     ///
     /// # Errors
     /// As [`fit_pairs_with_copies`]; concepts whose random sets are not those of the design in number.
-    pub fn fit(gram: &DMatrix<f64>, samples: Samples<'a>, tests: &'a Tests) -> Result<Self> {
+    pub fn fit<'g>(gram: impl Into<View<'g>>, samples: Samples<'a>, tests: &'a Tests) -> Result<Self> {
+        let gram = gram.into();
         let mut groups: BTreeMap<(usize, usize), Vec<usize>> = BTreeMap::new();
         for (place, concept) in samples.concepts.iter().enumerate() {
             let sets = tests.design.members() - 1;
@@ -132,10 +140,11 @@ impl<'a> ConceptCavs<'a> {
         let region = |concept: &ConceptImages| {
             let random = pooled(&concept.images, &samples.random[concept.random.clone()]);
             let name = format!("{}/{}", samples.stage, concept.name);
-            Region::fit(gram, (&concept.images, &random), &original, tests.regions?, (tests.seed, &name))
+            let Some(permutations) = tests.regions else { return Ok(None) };
+            Ok(Region::fit(gram, (&concept.images, &random), &original, permutations, (tests.seed, &name))?)
         };
-        let regions = samples.concepts.iter().map(region).collect();
-        Ok(Self { samples, tests, images: gram.nrows(), groups, regions })
+        let regions = samples.concepts.iter().map(region).collect::<Result<_>>()?;
+        Ok(Self { samples, tests, images: gram.shape().0, groups, regions })
     }
 
     /// CAVs fitted at full size (those of the held-out folds come on top).
@@ -162,7 +171,7 @@ impl<'a> ConceptCavs<'a> {
     ///
     /// # Errors
     /// `cross` does not fit the Gram matrix, or a statistic is undefined.
-    pub fn test(&self, class: usize, cross: &DMatrix<f64>) -> Result<ClassTests> {
+    pub fn test<'c>(&self, class: usize, cross: impl Into<ClassRows<'c>>) -> Result<ClassTests> {
         self.test_with_regions(class, cross, None)
     }
 
@@ -170,41 +179,55 @@ impl<'a> ConceptCavs<'a> {
     ///
     /// # Errors
     /// As there.
-    pub fn test_with_regions(
+    pub fn test_with_regions<'c>(
         &self,
         class: usize,
-        cross: &DMatrix<f64>,
+        cross: impl Into<ClassRows<'c>>,
         activations: Option<&ClassActivations>,
     ) -> Result<ClassTests> {
+        let cross = cross.into();
         let mut found = Vec::new();
         let mut random_baseline = Vec::new();
         let shows: Vec<&[Option<bool>]> =
             self.samples.concepts.iter().map(|concept| concept.shows.as_slice()).collect();
         for group in &self.groups {
-            let scores = score_class(&group.cavs, cross).map_err(undefined("TCAV"))?;
+            let mut scoring = Scoring::new(&group.cavs);
+            let labels: Vec<String> = group.concepts.iter().map(|&concept| self.label(class, concept)).collect();
+            let mut folded: Vec<Folded<'_>> = (group.concepts.iter().zip(&labels))
+                .map(|(&concept, label)| self.nothing_yet(group, concept, label, cross.shape().0))
+                .collect();
+            for products in cross.blocks(AT_ONCE) {
+                let products = products?;
+                scoring.add(&products).map_err(undefined("TCAV"))?;
+                folded.par_iter_mut().for_each(|folded| folded.add(&products));
+            }
+            let means = scoring.means();
+            let scores = scoring.finish().map_err(undefined("TCAV"))?;
             if group.concepts.contains(&0) {
                 random_baseline.clone_from(&scores.random_baseline);
             }
             let baseline: Vec<f64> = scores.random_baseline.iter().map(|pair| pair.score).collect();
-            let tested = scores.concepts.into_par_iter().enumerate().map(|(place, scores)| {
+            let tested = scores.concepts.into_par_iter().zip(folded).enumerate().map(|(place, (scores, folded))| {
                 let concept = group.concepts[place];
-                let ConceptImages { name, images, .. } = &self.samples.concepts[concept];
                 let family =
                     exchangeability_test(&self.tests.design, &scores.family).map_err(undefined("TCAV score"))?;
-                let sets = &self.samples.random[group.random.clone()];
-                let random = pooled(images, sets);
+                let region = match self.regions[concept].as_ref().zip(activations) {
+                    Some((region, class)) => Some(Finding::tested(region.score(class)?, region.p_value)),
+                    None => None,
+                };
                 let case = Case {
-                    label: &format!("{}/{class}/{name}", self.samples.stage),
+                    label: &labels[place],
                     scores: &scores,
                     family: &family,
-                    cross,
-                    concept: images,
-                    random: &random,
-                    members: &members(cross, images, sets),
+                    means: &means,
+                    // Undefined where nothing varies: then there is no interval.
+                    effect_in_logits: folded.effect.and_then(|effect| Some(effect.finish().ok()?.interval)),
+                    concept: folded.concept,
+                    random: &folded.pooled,
+                    members: &folded.members,
                     shows: &shows,
                     place: concept,
-                    region: (self.regions[concept].as_ref().zip(activations))
-                        .map(|(region, class)| Finding::tested(region.score(class), region.p_value)),
+                    region,
                     tests: self.tests,
                 };
                 let found = STATISTICS.iter().map(|statistic| Ok((statistic.key, (statistic.find)(&case)?)));
@@ -228,6 +251,53 @@ impl<'a> ConceptCavs<'a> {
         }
         found.sort_by_key(|(concept, _)| *concept);
         Ok(ClassTests { concepts: found.into_iter().map(|(_, test)| test).collect(), random_baseline })
+    }
+
+    /// Names the streams of the draws.
+    fn label(&self, class: usize, concept: usize) -> String {
+        format!("{}/{class}/{}", self.samples.stage, self.samples.concepts[concept].name)
+    }
+
+    fn nothing_yet<'s>(&'s self, group: &Group, concept: usize, label: &str, class_images: usize) -> Folded<'s> {
+        let images = &self.samples.concepts[concept].images;
+        let random = &self.samples.random[group.random.clone()];
+        let pooled = pooled(images, random);
+        let Tests { resamples, confidence, seed, .. } = *self.tests;
+        // Too few images for an interval: there is none.
+        let effect = (self.tests.interval_in_logits && resamples > 0)
+            .then_some(Options { resamples, confidence })
+            .and_then(|options| {
+                let name = interval_name(label);
+                EffectInterval::new(class_images, images.len(), pooled.len(), options, seed, name).ok()
+            });
+        let members = vec![Member::default(); 1 + random.len()];
+        Folded { concept: images, random, pooled, members, effect }
+    }
+}
+
+/// What the class images that have come say of a concept, beside its scores.
+struct Folded<'a> {
+    concept: &'a [usize],
+    random: &'a [Vec<usize>],
+    /// The random images that it is compared with.
+    pooled: Vec<usize>,
+    members: Vec<Member>,
+    effect: Option<EffectInterval>,
+}
+
+impl Folded<'_> {
+    /// Adds class images, by their products with all concept and random images.
+    fn add(&mut self, cross: &DMatrix<f64>) {
+        add_to_members(&mut self.members, cross, self.concept, self.random);
+        if let Some(effect) = &mut self.effect {
+            let columns: Vec<usize> = self.concept.iter().chain(&self.pooled).copied().collect();
+            let rows = 0..cross.nrows();
+            let products: Vec<f64> =
+                rows.flat_map(|row| columns.iter().map(move |&column| cross[(row, column)])).collect();
+            if effect.add(&products).is_err() {
+                self.effect = None;
+            }
+        }
     }
 }
 

@@ -34,6 +34,14 @@ fn nesting_and_sharing_cost_no_more_than_the_file() {
     assert!(read(&remembered).unwrap_err().contains("more than"));
     let doubled = [b")q\x00".as_slice(), &b"h\x00h\x00\x86q\x00".repeat(60), b"."].concat();
     assert!(read(&doubled).is_ok());
+    // A class of a long name, again and again: five bytes each. What is too long for a name is kept by its kind alone.
+    let named = |length: usize, times: usize| {
+        let text = [b"X".as_slice(), &(length as u32).to_le_bytes(), &vec![b'a'; length], b"q\x00"].concat();
+        read(&[text, b"h\x00h\x00\x93".repeat(times), b".".to_vec()].concat())
+    };
+    assert!(named(LONGEST_NAME, 1000).is_ok());
+    assert!(named(LONGEST_NAME, 10_000).unwrap_err().contains("more classes"));
+    assert!(named(LONGEST_NAME + 1, 1).unwrap_err().contains("not text"));
     // Claims of four billion characters.
     assert!(read(b"X\xff\xff\xff\xffabc").unwrap_err().contains("truncated"));
     assert!(read(b"\x8d\xff\xff\xff\xff\xff\xff\xff\xffabc").is_err());

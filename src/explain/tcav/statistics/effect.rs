@@ -14,6 +14,11 @@ pub(super) const EFFECT: Statistic = Statistic {
     find,
 };
 
+/// Names the draws of its intervals.
+pub(in crate::explain::tcav) fn interval_name(label: &str) -> String {
+    format!("effect-interval/{label}")
+}
+
 fn find(case: &Case<'_>) -> Result<Option<Finding>> {
     let of = &case.scores.effect;
     let (tests, label) = (case.tests, case.label);
@@ -24,16 +29,7 @@ fn find(case: &Case<'_>) -> Result<Option<Finding>> {
         Err(StatsError::ZeroVariance { .. }) => 1.0,
         Err(error) => return Err(undefined("concept effect")(error)),
     };
-    let name = format!("effect-interval/{label}");
-    // In logits: over class, concept and random images.
-    let in_logits = case.bootstrap().filter(|_| tests.interval_in_logits).and_then(|options| {
-        let columns: Vec<usize> = case.concept.iter().chain(case.random).copied().collect();
-        let rows = 0..case.cross.nrows();
-        let products: Vec<f64> =
-            rows.flat_map(|row| columns.iter().map(move |&column| case.cross[(row, column)])).collect();
-        let (class, concept, random) = (case.cross.nrows(), case.concept.len(), case.random.len());
-        interval(bootstrap::concept_effect(&products, class, concept, random, options, tests.seed, &name))
-    });
+    let name = interval_name(label);
     // Standardised: over concept and random images, the mean gradient as it is.
     let standardised_interval = case.bootstrap().and_then(|options| {
         let of_resample =
@@ -42,7 +38,7 @@ fn find(case: &Case<'_>) -> Result<Option<Finding>> {
     });
     Ok(Some(Finding {
         value: of.effect,
-        interval: in_logits,
+        interval: case.effect_in_logits,
         standardised: of.effect_standardised,
         standardised_interval,
         p_value,

@@ -8,7 +8,6 @@ mod region;
 mod score;
 mod smooth_score;
 
-use nalgebra::DMatrix;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
@@ -16,6 +15,8 @@ use crate::stats::Interval;
 use crate::stats::bootstrap::{Bootstrapped, Options};
 use crate::stats::exchangeability::Exchangeability;
 
+pub(super) use effect::interval_name;
+pub(super) use pool::add_to_members;
 pub use pool::{Member, members};
 
 use super::pairs::ConceptScores;
@@ -56,15 +57,17 @@ pub struct Case<'a> {
     pub scores: &'a ConceptScores,
     /// The family's mean scores and their test.
     pub family: &'a Exchangeability,
-    /// `G Aᵀ`, `(class images, images)`.
-    pub cross: &'a DMatrix<f64>,
-    /// The concept's images, columns of `cross`.
+    /// `ḡ·a` of each concept and random image, `ḡ` the mean gradient of the class images.
+    pub means: &'a [f64],
+    /// Interval of the effect in logits over class, concept and random images, where asked for.
+    pub effect_in_logits: Option<Interval>,
+    /// The concept's images, by place among `means`.
     pub concept: &'a [usize],
     /// The random images that the concept is compared with, each once, without its own.
     pub random: &'a [usize],
-    /// The concept, and each random set in its place, against all other sets: [`members`].
+    /// The concept, and each random set in its place, against all other sets.
     pub members: &'a [Member],
-    /// For each concept tested with this one, in order, whether each column's image shows it; empty where that is not known.
+    /// For each concept tested with this one, in order, whether each image shows it; empty where that is not known.
     pub shows: &'a [&'a [Option<bool>]],
     /// This concept's place among those.
     pub place: usize,

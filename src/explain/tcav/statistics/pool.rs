@@ -9,13 +9,48 @@ use nalgebra::DMatrix;
 use crate::error::{Result, undefined};
 use crate::explain::tcav::cav::ROUNDING;
 use crate::stats::StatsError;
+use crate::stats::exchangeability::PairScore;
+use crate::stats::special::normal_cdf;
 
-/// One member of the family: the concept, or a random set in its place.
+/// One member of the family, the concept or a random set in its place, and what its sensitivities add up to over the class images.
+///
+/// `S = g·(μ_member − μ_others)` of a class image, in logits; 0 where it is within rounding of 0.
+#[derive(Clone, Debug, Default)]
 pub struct Member {
-    /// `S = g·(μ_member − μ_others)` of each class image, in logits; 0 where it is within rounding of 0.
-    pub sensitivity: Vec<f64>,
-    /// Standard error of each, over the images of the member and of the others.
-    pub error: Vec<f64>,
+    class_images: usize,
+    positive: usize,
+    zero: usize,
+    smooth: f64,
+}
+
+impl Member {
+    /// Share of class images with a positive sensitivity, and with none.
+    pub(super) fn score(&self) -> PairScore {
+        let share = |count: usize| count as f64 / self.class_images.max(1) as f64;
+        PairScore { score: share(self.positive), ties: share(self.zero) }
+    }
+
+    /// Mean over the class images of [`smooth_sign`].
+    pub(super) fn smooth_score(&self) -> f64 {
+        self.smooth / self.class_images.max(1) as f64
+    }
+
+    /// Adds a class image. `error` is the standard error of its sensitivity, over the images of the member and of the others.
+    fn add(&mut self, sensitivity: f64, error: f64) {
+        self.class_images += 1;
+        self.positive += usize::from(sensitivity > 0.0);
+        self.zero += usize::from(sensitivity == 0.0);
+        self.smooth += smooth_sign(sensitivity, error);
+    }
+}
+
+/// `Φ(S / σ)`; where σ is 0, by the sign of S.
+fn smooth_sign(sensitivity: f64, error: f64) -> f64 {
+    match (sensitivity == 0.0, error > 0.0) {
+        (true, _) => 0.5,
+        (false, true) => normal_cdf(sensitivity / error),
+        (false, false) => f64::from(u8::from(sensitivity > 0.0)),
+    }
 }
 
 /// Sums over the images of a set, by class image.
@@ -50,9 +85,21 @@ impl Sums {
     }
 }
 
-/// The concept first, then the random sets, all of them columns of `cross` `(class images, images)`. Each is compared with the union of all
-/// others, so that all are treated alike.
+/// The members of the family, the concept first, from the products `(class images, images)` of all class images.
 pub fn members(cross: &DMatrix<f64>, concept: &[usize], random: &[Vec<usize>]) -> Vec<Member> {
+    let mut members = vec![Member::default(); 1 + random.len()];
+    add_to_members(&mut members, cross, concept, random);
+    members
+}
+
+/// The concept first, then the random sets, all of them columns of `cross` `(class images, images)`. Each is compared with the union of all
+/// others, so that all are treated alike. The class images of `cross` are added to `members`, in that order.
+pub(in crate::explain::tcav) fn add_to_members(
+    members: &mut [Member],
+    cross: &DMatrix<f64>,
+    concept: &[usize],
+    random: &[Vec<usize>],
+) {
     let class_images = cross.nrows();
     let of = |images: &[usize]| {
         let mut sums = Sums::none(class_images);
@@ -69,19 +116,16 @@ pub fn members(cross: &DMatrix<f64>, concept: &[usize], random: &[Vec<usize>]) -
     let sets: Vec<Sums> = std::iter::once(concept).chain(random.iter().map(Vec::as_slice)).map(of).collect();
     let mut all = Sums::none(class_images);
     sets.iter().for_each(|sums| all.add(sums, 1.0));
-    let member = |own: &Sums| {
+    for (member, own) in members.iter_mut().zip(&sets) {
         let mut others = all.clone();
         others.add(own, -1.0);
-        let (mut sensitivity, mut error) = (Vec::with_capacity(class_images), Vec::with_capacity(class_images));
         for at in 0..class_images {
             let difference = own.sum[at] / own.images - others.sum[at] / others.images;
             let terms = own.magnitude[at] / own.images + all.magnitude[at] / others.images;
-            sensitivity.push(if difference.abs() <= ROUNDING * terms { 0.0 } else { difference });
-            error.push((own.variance(at) / own.images + others.variance(at) / others.images).sqrt());
+            let sensitivity = if difference.abs() <= ROUNDING * terms { 0.0 } else { difference };
+            member.add(sensitivity, (own.variance(at) / own.images + others.variance(at) / others.images).sqrt());
         }
-        Member { sensitivity, error }
-    };
-    sets.iter().map(member).collect()
+    }
 }
 
 /// Whether the concept's score stands out among those of the random sets in its place: `(1 + #{|random − ½| >= |concept − ½|}) / (N + 1)`.

@@ -2,9 +2,8 @@
 
 use crate::error::Result;
 
-use super::pool::exchangeability_p;
+use super::pool::{Member, exchangeability_p};
 use super::{Case, Finding, Statistic};
-use crate::explain::tcav::pairs::score;
 
 pub(super) const POOL_SCORE: Statistic = Statistic {
     key: "pool_score",
@@ -15,7 +14,7 @@ pub(super) const POOL_SCORE: Statistic = Statistic {
 };
 
 fn find(case: &Case<'_>) -> Result<Option<Finding>> {
-    let scores: Vec<_> = case.members.iter().map(|member| score(&member.sensitivity)).collect();
+    let scores: Vec<_> = case.members.iter().map(Member::score).collect();
     // Zeros do not count towards the score; for the test they say nothing either way.
     let balanced: Vec<f64> = scores.iter().map(|of| of.score + of.ties / 2.0).collect();
     Ok(Some(Finding::tested(scores[0].score, exchangeability_p(&balanced)?)))

@@ -7,7 +7,6 @@
 //! paper's abstract; its own scale of α may be another.
 
 use crate::error::Result;
-use crate::stats::special::normal_cdf;
 
 use super::pool::{Member, exchangeability_p};
 use super::{Case, Finding, Statistic};
@@ -21,17 +20,6 @@ pub(super) const SMOOTH_SCORE: Statistic = Statistic {
 };
 
 fn find(case: &Case<'_>) -> Result<Option<Finding>> {
-    let scores: Vec<f64> = case.members.iter().map(smooth).collect();
+    let scores: Vec<f64> = case.members.iter().map(Member::smooth_score).collect();
     Ok(Some(Finding::tested(scores[0], exchangeability_p(&scores)?)))
-}
-
-/// Mean of `Φ(S / σ)`; where σ is 0, of the sign.
-fn smooth(member: &Member) -> f64 {
-    let one = |(&sensitivity, &error): (&f64, &f64)| match (sensitivity == 0.0, error > 0.0) {
-        (true, _) => 0.5,
-        (false, true) => normal_cdf(sensitivity / error),
-        (false, false) => f64::from(u8::from(sensitivity > 0.0)),
-    };
-    let sum: f64 = member.sensitivity.iter().zip(&member.error).map(one).sum();
-    sum / member.sensitivity.len().max(1) as f64
 }
