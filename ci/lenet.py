@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""The lottery beside re-initialised masks, from the records of a run: a table in Markdown and a figure in SVG.
+"""The lottery beside re-initialised masks, from the records of runs: a table in Markdown and a figure in SVG.
 
-    ticketlens run lenet-mnist --set data.path=MNIST --set train.epochs=6 --set prune.rounds=16 --out runs/lenet
+    ticketlens run lenet-mnist --set data.path=MNIST --set train.epochs=6 --out runs/lenet
     python3 ci/lenet.py runs/lenet lenet.svg > lenet.md
 
+Replicates of several runs (RUN RUN … FIGURE.svg) are taken together; without the figure's name none is drawn.
 For each density, as means over replicates with 95 % t intervals: test accuracy at the end of training, its paired difference to the
 dense parent, the step of least validation loss (where training would be stopped early: how fast a network learns) and validation
 accuracy at step 500; then the paired differences at the densities that the paper speaks of. Needs a plan with `train.look_every`.
@@ -46,19 +47,20 @@ def early(record):
     return next(look["accuracy"] for look in record["looks"] if look["step"] == EARLY)
 
 
-def read(run):
-    """`{arm: {round: {replicate: record}}}`; the dense network is round 0 of every arm."""
+def read(runs):
+    """`{arm: {round: {(run, replicate): record}}}`; the dense network is round 0 of every arm."""
     arms = {}
-    for path in sorted(pathlib.Path(run).glob("replicate-*/**/round.json")):
-        record = json.loads(path.read_text())
-        if not record["arm"].startswith("twin-"):
-            arms.setdefault(record["arm"], {}).setdefault(record["round"], {})[record["replicate"]] = record
+    for run in runs:
+        for path in sorted(pathlib.Path(run).glob("replicate-*/**/round.json")):
+            record = json.loads(path.read_text())
+            if not record["arm"].startswith("twin-"):
+                arms.setdefault(record["arm"], {}).setdefault(record["round"], {})[run, record["replicate"]] = record
     if "lottery" not in arms:
-        sys.exit(f"{run}: holds no finished round of a lottery")
+        sys.exit(f"{runs[0]}: holds no finished round of a lottery")
     for rounds in arms.values():
         rounds.setdefault(0, arms["lottery"][0])
         if not all(record.get("looks") for records in rounds.values() for record in records.values()):
-            sys.exit(f"{run}: the plan has no `train.look_every`")
+            sys.exit(f"{runs[0]}: the plan has no `train.look_every`")
     return {arm: arms[arm] for arm in sorted(arms, key=lambda arm: (arm != "lottery", arm))}
 
 
@@ -147,10 +149,12 @@ def figure(arms):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) not in (2, 3):
+    given = sys.argv[1:]
+    drawn = given.pop() if given and given[-1].endswith(".svg") else None
+    if not given:
         sys.exit(__doc__)
-    found = read(sys.argv[1])
+    found = read(given)
     table(found)
     claims(found)
-    if len(sys.argv) == 3:
-        pathlib.Path(sys.argv[2]).write_text(figure(found))
+    if drawn:
+        pathlib.Path(drawn).write_text(figure(found))

@@ -165,7 +165,7 @@ MUTATIONS = [
     ("cam_added_gradients does nothing", "src/run/as_published.rs", "if «self.cam_added_gradients && method == GRAD_CAM» {", "false && method == GRAD_CAM", PUBLISHED),
     ("no_random_cavs does nothing", "src/run/as_published.rs", "if «!self.no_random_cavs» {", "true", PUBLISHED),
     # level of the tests on the run's own networks
-    ("a set keeps its meeting with the concept", "src/run/calibration.rs", "(0, _) | (_, 0) => «None»,", "Some(pair.score)", ["lib run::calibration::"]),
+    ("a set keeps its meeting with the concept", "src/run/calibration.rs", "(0, _) | (_, 0) => «None»,", "Some(found.score)", ["lib run::calibration::"]),
     ("the second of a pair keeps its sign", "src/run/calibration.rs", "Some(«1.0 - found.score - found.ties»)", "found.score", ["lib run::calibration::"]),
     ("ranks reject at twice the level", "src/run/calibration.rs", "«reached as f64 <= alpha * random.len() as f64»", "reached as f64 <= 2.0 * alpha * random.len() as f64", ["lib run::calibration::"]),
     ("a set is compared with itself too", "src/run/calibration.rs", "filter(|row| «!rows.contains(row)»)", "true", ["lib run::calibration::"]),

@@ -4,6 +4,7 @@ use super::geometry::{Direction, Problem, RowBlock, Tiling, Wish};
 use super::panel::{panel_of, room};
 use super::pattern::{Index, Pattern};
 use super::tiles::{DenseTile, Entry, Kernels, SparseTile};
+use crate::kernels::layout::transpose_into;
 use crate::kernels::scratch::{self, Shared};
 use crate::kernels::simd::LANES;
 use rayon::prelude::*;
@@ -80,6 +81,19 @@ fn pack_weights(problem: &Problem, taps: &[usize], weight: &[f32], (first, rows)
     let given = rows.min(problem.destination_channels - first);
     if given < rows {
         packed.fill(0.0);
+    }
+    if all == 1 {
+        return match problem.direction {
+            Direction::Forward => {
+                let lines = &weight[weight_at(problem, first, 0)..][..given * channels];
+                transpose_into(given, channels, lines, packed, rows);
+            }
+            Direction::Backward => {
+                for (channel, packed) in packed.chunks_exact_mut(rows).enumerate() {
+                    packed[..given].copy_from_slice(&weight[weight_at(problem, first, channel)..][..given]);
+                }
+            }
+        };
     }
     let mut put = |row: usize, channel: usize, values: &[f32]| {
         for (rank, &tap) in taps.iter().enumerate() {

@@ -21,6 +21,9 @@ const SELDOM: usize = 2;
 const DIRECT_MOST: usize = 4;
 /// Input channels of a panel.
 const CHANNELS: usize = 128;
+/// Of one position that sparse products read in place: half of the second-level cache, so that the index of an output channel is cut into
+/// few pieces.
+const CHANNELS_DIRECT: usize = 1024;
 /// Values of a gradient row per panel: four rows stay in the first-level cache. Sparse products take one row at a time.
 const VALUES: usize = 1536;
 /// Tasks of a call, reduction chunks included.
@@ -37,8 +40,8 @@ struct Division {
 }
 
 impl Division {
-    fn new(problem: &Problem, tiling: &Tiling, output_tiles: usize, partial: usize) -> Self {
-        let channel_blocks = problem.source_channels.div_ceil(CHANNELS).max(1);
+    fn new(problem: &Problem, tiling: &Tiling, output_tiles: usize, partial: usize, channels: usize) -> Self {
+        let channel_blocks = problem.source_channels.div_ceil(channels).max(1);
         let panels = tiling.batch_blocks(problem) * tiling.row_blocks.len();
         let chunks = panels.min(TASKS.div_ceil(channel_blocks)).min((PARTIALS / partial.max(1)).max(1));
         let output_splits = TASKS.div_ceil(channel_blocks * chunks).min(output_tiles).max(1);
@@ -150,7 +153,7 @@ pub(super) fn dense(
     let plane = problem.destination_channel();
     let length = grad_weight.len();
     let tiles = outputs.div_ceil(mo);
-    let division = Division::new(problem, &tiling, tiles, length);
+    let division = Division::new(problem, &tiling, tiles, length, CHANNELS);
     with_partials(division.chunks, grad_weight, |partials| {
         let target = Shared::new(partials);
         division.run(tiles, channels, |tile_range, (first_channel, end_channel), chunk, panels| {
@@ -309,7 +312,9 @@ pub(super) fn sparse(
     let packed = !tiling.direct || kept > SELDOM * outputs * groups;
     let runs: Vec<_> = tiling.row_blocks.iter().map(|rows| runs(&tiling, rows, groups, packed)).collect();
     let plane = problem.destination_channel();
-    let division = Division::new(problem, &tiling, outputs, kept);
+    let single = tiling.direct && problem.source_height * problem.source_width == 1;
+    let most = if single { CHANNELS_DIRECT } else { CHANNELS };
+    let division = Division::new(problem, &tiling, outputs, kept, most);
     let index = &pattern.by_output;
     scratch::with(kept, |totals| {
         with_partials(division.chunks, totals, |partials| {
@@ -340,9 +345,7 @@ pub(super) fn sparse(
                                 let runs = &runs[row_block][group];
                                 let cell = output * groups + tiling.group_tap[group];
                                 let (start, end) = (index.starts[cell] as usize, index.starts[cell + 1] as usize);
-                                let start = start
-                                    + index.channel[start..end]
-                                        .partition_point(|&channel| (channel as usize) < first_channel);
+                                let start = index.begin((start, end), first_channel, channels);
                                 if !runs.is_empty() {
                                     for place in start..end {
                                         let channel = index.channel[place] as usize;
@@ -400,8 +403,14 @@ pub(super) fn sparse(
                 });
             });
         });
-        for (&position, total) in index.position.iter().zip(&*totals) {
-            grad_weight[position as usize] = *total;
-        }
+        let (totals, row) = (&*totals, channels * groups);
+        grad_weight.par_chunks_mut(row).enumerate().with_min_len((1_usize << 14).div_ceil(row)).for_each(
+            |(output, grad_weight)| {
+                let range = index.starts[output * groups] as usize..index.starts[(output + 1) * groups] as usize;
+                for (&position, total) in index.position[range.clone()].iter().zip(&totals[range]) {
+                    grad_weight[position as usize - output * row] = *total;
+                }
+            },
+        );
     });
 }
