@@ -13,10 +13,10 @@ use clap::{Parser, Subcommand};
 use rand::Rng;
 use ticketlens::data::{Family, Images, Subset, Task, idx};
 use ticketlens::explain::{Cut, Targets, grad_cam};
-use ticketlens::model::{Model, Stage, Stem, resnet};
-use ticketlens::nn::Weights;
+use ticketlens::model::{Model, Stage, Stem, Wish, build, resnet};
 use ticketlens::nn::optimizer::OptimizerKind;
 use ticketlens::nn::schedule::ScheduleKind;
+use ticketlens::nn::{Shape3, Weights};
 use ticketlens::progress::{Event, Observer, Silent};
 use ticketlens::prune::{Mask, Scope, prune};
 use ticketlens::seed;
@@ -42,6 +42,9 @@ struct Arguments {
 
 #[derive(clap::Args)]
 struct Size {
+    /// A family of docs/models.md; a ResNet of `depth` where absent. For steps.
+    #[arg(long, global = true)]
+    family: Option<String>,
     #[arg(long, default_value_t = 18, global = true)]
     depth: usize,
     #[arg(long, default_value_t = 16, global = true)]
@@ -254,7 +257,14 @@ fn main() {
     rayon::ThreadPoolBuilder::new().num_threads(size.threads).build_global().expect("the first pool");
     let stem = if size.stem == "7x7" { Stem::Large } else { Stem::Small };
     let classes = if size.depth == 50 { 1000 } else { 2 };
-    let model = resnet(size.depth, size.width, stem, size.channels, classes).expect("a size");
+    let model = match &size.family {
+        Some(family) => {
+            let images = Shape3 { channels: size.channels, height: size.side, width: size.side };
+            build(family, &Wish { width: Some(size.width), stem: None, images, classes: 10 })
+        }
+        None => resnet(size.depth, size.width, stem, size.channels, classes),
+    };
+    let model = model.expect("a size");
     let Some(what) = &arguments.what else { return };
     match what {
         What::Step => report(&steps(&model, size)),

@@ -33,6 +33,8 @@ pub fn mutant(number: u32) -> bool {
 STEPS = ["suite training_steps::"]
 ORDER = ["suite report::the_order_of_records"]
 PUBLISHED = ["suite as_published::"]
+FAMILIES = ["suite families::", "acceptance oracle::other_families"]
+POOL = ["lib kernels::pool::", "suite families::"]
 GATE = ["acceptance drift::", "acceptance gate::", "suite gate::"]
 # What, file, where («old»; any white space matches any other), new, tests of which one should fail.
 MUTATIONS = [
@@ -66,6 +68,22 @@ MUTATIONS = [
     ("momentum is forgotten", "src/kernels/optim.rs", "if first_step { gradient } else { «momentum * *buffer + gradient» }", "gradient", ["suite training_steps::", "lib kernels::optim::"]),
     ("weight decay is forgotten", "src/kernels/optim.rs", "let gradient = «grad + weight_decay * *weight»;", "*grad", ["suite training_steps::", "lib kernels::optim::"]),
     ("the loss's gradient is a sum, not a mean", "src/train/mod.rs", "«(share / batch as f64) as f32»", "share as f32", STEPS),
+    # layers of the families
+    ("a convolution's bias is not added", "src/nn/forward.rs", "bias::finish(to.channels, batch, «bias», residual,", "None", FAMILIES),
+    ("a bias before a batch norm is left out", "src/nn/forward.rs", "if «bias.is_some()» {", "false", FAMILIES),
+    ("a bias has no gradient", "src/nn/backward.rs", "«bias::gradient(self.tape.batch, grad, &mut flat[range]);»", "flat[range].fill(0.0);", FAMILIES),
+    ("adaptive windows do not overlap", "src/kernels/pool/adaptive.rs", "place * from / to..«((place + 1) * from).div_ceil(to)»", "(((place + 1) * from) / to).max(place * from / to + 1)", POOL),
+    ("an adaptive pool's gradient is not divided", "src/kernels/pool/adaptive.rs", "let scale = «1.0 / (shape.rows(out_row).len() * columns.len()) as f32»;", "1.0_f32", POOL),
+    ("a max pool's gradient is spread over its window", "src/kernels/pool.rs", "*to += «if winner == offset { grad } else { 0.0 }»;", "{ let _ = (winner, offset); grad / (shape.kernel * shape.kernel) as f32 }", POOL),
+    ("the last maximum of a window wins", "src/kernels/pool.rs", "let wins = «value > *best» || value.is_nan();", "value >= *best", ["lib kernels::pool::"]),
+    ("maps are flattened as they lie", "src/nn/forward.rs", "«flatten(batch, from.channels, from.height * from.width, from_values, &mut output);»", "output.copy_from_slice(from_values);", FAMILIES),
+    ("gradients are unflattened as they lie", "src/nn/backward.rs", "«unflatten(batch, from.channels, from.height * from.width, grad, to);»", "to.copy_from_slice(grad);", FAMILIES),
+    ("dropout drops in evaluation", "src/nn/forward.rs", "Layer::Dropout { probability, .. } => match «mode» {", "Mode::Train(Draws { seed: 0, step: 0 })", FAMILIES),
+    ("dropout does not scale what it keeps", "src/nn/forward.rs", "let scale = «1.0 / (1.0 - probability)»;", "1.0_f32", ["suite families::"]),
+    ("dropout draws the same in every step", "src/nn/forward.rs", '&format!("dropout/{layer}"), «draws.step»)', "0", ["suite families::"]),
+    ("dropout's gradient reaches what was dropped", "src/nn/backward.rs", "«drop_out(kept, *probability, &after, &mut grad);»", "", ["suite families::"]),
+    ("a linear layer's weight gradient is that of one image", "src/kernels/conv2d/weight.rs", "in_channels: «shape.batch»,", "1", ["lib kernels::conv2d::"]),
+    ("looks are lost where a training goes on", "src/run/keeping.rs", "Ok(«record.looks»)", "Vec::new()", ["suite run::a_training_goes_on"]),
     # explain
     ("Grad-CAM adds pooled gradients", "src/explain/saliency/grad_cam.rs", "&«activation.broadcast_mul(&weights)?.sum(1)?»", "activation.broadcast_add(&weights)?.sum(1)?", ["suite explain::", "suite oracle::"]),
     ("maps have no ReLU", "src/explain/saliency/maps.rs", "let raw = «maps.relu()?»;", "maps.clone()", ["suite explain::", "suite oracle::", "suite saliency::"]),
@@ -147,7 +165,7 @@ MUTATIONS = [
     ("cam_added_gradients does nothing", "src/run/as_published.rs", "if «self.cam_added_gradients && method == GRAD_CAM» {", "false && method == GRAD_CAM", PUBLISHED),
     ("no_random_cavs does nothing", "src/run/as_published.rs", "if «!self.no_random_cavs» {", "true", PUBLISHED),
     # level of the tests on the run's own networks
-    ("a set keeps its meeting with the concept", "src/run/calibration.rs", "(0, _) | (_, 0) => «None»,", "Some(pair.score)", ["lib run::calibration::"]),
+    ("a set keeps its meeting with the concept", "src/run/calibration.rs", "(0, _) | (_, 0) => «None»,", "Some(found.score)", ["lib run::calibration::"]),
     ("the second of a pair keeps its sign", "src/run/calibration.rs", "Some(«1.0 - found.score - found.ties»)", "found.score", ["lib run::calibration::"]),
     ("ranks reject at twice the level", "src/run/calibration.rs", "«reached as f64 <= alpha * random.len() as f64»", "reached as f64 <= 2.0 * alpha * random.len() as f64", ["lib run::calibration::"]),
     ("a set is compared with itself too", "src/run/calibration.rs", "filter(|row| «!rows.contains(row)»)", "true", ["lib run::calibration::"]),

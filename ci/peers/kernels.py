@@ -6,9 +6,11 @@ import json, os, pathlib, statistics, subprocess, sys, time
 bench, rounds, only = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 5, sys.argv[3] if len(sys.argv) > 3 else ""
 peer = [os.environ.get("PYTHON", sys.executable), str(pathlib.Path(__file__).parent / "kernels_torch.py")]
 W16, W64 = dict(width=16, stem="3x3"), dict(width=64, stem="7x7")
+VGG = dict(family="vgg16_bn", width=64, channels=3, side=32, repeats=5)
 R50 = dict(depth=50, width=64, stem="7x7", channels=3, side=224, batch=8, repeats=3)
 cases = [(f"{name}, density {density:g}", "step", dict(size, density=density, repeats=12))
          for name, size in [("step, width 16, 3×3 stem", W16), ("step, width 64, 7×7 stem", W64)] for density in [1.0, 0.1, 0.03]]
+cases += [(f"step, VGG-16-BN, 32 px, density {density:g}", "step", dict(VGG, density=density)) for density in [1.0, 0.1]]
 cases += [("step, ResNet-50, 224 px, batch 8", "step", R50)]
 cases += [(f"{label} of 1,000 images, {name}", what, dict(size, repeats=4)) for what, label in [("inference", "inference"), ("grad-cam", "Grad-CAM")]
           for name, size in [("width 16", W16), ("width 64", W64)]]
@@ -31,7 +33,7 @@ for label, what, size in cases:
     middle = lambda side: statistics.median(t for pair in pairs for t in pair[side]["seconds"]) * 1e3
     ratios = [statistics.median(a["seconds"]) / statistics.median(b["seconds"]) for a, b in pairs]
     candle = ""
-    if what == "step" and size.get("density", 1) == 1:
+    if what == "step" and size.get("density", 1) == 1 and "family" not in size:
         candle = f"{statistics.median(run([bench], 'candle-step', dict(size, repeats=3))['seconds']) * 1e3:.0f}"
     print(f"| {label} | {middle(0):.1f} | {middle(1):.1f} | {statistics.median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f}) | {candle} "
           f"| {max(a['peak_mb'] for a, _ in pairs):.0f} | {max(b['peak_mb'] for _, b in pairs):.0f} |", flush=True)

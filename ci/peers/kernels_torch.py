@@ -1,11 +1,11 @@
 """Peer of benches/peers.rs: the same steps, inference and Grad-CAM in PyTorch. Prints one JSON line: seconds of each repetition and peak memory.
-usage: kernels_torch.py step|inference|grad-cam [--depth 18 --width 16 --stem 3x3 --channels 1 --side 28 --batch 128 --density 1 --repeats 10 --threads 2]"""
+usage: kernels_torch.py step|inference|grad-cam [--family vgg16_bn] [--depth 18 --width 16 --stem 3x3 --channels 1 --side 28 --batch 128 --density 1 --repeats 10 --threads 2]"""
 import argparse, json, resource, time
-import torch, torch.nn as nn, torch.nn.functional as F
+import torch, torchvision, torch.nn as nn, torch.nn.functional as F
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 p = argparse.ArgumentParser(); p.add_argument("what")
-for k, v in dict(depth=18, width=16, stem="3x3", channels=1, side=28, batch=128, density=1.0, repeats=10, threads=2).items():
+for k, v in dict(family="", depth=18, width=16, stem="3x3", channels=1, side=28, batch=128, density=1.0, repeats=10, threads=2).items():
     p.add_argument("--" + k, type=type(v), default=v)
 a = p.parse_args(); torch.manual_seed(0); torch.set_num_threads(a.threads)
 
@@ -22,7 +22,7 @@ class AnyWidth(ResNet):
         s.avgpool, s.fc = nn.AdaptiveAvgPool2d(1), nn.Linear((w << 3) * block.expansion, classes)
 
 
-net = {18: lambda: AnyWidth(BasicBlock, [2, 2, 2, 2], 2), 50: lambda: AnyWidth(Bottleneck, [3, 4, 6, 3], 1000)}[a.depth]()
+net = getattr(torchvision.models, a.family)(num_classes=10) if a.family else {18: lambda: AnyWidth(BasicBlock, [2, 2, 2, 2], 2), 50: lambda: AnyWidth(Bottleneck, [3, 4, 6, 3], 1000)}[a.depth]()
 count = a.batch if a.what == "step" else 1000
 x, y = torch.rand(count, a.channels, a.side, a.side) * 2 - 1, torch.arange(count) % 2
 params = {n: m.weight for n, m in net.named_modules() if isinstance(m, (nn.Conv2d, nn.Linear))}

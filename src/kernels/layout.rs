@@ -113,6 +113,13 @@ pub fn transpose(rows: usize, cols: usize, input: &[f32], output: &mut [f32]) {
     });
 }
 
+/// [`transpose`] on one thread into rows of `output` that are `stride ≥ rows` apart; what lies between stays.
+pub(crate) fn transpose_into(rows: usize, cols: usize, input: &[f32], output: &mut [f32], stride: usize) {
+    for first in (0..cols).step_by(TILE) {
+        turn(rows, TILE.min(cols - first), &input[first..], cols, &mut output[first * stride..], stride);
+    }
+}
+
 /// `count ≤ TILE` neighbouring columns of `rows` rows, `stride` apart, into rows of `output`, `output_stride` apart.
 fn turn(rows: usize, count: usize, input: &[f32], stride: usize, output: &mut [f32], output_stride: usize) {
     for row_start in (0..rows).step_by(TILE) {

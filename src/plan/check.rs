@@ -64,6 +64,9 @@ impl Plan {
         }
         not_negative("train.weight_decay", self.train.weight_decay)?;
         not_negative("train.sparse_below", self.train.sparse_below.unwrap_or(0.0))?;
+        if self.train.look_every == Some(0) {
+            return Err(Error::config("train.look_every", "must be at least 1"));
+        }
         self.check_stages()?;
         self.check_saliency()?;
         positive("explain.cam_images", self.explain.cam_images)?;

@@ -28,8 +28,8 @@ pub use manifest::{ConceptNote, Manifest, ShownImage, ShownPart};
 pub use mend::Inspection;
 pub use round::{
     CalibrationRecord, CamRecord, CavGeometry, DivergedRecord, FaithfulnessRecord, InputMapRecord, LocalisationRecord,
-    PartHits, REPRESENTATION, Randomisation, RepresentationRecord, RoundRecord, SanityLayer, SanityRecord, Seconds,
-    TcavRecord, input_maps_key, maps_key, representation_key,
+    Look, PartHits, REPRESENTATION, Randomisation, RepresentationRecord, RoundRecord, SanityLayer, SanityRecord,
+    Seconds, TcavRecord, input_maps_key, maps_key, representation_key,
 };
 pub use seal::{Computed, FileSeal, Seal};
 pub use study::*;

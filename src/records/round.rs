@@ -33,6 +33,9 @@ pub struct RoundRecord {
     pub layers: Vec<LayerDensity>,
     /// Mean training loss of each epoch, in nats.
     pub epoch_loss: Vec<f64>,
+    /// Looks at the validation images during training, where the plan has `train.look_every`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub looks: Vec<Look>,
     /// Share of validation images classified correctly.
     pub validation_accuracy: f64,
     /// Share of test images classified correctly.
@@ -65,6 +68,17 @@ pub struct RoundRecord {
     /// Wall-clock seconds of training and of explaining; for people, never compared.
     #[serde(with = "super::seconds")]
     pub seconds: Seconds,
+}
+
+/// What a network in training makes of the validation images.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Look {
+    /// Optimiser steps done, counted from the start of training.
+    pub step: u64,
+    /// Mean cross-entropy, in nats.
+    pub loss: f64,
+    /// Share classified correctly.
+    pub accuracy: f64,
 }
 
 /// A network whose training diverged (`diverged.json` in the place of its round): there is nothing to explain, and its replicate

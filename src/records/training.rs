@@ -14,7 +14,7 @@ use crate::nn::optimizer::OptimizerState;
 use crate::nn::{Layout, Weights};
 
 use super::files::{serialise, tensors, view, write_atomically};
-use super::{RoundId, Store};
+use super::{Look, RoundId, Store};
 
 const RECORD: &str = "training.json";
 
@@ -32,6 +32,9 @@ pub struct TrainingRecord {
     pub optimizer_steps: u64,
     /// Sum of the losses of each epoch, and steps.
     pub losses: Vec<(f64, u64)>,
+    /// Looks at the validation images so far.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub looks: Vec<Look>,
 }
 
 impl Store {

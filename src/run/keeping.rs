@@ -10,6 +10,8 @@ use crate::progress::{Event, Observer};
 use crate::records::{FORMAT, RoundId, Store, TrainingRecord};
 use crate::train::Kept;
 
+use super::looks::Looks;
+
 /// Keeping a state may take this share of the time since the last one.
 const SHARE: u32 = 100;
 
@@ -21,6 +23,7 @@ pub(super) struct Keeping<'a> {
     pub(super) every: Duration,
     /// θ_k, once it is known and until it is stored: a training that goes on behind step k does not meet it again.
     pub(super) theta_k: &'a RefCell<Option<Weights>>,
+    pub(super) looks: &'a Looks<'a>,
     last: Instant,
     took: Duration,
 }
@@ -31,8 +34,9 @@ impl<'a> Keeping<'a> {
         id: &'a RoundId,
         every: Duration,
         theta_k: &'a RefCell<Option<Weights>>,
+        looks: &'a Looks<'a>,
     ) -> Self {
-        Self { store, id, every, theta_k, last: Instant::now(), took: Duration::ZERO }
+        Self { store, id, every, theta_k, looks, last: Instant::now(), took: Duration::ZERO }
     }
 
     /// The state that an earlier process has kept.
@@ -40,6 +44,7 @@ impl<'a> Keeping<'a> {
         match self.store.training(self.id, weights.layout()) {
             Ok(Some((record, weights, optimizer))) => {
                 observer.tell(&Event::Phase("going on from the last epoch that was kept"))?;
+                *self.looks.seen.borrow_mut() = Ok(record.looks);
                 Ok(Some(Kept { step: record.step, weights, optimizer, losses: record.losses }))
             }
             Ok(None) => Ok(None),
@@ -64,6 +69,7 @@ impl<'a> Keeping<'a> {
         if !self.every.is_zero() && self.last.elapsed() < self.every.max(SHARE * self.took) {
             return Ok(());
         }
+        let Some(looks) = self.looks.so_far() else { return Ok(()) };
         let started = Instant::now();
         self.store_theta_k()?;
         let record = TrainingRecord {
@@ -72,6 +78,7 @@ impl<'a> Keeping<'a> {
             step,
             optimizer_steps: optimizer.steps,
             losses: losses.to_vec(),
+            looks,
         };
         self.store.write_training(&record, weights, optimizer)?;
         (self.last, self.took) = (Instant::now(), started.elapsed());

@@ -7,6 +7,7 @@ mod estimate;
 mod explanations;
 mod keeping;
 mod localisation;
+mod looks;
 mod representations;
 mod rounds;
 mod setup;

@@ -16,10 +16,11 @@ use crate::train::{EditGradient, Keep, Training, evaluate};
 
 use super::explanations::Explainer;
 use super::keeping::Keeping;
+use super::looks::Looks;
 use super::setup::Setup;
 use crate::plan::{Arm, Plan, Rewind};
 use crate::records::Store;
-use crate::records::{DivergedRecord, FORMAT, Line, RoundId, RoundRecord, Seconds, round_ids};
+use crate::records::{DivergedRecord, FORMAT, Line, Look, RoundId, RoundRecord, Seconds, round_ids};
 
 /// Images evaluated at a time; bounds memory, does not change results.
 pub(super) const EVALUATION_BATCH: usize = 128;
@@ -158,7 +159,7 @@ impl Run<'_> {
         let (plan, setup) = (self.plan, self.setup);
         let replicate_seed = plan.seed + id.replicate as u64;
         let mask = self.mask(line, &id, replicate_seed)?;
-        let (weights, epoch_loss) = match self.options.checkpoints {
+        let (weights, epoch_loss, looks) = match self.options.checkpoints {
             None => self.train(line, &id, &mask, replicate_seed)?,
             Some(checkpoint) => {
                 let weights = checkpoint(&id, &setup.model)?;
@@ -166,7 +167,7 @@ impl Run<'_> {
                     let what = format!("the checkpoint of {} round {} has weights that were pruned", id.arm, id.round);
                     return Err(Error::input(what));
                 }
-                (weights, Vec::new())
+                (weights, Vec::new(), Vec::new())
             }
         };
         let train_seconds = started.elapsed().as_secs_f64();
@@ -189,6 +190,7 @@ impl Run<'_> {
             total: prunable,
             layers: mask.layer_densities(&plan.prune.exclude),
             epoch_loss,
+            looks,
             validation_accuracy: share(&validation_correct),
             test_accuracy: share(&test_correct),
             class_accuracy: self.class_accuracy(&test_correct),
@@ -221,8 +223,8 @@ impl Run<'_> {
         (0..setup.data.labels().classes()).map(of).collect()
     }
 
-    /// rewind → train; returns the trained weights and the mean loss of each epoch.
-    fn train(&self, line: Line, id: &RoundId, mask: &Mask, replicate_seed: u64) -> Result<(Weights, Vec<f64>)> {
+    /// rewind → train; returns the trained weights, the mean loss of each epoch, and the looks on the way.
+    fn train(&self, line: Line, id: &RoundId, mask: &Mask, replicate_seed: u64) -> Result<Trained> {
         let (plan, setup) = (self.plan, self.setup);
         let network = &setup.model.network;
         // A twin differs from its parent in the order and the variations of its images alone.
@@ -268,9 +270,13 @@ impl Run<'_> {
         let mut edit_gradient = |weights: &Weights, gradient: &mut [f32]| published.edit_gradient(weights, gradient);
         let edit_gradient = published.freeze_below_epsilon.then_some(&mut edit_gradient as EditGradient<'_>);
         let (steps_per_epoch, sees_epochs) = (config.steps_per_epoch(images.len()), best.is_some());
-        let sees = |step: u64| (parent && step == rewind) || (sees_epochs && step.is_multiple_of(steps_per_epoch));
+        let looks =
+            Looks { every: plan.train.look_every, network, images: &validation, batch, seen: Ok(Vec::new()).into() };
+        let sees = |step: u64| {
+            (parent && step == rewind) || (sees_epochs && step.is_multiple_of(steps_per_epoch)) || looks.due(step)
+        };
         let observer = self.observer;
-        let mut keeping = Keeping::new(self.store, id, self.options.keep_every, &theta_k);
+        let mut keeping = Keeping::new(self.store, id, self.options.keep_every, &theta_k, &looks);
         // The best epoch so far is no part of what is kept.
         let kept = if sees_epochs { None } else { keeping.kept(&weights, observer)? };
         let mut see = |step, weights: &Weights, optimizer: &OptimizerState, losses: &[(f64, u64)]| {
@@ -284,6 +290,7 @@ impl Run<'_> {
             if let Some(best) = &mut best {
                 best.see(step, weights, || Ok(share(&evaluate(&setup.model, weights, &validation, batch)?)));
             }
+            looks.see(step, weights);
         };
         let summary =
             training.run_with(&mut weights, mask, from, total, observer, edit_gradient, &sees, after_step, keep)?;
@@ -292,7 +299,7 @@ impl Run<'_> {
             self.store.write_last_weights(id, &weights)?;
             weights = best.weights()?;
         }
-        Ok((weights, summary.epoch_loss))
+        Ok((weights, summary.epoch_loss, looks.finish()?))
     }
 
     /// Weights at the end of a round's training; those of its record, but for `as_published.explain_best_validation`.
@@ -325,6 +332,9 @@ impl Run<'_> {
         }
     }
 }
+
+/// Weights, the mean loss of each epoch, looks at the validation images.
+type Trained = (Weights, Vec<f64>, Vec<Look>);
 
 /// The network that was trained before this one in its arm; the dense one before the first.
 fn before(id: &RoundId) -> RoundId {

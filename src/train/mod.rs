@@ -297,6 +297,26 @@ pub fn logits(
     Ok(rows)
 }
 
+/// Mean cross-entropy in nats and the share classified correctly, in eval mode.
+///
+/// # Errors
+/// When images do not fit the network.
+pub fn loss_and_accuracy(
+    network: &Network,
+    weights: &Weights,
+    images: &dyn Images,
+    batch: usize,
+) -> Result<(f64, f64)> {
+    let indices: Vec<usize> = (0..images.len()).collect();
+    let (mut loss, mut right) = (0.0, 0);
+    for (index, row) in logits(network, weights, images, &indices, batch)?.iter().enumerate() {
+        loss += cross_entropy(row, &[images.label(index)], &mut vec![0.0; row.len()]);
+        right += usize::from(predicted_class(row) == images.label(index));
+    }
+    let images = images.len().max(1) as f64;
+    Ok((loss / images, right as f64 / images))
+}
+
 /// Whether each image is classified correctly, in eval mode.
 ///
 /// # Errors

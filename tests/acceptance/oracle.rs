@@ -180,7 +180,9 @@ fn concept_tests_equal_scikit_learns_and_scipys() {
 #[test]
 fn other_families_predict_and_map_as_pytorch_does() {
     let place = Place::new();
-    for case in ["family_cifar_resnet20", "family_lenet_300_100", "family_vgg11", "family_vgg11_bn"] {
+    for case in
+        ["family_cifar_resnet20", "family_kuangliu_resnet18", "family_lenet_300_100", "family_vgg11", "family_vgg11_bn"]
+    {
         let expected = json(fixture(&format!("oracle/{case}/expected.json")));
         let file = |name: &str| fixture(&format!("oracle/{case}/{name}.safetensors"));
         let out = place.arg("out.safetensors");

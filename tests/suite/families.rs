@@ -67,7 +67,9 @@ fn weights(model: &Model) -> Weights {
 
 #[test]
 fn logits_activations_gradients_and_maps_equal_pytorchs() {
-    for case in ["family_cifar_resnet20", "family_lenet_300_100", "family_vgg11", "family_vgg11_bn"] {
+    for case in
+        ["family_cifar_resnet20", "family_kuangliu_resnet18", "family_lenet_300_100", "family_vgg11", "family_vgg11_bn"]
+    {
         let expected: serde_json::Value =
             serde_json::from_slice(&std::fs::read(fixture(&format!("oracle/{case}/expected.json"))).unwrap()).unwrap();
         let class = expected["class"].as_u64().unwrap() as usize;

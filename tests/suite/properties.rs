@@ -353,6 +353,7 @@ proptest! {
             total: mask.counts(&[]).1,
             layers: mask.layer_densities(&[]),
             epoch_loss: losses,
+            looks: Vec::new(),
             validation_accuracy: accuracies.0,
             test_accuracy: accuracies.1,
             class_accuracy: vec![accuracies.1, accuracies.0],

@@ -276,9 +276,22 @@ fn a_training_goes_on_from_its_last_epoch() {
             ("train.epochs", "4"),
             ("data.train", "96"),
             ("train.optimizer", optimizer),
+            ("train.look_every", "2"),
         ]);
         let (whole, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         run(&plan, whole.path(), &Silent).unwrap();
+        let store = Store::existing(whole.path()).unwrap();
+        for id in round_ids(&plan) {
+            let record = store.round(&id).unwrap().unwrap();
+            let steps: Vec<u64> = record.looks.iter().map(|look| look.step).collect();
+            // Tickets and twins begin at step k.
+            let later = id.is_twin() || id.arm == "lottery" && id.round == 1;
+            let first = if later && rewind == "\"3it\"" { 4 } else { 2 };
+            assert_eq!(steps, (first..=12).step_by(2).collect::<Vec<_>>(), "{id:?}");
+            let last = record.looks.last().unwrap();
+            assert_eq!(last.accuracy, record.validation_accuracy, "{id:?}");
+            assert!(record.looks.windows(2).all(|pair| pair[0].loss != pair[1].loss && pair[0].loss > 0.0), "{id:?}");
+        }
         let options = Options { keep_every: std::time::Duration::ZERO, ..Options::default() };
         let mut calls = 0;
         loop {
@@ -369,6 +382,7 @@ fn a_plan_survives_a_round_trip_and_bad_plans_name_their_field() {
         ("data.source", "planted", "data.task"),
         ("data.task", "{ low = [\"0\"] }", "data.task"),
         ("prune.layers", "{ fc = 0.1 }", "layerwise"),
+        ("train.look_every", "0", "train.look_every"),
         ("prune.layers", "{ fc = 1.5 }", "prune.layers.fc"),
     ];
     for (key, value, named) in cases {

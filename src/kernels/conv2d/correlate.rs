@@ -4,6 +4,7 @@ use super::geometry::{Direction, Problem, RowBlock, Tiling, Wish};
 use super::panel::{panel_of, room};
 use super::pattern::{Index, Pattern};
 use super::tiles::{DenseTile, Entry, Kernels, SparseTile};
+use crate::kernels::layout::transpose_into;
 use crate::kernels::scratch::{self, Shared};
 use crate::kernels::simd::LANES;
 use rayon::prelude::*;
@@ -71,6 +72,53 @@ fn for_each_item(
     });
 }
 
+/// Packs the weights of `rows` destination channels from `first` on as `[tap][source channel][row]`, each line of the weight tensor
+/// read once from end to end; rows beyond the last channel are zeros.
+fn pack_weights(problem: &Problem, taps: &[usize], weight: &[f32], (first, rows): (usize, usize), packed: &mut [f32]) {
+    /// Source channels whose packed weights stay in the first-level cache while all rows are written.
+    const TOGETHER: usize = 64;
+    let (channels, all) = (problem.source_channels, problem.kernel * problem.kernel);
+    let given = rows.min(problem.destination_channels - first);
+    if given < rows {
+        packed.fill(0.0);
+    }
+    if all == 1 {
+        return match problem.direction {
+            Direction::Forward => {
+                let lines = &weight[weight_at(problem, first, 0)..][..given * channels];
+                transpose_into(given, channels, lines, packed, rows);
+            }
+            Direction::Backward => {
+                for (channel, packed) in packed.chunks_exact_mut(rows).enumerate() {
+                    packed[..given].copy_from_slice(&weight[weight_at(problem, first, channel)..][..given]);
+                }
+            }
+        };
+    }
+    let mut put = |row: usize, channel: usize, values: &[f32]| {
+        for (rank, &tap) in taps.iter().enumerate() {
+            packed[(rank * channels + channel) * rows + row] = values[tap];
+        }
+    };
+    match problem.direction {
+        Direction::Forward => {
+            for start in (0..channels).step_by(TOGETHER) {
+                let end = channels.min(start + TOGETHER);
+                for row in 0..given {
+                    let line = &weight[weight_at(problem, first + row, start)..][..(end - start) * all];
+                    line.chunks_exact(all).zip(start..).for_each(|(values, channel)| put(row, channel, values));
+                }
+            }
+        }
+        Direction::Backward => {
+            for channel in 0..channels {
+                let line = &weight[weight_at(problem, first, channel)..][..given * all];
+                line.chunks_exact(all).enumerate().for_each(|(row, values)| put(row, channel, values));
+            }
+        }
+    }
+}
+
 /// `destination (+)= weight ⋆ source` with all weights.
 pub(super) fn dense(
     kernels: &Kernels,
@@ -91,20 +139,9 @@ pub(super) fn dense(
     let target = Shared::new(destination);
     scratch::with(tiles * tile_len, |packed| {
         if tile_len > 0 {
+            let taps: Vec<usize> = used.iter().map(|&group| tiling.group_tap[group]).collect();
             packed.par_chunks_mut(tile_len).enumerate().for_each(|(tile, packed)| {
-                for row in 0..mr {
-                    let output = tile * mr + row;
-                    for (rank, &group) in used.iter().enumerate() {
-                        let to = &mut packed[rank * channels * mr..(rank + 1) * channels * mr];
-                        for (channel, to) in to.chunks_exact_mut(mr).enumerate() {
-                            to[row] = if output < outputs {
-                                weight[weight_at(problem, output, channel) + tiling.group_tap[group]]
-                            } else {
-                                0.0
-                            };
-                        }
-                    }
-                }
+                pack_weights(problem, &taps, weight, (tile * mr, mr), packed);
             });
         }
         let packed = &*packed;

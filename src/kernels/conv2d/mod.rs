@@ -191,6 +191,7 @@ fn weight_gradient(
     let (kernels, problem) = (tiles::kernels(path), Problem::new(shape, Direction::Forward));
     match pattern {
         None if winograd::pays(shape) => winograd::weight_gradient(kernels, &problem, input, grad_output, grad_weight),
+        None if weight::outer_pays(shape) => weight::outer(kernels, shape, input, grad_output, grad_weight),
         None => weight::dense(kernels, &problem, input, grad_output, grad_weight),
         Some(pattern) => weight::sparse(kernels, &problem, pattern, input, grad_output, grad_weight),
     }

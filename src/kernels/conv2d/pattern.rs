@@ -23,6 +23,28 @@ pub(super) struct Index {
     pub position: Vec<u32>,
 }
 
+impl Index {
+    /// Where among the entries `start..end` of one row channel and tap those of the channel `first` and later ones begin. Looked for around
+    /// where it would stand if the kept weights were spread evenly over `channels`: a bisection of a long row reads a line of memory a step.
+    pub(super) fn begin(&self, (start, end): (usize, usize), first: usize, channels: usize) -> usize {
+        let row = &self.channel[start..end];
+        let before = |at: usize| (row[at] as usize) < first;
+        let guess = row.len() * first / channels.max(1);
+        let (mut low, mut high) = (guess.min(row.len()), guess.min(row.len()));
+        let mut step = 8;
+        while low > 0 && !before(low - 1) {
+            low = low.saturating_sub(step);
+            step *= 2;
+        }
+        step = 8;
+        while high < row.len() && before(high) {
+            high = (high + step).min(row.len());
+            step *= 2;
+        }
+        start + low + row[low..high].partition_point(|&channel| (channel as usize) < first)
+    }
+}
+
 impl Pattern {
     /// Indexes the non-zero bytes of `mask`, `(O, I, k, k)`.
     #[must_use]
@@ -66,5 +88,26 @@ impl Pattern {
     #[must_use]
     pub fn kept(&self) -> usize {
         self.by_output.position.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Index;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_channel_begins_where_bisection_says(
+            kept in prop::collection::btree_set(0u32..900, 0..300),
+            first in 0usize..1000,
+            before in 0usize..4,
+        ) {
+            let channel: Vec<u32> = std::iter::repeat_n(7, before).chain(kept).collect();
+            let index = Index { starts: Vec::new(), position: Vec::new(), channel };
+            let end = index.channel.len();
+            let expected = before + index.channel[before..].partition_point(|&channel| (channel as usize) < first);
+            prop_assert_eq!(index.begin((before, end), first, 900), expected);
+        }
     }
 }

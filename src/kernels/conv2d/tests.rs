@@ -110,6 +110,30 @@ proptest! {
     }
 }
 
+/// Linear layers, whose weight gradient is an outer product.
+fn linear_shapes() -> impl Strategy<Value = Conv2dShape> {
+    (prop_oneof![1usize..=70, Just(64usize), Just(128)], 64usize..=400, 41usize..=260)
+        .prop_map(|(batch, in_channels, out_channels)| Conv2dShape {
+            batch,
+            in_channels,
+            out_channels,
+            in_height: 1,
+            in_width: 1,
+            kernel: 1,
+            stride: 1,
+            padding: 0,
+        })
+        .prop_filter("taken, in a moment", |shape| weight::outer_pays(shape) && shape.multiply_adds() < 8_000_000)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn linear_layers_equal_the_plain_loops(shape in linear_shapes(), seed in 0u64..1 << 30) {
+        check(&shape, 0.5, seed);
+    }
+}
+
 /// Shapes that minimal filtering takes.
 fn filtered_shapes() -> impl Strategy<Value = Conv2dShape> {
     let channels = || prop::sample::select(vec![16usize, 32, 48]);

@@ -3,10 +3,13 @@
 //! The reduction over positions and batch is cut into a number of chunks that depends on the shape alone; chunks are
 //! added in order.
 
+use super::Conv2dShape;
+use super::correlate;
 use super::geometry::{Direction, Problem, RowBlock, Tiling, Wish};
 use super::panel::{panel_of, room};
 use super::pattern::Pattern;
 use super::tiles::{DotTile, Kernels, Run};
+use crate::kernels::layout::transpose;
 use crate::kernels::scratch::{self, Shared};
 use crate::kernels::simd::LANES;
 use rayon::prelude::*;
@@ -18,6 +21,9 @@ const SELDOM: usize = 2;
 const DIRECT_MOST: usize = 4;
 /// Input channels of a panel.
 const CHANNELS: usize = 128;
+/// Of one position that sparse products read in place: half of the second-level cache, so that the index of an output channel is cut into
+/// few pieces.
+const CHANNELS_DIRECT: usize = 1024;
 /// Values of a gradient row per panel: four rows stay in the first-level cache. Sparse products take one row at a time.
 const VALUES: usize = 1536;
 /// Tasks of a call, reduction chunks included.
@@ -34,8 +40,8 @@ struct Division {
 }
 
 impl Division {
-    fn new(problem: &Problem, tiling: &Tiling, output_tiles: usize, partial: usize) -> Self {
-        let channel_blocks = problem.source_channels.div_ceil(CHANNELS).max(1);
+    fn new(problem: &Problem, tiling: &Tiling, output_tiles: usize, partial: usize, channels: usize) -> Self {
+        let channel_blocks = problem.source_channels.div_ceil(channels).max(1);
         let panels = tiling.batch_blocks(problem) * tiling.row_blocks.len();
         let chunks = panels.min(TASKS.div_ceil(channel_blocks)).min((PARTIALS / partial.max(1)).max(1));
         let output_splits = TASKS.div_ceil(channel_blocks * chunks).min(output_tiles).max(1);
@@ -147,7 +153,7 @@ pub(super) fn dense(
     let plane = problem.destination_channel();
     let length = grad_weight.len();
     let tiles = outputs.div_ceil(mo);
-    let division = Division::new(problem, &tiling, tiles, length);
+    let division = Division::new(problem, &tiling, tiles, length, CHANNELS);
     with_partials(division.chunks, grad_weight, |partials| {
         let target = Shared::new(partials);
         division.run(tiles, channels, |tile_range, (first_channel, end_channel), chunk, panels| {
@@ -228,6 +234,36 @@ pub(super) fn dense(
     });
 }
 
+/// Whether [`outer`] computes a weight gradient faster than dot products: on maps of one position these are as short as the batch, and
+/// to add up the lanes of each takes longer than the products.
+pub(super) fn outer_pays(shape: &Conv2dShape) -> bool {
+    let single = shape.kernel == 1 && shape.padding == 0 && shape.in_height * shape.in_width == 1;
+    single && shape.in_channels >= 4 * LANES && shape.weight_len() >= 1 << 14
+}
+
+/// All weights' gradients of a layer on maps of one position, overwriting `grad_weight`: `G Xᵀ`, which is a forward pass over the batch in
+/// the place of the channels.
+pub(super) fn outer(
+    kernels: &Kernels,
+    shape: &Conv2dShape,
+    source: &[f32],
+    grad_output: &[f32],
+    grad_weight: &mut [f32],
+) {
+    let turned = Conv2dShape { batch: shape.in_channels, in_channels: shape.batch, ..*shape };
+    scratch::with(source.len(), |by_image| {
+        transpose(shape.in_channels, shape.batch, source, by_image);
+        correlate::dense(
+            kernels,
+            &Problem::new(&turned, Direction::Forward),
+            grad_output,
+            by_image,
+            grad_weight,
+            false,
+        );
+    });
+}
+
 /// Gives `body` zeroed partial sums, `chunks` of them, and adds them in order into `total`.
 fn with_partials(chunks: usize, total: &mut [f32], body: impl FnOnce(&mut [f32])) {
     const PIECE: usize = 1 << 14;
@@ -276,7 +312,9 @@ pub(super) fn sparse(
     let packed = !tiling.direct || kept > SELDOM * outputs * groups;
     let runs: Vec<_> = tiling.row_blocks.iter().map(|rows| runs(&tiling, rows, groups, packed)).collect();
     let plane = problem.destination_channel();
-    let division = Division::new(problem, &tiling, outputs, kept);
+    let single = tiling.direct && problem.source_height * problem.source_width == 1;
+    let most = if single { CHANNELS_DIRECT } else { CHANNELS };
+    let division = Division::new(problem, &tiling, outputs, kept, most);
     let index = &pattern.by_output;
     scratch::with(kept, |totals| {
         with_partials(division.chunks, totals, |partials| {
@@ -307,9 +345,7 @@ pub(super) fn sparse(
                                 let runs = &runs[row_block][group];
                                 let cell = output * groups + tiling.group_tap[group];
                                 let (start, end) = (index.starts[cell] as usize, index.starts[cell + 1] as usize);
-                                let start = start
-                                    + index.channel[start..end]
-                                        .partition_point(|&channel| (channel as usize) < first_channel);
+                                let start = index.begin((start, end), first_channel, channels);
                                 if !runs.is_empty() {
                                     for place in start..end {
                                         let channel = index.channel[place] as usize;
@@ -367,8 +403,14 @@ pub(super) fn sparse(
                 });
             });
         });
-        for (&position, total) in index.position.iter().zip(&*totals) {
-            grad_weight[position as usize] = *total;
-        }
+        let (totals, row) = (&*totals, channels * groups);
+        grad_weight.par_chunks_mut(row).enumerate().with_min_len((1_usize << 14).div_ceil(row)).for_each(
+            |(output, grad_weight)| {
+                let range = index.starts[output * groups] as usize..index.starts[(output + 1) * groups] as usize;
+                for (&position, total) in index.position[range.clone()].iter().zip(&totals[range]) {
+                    grad_weight[position as usize - output * row] = *total;
+                }
+            },
+        );
     });
 }

@@ -324,6 +324,7 @@ pub(crate) fn study(shape: &Shape) -> Study {
                     total: total as usize,
                     layers: vec![LayerDensity { name: "conv1.weight".into(), kept: 70, total: 72 }],
                     epoch_loss: vec![0.21, 0.06],
+                    looks: Vec::new(),
                     validation_accuracy: six(accuracy + 0.001),
                     test_accuracy: accuracy,
                     class_accuracy: vec![six(accuracy + 0.001), six(accuracy - 0.001)],
