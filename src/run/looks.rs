@@ -4,7 +4,8 @@ use std::cell::RefCell;
 
 use crate::data::Images;
 use crate::error::Result;
-use crate::nn::{Network, Weights};
+use crate::model::Model;
+use crate::nn::Weights;
 use crate::records::Look;
 use crate::train::loss_and_accuracy;
 
@@ -12,7 +13,7 @@ use crate::train::loss_and_accuracy;
 pub(super) struct Looks<'a> {
     /// Steps between two looks (`train.look_every`); none where absent.
     pub(super) every: Option<u64>,
-    pub(super) network: &'a Network,
+    pub(super) model: &'a Model,
     /// Validation images.
     pub(super) images: &'a dyn Images,
     /// Images evaluated at a time.
@@ -33,7 +34,7 @@ impl Looks<'_> {
         if let Ok(looks) = &mut *seen
             && self.due(step)
         {
-            match loss_and_accuracy(self.network, weights, self.images, self.batch) {
+            match loss_and_accuracy(self.model, weights, self.images, self.batch) {
                 Ok((loss, accuracy)) => looks.push(Look { step, loss, accuracy }),
                 Err(error) => *seen = Err(error),
             }

@@ -270,8 +270,13 @@ impl Run<'_> {
         let mut edit_gradient = |weights: &Weights, gradient: &mut [f32]| published.edit_gradient(weights, gradient);
         let edit_gradient = published.freeze_below_epsilon.then_some(&mut edit_gradient as EditGradient<'_>);
         let (steps_per_epoch, sees_epochs) = (config.steps_per_epoch(images.len()), best.is_some());
-        let looks =
-            Looks { every: plan.train.look_every, network, images: &validation, batch, seen: Ok(Vec::new()).into() };
+        let looks = Looks {
+            every: plan.train.look_every,
+            model: &setup.model,
+            images: &validation,
+            batch,
+            seen: Ok(Vec::new()).into(),
+        };
         let sees = |step: u64| {
             (parent && step == rewind) || (sees_epochs && step.is_multiple_of(steps_per_epoch)) || looks.due(step)
         };

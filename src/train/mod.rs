@@ -301,15 +301,10 @@ pub fn logits(
 ///
 /// # Errors
 /// When images do not fit the network.
-pub fn loss_and_accuracy(
-    network: &Network,
-    weights: &Weights,
-    images: &dyn Images,
-    batch: usize,
-) -> Result<(f64, f64)> {
+pub fn loss_and_accuracy(model: &Model, weights: &Weights, images: &dyn Images, batch: usize) -> Result<(f64, f64)> {
     let indices: Vec<usize> = (0..images.len()).collect();
     let (mut loss, mut right) = (0.0, 0);
-    for (index, row) in logits(network, weights, images, &indices, batch)?.iter().enumerate() {
+    for (index, row) in logits(model, weights, images, &indices, batch)?.iter().enumerate() {
         loss += cross_entropy(row, &[images.label(index)], &mut vec![0.0; row.len()]);
         right += usize::from(predicted_class(row) == images.label(index));
     }
