@@ -20,6 +20,7 @@ preset = "quick"
 name = '''odd $HOME "q" $(touch pwned) `touch pwned`; 'x' %A'''
 replicates = 2
 arms = ["lottery", "random_mask"]
+floor.twins = 1
 [data]
 train = 640
 validation = 200
@@ -30,7 +31,7 @@ width = 4
 rounds = 1
 fraction = 0.5
 [train]
-epochs = 20
+epochs = 8
 batch_size = 32
 [explain]
 cam_images = 10
@@ -76,6 +77,7 @@ def until(what, seconds, test):
     while time.monotonic() < end:
         found = test()
         if found:
+            print(f"{what}: {seconds - (end - time.monotonic()):.0f} s", flush=True)
             return found
         time.sleep(0.2)
     logs = "\n".join(f"{path.name}: {path.read_text()}" for path in odd.rglob("logs/*"))
@@ -87,9 +89,9 @@ def running():
 
 
 def trains(folder, job, entry):
-    """Whether an entry of an array has begun its first network, and kept a state of it."""
+    """Whether an entry of an array has finished its first network, and trains its second."""
     log = folder / "logs" / f"slurm-{job}_{entry}.txt"
-    return log.exists() and "run folder" in log.read_text() and list(odd.rglob("training.json"))
+    return log.exists() and "lottery round 0" in log.read_text() and worker(entry)
 
 
 def worker(entry):
@@ -108,14 +110,16 @@ local, _ = sweep("by local", "local")
 slurm, said = sweep("by slurm", "slurm")
 print(said.strip().replace(here, "…"))
 # The first wave: one unit is requeued while it trains.
-job, entry = until("a unit that trains", 60, lambda: next((one for one in running() if trains(slurm, *one)), None))
+job, entry = until("a unit that trains", 90, lambda: next((one for one in running() if trains(slurm, *one)), None))
 call("scontrol", "requeue", f"{job}_{entry}")
 print(f"requeued {job}_{entry}")
-until("it waits again", 30, lambda: [job, entry, "PENDING"] in queue())
-# Slurm puts a requeued job off by minutes.
+until("it waits again", 30, lambda: [job, entry, "PENDING"] in queue() and not worker(entry))
+# Slurm puts a requeued job off by minutes, so that the first one is over.
+time.sleep(3)
 call("scontrol", "update", f"jobid={job}_{entry}", "starttime=now")
 log = slurm / "logs" / f"slurm-{job}_{entry}.txt"
 until("it runs again", 60, lambda: log.read_text().count("run folder") == 2)
+assert "2 networks, 1 finished" in log.read_text(), log.read_text()
 # A later wave: one unit is killed as the kernel would kill it.
 later = until("a later wave", 120, lambda: next((one for one in running() if int(one[0]) == int(job) + 1 and worker(one[1])), None))
 os.kill(worker(later[1]), 9)

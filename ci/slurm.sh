@@ -77,4 +77,4 @@ ready() { sinfo --noheader --format=%T 2>/dev/null | grep -qx idle; }
 for _ in $(seq 100); do ready && break; sleep 0.2; done
 ready || skip "does not start: $(cat "$work"/slurm{ctld,d}.{out,log} 2>/dev/null | grep -iE 'error|fatal' | tail -2 | tr '\n' ' ')"
 sinfo --version
-python3 ci/slurm.py "$binary"
+python3 ci/slurm.py "$binary" || { tail -40 "$work/slurmctld.log" "$work/slurmd.log"; exit 1; }

@@ -103,6 +103,26 @@ impl Sweep {
     /// # Errors
     /// As [`Plan::parse`], for any point; an axis that is no list, is empty or repeats a value; too many points or units.
     pub fn parse(origin: &str, text: &str, overrides: &[(String, String)]) -> Result<Self> {
+        let sweep = Self::read(origin, text, overrides)?;
+        let mut units = 0;
+        for point in 0..sweep.points() {
+            let plan = sweep.plan(point)?;
+            if plan.part.is_some() {
+                return Err(Error::config("part", "is for units of a sweep, which `sweep` makes itself"));
+            }
+            units += plan.parts().len();
+            if units > MOST_UNITS {
+                return Err(Error::config("sweep", format!("has more than {MOST_UNITS} units")));
+            }
+        }
+        Ok(sweep)
+    }
+
+    /// [`Sweep::parse`] of what was checked before: each point is when it is asked for.
+    ///
+    /// # Errors
+    /// As [`Sweep::parse`], but for the points.
+    pub fn read(origin: &str, text: &str, overrides: &[(String, String)]) -> Result<Self> {
         let bad = |what: String| Error::input(format!("{origin}: {what}"));
         let mut base: Table = match toml::from_str(text) {
             Ok(table) => table,
@@ -130,17 +150,6 @@ impl Sweep {
         let count = sweep.axes.iter().try_fold(1_usize, |count, axis| count.checked_mul(axis.values.len()));
         if count.is_none_or(|count| count > MOST_POINTS) {
             return Err(Error::config("sweep", format!("has more than {MOST_POINTS} points")));
-        }
-        let mut units = 0;
-        for point in 0..sweep.points() {
-            let plan = sweep.plan(point)?;
-            if plan.part.is_some() {
-                return Err(Error::config("part", "is for units of a sweep, which `sweep` makes itself"));
-            }
-            units += plan.parts().len();
-            if units > MOST_UNITS {
-                return Err(Error::config("sweep", format!("has more than {MOST_UNITS} units")));
-            }
         }
         Ok(sweep)
     }

@@ -109,9 +109,12 @@ pub struct SweepStore {
     own: PathBuf,
 }
 
-/// The name of a plan's folder.
+/// The name of a plan's folder: of all that decides its networks. Data and pretrained weights are known by their paths, which the plan's own
+/// digest leaves out: a grid may go over them, and what is finished is not opened again to see what it was made from.
 fn id_of(plan: &Plan) -> Result<String> {
-    Ok(plan.digest()?[..DIGITS].to_owned())
+    let paths = [&plan.data.path, &plan.model.pretrained].map(|path| path.as_deref().map(Path::to_string_lossy));
+    let known = serde_json::to_vec(&(plan.digest()?, paths)).map_err(|error| Error::input(error.to_string()))?;
+    Ok(sha256(&known)[..DIGITS].to_owned())
 }
 
 impl Unit {
@@ -192,7 +195,7 @@ impl SweepStore {
     pub fn sweep(&self) -> Result<Sweep> {
         let path = self.own.join("sweep.toml");
         let text = fs::read_to_string(&path).map_err(|source| Error::io(&path, source))?;
-        Sweep::parse(&path.display().to_string(), &text, &[])
+        Sweep::read(&path.display().to_string(), &text, &[])
     }
 
     /// The units.

@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use ticketlens::progress::{Event, Observer};
 use ticketlens::records::Store;
 
 use super::{Engine, Job, aggregate};
@@ -25,6 +27,15 @@ const CANCEL: &str = "cancel";
 
 /// Set by Ctrl-C and its kin.
 static STOP: AtomicBool = AtomicBool::new(false);
+
+/// Breaks off once [`STOP`] is set.
+struct Stop;
+
+impl Observer for Stop {
+    fn notice(&self, _: &Event) -> ControlFlow<()> {
+        if STOP.load(Ordering::SeqCst) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+}
 
 /// How many units at a time, and the threads of each.
 fn shares(job: &Job) -> (usize, usize) {
@@ -119,7 +130,11 @@ fn start(job: &Job, units: &[usize]) -> anyhow::Result<ExitCode> {
         }
         std::thread::sleep(TICK);
     }
-    let said = aggregate(&job.store, &job.units);
+    let said = aggregate(&job.store, &job.units, &Stop);
+    if STOP.load(Ordering::SeqCst) {
+        terminal::error("interrupted; `sweep aggregate` puts together what is finished");
+        return Ok(ExitCode::from(INTERRUPTED_CODE));
+    }
     match failed.len() + waiting.len() {
         0 => said,
         bad => bail!(

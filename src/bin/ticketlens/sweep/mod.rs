@@ -15,7 +15,7 @@ use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
 use ticketlens::output::{self, Inputs};
 use ticketlens::plan::{Cluster, Sweep};
-use ticketlens::progress::Silent;
+use ticketlens::progress::{Observer, Silent};
 use ticketlens::records::{FORMAT, SweepRecord, SweepStore, SweepUnits};
 use ticketlens::report;
 use ticketlens::run::units;
@@ -204,6 +204,11 @@ impl Job {
         (self.engine.start)(self, units)
     }
 
+    /// Whether a unit is active, or what it needs is.
+    fn waits_for(&self, unit: usize, active: &BTreeMap<usize, &'static str>) -> bool {
+        active.contains_key(&unit) || self.units.units[unit].needs.is_some_and(|needs| self.waits_for(needs, active))
+    }
+
     /// Groups of `units`: each needs only what is finished, or stands in a group before it.
     fn waves(&self, units: &[usize]) -> Vec<Vec<usize>> {
         let mut waves: Vec<Vec<usize>> = Vec::new();
@@ -243,7 +248,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             job.cluster = ask.over(&job.cluster)?;
             job.jobs = ask.jobs.or(job.jobs);
             let active = (job.engine.active)(&job)?;
-            let units: Vec<usize> = job.unfinished().into_iter().filter(|unit| !active.contains_key(unit)).collect();
+            let units: Vec<usize> =
+                job.unfinished().into_iter().filter(|&unit| !job.waits_for(unit, &active)).collect();
             if units.is_empty() {
                 terminal::say("nothing failed");
                 return Ok(ExitCode::SUCCESS);
@@ -253,7 +259,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Some(Command::Aggregate { sweep }) => {
             let store = SweepStore::existing(sweep)?;
             let units = store.units()?;
-            aggregate(&store, &units)
+            aggregate(&store, &units, &Silent)
         }
         Some(Command::Unit(arguments)) => worker::run(arguments),
     }
@@ -295,8 +301,8 @@ fn start(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 }
 
 /// Puts a sweep together, and writes and prints its report.
-fn aggregate(store: &SweepStore, units: &SweepUnits) -> anyhow::Result<ExitCode> {
-    let record: SweepRecord = put_together(store, units, &Silent)?;
+fn aggregate(store: &SweepStore, units: &SweepUnits, observer: &dyn Observer) -> anyhow::Result<ExitCode> {
+    let record: SweepRecord = put_together(store, units, observer)?;
     let write = |name: &str, text: &str| output::write(&store.root().join(name), text.as_bytes(), &Inputs::none());
     write("report.html", &report::sweep::html(&record))?;
     write("sweep.csv", &report::sweep::csv(&record))?;

@@ -153,6 +153,13 @@ fn last(job: &Job, cluster: &Cluster) -> anyhow::Result<String> {
 
 fn start(job: &Job, units: &[usize]) -> anyhow::Result<ExitCode> {
     let root = job.store.root();
+    let active = active(job)?;
+    ensure!(
+        !units.iter().any(|unit| active.contains_key(unit)),
+        "{}: {} units are in Slurm's queue already; `sweep cancel` takes them out, `sweep retry --failed` leaves them",
+        root.display(),
+        active.len()
+    );
     std::fs::create_dir_all(root.join("logs")).with_context(|| root.display().to_string())?;
     let program = std::env::current_exe().context("this program is not found")?;
     link(&program, &root.join(PROGRAM))?;
