@@ -23,6 +23,8 @@ python3 ci/kill.py target/debug/ticketlens 5 20
 HOSTILE_SECONDS=5 python3 ci/hostile.py target/debug/ticketlens
 step "the GitHub Action and the workflow of examples/ci, step by step"
 python3 ci/action.py target/debug/ticketlens
+step "sweeps on a real Slurm"
+bash ci/slurm.sh target/debug/ticketlens
 step "benches (smoke: each runs once)"
 cargo test --locked --benches
 step "CUDA: the device program on a pretend GPU"

@@ -30,6 +30,14 @@ pub enum Error {
         /// What is wrong with it.
         what: String,
     },
+    /// Another process works in a folder.
+    #[error("{}: {what}", path.display())]
+    Busy {
+        /// The folder.
+        path: PathBuf,
+        /// Who has it, and what to do.
+        what: String,
+    },
     /// A tensor is missing, or has the wrong shape, type or values.
     #[error("tensor `{name}`: {what}")]
     Tensor {

@@ -40,6 +40,11 @@ impl Plan {
         if !self.arms.contains(&Arm::Lottery) {
             return Err(Error::config("arms", "`lottery` is missing: controls are derived from its masks"));
         }
+        if let Some(part) = self.part
+            && (part.replicate >= self.replicates || part.arm.is_some_and(|arm| !self.arms.contains(&arm)))
+        {
+            return Err(Error::config("part", "is of a replicate or an arm that the plan does not have"));
+        }
         self.data.check(self.explain.pool)?;
         self.check_counts()?;
         open_unit("prune.fraction", self.prune.fraction)?;

@@ -131,7 +131,7 @@ fn explained(message: &str) -> String {
 }
 
 /// Writes `value` at the dotted `key`; a value that is not TOML is taken as a string.
-fn set(table: &mut toml::Table, key: &str, value: &str) -> Result<()> {
+pub(super) fn set(table: &mut toml::Table, key: &str, value: &str) -> Result<()> {
     let parsed = toml::from_str::<toml::Table>(&format!("value = {value}"))
         .ok()
         .and_then(|mut table| table.remove("value"))

@@ -217,7 +217,7 @@ impl Store {
     /// When it cannot be written.
     pub fn write_study(&self, study: &StudyRecord) -> Result<()> {
         let plan = self.plan()?;
-        let mut from: Vec<PathBuf> = (0..plan.replicates).map(|replicate| self.sanity_path(replicate)).collect();
+        let mut from: Vec<PathBuf> = plan.own_replicates().map(|replicate| self.sanity_path(replicate)).collect();
         from.extend(round_ids(&plan).iter().flat_map(|id| [self.record_path(id), self.diverged_path(id)]));
         self.write_record(&self.study_path(), study, &[], &from)
     }

@@ -173,12 +173,18 @@ impl Store {
             let holder = fs::read_to_string(&path).unwrap_or_default();
             let holder = if holder.is_empty() { String::new() } else { format!(" ({holder})") };
             let what = format!("another process{holder} runs in this folder; wait for it, or choose another --out");
-            return Err(Error::format(&self.root, what));
+            return Err(Error::Busy { path: self.root.clone(), what });
         }
         // A file system without locks: better to run than to refuse. Who holds it is for people alone.
         let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         let _ = file.set_len(0).and_then(|()| write!(file, "{} on {}", std::process::id(), host.trim()));
         Ok(Lock(file))
+    }
+
+    /// Whether another process has the folder `root`.
+    pub fn is_busy(root: &Path) -> bool {
+        let file = fs::File::options().write(true).open(root.join(LOCK));
+        file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(fs::TryLockError::WouldBlock)))
     }
 
     /// The plan.

@@ -99,7 +99,7 @@ impl Store {
                 notes.push(self.put_aside(&self.diverged_path(&id), &fault)?);
             }
         }
-        for replicate in 0..plan.replicates {
+        for replicate in plan.own_replicates() {
             let path = self.sanity_path(replicate);
             if let Some(fault) = damage(self.sanity(replicate))? {
                 notes.push(self.put_aside(&path, &fault)?);
@@ -174,7 +174,7 @@ impl Store {
             store.look::<DivergedRecord>(&mut found, &self.diverged_path(id), || store.diverged(id).map(drop))?;
             found.unfinished += usize::from(found.records == before);
         }
-        for replicate in 0..plan.replicates {
+        for replicate in plan.own_replicates() {
             let check = || store.sanity(replicate).map(drop);
             store.look::<SanityRecord>(&mut found, &self.sanity_path(replicate), check)?;
         }

@@ -7,6 +7,7 @@ mod contents;
 mod files;
 mod folder;
 pub mod gate;
+mod import;
 mod manifest;
 mod mend;
 pub mod reference;
@@ -14,13 +15,14 @@ mod round;
 mod seal;
 mod seconds;
 mod study;
+mod sweep;
 mod training;
 
 use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
-use crate::plan::{Arm, Plan};
+use crate::plan::{Arm, Part, Plan};
 pub use crate::stats::Interval;
 pub use contents::read_trunk;
 pub use folder::{Lock, Store};
@@ -33,6 +35,7 @@ pub use round::{
 };
 pub use seal::{Computed, FileSeal, Seal};
 pub use study::*;
+pub use sweep::{PointFound, PointRecord, SweepRecord, SweepStore, SweepUnits, Unit};
 pub use training::TrainingRecord;
 
 /// Version of the records; readers refuse another.
@@ -63,11 +66,17 @@ impl Line {
     /// masks.
     pub fn of(plan: &Plan) -> Vec<Self> {
         let mut arms = plan.arms.clone();
+        let mut twins = plan.floor.twins;
+        match plan.part {
+            None => {}
+            Some(Part { arm: None, .. }) => arms = vec![Arm::Lottery],
+            Some(Part { arm: Some(arm), .. }) => (arms, twins) = (vec![Arm::Lottery, arm], 0),
+        }
         arms.sort();
         arms.dedup();
         let mut lines: Vec<Self> = arms.into_iter().map(Line::Arm).collect();
         let after_lottery = 1.min(lines.len());
-        lines.splice(after_lottery..after_lottery, (1..=plan.floor.twins).map(Line::Twin));
+        lines.splice(after_lottery..after_lottery, (1..=twins).map(Line::Twin));
         lines
     }
 
@@ -82,6 +91,7 @@ impl Line {
     /// Its rounds. Round 0 is dense; the controls share that of the lottery arm.
     pub fn rounds(self, plan: &Plan) -> RangeInclusive<usize> {
         match self {
+            Line::Arm(Arm::Lottery) if matches!(plan.part, Some(Part { arm: None, .. })) => 0..=0,
             Line::Arm(Arm::Lottery) => 0..=plan.prune.rounds,
             Line::Arm(_) => 1..=plan.prune.rounds,
             Line::Twin(_) => 0..=0,
@@ -123,5 +133,5 @@ pub fn round_ids(plan: &Plan) -> Vec<RoundId> {
     let lines = Line::of(plan);
     let of =
         |replicate| lines.iter().flat_map(move |line| line.rounds(plan).map(move |round| line.id(replicate, round)));
-    (0..plan.replicates).flat_map(of).collect()
+    plan.own_replicates().flat_map(of).collect()
 }

@@ -42,7 +42,7 @@ pub(crate) enum Axis<'a> {
         /// Least share.
         low: f64,
     },
-    /// Names at 0, 1, 2, … from left to right.
+    /// Names at 0, 1, 2, … from left to right, or from the bottom up.
     Names(&'a [String]),
 }
 
@@ -278,7 +278,8 @@ impl Chart<'_> {
                     }
                 }
                 text.axis-label x="6" y=(n(top - 12.0)) { (self.y_label) }
-                @for (tick, label) in self.y.ticks(5) {
+                @let rows = if let Axis::Names(names) = self.y { names.len() } else { 5 };
+                @for (tick, label) in self.y.ticks(rows) {
                     line.grid x1=(n(left)) x2=(n(right)) y1=(n(y(tick))) y2=(n(y(tick))) {}
                     text.tick x=(n(left - 7.0)) y=(n(y(tick) + 4.0)) text-anchor="end" { (label) }
                 }

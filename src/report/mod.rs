@@ -2,7 +2,8 @@
 //! bytes whatever order they come in.
 //!
 //! [`terminal`] is what a run prints at its end, [`html`] the one self-contained page, [`markdown`], [`json`] and [`csv`] the
-//! same study for other tools, [`compare`] several studies side by side, and [`drift`] the outcome of `ticketlens drift`.
+//! same study for other tools, [`compare`] several studies side by side, [`sweep`] those of a grid, and [`drift`] the outcome of
+//! `ticketlens drift`.
 
 pub mod compare;
 pub mod csv;
@@ -10,6 +11,7 @@ pub mod drift;
 pub mod html;
 pub mod json;
 pub mod markdown;
+pub mod sweep;
 pub mod terminal;
 
 mod answer;

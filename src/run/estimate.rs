@@ -50,14 +50,18 @@ pub fn estimate(plan: &Plan, compute: &Compute, observer: &dyn Observer) -> Resu
     let total = config.total_steps(setup.splits.train.len());
     let rewind = Rewind::parse(&plan.prune.rewind)?.step(config.steps_per_epoch(setup.splits.train.len()));
     let (mut networks, mut steps) = (0, 0);
+    // The unit of an arm takes the others over.
+    let own_arm = plan.part.and_then(|part| part.arm);
+    let own = |line: Line, round: usize| own_arm.is_none_or(|arm| line == Line::Arm(arm) && round > 0);
     for line in Line::of(plan) {
-        for round in line.rounds(plan) {
+        for round in line.rounds(plan).filter(|&round| own(line, round)) {
             let from_start = line == Line::Arm(Arm::Reinit) || (line == Line::Arm(Arm::Lottery) && round == 0);
             networks += 1;
             steps += if from_start { total } else { total.saturating_sub(rewind) };
         }
     }
-    let (networks, steps) = (networks * plan.replicates as u64, steps * plan.replicates as u64);
+    let replicates = plan.own_replicates().len() as u64;
+    let (networks, steps) = (networks * replicates, steps * replicates);
     let mut weights = setup.initial(plan.seed);
     let mask = Mask::dense_of(network.layout.clone(), plan.as_published.prunable());
     let training = Training { model: &setup.model, images: &images, config: &config, seed: plan.seed };
@@ -85,6 +89,6 @@ pub fn estimate(plan: &Plan, compute: &Compute, observer: &dyn Observer) -> Resu
         steps,
         train_seconds: steps as f64 * step_seconds,
         explain_seconds: networks as f64 * (evaluate_seconds + explain_seconds),
-        disk_bytes: networks * per_network + plan.replicates as u64 * 4 * scalars as u64,
+        disk_bytes: networks * per_network + replicates * 4 * scalars as u64,
     })
 }

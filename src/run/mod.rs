@@ -11,10 +11,12 @@ mod looks;
 mod representations;
 mod rounds;
 mod setup;
+mod unit;
 mod verify;
 
 pub use as_published::EPSILON;
 pub use estimate::{Estimate, estimate};
 pub use rounds::{Checkpoints, Options, rounds};
 pub use setup::{ConceptRows, GroupRows, Setup};
+pub use unit::{unit, units};
 pub use verify::{Recomputed, recompute};

@@ -1,7 +1,7 @@
 //! A run: every arm, replicate and round, each an idempotent step that returns at once when its record is there.
 
 use std::cell::RefCell;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -41,11 +41,19 @@ pub struct Options<'a> {
     pub allow_mixed: bool,
     /// Least time between two states of a training that are kept, at ends of epochs, in case the program dies. On a device none is.
     pub keep_every: Duration,
+    /// Run folders from which finished networks are taken over: each must be the very network that the plan asks for.
+    pub take_over: Vec<PathBuf>,
 }
 
 impl Default for Options<'_> {
     fn default() -> Self {
-        Self { compute: Compute::Cpu, checkpoints: None, allow_mixed: false, keep_every: Duration::from_secs(5) }
+        Self {
+            compute: Compute::Cpu,
+            checkpoints: None,
+            allow_mixed: false,
+            keep_every: Duration::from_secs(5),
+            take_over: Vec::new(),
+        }
     }
 }
 
@@ -66,14 +74,31 @@ pub fn rounds(plan: &Plan, out: &Path, options: &Options<'_>, observer: &dyn Obs
         observer.tell(&Event::Warning(note))?;
     }
     let ids = round_ids(plan);
+    for from in &options.take_over {
+        take_over(&store, &Store::existing(from)?, &ids, observer)?;
+    }
     let finished = ids.iter().map(|id| store.round(id)).collect::<Result<Vec<_>>>()?;
     let finished = finished.iter().flatten().count();
     observer.tell(&Event::RunStarted { rounds: ids.len(), finished })?;
     let run = Run { plan, setup: &setup, store: &store, explainer: Explainer::new(plan, &setup)?, options, observer };
-    for replicate in 0..plan.replicates {
+    for replicate in plan.own_replicates() {
         run.replicate(replicate)?;
     }
     Ok(store)
+}
+
+/// Takes over what is not here yet. A network that is damaged there is left, and made here.
+fn take_over(store: &Store, from: &Store, ids: &[RoundId], observer: &dyn Observer) -> Result<()> {
+    for id in ids {
+        if store.round(id)?.is_some() || store.diverged(id)?.is_some() {
+            continue;
+        }
+        match store.take_over(from, id) {
+            Err(fault @ Error::Damaged { .. }) => observer.tell(&Event::Warning(fault.to_string()))?,
+            taken => drop(taken?),
+        }
+    }
+    Ok(())
 }
 
 struct Run<'a> {
@@ -141,7 +166,9 @@ impl Run<'_> {
 
     /// The sanity check of the replicate's dense network, once; it is of the method as defined, so where the maps are something else there is none.
     fn sanity(&self, replicate: usize) -> Result<()> {
-        if self.store.sanity(replicate)?.is_some() {
+        // Of an arm in a sweep, the unit of its dense network has it.
+        let elsewhere = self.plan.part.is_some_and(|part| part.arm.is_some());
+        if elsewhere || self.store.sanity(replicate)?.is_some() {
             return Ok(());
         }
         if !self.plan.as_published.maps_as_defined(self.plan.explain.saliency[0]) {

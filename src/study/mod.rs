@@ -14,17 +14,20 @@ mod onsets;
 mod ranges;
 mod ratio;
 mod sanity;
+mod sweep;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::progress::{Event, Observer};
 use crate::records::{Computed, FORMAT, NetworkSummary, Store, StudyRecord, round_ids};
 use crate::run::{Checkpoints, Options, rounds};
 
 use self::networks::Networks;
+
+pub use self::sweep::put_together;
 
 /// Runs `plan` in the folder `out` on the CPU, going on from the last finished round, and derives the study.
 ///
@@ -52,6 +55,9 @@ pub fn explain_checkpoints(
 /// # Errors
 /// As [`run`], when the folder's run was begun elsewhere, or the device fails.
 pub fn run_with(plan: &Plan, out: &Path, options: &Options<'_>, observer: &dyn Observer) -> Result<StudyRecord> {
+    if plan.part.is_some() {
+        return Err(Error::config("part", "is for units of a sweep: a part of a plan has no study"));
+    }
     let store = rounds(plan, out, options, observer)?;
     observer.tell(&Event::Phase("deriving drift, floor and verdict"))?;
     let study = derive(plan, &store)?;

@@ -16,6 +16,8 @@ mod record;
 mod run;
 mod sets;
 mod support;
+mod sweep;
+mod sweep_size;
 mod wrapped;
 
 #[path = "../tiny_cub/mod.rs"]

@@ -27,6 +27,7 @@ mod store;
 mod study;
 mod study_statistics;
 mod support;
+mod sweep;
 mod tcav;
 mod training;
 mod training_steps;

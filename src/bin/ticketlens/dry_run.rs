@@ -28,7 +28,7 @@ pub(crate) fn say(plan: &Plan, out: &Path, compute: &Compute, observer: &dyn Obs
 }
 
 /// The most memory that this process has had, where the system tells.
-fn peak_memory() -> Option<u64> {
+pub(crate) fn peak_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)

@@ -19,6 +19,7 @@ mod report;
 mod run;
 mod sets;
 mod signals;
+mod sweep;
 mod tcav;
 mod tcav_answer;
 mod terminal;
@@ -50,6 +51,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Run(run::Arguments),
+    Sweep(Box<sweep::Arguments>),
     Report(report::Arguments),
     Compare(compare::Arguments),
     Verify(verify::Arguments),
@@ -88,6 +90,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     ticketlens::kernels::check_vectors().map_err(anyhow::Error::msg)?;
     match cli.command {
         Command::Run(arguments) => return run::run(&arguments),
+        Command::Sweep(arguments) => return sweep::run(&arguments),
         Command::Report(arguments) => report::run(&arguments)?,
         Command::Compare(arguments) => compare::run(&arguments)?,
         Command::Verify(arguments) => in_pool(|| verify::run(&arguments))?,

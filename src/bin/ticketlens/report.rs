@@ -92,7 +92,7 @@ pub(crate) fn load(folder: &Path) -> anyhow::Result<Study> {
         rounds.push(record);
     }
     let mut sanity = Vec::new();
-    for replicate in 0..plan.replicates {
+    for replicate in plan.own_replicates() {
         sanity.extend(store.sanity(replicate)?);
     }
     let (name, plan_toml) = (printable(&plan.name), plan.to_toml()?);

@@ -50,7 +50,7 @@ pub(crate) struct Arguments {
     dry_run: bool,
 }
 
-fn parse_setting(text: &str) -> Result<(String, String), String> {
+pub(crate) fn parse_setting(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("expected KEY=VALUE, such as prune.rounds=5".into()),
@@ -66,7 +66,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     };
     let started = Instant::now();
     let progress = Progress::new(&out);
-    interrupt_once(&progress)?;
+    let _end = interrupt_once(&progress)?;
     if arguments.dry_run {
         let said = dry_run::say(&plan, &out, &compute, &progress);
         progress.finish();
@@ -76,7 +76,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         compute,
         allow_mixed: arguments.allow_mixed,
         keep_every: Duration::from_secs(arguments.keep_every),
-        checkpoints: None,
+        ..Options::default()
     };
     match run_with(&plan, &out, &options, &progress) {
         Ok(_) => progress.finish(),
@@ -105,39 +105,46 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 const LONGEST_PLAN: u64 = 1 << 20;
 
 fn load(name: &str, settings: &[(String, String)]) -> anyhow::Result<Plan> {
+    let Some(text) = read_plan(name)? else { return Ok(Plan::preset(name, settings)?) };
+    let mut plan = Plan::parse(name, &text, settings)?;
+    plan.model.pretrained = plan.model.pretrained.map(|checkpoint| beside(name, &checkpoint));
+    Ok(plan)
+}
+
+/// The text of a plan file; none where `name` is not one but a preset.
+pub(crate) fn read_plan(name: &str) -> anyhow::Result<Option<String>> {
     let path = Path::new(name);
-    if path.extension().is_some_and(|extension| extension == "toml") || path.is_file() {
-        let metadata = std::fs::metadata(path).with_context(|| path.display().to_string())?;
-        anyhow::ensure!(metadata.is_file(), "{}: is not a file", path.display());
-        anyhow::ensure!(metadata.len() <= LONGEST_PLAN, "{}: is too long for a plan", path.display());
-        let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-        let mut plan = Plan::parse(name, &text, settings)?;
-        // As given, or beside the plan file.
-        if let (Some(checkpoint), Some(folder)) = (&plan.model.pretrained, path.parent())
-            && !checkpoint.exists()
-            && folder.join(checkpoint).exists()
-        {
-            plan.model.pretrained = Some(folder.join(checkpoint));
-        }
-        return Ok(plan);
+    if path.extension().is_none_or(|extension| extension != "toml") && !path.is_file() {
+        return Ok(None);
     }
-    Ok(Plan::preset(name, settings)?)
+    let metadata = std::fs::metadata(path).with_context(|| path.display().to_string())?;
+    anyhow::ensure!(metadata.is_file(), "{}: is not a file", path.display());
+    anyhow::ensure!(metadata.len() <= LONGEST_PLAN, "{}: is too long for a plan", path.display());
+    std::fs::read_to_string(path).with_context(|| path.display().to_string()).map(Some)
+}
+
+/// A checkpoint that a plan file names: as given, or beside the file.
+pub(crate) fn beside(plan: &str, checkpoint: &Path) -> PathBuf {
+    match Path::new(plan).parent() {
+        Some(folder) if !checkpoint.exists() && folder.join(checkpoint).exists() => folder.join(checkpoint),
+        _ => checkpoint.to_owned(),
+    }
 }
 
 /// Exit code of a run that Ctrl-C ended, as shells count it.
-const INTERRUPTED_CODE: u8 = 130;
+pub(crate) const INTERRUPTED_CODE: u8 = 130;
 
 /// Set by the first Ctrl-C; the observer then breaks at the next step.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 /// What Ctrl-C waits for; explaining and evaluating may take longer.
 const PATIENCE: Duration = Duration::from_millis(500);
-const INTERRUPTED_TEXT: &str = "interrupted; the same command goes on from the last finished round";
+pub(crate) const INTERRUPTED_TEXT: &str = "interrupted; the same command goes on from the last finished round";
 
 /// Ctrl-C, SIGTERM and SIGHUP end the program at the next step, or after [`PATIENCE`], or at the second one: every file is written
-/// whole or not at all, so any moment will do.
-fn interrupt_once(progress: &Progress) -> anyhow::Result<()> {
+/// whole or not at all, so any moment will do. Returns what they call.
+pub(crate) fn interrupt_once(progress: &Progress) -> anyhow::Result<impl Fn() + Clone + Send + use<>> {
     let bars = [progress.rounds.clone(), progress.steps.clone()];
-    signals::on_end(move || {
+    let end = move || {
         if !INTERRUPTED.swap(true, Ordering::SeqCst) {
             let bars = bars.clone();
             std::thread::spawn(move || {
@@ -151,12 +158,13 @@ fn interrupt_once(progress: &Progress) -> anyhow::Result<()> {
         }
         output::remove_unfinished();
         std::process::exit(INTERRUPTED_CODE.into());
-    })
-    .context("signals cannot be handled")
+    };
+    signals::on_end(end.clone()).context("signals cannot be handled")?;
+    Ok(end)
 }
 
 /// Bars on a terminal, a line for each round elsewhere.
-struct Progress {
+pub(crate) struct Progress {
     rounds: ProgressBar,
     steps: ProgressBar,
     folder: String,
@@ -172,7 +180,7 @@ struct State {
 }
 
 impl Progress {
-    fn new(out: &Path) -> Self {
+    pub(crate) fn new(out: &Path) -> Self {
         let all = MultiProgress::with_draw_target(if terminal::quiet() {
             ProgressDrawTarget::hidden()
         } else {
@@ -189,7 +197,7 @@ impl Progress {
         Self { rounds, steps, folder: out.display().to_string(), state: Mutex::default() }
     }
 
-    fn finish(&self) {
+    pub(crate) fn finish(&self) {
         self.rounds.finish_and_clear();
         self.steps.finish_and_clear();
     }
