@@ -98,7 +98,7 @@ MUTATIONS = [
     ("zero sensitivities count as positive", "src/explain/tcav/pairs.rs", "«**s > 0.0»).count()", "**s >= 0.0", ["suite tcav::", "suite explain::"]),
     ("sensitivities are not normalised", "src/explain/tcav/pairs.rs", "«*sum / cav.weight_norm»", "*sum", ["suite tcav::"]),
     ("concept images are among the random ones", "src/explain/tcav/pairs.rs", "random.iter().flatten().filter(|image| «!own.contains(image)»)", "true", ["suite tcav::"]),
-    ("a swapped pair keeps its sign", "src/explain/tcav/pairs.rs", "sensitivities if «a < b» => score(sensitivities),", "true", ["suite tcav::"]),
+    ("a swapped pair keeps its sign", "src/explain/tcav/scoring.rs", "tally if «a < b» => counted(tally.positive, tally),", "true", ["suite tcav::"]),
     ("decodability is the median, not twice it", "src/explain/tcav/pairs.rs", "«(2.0 * median).min(1.0)»", "median.min(1.0)", ["suite tcav::"]),
     ("a concept is tested against every random set", "src/explain/tcav/test.rs", "let sets = «&self.samples.random[group.random.clone()]»;", "self.samples.random", ["suite tcav::"]),
     ("the pool holds the set itself", "src/explain/tcav/statistics/pool.rs", "others.add(own, «-1.0»);", "0.0", ["suite concept_statistics::"]),

@@ -137,9 +137,8 @@ fn ranges(sweep: &SweepRecord) -> Figure {
         let points = vec![(1.0, height(*index)), (found.least_density, height(*index))];
         layers.push(Layer::Line { class: "s3 faint".into(), points });
     }
-    let hypotheses: [(&str, &str, Shape, fn(&PointFound) -> &Verdict); 2] =
-        [("A", "s0", Shape::Circle, |found| &found.a), ("B", "s1", Shape::Square, |found| &found.b)];
-    for (letter, class, shape, of) in hypotheses {
+    let of: [fn(&PointFound) -> &Verdict; 2] = [|found| &found.a, |found| &found.b];
+    for ((letter, class, shape), of) in [("A", "s0", Shape::Circle), ("B", "s1", Shape::Square)].into_iter().zip(of) {
         let mut marks = Vec::new();
         for (index, found) in &found {
             let Some(range) = of(found).range else { continue };

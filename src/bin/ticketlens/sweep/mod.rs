@@ -145,7 +145,7 @@ struct Engine {
     /// Runs units, or hands them over, the units that they need first, and sees to it that the sweep is put together at the end.
     start: fn(&Job, &[usize]) -> anyhow::Result<ExitCode>,
     /// What `--dry-run` prints: titles and texts.
-    scripts: fn(&Job, &[usize]) -> anyhow::Result<Vec<(String, String)>>,
+    scripts: fn(&Job, &[usize]) -> anyhow::Result<Vec<Script>>,
     /// Units that are queued or running, with a word for it.
     active: fn(&Job) -> anyhow::Result<BTreeMap<usize, &'static str>>,
     /// Ends them.
@@ -153,6 +153,9 @@ struct Engine {
 }
 
 const ENGINES: [&Engine; 2] = [&local::LOCAL, &slurm::SLURM];
+
+/// Title and text of what `--dry-run` prints.
+type Script = (String, String);
 
 /// A sweep as an engine sees it.
 struct Job {

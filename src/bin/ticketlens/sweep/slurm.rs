@@ -85,7 +85,7 @@ fn asked(job: &Job, units: &[usize]) -> anyhow::Result<Cluster> {
     let of = estimate(&plan, &Compute::Cpu, &Silent)?;
     let slower = (rayon::current_num_threads() as f64 / f64::from(cpus)).max(1.0);
     let minutes = (2.0 * slower * (of.train_seconds + of.explain_seconds) / 60.0).ceil() as u64 + 5;
-    let memory = dry_run::peak_memory().map_or(0, |bytes| bytes * 3 / 2 >> 20).max(LEAST_MEMORY);
+    let memory = dry_run::peak_memory().map_or(0, |bytes| (bytes * 3 / 2) >> 20).max(LEAST_MEMORY);
     terminal::note(&format!(
         "a unit ({}) trains {} networks, on this machine in at most {:.0} s; asked for where nothing was said: {minutes} minutes, {memory} MiB",
         job.title(units.iter().copied().find(|&index| job.units.units[index] == *unit).unwrap_or(0)),
