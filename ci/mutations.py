@@ -100,7 +100,7 @@ MUTATIONS = [
     ("concept images are among the random ones", "src/explain/tcav/pairs.rs", "random.iter().flatten().filter(|image| «!own.contains(image)»)", "true", ["suite tcav::"]),
     ("a swapped pair keeps its sign", "src/explain/tcav/scoring.rs", "tally if «a < b» => counted(tally.positive, tally),", "true", ["suite tcav::"]),
     ("decodability is the median, not twice it", "src/explain/tcav/pairs.rs", "«(2.0 * median).min(1.0)»", "median.min(1.0)", ["suite tcav::"]),
-    ("a concept is tested against every random set", "src/explain/tcav/test.rs", "let sets = «&self.samples.random[group.random.clone()]»;", "self.samples.random", ["suite tcav::"]),
+    ("a concept is tested against every random set", "src/explain/tcav/test.rs", "let random = «&self.samples.random[group.random.clone()]»;", "self.samples.random", ["suite tcav::"]),
     ("the pool holds the set itself", "src/explain/tcav/statistics/pool.rs", "others.add(own, «-1.0»);", "0.0", ["suite concept_statistics::"]),
     ("the smooth score is of signs", "src/explain/tcav/statistics/smooth_score.rs", "«normal_cdf(sensitivity / error)»", "f64::from(u8::from(sensitivity > 0.0))", ["suite concept_statistics::"]),
     ("the other concepts are no strata", "src/explain/tcav/statistics/conditional.rs", "(«stratum», case.cross.column(row)", "0 * stratum", ["suite concept_statistics::"]),
