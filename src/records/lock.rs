@@ -26,14 +26,14 @@ impl Store {
     /// # Errors
     /// When another process has it, or it cannot be written.
     pub fn lock(&self) -> Result<Lock> {
-        let path = self.root.join(LOCK);
+        let path = self.root().join(LOCK);
         let file = fs::File::options().create(true).truncate(false).write(true).open(&path);
         let mut file = file.map_err(|source| Error::io(&path, source))?;
         if let Err(fs::TryLockError::WouldBlock) = file.try_lock() {
             let holder = fs::read_to_string(&path).unwrap_or_default();
             let holder = if holder.is_empty() { String::new() } else { format!(" ({holder})") };
             let what = format!("another process{holder} runs in this folder; wait for it, or choose another --out");
-            return Err(Error::Busy { path: self.root.clone(), what });
+            return Err(Error::Busy { path: self.root().to_owned(), what });
         }
         // A file system without locks: better to run than to refuse. Who holds it is for people alone.
         let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
