@@ -8,6 +8,7 @@ mod files;
 mod folder;
 pub mod gate;
 mod import;
+mod lock;
 mod manifest;
 mod mend;
 pub mod reference;
@@ -25,7 +26,8 @@ use serde::{Deserialize, Serialize};
 use crate::plan::{Arm, Part, Plan};
 pub use crate::stats::Interval;
 pub use contents::read_trunk;
-pub use folder::{Lock, Store};
+pub use folder::Store;
+pub use lock::Lock;
 pub use manifest::{ConceptNote, Manifest, ShownImage, ShownPart};
 pub use mend::Inspection;
 pub use round::{

@@ -57,6 +57,9 @@ pub fn csv(sweep: &SweepRecord) -> String {
     table(sweep).csv()
 }
 
+/// A hypothesis's letter, the class and mark of its line, and where its verdict stands.
+type Drawn = (&'static str, &'static str, Shape, fn(&PointFound) -> &Verdict);
+
 /// How many points came out, and how.
 fn summary(sweep: &SweepRecord) -> String {
     let found: Vec<&PointFound> = sweep.points.iter().filter_map(|point| point.found.as_ref()).collect();
@@ -137,8 +140,9 @@ fn ranges(sweep: &SweepRecord) -> Figure {
         let points = vec![(1.0, height(*index)), (found.least_density, height(*index))];
         layers.push(Layer::Line { class: "s3 faint".into(), points });
     }
-    let of: [fn(&PointFound) -> &Verdict; 2] = [|found| &found.a, |found| &found.b];
-    for ((letter, class, shape), of) in [("A", "s0", Shape::Circle), ("B", "s1", Shape::Square)].into_iter().zip(of) {
+    let hypotheses: [Drawn; 2] =
+        [("A", "s0", Shape::Circle, |found| &found.a), ("B", "s1", Shape::Square, |found| &found.b)];
+    for (letter, class, shape, of) in hypotheses {
         let mut marks = Vec::new();
         for (index, found) in &found {
             let Some(range) = of(found).range else { continue };

@@ -42,6 +42,12 @@ fn folder(place: &Place, out: &str, said: &str) -> PathBuf {
     folders.filter(|path| path.join("units.json").exists()).find(named).unwrap()
 }
 
+/// The folder in `out` that holds a file of that name.
+fn holding(out: &Path, name: &str) -> Option<PathBuf> {
+    let mut folders = std::fs::read_dir(out).ok()?.map(|entry| entry.unwrap().path());
+    folders.find(|path| path.join(name).exists())
+}
+
 /// When the records of the units were written, by path.
 fn written(out: &Path) -> Vec<(PathBuf, std::time::SystemTime)> {
     let mut found = Vec::new();
@@ -136,17 +142,19 @@ fn a_parent_that_is_killed_leaves_no_orphan_and_loses_no_unit() {
     let out = place.arg("out");
     let mut parent = spawned(&["sweep", &file, "--jobs", "2", "--out", &out]);
     let own = [parent.id()];
-    until("a finished unit while others run", || {
+    until("a finished unit while two others run", || {
         place.path("out/units").exists()
             && !written(&place.path("out")).is_empty()
-            && processes(&place.path("out")).iter().any(|pid| !own.contains(pid))
+            && processes(&place.path("out")).iter().filter(|&pid| !own.contains(pid)).count() == 2
     });
     let before = written(&place.path("out"));
     parent.kill().unwrap();
     parent.wait().unwrap();
     until("the last process", || processes(&place.path("out")).is_empty());
     let left = written(&place.path("out"));
-    assert!(before.iter().all(|unit| left.contains(unit)) && left.len() < 8, "{left:?}");
+    assert!(before.iter().all(|unit| left.contains(unit)), "{left:?}");
+    // Orphans would have finished both.
+    assert!(left.len() < before.len() + 2, "{left:?}");
     let (folder, said) = sweep(&place, &file, "out", &[]);
     assert!(said.contains(&format!("8 units, {} finished", left.len())), "{said}");
     let after = written(&place.path("out"));
@@ -243,8 +251,7 @@ fn names_reach_the_jobs_unharmed_and_slurm_gives_what_processes_give() {
     let (said, error) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
     assert!(output.status.success(), "{said}{error}");
     assert!(said.contains("submitted jobs 1, 2, 3, 4"), "{said}");
-    let mut slurm = std::fs::read_dir(place.path(hostile).join("slurm")).unwrap().map(|entry| entry.unwrap().path());
-    let slurm = slurm.find(|path| path.join("units.json").exists()).unwrap();
+    let slurm = holding(&place.path(hostile).join("slurm"), "units.json").unwrap();
     let called = std::fs::read_to_string(slurm.join("called")).unwrap();
     let expected = "--parsable\nbatches/1.sh\n--parsable\n--dependency=afterany:1\nbatches/2.sh\n--parsable\n\
                     --dependency=afterany:1:2\nbatches/3.sh\n--parsable\n--dependency=afterany:1:2:3\nbatches/last.sh\n";
@@ -290,8 +297,7 @@ fn a_unit_that_fails_is_named_and_tried_again() {
         assert_eq!(record["points"][1]["missing"], "1 of 4 units are not finished");
     }
     std::fs::remove_dir_all(&unit).unwrap();
-    let mut own = std::fs::read_dir(place.path("out")).unwrap().map(|entry| entry.unwrap().path());
-    let own = own.find(|path| path.join("units.json").exists()).unwrap();
+    let own = holding(&place.path("out"), "units.json").unwrap();
     let retry = with(&bin, &here, &["sweep", "retry", "--failed", own.to_str().unwrap()]);
     assert!(retry.status.success(), "{}", String::from_utf8_lossy(&retry.stderr));
     assert!(json(own.join("sweep.json"))["points"][1]["found"].is_object());
@@ -306,10 +312,7 @@ fn a_sweep_can_be_cancelled_and_goes_on() {
     let text = plan("arms = [\"lottery\"]").replace("epochs = 1", "epochs = 400");
     let file = place.write("plan.toml", text.as_bytes());
     let mut parent = spawned(&["sweep", &file, "--jobs", "2", "--out", &place.arg("out")]);
-    let own = || {
-        let mut found = std::fs::read_dir(place.path("out")).ok()?.map(|entry| entry.unwrap().path());
-        found.find(|path| path.join("engine.json").exists())
-    };
+    let own = || holding(&place.path("out"), "engine.json");
     until("units that run", || own().is_some() && place.path("out/units").is_dir());
     let own = own().unwrap();
     until("units that hold their folders", || {

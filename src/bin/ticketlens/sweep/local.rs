@@ -12,7 +12,7 @@ use anyhow::{Context, bail};
 use ticketlens::progress::{Event, Observer};
 use ticketlens::records::Store;
 
-use super::{Engine, Job, aggregate};
+use super::{Engine, Job, Script, aggregate};
 use crate::run::INTERRUPTED_CODE;
 use crate::{signals, terminal};
 
@@ -175,13 +175,14 @@ fn end(mut running: Vec<Running>) {
     }
 }
 
-fn scripts(job: &Job, units: &[usize]) -> anyhow::Result<Vec<(String, String)>> {
+fn scripts(job: &Job, units: &[usize]) -> anyhow::Result<Vec<Script>> {
     let (jobs, threads) = shares(job);
     let mut text = String::new();
     for &unit in units {
         text += &format!("{}  {}\n", job.units.units[unit].id, job.title(unit));
     }
-    Ok(vec![(format!("{jobs} processes at a time, {threads} threads each, units in this order"), text)])
+    let title = format!("{jobs} processes at a time, {threads} threads each, units in this order");
+    Ok(vec![Script { title, text }])
 }
 
 fn active(job: &Job) -> anyhow::Result<BTreeMap<usize, &'static str>> {

@@ -139,12 +139,18 @@ enum Command {
     Unit(worker::Arguments),
 }
 
+/// A text that `--dry-run` prints.
+struct Script {
+    title: String,
+    text: String,
+}
+
 /// A way to run units. A new one is its own file and a line in [`ENGINES`].
 struct Engine {
     name: &'static str,
     /// Runs units, or hands them over, the units that they need first, and sees to it that the sweep is put together at the end.
     start: fn(&Job, &[usize]) -> anyhow::Result<ExitCode>,
-    /// What `--dry-run` prints: titles and texts.
+    /// What `--dry-run` prints.
     scripts: fn(&Job, &[usize]) -> anyhow::Result<Vec<Script>>,
     /// Units that are queued or running, with a word for it.
     active: fn(&Job) -> anyhow::Result<BTreeMap<usize, &'static str>>,
@@ -291,7 +297,7 @@ fn start(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         job.units.units.len() - unfinished.len()
     ));
     if arguments.dry_run {
-        for (title, text) in (job.engine.scripts)(&job, &unfinished)? {
+        for Script { title, text } in (job.engine.scripts)(&job, &unfinished)? {
             terminal::say(&format!("--- {title}"));
             terminal::print(&text);
         }

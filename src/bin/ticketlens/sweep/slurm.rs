@@ -14,7 +14,7 @@ use ticketlens::progress::Silent;
 use ticketlens::records::{FORMAT, SweepStore};
 use ticketlens::run::estimate;
 
-use super::{Engine, Job};
+use super::{Engine, Job, Script};
 use crate::{dry_run, terminal};
 
 pub(super) const SLURM: Engine = Engine { name: "slurm", start, scripts, active, cancel };
@@ -52,7 +52,7 @@ struct Jobs {
 }
 
 /// One script, with what it waits for.
-struct Script {
+struct Prepared {
     batch: Option<usize>,
     wave: usize,
     units: Vec<usize>,
@@ -98,14 +98,14 @@ fn asked(job: &Job, units: &[usize]) -> anyhow::Result<Cluster> {
 }
 
 /// The arrays, wave by wave, and the job that puts the sweep together.
-fn all_scripts(job: &Job, units: &[usize]) -> anyhow::Result<Vec<Script>> {
+fn all_scripts(job: &Job, units: &[usize]) -> anyhow::Result<Vec<Prepared>> {
     let first = jobs(&job.store)?.iter().filter_map(|job| job.batch).max().map_or(1, |last| last + 1);
     let mut scripts = Vec::new();
     let options = asked(job, units)?;
     for (wave, units) in job.waves(units).into_iter().enumerate() {
         for units in units.chunks(ARRAY) {
             let number = first + scripts.len();
-            scripts.push(Script {
+            scripts.push(Prepared {
                 batch: Some(number),
                 wave,
                 units: units.to_vec(),
@@ -114,7 +114,7 @@ fn all_scripts(job: &Job, units: &[usize]) -> anyhow::Result<Vec<Script>> {
         }
     }
     let wave = scripts.last().map_or(0, |last| last.wave + 1);
-    scripts.push(Script { batch: None, wave, units: Vec::new(), text: last(job, &options)? });
+    scripts.push(Prepared { batch: None, wave, units: Vec::new(), text: last(job, &options)? });
     Ok(scripts)
 }
 
@@ -221,13 +221,13 @@ fn called(command: &mut Command) -> anyhow::Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-fn scripts(job: &Job, units: &[usize]) -> anyhow::Result<Vec<(String, String)>> {
-    let titled = |script: Script| {
+fn scripts(job: &Job, units: &[usize]) -> anyhow::Result<Vec<Script>> {
+    let titled = |script: Prepared| {
         let title = match script.batch {
             Some(number) => format!("batches/{number}.sh: {} units, after wave {}", script.units.len(), script.wave),
             None => "batches/last.sh, after all".to_owned(),
         };
-        (title, script.text)
+        Script { title, text: script.text }
     };
     Ok(all_scripts(job, units)?.into_iter().map(titled).collect())
 }
