@@ -82,7 +82,7 @@ MUTATIONS = [
     ("dropout does not scale what it keeps", "src/nn/forward.rs", "let scale = «1.0 / (1.0 - probability)»;", "1.0_f32", ["suite families::"]),
     ("dropout draws the same in every step", "src/nn/forward.rs", '&format!("dropout/{layer}"), «draws.step»)', "0", ["suite families::"]),
     ("dropout's gradient reaches what was dropped", "src/nn/backward.rs", "«drop_out(kept, *probability, &after, &mut grad);»", "", ["suite families::"]),
-    ("a linear layer's weight gradient is that of one image", "src/kernels/conv2d/weight.rs", "in_channels: «shape.batch»,", "1", ["lib kernels::conv2d::"]),
+    ("a linear layer's weight gradient is that of one image", "src/kernels/conv2d/outer.rs", "in_channels: «shape.batch»,", "1", ["lib kernels::conv2d::"]),
     ("looks are lost where a training goes on", "src/run/keeping.rs", "Ok(«record.looks»)", "Vec::new()", ["suite run::a_training_goes_on"]),
     # explain
     ("Grad-CAM adds pooled gradients", "src/explain/saliency/grad_cam.rs", "&«activation.broadcast_mul(&weights)?.sum(1)?»", "activation.broadcast_add(&weights)?.sum(1)?", ["suite explain::", "suite oracle::"]),

@@ -205,8 +205,7 @@ pub struct TrainPlan {
     /// where absent. Changes speed, and results only by rounding.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sparse_below: Option<f64>,
-    /// Steps between two looks at the validation images during training, which tell how fast a network learns; none where absent.
-    /// Changes no weight.
+    /// Steps between two looks at the validation images in training, from which its speed is read; none where absent. Changes no weight.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub look_every: Option<u64>,
 }

@@ -2,6 +2,7 @@
 
 mod correlate;
 mod geometry;
+mod outer;
 mod panel;
 mod pattern;
 #[cfg(test)]
@@ -191,7 +192,7 @@ fn weight_gradient(
     let (kernels, problem) = (tiles::kernels(path), Problem::new(shape, Direction::Forward));
     match pattern {
         None if winograd::pays(shape) => winograd::weight_gradient(kernels, &problem, input, grad_output, grad_weight),
-        None if weight::outer_pays(shape) => weight::outer(kernels, shape, input, grad_output, grad_weight),
+        None if outer::pays(shape) => outer::weight_gradient(kernels, shape, input, grad_output, grad_weight),
         None => weight::dense(kernels, &problem, input, grad_output, grad_weight),
         Some(pattern) => weight::sparse(kernels, &problem, pattern, input, grad_output, grad_weight),
     }

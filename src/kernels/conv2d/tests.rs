@@ -123,7 +123,7 @@ fn linear_shapes() -> impl Strategy<Value = Conv2dShape> {
             stride: 1,
             padding: 0,
         })
-        .prop_filter("taken, in a moment", |shape| weight::outer_pays(shape) && shape.multiply_adds() < 8_000_000)
+        .prop_filter("taken, in a moment", |shape| outer::pays(shape) && shape.multiply_adds() < 8_000_000)
 }
 
 proptest! {
