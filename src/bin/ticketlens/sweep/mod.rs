@@ -160,9 +160,6 @@ struct Engine {
 
 const ENGINES: [&Engine; 2] = [&local::LOCAL, &slurm::SLURM];
 
-/// Title and text of what `--dry-run` prints.
-type Script = (String, String);
-
 /// A sweep as an engine sees it.
 struct Job {
     store: SweepStore,
