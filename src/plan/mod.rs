@@ -6,7 +6,6 @@ mod read;
 mod sweep;
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -30,7 +29,7 @@ pub use crate::data::Task;
 pub use crate::data::sources::{self, DataPlan};
 pub use as_published::AsPublished;
 pub use read::PRESETS;
-pub use sweep::{Axis, Cluster, Sweep};
+pub use sweep::{Axis, Cluster, Part, Sweep};
 
 /// Everything that decides a run's result. Field for field what a plan file holds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -70,17 +69,6 @@ pub struct Plan {
     /// The networks that a unit of a sweep makes; all where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub part: Option<Part>,
-}
-
-/// Some networks of a plan: what one unit of a sweep makes ([`Plan::unit`]).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Part {
-    /// Of this replicate.
-    pub replicate: usize,
-    /// This arm, with what it is made from; where absent the dense network and its twins.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub arm: Option<Arm>,
 }
 
 /// Computing on a GPU.
@@ -343,14 +331,6 @@ fn half() -> f64 {
 const MOST_PAIRS: usize = 2_000_000;
 
 impl Plan {
-    /// The replicates whose networks are made.
-    pub fn own_replicates(&self) -> Range<usize> {
-        match self.part {
-            None => 0..self.replicates,
-            Some(Part { replicate, .. }) => replicate..replicate + 1,
-        }
-    }
-
     /// Training constants.
     pub fn train_config(&self) -> TrainConfig {
         TrainConfig {

@@ -5,13 +5,14 @@
 //! decide its networks, so that points, and sweeps, that need the same networks have the same unit.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 use super::read::set;
-use super::{Arm, Part, Plan, VerdictPlan};
+use super::{Arm, Plan, VerdictPlan};
 use crate::error::{Error, Result};
 use crate::prune::Scope;
 
@@ -21,6 +22,17 @@ const MOST_POINTS: usize = 100_000;
 const MOST_UNITS: usize = 1_000_000;
 /// Fields of a plan that are paths.
 const PATHS: [&str; 2] = ["data.path", "model.pretrained"];
+
+/// Some networks of a plan: what one unit of a sweep makes ([`Plan::unit`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Part {
+    /// Of this replicate.
+    pub replicate: usize,
+    /// This arm, with what it is made from; where absent the dense network and its twins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arm: Option<Arm>,
+}
 
 /// What a unit asks of a cluster, in the plan's table `[slurm]`; a flag of the program goes before.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -251,6 +263,14 @@ fn axes_of(above: &str, grid: Table, axes: &mut Vec<Axis>) -> Result<()> {
 }
 
 impl Plan {
+    /// The replicates whose networks are made.
+    pub fn own_replicates(&self) -> Range<usize> {
+        match self.part {
+            None => 0..self.replicates,
+            Some(Part { replicate, .. }) => replicate..replicate + 1,
+        }
+    }
+
     /// The parts of the plan that are units: of each replicate the dense network with its twins, then each arm, `lottery` first.
     pub fn parts(&self) -> Vec<Part> {
         let mut arms = self.arms.clone();
