@@ -194,3 +194,67 @@ fn values(sweep: &SweepRecord, index: usize) -> String {
     let pairs: Vec<String> = pairs.map(|(axis, value)| format!("{axis} = {value}")).collect();
     format!("point {} {}", index + 1, pairs.join(", ")).trim_end().to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::records::{FORMAT, Outcome, PointRecord};
+
+    fn verdict(range: Option<(f64, f64)>) -> Verdict {
+        let outcome = if range.is_some() { Outcome::Supported } else { Outcome::Inconclusive };
+        Verdict { outcome, range: range.map(|(from, to)| DensityRange { from, to }), reason: String::new() }
+    }
+
+    fn point(value: &str, ranges: Option<[Option<(f64, f64)>; 2]>) -> PointRecord {
+        let found = ranges.map(|[a, b]| PointFound {
+            replicates: 3,
+            a: verdict(a),
+            b: verdict(b),
+            least_density: 0.01,
+            dense_accuracy: 0.97,
+            least_accuracy: 0.5,
+            answer: String::new(),
+            warnings: vec!["a <warning>".into()],
+        });
+        let missing = found.is_none().then(|| "1 of 4 units are not finished".into());
+        PointRecord { id: format!("id-{value}"), values: vec![value.into()], found, missing }
+    }
+
+    fn sweep(points: Vec<PointRecord>) -> SweepRecord {
+        SweepRecord { format: FORMAT, name: "<s>".into(), axes: vec!["prune.fraction".into()], points }
+    }
+
+    #[test]
+    fn ranges_are_drawn_where_there_are_some_and_gaps_are_told() {
+        let record = sweep(vec![
+            point("0.2", Some([Some((1.0, 0.34)), Some((0.013, 0.01))])),
+            point("0.5", Some([Some((1.0, 0.5)), None])),
+            point("0.8", None),
+        ]);
+        assert_eq!(summary(&record), "2 of 3 points are finished; A has a range at 2, B at 1");
+        let markdown = markdown(&record);
+        let row = "| 1 | 0.2 | 3 | supported | 34.0 % | supported | 1.3 % | 97.00 % | 50.00 % | 1.0 % | id-0.2 |";
+        assert!(markdown.contains(row), "{markdown}");
+        assert!(markdown.contains("| 3 | 0.8 | – | – | – | – | – | – | – | – | id-0.8 |"), "{markdown}");
+        assert!(csv(&record).contains("1,0.2,3,supported,0.34,supported,0.013,0.97,0.5,0.01,id-0.2\n"));
+        let drawing = ranges(&record).body.into_string();
+        // Two sizes; a range is a line and two marks, and how far a point was pruned is a faint line.
+        let count = |what: &str| drawing.matches(what).count();
+        assert_eq!([count("class=\"line s0\""), count("class=\"line s1\""), count("line s3 faint")], [2 * 2, 2, 2 * 2]);
+        assert_eq!(count("point 1 prune.fraction = 0.2: B from 1.3 % to 1.0 %"), 2 * 2);
+        // The first point stands at the top.
+        assert!(drawing.find(">0.8<").unwrap() < drawing.find(">0.2<").unwrap());
+        let page = html(&record);
+        assert!(page.contains("point 3: 1 of 4 units are not finished") && page.contains("a &lt;warning&gt;"));
+        assert!(!page.contains("<s>") && page.contains("&lt;s&gt;"));
+    }
+
+    #[test]
+    fn a_figure_has_an_end_and_the_table_has_all() {
+        let record = sweep((0..MOST_DRAWN + 7).map(|at| point(&at.to_string(), Some([None, None]))).collect());
+        let figure = ranges(&record);
+        assert!(figure.caption.into_string().contains("The first 200 points are drawn; 7 more stand in the table."));
+        assert_eq!(figure.body.into_string().matches("line s3 faint").count(), 2 * MOST_DRAWN);
+        assert_eq!(table(&record).rows.len(), MOST_DRAWN + 7);
+    }
+}
