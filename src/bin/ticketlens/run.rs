@@ -33,15 +33,8 @@ pub(crate) struct Arguments {
     /// Folder of the run [default: runs/NAME-HASH]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Change a field of the plan; may be repeated
-    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = parse_setting)]
-    settings: Vec<(String, String)>,
-    /// Where to compute
-    #[arg(long, value_name = "cpu|cuda[:N]", default_value = "cpu")]
-    device: String,
-    /// Go on with a run that another version, kind of machine or device began; the report says so
-    #[arg(long)]
-    allow_mixed: bool,
+    #[command(flatten)]
+    choice: Choice,
     /// Least seconds between two states of a training that are kept at ends of epochs, until the round is finished
     #[arg(long, value_name = "SECONDS", default_value_t = 5)]
     keep_every: u64,
@@ -50,7 +43,21 @@ pub(crate) struct Arguments {
     dry_run: bool,
 }
 
-pub(crate) fn parse_setting(text: &str) -> Result<(String, String), String> {
+/// What a study and a sweep of studies are both asked for.
+#[derive(Args)]
+pub(crate) struct Choice {
+    /// Change a field of the plan; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = parse_setting)]
+    pub(crate) settings: Vec<(String, String)>,
+    /// Where to compute
+    #[arg(long, value_name = "cpu|cuda[:N]", default_value = "cpu")]
+    pub(crate) device: String,
+    /// Let networks of other versions, kinds of machines or devices stand in one study; the report says so
+    #[arg(long)]
+    pub(crate) allow_mixed: bool,
+}
+
+fn parse_setting(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("expected KEY=VALUE, such as prune.rounds=5".into()),
@@ -58,8 +65,8 @@ pub(crate) fn parse_setting(text: &str) -> Result<(String, String), String> {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let plan = load(&arguments.plan, &arguments.settings)?;
-    let compute = open_device(&arguments.device, plan.device.precision)?;
+    let plan = load(&arguments.plan, &arguments.choice.settings)?;
+    let compute = open_device(&arguments.choice.device, plan.device.precision)?;
     let out = match &arguments.out {
         Some(out) => out.clone(),
         None => Path::new("runs").join(format!("{}-{}", plan.name, &plan.digest()?[..8])),
@@ -74,7 +81,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     }
     let options = Options {
         compute,
-        allow_mixed: arguments.allow_mixed,
+        allow_mixed: arguments.choice.allow_mixed,
         keep_every: Duration::from_secs(arguments.keep_every),
         ..Options::default()
     };

@@ -21,7 +21,7 @@ use ticketlens::report;
 use ticketlens::run::units;
 use ticketlens::study::put_together;
 
-use crate::run::{beside, parse_setting, read_plan};
+use crate::run::{Choice, beside, read_plan};
 use crate::terminal;
 
 /// Run a plan over a grid of values: on this machine, or on a cluster
@@ -44,15 +44,8 @@ pub(crate) struct Arguments {
     /// Folder of sweeps: units in it are shared
     #[arg(long, value_name = "DIR", default_value = "sweeps")]
     out: PathBuf,
-    /// Change a field of the plan; may be repeated
-    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = parse_setting)]
-    settings: Vec<(String, String)>,
-    /// Where units compute
-    #[arg(long, value_name = "cpu|cuda[:N]", default_value = "cpu")]
-    device: String,
-    /// Let units of other versions or kinds of machines stand in one point; the report says so
-    #[arg(long)]
-    allow_mixed: bool,
+    #[command(flatten)]
+    choice: Choice,
     /// Print what would run, with its scripts, and write nothing
     #[arg(long)]
     dry_run: bool,
@@ -274,7 +267,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 fn start(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let name = arguments.plan.as_deref().unwrap_or_default();
     let text = read_plan(name)?.unwrap_or_else(|| format!("preset = {}\n", toml::Value::String(name.into())));
-    let mut sweep = Sweep::parse(name, &text, &arguments.settings)?;
+    let mut sweep = Sweep::parse(name, &text, &arguments.choice.settings)?;
     sweep.place(|field, path| {
         let path = if field == "model.pretrained" { beside(name, path) } else { path.to_owned() };
         // Units run elsewhere.
@@ -282,7 +275,7 @@ fn start(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     });
     let cluster = arguments.ask.over(&sweep.cluster)?;
     sweep.cluster = Cluster::default();
-    let units = units(&sweep, &arguments.device, arguments.allow_mixed)?;
+    let units = units(&sweep, &arguments.choice.device, arguments.choice.allow_mixed)?;
     let store = SweepStore::of(&arguments.out, &sweep, &units)?;
     let job = Job { store, sweep, units, engine: engine(&arguments.engine)?, jobs: arguments.ask.jobs, cluster };
     let unfinished = job.unfinished();
