@@ -1,6 +1,6 @@
 //! What a plan must hold before anything is computed.
 
-use super::{Arm, Plan, Rewind, StatisticsPlan};
+use super::{Arm, Plan, PrunePlan, Rewind, StatisticsPlan};
 use crate::error::{Error, Result};
 use crate::explain::saliency::Method;
 use crate::nn::Shape3;
@@ -12,16 +12,17 @@ const LONGEST_NAME: usize = 200;
 /// Networks of one plan. The record of each is a file or four.
 const MOST_NETWORKS: usize = 100_000;
 
+fn open_unit(field: &str, value: f64) -> Result<()> {
+    let inside = value > 0.0 && value < 1.0;
+    if inside { Ok(()) } else { Err(Error::config(field, format!("{value} is not between 0 and 1"))) }
+}
+
 impl Plan {
     /// # Errors
     /// Names the first field that is impossible, and why.
     pub(super) fn check(&self) -> Result<()> {
         let positive = |field: &str, value: usize| {
             if value > 0 { Ok(()) } else { Err(Error::config(field, "must be at least 1")) }
-        };
-        let open_unit = |field: &str, value: f64| {
-            let inside = value > 0.0 && value < 1.0;
-            if inside { Ok(()) } else { Err(Error::config(field, format!("{value} is not between 0 and 1"))) }
         };
         let not_negative = |field: &str, value: f64| {
             let fine = value >= 0.0 && value.is_finite();
@@ -61,6 +62,7 @@ impl Plan {
             ));
         }
         positive("prune.rounds", self.prune.rounds)?;
+        self.check_rounds()?;
         Rewind::parse(&self.prune.rewind)?;
         positive("train.batch_size", self.train.batch_size)?;
         positive("train.epochs", self.train.epochs as usize)?;
@@ -103,6 +105,29 @@ impl Plan {
                 "verdict.least_images",
                 format!("{} is not a share, 0 to 1", self.verdict.least_images),
             ));
+        }
+        Ok(())
+    }
+
+    /// Rounds that are named one by one.
+    fn check_rounds(&self) -> Result<()> {
+        let PrunePlan { late, rounds, control_rounds, .. } = &self.prune;
+        if let Some(late) = late {
+            open_unit("prune.late.fraction", late.fraction)?;
+            if late.after == 0 || late.after >= *rounds {
+                let what = format!("{} leaves no round before or after it: 1 to {}", late.after, rounds - 1);
+                return Err(Error::config("prune.late.after", what));
+            }
+        }
+        let Some(controls) = control_rounds else { return Ok(()) };
+        if self.as_published.keep_buffers || self.as_published.alias_biases {
+            let what = "`as_published.keep_buffers` and `alias_biases` need every round of an arm";
+            return Err(Error::config("prune.control_rounds", what));
+        }
+        let rising = controls.windows(2).all(|pair| pair[0] < pair[1]);
+        if !rising || controls.is_empty() || controls[0] == 0 || controls[controls.len() - 1] > *rounds {
+            let what = format!("{controls:?} are not rising rounds between 1 and {rounds}");
+            return Err(Error::config("prune.control_rounds", what));
         }
         Ok(())
     }

@@ -95,6 +95,8 @@ pub enum Arm {
     RandomMask,
     /// Control: the ticket's mask on new initial weights, trained from step 0.
     Reinit,
+    /// The ticket once more, from the same weights with another data order: what retraining does at its density.
+    Retrained,
 }
 
 impl Arm {
@@ -104,6 +106,7 @@ impl Arm {
             Arm::Lottery => "lottery",
             Arm::RandomMask => "random_mask",
             Arm::Reinit => "reinit",
+            Arm::Retrained => "retrained",
         }
     }
 }
@@ -141,8 +144,14 @@ impl ModelPlan {
 pub struct PrunePlan {
     /// Share of the remaining weights that goes each round.
     pub fraction: f64,
+    /// Another share for the last rounds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub late: Option<LatePrune>,
     /// Prunings n; n + 1 networks.
     pub rounds: usize,
+    /// Rounds at which the arms beside the lottery's are trained; all where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control_rounds: Option<Vec<usize>>,
     /// Over what weights compete.
     pub scope: Scope,
     /// Shares of layers, by name, that go by another than `fraction`; for the scope `layerwise`.
@@ -153,6 +162,23 @@ pub struct PrunePlan {
     pub exclude: Vec<String>,
     /// Step k to which tickets are rewound: `"0ep"`, `"1ep"`, `"500it"`.
     pub rewind: String,
+}
+
+impl PrunePlan {
+    /// Share of the remaining weights that goes in a round, counted from 1; layers with one of their own keep theirs.
+    pub fn fraction_of(&self, round: usize) -> f64 {
+        self.late.filter(|late| round > late.after).map_or(self.fraction, |late| late.fraction)
+    }
+}
+
+/// Rounds that prune by another share: `{ after = 34, fraction = 0.5 }`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LatePrune {
+    /// The last round that prunes by the plan's `fraction`.
+    pub after: usize,
+    /// Share of the remaining weights that goes in each round after it.
+    pub fraction: f64,
 }
 
 /// The noise floor of a plan: what retraining without pruning does to the explanations.

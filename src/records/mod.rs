@@ -19,7 +19,6 @@ mod study;
 mod sweep;
 mod training;
 
-use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
@@ -91,12 +90,15 @@ impl Line {
     }
 
     /// Its rounds. Round 0 is dense; the controls share that of the lottery arm.
-    pub fn rounds(self, plan: &Plan) -> RangeInclusive<usize> {
+    pub fn rounds(self, plan: &Plan) -> Vec<usize> {
         match self {
-            Line::Arm(Arm::Lottery) if matches!(plan.part, Some(Part { arm: None, .. })) => 0..=0,
-            Line::Arm(Arm::Lottery) => 0..=plan.prune.rounds,
-            Line::Arm(_) => 1..=plan.prune.rounds,
-            Line::Twin(_) => 0..=0,
+            Line::Arm(Arm::Lottery) if matches!(plan.part, Some(Part { arm: None, .. })) => vec![0],
+            Line::Arm(Arm::Lottery) => (0..=plan.prune.rounds).collect(),
+            Line::Arm(_) => {
+                let some = plan.prune.control_rounds.clone();
+                some.unwrap_or_else(|| (1..=plan.prune.rounds).collect())
+            }
+            Line::Twin(_) => vec![0],
         }
     }
 
@@ -134,6 +136,6 @@ impl RoundId {
 pub fn round_ids(plan: &Plan) -> Vec<RoundId> {
     let lines = Line::of(plan);
     let of =
-        |replicate| lines.iter().flat_map(move |line| line.rounds(plan).map(move |round| line.id(replicate, round)));
+        |replicate| lines.iter().flat_map(move |line| line.rounds(plan).into_iter().map(move |round| line.id(replicate, round)));
     plan.own_replicates().flat_map(of).collect()
 }

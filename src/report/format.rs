@@ -122,6 +122,7 @@ pub(crate) fn arm_name(arm: &str) -> String {
         "lottery" => "lottery ticket".to_owned(),
         "random_mask" => "random mask (control)".to_owned(),
         "reinit" => "new initialisation (control)".to_owned(),
+        "retrained" => "ticket, another data order".to_owned(),
         twin if twin.starts_with("twin-") => format!("{} (dense, another data order)", twin.replace('-', " ")),
         other => other.replace('_', " "),
     }

@@ -133,7 +133,8 @@ pub(crate) struct Bar {
 
 /// Where an arm stands in every table and legend.
 pub(crate) fn arm_rank(arm: &str) -> usize {
-    [Arm::Lottery, Arm::RandomMask, Arm::Reinit].iter().position(|known| known.name() == arm).unwrap_or(3)
+    let known = [Arm::Lottery, Arm::RandomMask, Arm::Reinit, Arm::Retrained];
+    known.iter().position(|known| known.name() == arm).unwrap_or(known.len())
 }
 
 fn id_key(id: &RoundId) -> (usize, &str, usize, usize) {

@@ -106,20 +106,21 @@ impl AsPublished {
         if self.prune_batch_norm { Prunable::WeightsAndNormScales } else { Prunable::Weights }
     }
 
-    /// `per_layer_percentile`: one round of pruning by `plan`, or as published.
+    /// `per_layer_percentile`: the pruning of one round, counted from 1, by `plan`, or as published.
     ///
     /// # Errors
     /// As [`prune`].
-    pub fn prune(&self, plan: &PrunePlan, weights: &Weights, mask: &Mask) -> Result<Mask> {
+    pub fn prune(&self, plan: &PrunePlan, round: usize, weights: &Weights, mask: &Mask) -> Result<Mask> {
+        let fraction = plan.fraction_of(round);
         if !plan.layers.is_empty() {
-            return prune_layers(weights, mask, plan.fraction, &plan.layers, &plan.exclude);
+            return prune_layers(weights, mask, fraction, &plan.layers, &plan.exclude);
         }
         if !self.per_layer_percentile {
-            return prune(weights, mask, plan.scope, plan.fraction, &plan.exclude);
+            return prune(weights, mask, plan.scope, fraction, &plan.exclude);
         }
         prune_with(weights, mask, &plan.exclude, |values, masks| {
             for (values, mask) in values.iter().zip(masks) {
-                percentile_cut(values, mask, plan.fraction)?;
+                percentile_cut(values, mask, fraction)?;
             }
             Ok(())
         })

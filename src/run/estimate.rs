@@ -54,7 +54,7 @@ pub fn estimate(plan: &Plan, compute: &Compute, observer: &dyn Observer) -> Resu
     let own_arm = plan.part.and_then(|part| part.arm);
     let own = |line: Line, round: usize| own_arm.is_none_or(|arm| line == Line::Arm(arm) && round > 0);
     for line in Line::of(plan) {
-        for round in line.rounds(plan).filter(|&round| own(line, round)) {
+        for round in line.rounds(plan).into_iter().filter(|&round| own(line, round)) {
             let from_start = line == Line::Arm(Arm::Reinit) || (line == Line::Arm(Arm::Lottery) && round == 0);
             networks += 1;
             steps += if from_start { total } else { total.saturating_sub(rewind) };

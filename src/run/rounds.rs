@@ -254,9 +254,9 @@ impl Run<'_> {
     fn train(&self, line: Line, id: &RoundId, mask: &Mask, replicate_seed: u64) -> Result<Trained> {
         let (plan, setup) = (self.plan, self.setup);
         let network = &setup.model.network;
-        // A twin differs from its parent in the order and the variations of its images alone.
+        // A twin differs from its parent, and a retrained ticket from the ticket, in the order and the variations of its images alone.
         let order_seed = match line {
-            Line::Twin(_) => Setup::derived_seed(plan, id.replicate, &line.name()),
+            Line::Twin(_) | Line::Arm(Arm::Retrained) => Setup::derived_seed(plan, id.replicate, &line.name()),
             Line::Arm(_) => replicate_seed,
         };
         let varied = setup.training_images(order_seed)?;
@@ -354,13 +354,13 @@ impl Run<'_> {
                 let before = of(id.round - 1);
                 let weights = self.final_weights(&before)?;
                 let mask = self.store.mask(&before, layout)?;
-                self.plan.as_published.prune(&self.plan.prune, &weights, &mask)
+                self.plan.as_published.prune(&self.plan.prune, id.round, &weights, &mask)
             }
             Line::Arm(Arm::RandomMask) => {
                 let ticket = self.store.mask(&of(id.round), layout)?;
                 Ok(ticket.shuffled(replicate_seed))
             }
-            Line::Arm(Arm::Reinit) => self.store.mask(&of(id.round), layout),
+            Line::Arm(Arm::Reinit | Arm::Retrained) => self.store.mask(&of(id.round), layout),
         }
     }
 }

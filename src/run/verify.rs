@@ -127,11 +127,11 @@ impl Check<'_> {
         let of_lottery = |round| self.store.mask(&lottery(round), layout);
         let fault = match id.arm.as_str() {
             "random_mask" => of_lottery(id.round)?.layer_densities(&[]) != mask.layer_densities(&[]),
-            "reinit" => of_lottery(id.round)?.bits() != mask.bits(),
+            "reinit" | "retrained" => of_lottery(id.round)?.bits() != mask.bits(),
             _ => !nested(&of_lottery(id.round - 1)?),
         };
         Ok(fault.then_some(match id.arm.as_str() {
-            "random_mask" | "reinit" => "the mask is not derived from the ticket's",
+            "random_mask" | "reinit" | "retrained" => "the mask is not derived from the ticket's",
             _ => "the mask is not nested in the one before",
         }))
     }

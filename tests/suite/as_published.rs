@@ -177,8 +177,8 @@ fn per_layer_percentile_leaves_ties_and_counts_no_zeros() {
     let zeros = second.len() / 5;
     weights.parameters[second.start..second.start + zeros].fill(0.0);
     let mask = Mask::dense_of(layout.clone(), Prunable::Weights);
-    let published = plan.as_published.prune(&plan.prune, &weights, &mask).unwrap();
-    let exact = AsPublished::default().prune(&plan.prune, &weights, &mask).unwrap();
+    let published = plan.as_published.prune(&plan.prune, 1, &weights, &mask).unwrap();
+    let exact = AsPublished::default().prune(&plan.prune, 1, &weights, &mask).unwrap();
     let gone =
         |mask: &Mask, layer: usize| mask.bits()[kernels[layer].range.clone()].iter().filter(|bit| **bit == 0).count();
     assert_eq!(gone(&published, 0), 0);
@@ -254,7 +254,7 @@ fn explain_best_validation_explains_one_network_and_prunes_another() {
         apart += 1;
         if round < 3 {
             let prune =
-                |weights: &Weights| AsPublished::default().prune(&run.plan.prune, weights, &run.mask(round)).unwrap();
+                |weights: &Weights| AsPublished::default().prune(&run.plan.prune, round + 1, weights, &run.mask(round)).unwrap();
             assert!(run.mask(round + 1) == prune(&last), "round {round}: the last epoch is pruned");
             assert!(run.mask(round + 1) != prune(&explained), "round {round}");
         }
