@@ -39,6 +39,13 @@ pub enum Event {
     },
     /// A part of a round begins (`"evaluating"`, `"Grad-CAM"`, `"TCAV"`).
     Phase(&'static str),
+    /// So many of the parts of a long calculation are done.
+    Part {
+        /// Parts done.
+        done: usize,
+        /// All parts.
+        of: usize,
+    },
     /// A round was recorded.
     RoundDone {
         /// Round, 0 is the dense network.

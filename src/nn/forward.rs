@@ -155,6 +155,11 @@ impl Network {
 
     /// Blends the batch statistics of a training tape into the running ones; the variance unbiased, as in PyTorch.
     pub fn update_running_statistics(&self, tape: &Tape, weights: &mut Weights) {
+        self.blend_statistics(tape, weights, self.norm_momentum);
+    }
+
+    /// [`Network::update_running_statistics`] with another weight of the new batch: 1/i in the i-th of several makes their mean.
+    pub fn blend_statistics(&self, tape: &Tape, weights: &mut Weights, share: f32) {
         let layout = weights.layout().clone();
         for (index, saved) in tape.section.clone().zip(&tape.saved) {
             let (Some(norm), Saved::Norm { z, mean, variance }) = (self.layers[index].norm(), saved) else {
@@ -165,7 +170,7 @@ impl Network {
             for (buffer, new, factor) in [(norm.mean, mean, 1.0), (norm.variance, variance, unbiased)] {
                 let running = &mut weights.buffers[layout.buffers[buffer].range.clone()];
                 for (old, new) in running.iter_mut().zip(new) {
-                    *old += self.norm_momentum * (new * factor - *old);
+                    *old += share * (new * factor - *old);
                 }
             }
         }

@@ -6,7 +6,7 @@ use super::Plan;
 use crate::error::{Error, Result, near_miss};
 
 /// Presets by name.
-pub const PRESETS: [(&str, &str); 10] = [
+pub const PRESETS: [(&str, &str); 12] = [
     ("quick", include_str!("presets/quick.toml")),
     ("mnist", include_str!("presets/mnist.toml")),
     ("fashion", include_str!("presets/fashion.toml")),
@@ -17,6 +17,8 @@ pub const PRESETS: [(&str, &str); 10] = [
     ("folder", include_str!("presets/folder.toml")),
     ("cub", include_str!("presets/cub.toml")),
     ("cub-small", include_str!("presets/cub-small.toml")),
+    ("planted", include_str!("presets/planted.toml")),
+    ("instability", include_str!("presets/instability.toml")),
 ];
 
 impl Plan {

@@ -3,6 +3,7 @@
 //! [`RoundRecord`] is written by the round itself (`round.json`, its commit marker). [`StudyRecord`] (`metrics.json`) is derived
 //! from all round records: adjusted p-values, drift, ratios, calls, ranges.
 
+mod barriers;
 mod contents;
 mod files;
 mod folder;
@@ -19,11 +20,11 @@ mod study;
 mod sweep;
 mod training;
 
-
 use serde::{Deserialize, Serialize};
 
 use crate::plan::{Arm, Part, Plan};
 pub use crate::stats::Interval;
+pub use barriers::{Barrier, BarriersRecord};
 pub use contents::read_trunk;
 pub use folder::Store;
 pub use lock::Lock;
@@ -135,7 +136,8 @@ impl RoundId {
 /// The networks of a plan, in the order in which they are made.
 pub fn round_ids(plan: &Plan) -> Vec<RoundId> {
     let lines = Line::of(plan);
-    let of =
-        |replicate| lines.iter().flat_map(move |line| line.rounds(plan).into_iter().map(move |round| line.id(replicate, round)));
+    let of = |replicate| {
+        lines.iter().flat_map(move |line| line.rounds(plan).into_iter().map(move |round| line.id(replicate, round)))
+    };
     plan.own_replicates().flat_map(of).collect()
 }

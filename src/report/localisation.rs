@@ -67,7 +67,7 @@ fn first_stage<'a>(view: &View, network: &Network<'a>) -> Option<&'a Localisatio
 
 /// The section of the page; nothing where no boxes are known.
 pub(crate) fn section(view: &View) -> Markup {
-    let figures: Vec<Figure> = Quantity::ALL.into_iter().filter_map(|quantity| chart(view, quantity)).collect();
+    let figures = charts(view);
     html! {
         @if !figures.is_empty() {
             section #look {
@@ -76,6 +76,11 @@ pub(crate) fn section(view: &View) -> Markup {
             }
         }
     }
+}
+
+/// One for each quantity; none where no boxes are known.
+pub(crate) fn charts(view: &View) -> Vec<Figure> {
+    Quantity::ALL.into_iter().filter_map(|quantity| chart(view, quantity)).collect()
 }
 
 fn chart(view: &View, quantity: Quantity) -> Option<Figure> {

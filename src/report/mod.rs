@@ -5,12 +5,14 @@
 //! same study for other tools, [`compare`] several studies side by side, [`sweep`] those of a grid, and [`drift`] the outcome of
 //! `ticketlens drift`.
 
+pub mod barriers;
 pub mod compare;
 pub mod csv;
 pub mod drift;
 pub mod html;
 pub mod json;
 pub mod markdown;
+pub mod svg;
 pub mod sweep;
 pub mod terminal;
 

@@ -106,9 +106,9 @@ impl<'a> Explainer<'a> {
                 explained.maps.insert(representation_key(stage), values);
             }
             observer.tell(&Event::Phase("deletion and insertion"))?;
-            for (place, (record, maps)) in maps.iter().enumerate().take(if every_method { maps.len() } else { 1 }) {
-                let method = (place > 0).then_some(record.method);
-                self.judge(weights, (stage, method), record.size, maps, &mut explained)?;
+            for (place, (record, maps)) in maps.iter().enumerate() {
+                let of = (stage, (place > 0).then_some(record.method));
+                self.judge(weights, of, record.size, maps, place == 0 || every_method, &mut explained)?;
             }
             for (record, maps) in maps.drain(..) {
                 let key = maps_key(stage, record.method, self.plan.explain.saliency[0]);
@@ -122,19 +122,22 @@ impl<'a> Explainer<'a> {
         Ok(explained)
     }
 
-    /// Whether maps mark what carries the prediction, and look at the objects.
+    /// Whether maps look at the objects and, with `faithful`, mark what carries the prediction, which takes many passes.
     fn judge(
         &self,
         weights: &Arc<Weights>,
         of: (Stage, Option<Method>),
         size: [usize; 2],
         maps: &Tensor,
+        faithful: bool,
         explained: &mut Explained,
     ) -> Result<()> {
         let found = self.localisation(of.0, size, maps)?;
         explained.localisation.extend(found.map(|found| LocalisationRecord { method: of.1, ..found }));
-        let judged = super::checks::faithfulness_of(self.plan, self.setup, weights, of, maps, self.batch)?;
-        explained.faithfulness.push(judged);
+        if faithful {
+            let judged = super::checks::faithfulness_of(self.plan, self.setup, weights, of, maps, self.batch)?;
+            explained.faithfulness.push(judged);
+        }
         Ok(())
     }
 
@@ -213,7 +216,7 @@ impl<'a> Explainer<'a> {
     }
 
     /// Maps of the true class by each method of the plan that works on the input.
-    fn input_maps(&self, weights: &Arc<Weights>, judged: bool, explained: &mut Explained) -> Result<()> {
+    fn input_maps(&self, weights: &Arc<Weights>, faithful: bool, explained: &mut Explained) -> Result<()> {
         let cut = Cut::before(&self.setup.model, weights.clone());
         let settings = Settings { seed: self.plan.seed, ..Settings::default() };
         for &method in self.plan.explain.saliency.iter().filter(|method| method.is_on_input()) {
@@ -233,9 +236,7 @@ impl<'a> Explainer<'a> {
             let maps = Tensor::cat(&raw, 0)?;
             let (_, height, width) = maps.dims3()?;
             explained.input_maps.push(InputMapRecord { method, size: [height, width], degenerate });
-            if judged {
-                self.judge(weights, (INPUT, Some(method)), [height, width], &maps, explained)?;
-            }
+            self.judge(weights, (INPUT, Some(method)), [height, width], &maps, faithful, explained)?;
             explained.maps.insert(input_maps_key(method), maps);
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! Making the networks of a plan: what all rounds share, the rounds themselves, their explanations and checks.
 
 mod as_published;
+mod barriers;
 mod calibration;
 mod checks;
 mod estimate;
@@ -15,6 +16,7 @@ mod unit;
 mod verify;
 
 pub use as_published::EPSILON;
+pub use barriers::{STATISTICS_IMAGES, barriers};
 pub use estimate::{Estimate, estimate};
 pub use rounds::{Checkpoints, Options, rounds};
 pub use setup::{ConceptRows, GroupRows, Setup};

@@ -1,6 +1,7 @@
 //! Training and evaluation.
 
 mod on_device;
+mod statistics;
 
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,8 @@ use crate::nn::{Draws, Gradients, Mode, Shape3, Weights, Workspace, predicted_cl
 use crate::progress::{Event, Observer};
 use crate::prune::Mask;
 use crate::seed;
+
+pub use statistics::renew_statistics;
 
 /// How a network is trained; checked by the plan.
 #[derive(Clone, Debug, PartialEq)]

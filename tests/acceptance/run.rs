@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::support::{Place, fails, program, succeeds, words};
+use crate::support::{Place, fails, json, program, succeeds, words};
 
 /// A study of seconds.
 const SMALL: &str = "--set data.train=320 --set data.validation=300 --set data.test=300 --set model.width=4 \
@@ -52,6 +52,19 @@ fn a_run_prints_its_table_and_the_report_comes_in_every_form() {
     }
     let same = succeeds(&["compare".into(), run.clone(), run.clone()]);
     assert!(same.contains('|'), "{same}");
+    let figure = |name: &str| ["report", &run, "--figure", name].map(str::to_owned);
+    assert!(succeeds(&figure("drift-concepts")).starts_with("<svg"));
+    assert!(fails(&figure("drift-smell")).contains("no `drift-smell` here: accuracy, drift-pixels"));
+    let barriers = |from: &str, rest: &str| [vec!["barriers".to_owned(), from.to_owned()], words(rest)].concat();
+    let lines = place.arg("barriers.json");
+    succeeds(&barriers(&run, &format!("--points 3 --format json --out {lines}")));
+    // Of two replicates: parent to twin, and from ticket to ticket twice.
+    assert_eq!(json(place.path("barriers.json"))["barriers"].as_array().unwrap().len(), 6);
+    assert!(succeeds(&barriers(&lines, "--format svg")).starts_with("<svg"));
+    assert_eq!(succeeds(&barriers(&lines, "")), succeeds(&barriers(&run, "--points 3")));
+    assert!(fails(&barriers(&lines, &format!("--format csv --out {lines}"))).contains("an input of this command"));
+    assert!(fails(&barriers(&place.arg("run/manifest.json"), "")).contains("manifest.json: "));
+    assert!(fails(&barriers(&run, "--points 2")).contains("at least 3 points"));
     // No report takes the place of a record that it is made from; that of the page it may take.
     for record in
         ["plan.toml", "metrics.json", "manifest.json", "replicate-0/round-00/round.json", "images.safetensors"]

@@ -253,8 +253,9 @@ fn explain_best_validation_explains_one_network_and_prunes_another() {
         }
         apart += 1;
         if round < 3 {
-            let prune =
-                |weights: &Weights| AsPublished::default().prune(&run.plan.prune, round + 1, weights, &run.mask(round)).unwrap();
+            let prune = |weights: &Weights| {
+                AsPublished::default().prune(&run.plan.prune, round + 1, weights, &run.mask(round)).unwrap()
+            };
             assert!(run.mask(round + 1) == prune(&last), "round {round}: the last epoch is pruned");
             assert!(run.mask(round + 1) != prune(&explained), "round {round}");
         }

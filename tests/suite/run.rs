@@ -12,7 +12,7 @@ use ticketlens::plan::Plan;
 use ticketlens::progress::{Event, Observer, Silent};
 use ticketlens::prune::{Mask, prune_count};
 use ticketlens::records::{FaithfulnessRecord, MethodChecks, RoundId, Store, round_ids};
-use ticketlens::run::{Options, Setup};
+use ticketlens::run::{Options, Setup, barriers, recompute};
 use ticketlens::stats::similarity::Measure;
 use ticketlens::study::{run, run_with};
 use ticketlens::train::Training;
@@ -384,6 +384,13 @@ fn a_plan_survives_a_round_trip_and_bad_plans_name_their_field() {
         ("prune.layers", "{ fc = 0.1 }", "layerwise"),
         ("train.look_every", "0", "train.look_every"),
         ("prune.layers", "{ fc = 1.5 }", "prune.layers.fc"),
+        ("prune.late", "{ after = 5, fraction = 0.5 }", "prune.late.after"),
+        ("prune.late", "{ after = 0, fraction = 0.5 }", "prune.late.after"),
+        ("prune.late", "{ after = 2, fraction = 1.0 }", "prune.late.fraction"),
+        ("prune.control_rounds", "[2, 2]", "prune.control_rounds"),
+        ("prune.control_rounds", "[]", "prune.control_rounds"),
+        ("prune.control_rounds", "[0]", "prune.control_rounds"),
+        ("prune.control_rounds", "[6]", "prune.control_rounds"),
     ];
     for (key, value, named) in cases {
         let error = Plan::preset("quick", &[(key.to_owned(), value.to_owned())]).unwrap_err().to_string();
@@ -415,6 +422,55 @@ fn layers_with_a_share_of_their_own_go_by_it() {
         let share = if layer.name == "fc.weight" { 0.1 } else { 0.5 };
         assert_eq!(layer.kept, layer.total - prune_count(share, layer.total), "{}", layer.name);
     }
+}
+
+#[test]
+fn later_rounds_prune_by_another_share_and_other_arms_stand_at_some_rounds() {
+    let plan = tiny_plan(&[
+        ("replicates", "1"),
+        ("prune.rounds", "3"),
+        ("prune.late", "{ after = 1, fraction = 0.25 }"),
+        ("prune.control_rounds", "[1, 3]"),
+        ("arms", "[\"lottery\", \"random_mask\", \"retrained\"]"),
+    ]);
+    let folder = tempfile::tempdir().unwrap();
+    run(&plan, folder.path(), &Silent).unwrap();
+    let store = Store::existing(folder.path()).unwrap();
+    let names: Vec<(String, usize)> = round_ids(&plan).into_iter().map(|id| (id.arm, id.round)).collect();
+    let of = |arm: &str| names.iter().filter(|(name, _)| name == arm).map(|(_, round)| *round).collect::<Vec<_>>();
+    assert_eq!([of("lottery"), of("random_mask"), of("retrained")], [vec![0, 1, 2, 3], vec![1, 3], vec![1, 3]]);
+    let id = |arm: &str, round| RoundId { arm: arm.into(), replicate: 0, round };
+    let kept = |round| store.round(&id("lottery", round)).unwrap().unwrap().kept;
+    let cut = |from: usize, share| from - prune_count(share, from);
+    assert_eq!([kept(1), kept(2), kept(3)], [cut(kept(0), 0.5), cut(kept(1), 0.25), cut(kept(2), 0.25)]);
+    let model = Setup::new(&plan).unwrap().model;
+    for round in [1, 3] {
+        let of = |arm| {
+            (
+                store.mask(&id(arm, round), &model.network.layout).unwrap(),
+                store.weights(&id(arm, round), &model).unwrap(),
+            )
+        };
+        let ((mask, ticket), (same, again)) = (of("lottery"), of("retrained"));
+        assert!(mask == same && mask.holds(&again), "round {round}");
+        assert_ne!(ticket, again, "round {round}: another data order");
+    }
+    let found = recompute(&plan, &store, &Silent).unwrap();
+    assert_eq!((found.networks, found.faults), (9, Vec::new()));
+    let record = barriers(&plan, &store, 3, &Silent).unwrap();
+    // A twin, two tickets trained again, three steps from ticket to ticket.
+    assert_eq!(record.barriers.len(), 6);
+    let ends = |network: RoundId| {
+        let starts = record.barriers.iter().filter(|line| line.from == network).map(|line| line.errors[0]);
+        let stops = record.barriers.iter().filter(|line| line.to == network).map(|line| line.errors[2]);
+        starts.chain(stops).collect::<Vec<f64>>()
+    };
+    for round in 0..4 {
+        let errors = ends(id("lottery", round));
+        assert!(errors.len() > 1 || round == 2 || round == 3, "round {round}");
+        assert!(errors.iter().all(|error| *error == errors[0]), "one network, one error: {errors:?}");
+    }
+    assert!(barriers(&plan, &store, 2, &Silent).unwrap_err().to_string().contains("at least 3 points"));
 }
 
 /// Runs are resumed, and their folders named, by these; `quick` is left out, since its sizes are tuned.

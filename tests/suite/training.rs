@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use rand::Rng;
-use ticketlens::data::{Subset, Task, builtin_mnist};
+use ticketlens::data::{Images, Subset, Task, builtin_mnist};
 use ticketlens::model::{Block, Forward, ResNet, Stem, resnet};
 use ticketlens::nn::optimizer::OptimizerKind;
 use ticketlens::nn::schedule::ScheduleKind;
-use ticketlens::nn::{Compute, Mode, section};
+use ticketlens::nn::{Compute, Mode, Weights, section};
 use ticketlens::progress::Silent;
 use ticketlens::prune::{Mask, Scope, prune};
 use ticketlens::seed;
-use ticketlens::train::{TrainConfig, Training, evaluate};
+use ticketlens::train::{TrainConfig, Training, evaluate, logits, renew_statistics};
 
 use crate::plain_candle;
 use crate::support::{network_gradients, relative_error, values};
@@ -216,4 +216,38 @@ fn a_narrow_network_learns_and_thread_count_changes_no_bit() {
     println!("accuracy after three epochs of 2,000 digits: {accuracy:.3}");
     assert!(accuracy > 0.9, "{accuracy}");
     assert_eq!(relative_error(&one.parameters, &two.parameters), 0.0);
+}
+
+#[test]
+fn renewed_statistics_normalise_the_images_that_they_come_from() {
+    let plan = crate::run::tiny_plan(&[]);
+    let setup = ticketlens::run::Setup::new(&plan).unwrap();
+    let (model, images) = (&setup.model, Subset::new(&setup.data, &setup.splits.train[..64]));
+    let mut weights = model.network.initialise(7);
+    weights.buffers.fill(0.5);
+    let pixels = setup.data.tensor(&setup.splits.train[..64]).unwrap();
+    let logits =
+        |weights: &Weights| logits(model, weights, &images, &(0..64).collect::<Vec<_>>(), 64).unwrap().concat();
+    let garbage = logits(&weights);
+    renew_statistics(model, &mut weights, &images, 64).unwrap();
+    // In training mode a batch is normalised by itself, whatever the running statistics are.
+    let by_batch = std::cell::RefCell::default();
+    network_gradients(&model.network, Mode::TRAIN, &weights, &pixels, |output| {
+        *by_batch.borrow_mut() = values(output);
+        output.sum_all().unwrap()
+    });
+    let by_batch: Vec<f32> = by_batch.into_inner();
+    let error = relative_error(&logits(&weights), &by_batch);
+    assert!(error < 0.02, "{error}: but for the variance's n / (n - 1) they are the same");
+    assert!(relative_error(&garbage, &by_batch) > 0.2);
+    // Two batches give the mean of their statistics; a rest of fewer images is left out.
+    let of = |from: usize, to: usize, batch: usize| {
+        let mut weights = model.network.initialise(7);
+        renew_statistics(model, &mut weights, &Subset::new(&setup.data, &setup.splits.train[from..to]), batch).unwrap();
+        weights.buffers
+    };
+    let (first, second, both) = (of(0, 32, 32), of(32, 64, 32), of(0, 70, 32));
+    for ((one, other), both) in first.iter().zip(&second).zip(&both) {
+        assert!((0.5 * (one + other) - both).abs() <= 1e-5 * both.abs().max(1.0), "{one} {other} {both}");
+    }
 }

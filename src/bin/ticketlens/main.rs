@@ -4,6 +4,7 @@
 //! beside them.
 
 mod args;
+mod barriers;
 mod cam;
 mod compare;
 mod data;
@@ -55,6 +56,7 @@ enum Command {
     Report(report::Arguments),
     Compare(compare::Arguments),
     Verify(verify::Arguments),
+    Barriers(barriers::Arguments),
     Data(data::Arguments),
     /// Shell completions, to be sourced by the shell
     ///
@@ -94,6 +96,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Report(arguments) => report::run(&arguments)?,
         Command::Compare(arguments) => compare::run(&arguments)?,
         Command::Verify(arguments) => in_pool(|| verify::run(&arguments))?,
+        Command::Barriers(arguments) => in_pool(|| barriers::run(&arguments))?,
         Command::Data(arguments) => data::run(&arguments)?,
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -21,6 +21,9 @@ pub(crate) struct Arguments {
     /// What to write
     #[arg(long, value_enum, default_value_t = Format::Html)]
     format: Format,
+    /// One figure of the page as SVG in the place of all: `accuracy`, `drift-concepts` and so on; an unknown name lists them
+    #[arg(long, value_name = "NAME", conflicts_with = "format")]
+    figure: Option<String>,
     /// Where to write it [default: RUN/report.html for html, the terminal otherwise]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -44,24 +47,29 @@ pub(crate) enum Format {
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let study = load(&arguments.run)?;
-    let text = match arguments.format {
-        Format::Html => html(&study)?,
-        Format::Markdown => report::markdown::render(&study)?,
-        Format::Json => report::json::render(&study)?,
-        Format::Csv => report::csv::render(&study)?,
+    let text = match (&arguments.figure, arguments.format) {
+        (Some(name), _) => figure(&study, name)?,
+        (None, Format::Html) => html(&study)?,
+        (None, Format::Markdown) => report::markdown::render(&study)?,
+        (None, Format::Json) => report::json::render(&study)?,
+        (None, Format::Csv) => report::csv::render(&study)?,
     };
-    let out = match (&arguments.out, arguments.format) {
-        (Some(out), _) => out.clone(),
-        (None, Format::Html) => arguments.run.join(PAGE),
-        (None, _) => {
-            terminal::print(&text);
-            return Ok(());
-        }
+    let page = arguments.figure.is_none() && arguments.format == Format::Html;
+    let Some(out) = arguments.out.clone().or_else(|| page.then(|| arguments.run.join(PAGE))) else {
+        terminal::print(&text);
+        return Ok(());
     };
     output::deliver(Some(&out), &text, &records([arguments.run.as_path()]))?;
     terminal::delivered();
     terminal::say(&out.display().to_string());
     Ok(())
+}
+
+fn figure(study: &Study, name: &str) -> anyhow::Result<String> {
+    let figures = report::svg::figures(study)?;
+    let known = figures.iter().map(|(known, _)| known.as_str()).collect::<Vec<_>>().join(", ");
+    let found = figures.iter().find(|(known, _)| known == name);
+    found.map(|(_, svg)| svg.clone()).ok_or_else(|| anyhow::anyhow!("--figure: there is no `{name}` here: {known}"))
 }
 
 /// The files of runs, which no output may replace; a run's page is one.

@@ -135,12 +135,17 @@ pub(crate) fn note(line: &str) {
 
 /// A bar over images on stderr where that is a terminal; otherwise nothing is drawn.
 pub(crate) fn bar(what: &'static str, images: usize) -> ProgressBar {
+    bar_of(what, "images", images)
+}
+
+/// [`bar`] over something else.
+pub(crate) fn bar_of(what: &'static str, things: &str, count: usize) -> ProgressBar {
     if quiet() {
         return ProgressBar::hidden();
     }
-    let style = ProgressStyle::with_template("{msg:12} {wide_bar} {pos}/{len} images")
+    let style = ProgressStyle::with_template(&format!("{{msg:12}} {{wide_bar}} {{pos}}/{{len}} {things}"))
         .unwrap_or_else(|_| ProgressStyle::default_bar());
-    let bar = ProgressBar::new(images as u64).with_style(style).with_message(what);
+    let bar = ProgressBar::new(count as u64).with_style(style).with_message(what);
     bar.set_draw_target(indicatif::ProgressDrawTarget::stderr_with_hz(5));
     bar.enable_steady_tick(Duration::from_secs(1));
     bar

@@ -7,7 +7,7 @@ use super::table::Table;
 
 const STYLE: &str = include_str!("style.css");
 /// Rules of drawings, apart so that a downloaded SVG can carry them.
-const CHART_STYLE: &str = include_str!("chart.css");
+pub(crate) const CHART_STYLE: &str = include_str!("chart.css");
 const SCRIPT: &str = include_str!("script.js");
 
 /// A whole document around `body`.

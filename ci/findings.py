@@ -1,0 +1,307 @@
+#!/usr/bin/env python3
+"""The page of findings: packs records of finished studies, writes docs/findings.md from them, compares a new run with them.
+
+    python3 ci/findings.py pack PROGRAM OUT STUDY     OUT/STUDY, a finished run, to fixtures/findings/STUDY.json.gz and docs/findings/*.svg
+    python3 ci/findings.py page                       the page, to stdout
+    python3 ci/findings.py agree PROGRAM RUN          whether RUN, made anew, agrees with the packed record of its study
+
+ci/findings.sh calls it. Every number of the page is read or worked out from the records; a sentence that they do not bear out (`claim`)
+ends the program. Standard library only."""
+import gzip, json, math, pathlib, statistics, subprocess, sys, tomllib
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+PACKED = ROOT / "fixtures/findings"
+FIGURES = ROOT / "docs/findings"
+SWITCHES = ["duplicate_leak", "freeze_below_epsilon", "prune_batch_norm", "per_layer_percentile", "keep_buffers", "alias_biases",
+            "explain_best_validation", "probability_gradient", "cam_added_gradients", "no_random_cavs"]
+DRAWN = {"mnist": ["accuracy", "drift-pixels", "drift-concepts"], "planted": ["look-pointing"], "birds": ["drift-pixels"]}
+# Two-sided 90 % points of Student's t by degrees of freedom.
+T90 = [math.nan, 6.314, 2.920, 2.353, 2.132, 2.015, 1.943, 1.895, 1.860, 1.833]
+
+
+# Packing ----------------------------------------------------------------------------------------------------------------------------
+
+def report(program, run):
+    text = subprocess.run([program, "report", str(run), "--format", "json"], check=True, stdout=subprocess.PIPE).stdout
+    return json.loads(text)
+
+
+def trimmed(record, tcav=False):
+    """What the page reads: no floor pairs, no geometry, TCAV of the first replicates only where it is asked for."""
+    record["manifest"].pop("cam_images", None)
+    record["floor"].pop("pairs", None)
+    for entry in record["forgetting"]:
+        entry.pop("networks", None)
+    for entry in record["sanity"]:
+        entry.pop("layers", None)
+    for network in record["networks"]:
+        for key in ["cavs", "faithfulness", "drift"]:
+            network.pop(key, None)
+        for found in network.get("localisation") or []:
+            found.pop("parts", None)
+    for key in ["geometry", "calibration"]:
+        record.pop(key, None)
+    record["tcav"] = record["tcav"] if tcav else []
+    return record
+
+
+def host():
+    for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.split(":")[1].strip()
+    return "unknown"
+
+
+def lenet_records(folder):
+    keys = ["arm", "replicate", "round", "density", "test_accuracy", "looks"]
+    seeds = {}
+    for run in sorted(folder.glob("seed-*")):
+        records = [json.loads(path.read_text()) for path in sorted(run.glob("replicate-*/**/round.json"))]
+        seeds[run.name] = {
+            "records": [{key: record.get(key) for key in keys} | {"seconds": record["seconds"]["train"]} for record in records],
+            "plan": json.loads((run / "manifest.json").read_text())["plan"],
+        }
+    return seeds
+
+
+def pack(program, out, study):
+    folder = pathlib.Path(out) / study
+    if study == "lenet":
+        packed = {"seeds": lenet_records(folder)}
+    elif study == "as-published":
+        packed = {"runs": {name: trimmed(report(program, folder / name)) for name in ["corrected", *SWITCHES, "all"]}}
+    else:
+        packed = {"run": trimmed(report(program, folder), tcav=study == "planted")}
+        for name in DRAWN.get(study, []):
+            figure = FIGURES / f"{study}-{name}.svg"
+            subprocess.run([program, "report", str(folder), "--figure", name, "--out", str(figure)], check=True)
+        if study == "instability":
+            file = pathlib.Path(out) / "instability-barriers.json"
+            if not file.exists():
+                subprocess.run([program, "barriers", str(folder), "--format", "json", "--out", str(file)], check=True)
+            packed["barriers"] = json.loads(file.read_text())
+            figure = FIGURES / "instability-barriers.svg"
+            subprocess.run([program, "barriers", str(file), "--format", "svg", "--out", str(figure)], check=True)
+    packed["host"] = host()
+    text = json.dumps(rounded(packed), separators=(",", ":"), sort_keys=True)
+    PACKED.mkdir(parents=True, exist_ok=True)
+    # No time and no name inside: the same records give the same bytes.
+    (PACKED / f"{study}.json.gz").write_bytes(gzip.compress(text.encode(), 9, mtime=0))
+    print(f"{PACKED / study}.json.gz")
+
+
+def rounded(value):
+    """Six significant digits, more than any number of the page shows."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, dict):
+        return {key: rounded(inner) for key, inner in value.items()}
+    return [rounded(inner) for inner in value] if isinstance(value, list) else value
+
+
+def load(study):
+    path = PACKED / f"{study}.json.gz"
+    return json.loads(gzip.decompress(path.read_bytes())) if path.exists() else None
+
+
+def agree(program, run):
+    """A run of the instability study beside the packed one: equal where the machine computes alike, close elsewhere."""
+    now, then = trimmed(report(program, run)), load("instability")["run"]
+    alike = all(now["manifest"][key] == then["manifest"][key] for key in ["vectors", "device", "version"])
+    key = lambda network: (network["arm"], network["replicate"], network["round"])
+    old = {key(network): network for network in then["networks"]}
+    if alike and all(old[key(network)]["weights"] == network["weights"] for network in now["networks"]):
+        return print(f"{len(now['networks'])} networks are the packed ones, bit for bit")
+    by_round = lambda record: {entry["round"]: entry for entry in record["rounds"] if entry["arm"] == "lottery"}
+    old = by_round(then)
+    for number, entry in by_round(now).items():
+        # Twice the widest interval of a difference in the packed record.
+        if abs(entry["test_accuracy"] - old[number]["test_accuracy"]) > (0.01 if entry["density"] > 0.02 else 0.08):
+            sys.exit(f"round {number}: accuracy {entry['test_accuracy']:.4f}, packed {old[number]['test_accuracy']:.4f}")
+    calls = [by_round(record)[number]["call"] for record in [now, then] for number in [1, len(old) - 1]]
+    if calls[:2] != calls[2:]:
+        sys.exit(f"mildest and sparsest tickets are called {calls[:2]}, packed {calls[2:]}")
+    print("other sums than the packed run's (another machine or version); accuracies and outer calls agree")
+
+
+# Words ------------------------------------------------------------------------------------------------------------------------------
+
+def number(value, digits=2):
+    return f"{value:.{digits}f}".replace("-", "−")
+
+
+def signed(value, digits=2):
+    return f"{value:+.{digits}f}".replace("-", "−")
+
+
+def share(value):
+    """A density, as the reports write it."""
+    return f"{100 * value:.{2 if value < 0.01 else 1}f} %"
+
+
+def span(interval, scale=1.0, digits=2, tell=number):
+    return f"{tell(scale * interval['low'], digits)} to {tell(scale * interval['high'], digits)}" if interval else "no interval"
+
+
+def mean_interval(values):
+    """Mean and its 90 % t interval over replicates."""
+    mean = statistics.fmean(values)
+    half = T90[len(values) - 1] * statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+    return mean, {"low": mean - half, "high": mean + half}
+
+
+def claim(holds, text):
+    """A sentence of the page, which its records must bear out."""
+    if not holds:
+        sys.exit(f"the records do not bear out: {text}")
+    return text
+
+
+def table(heads, rows):
+    lines = ["| " + " | ".join(heads) + " |", "| " + " | ".join(["---"] + ["---:"] * (len(heads) - 1)) + " |"]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def arm(run, name):
+    return [entry for entry in run["rounds"] if entry["arm"] == name and entry["round"] > 0]
+
+
+def spearman(entry, view=0):
+    return entry["pixels"][view]["measures"]["spearman"]
+
+
+def ratio_cell(ratio):
+    if ratio["rho"] is None:
+        return ratio["undefined"] or "–"
+    return f"{number(ratio['rho'])} ({span(ratio['interval'])}) {ratio['answer']}"
+
+
+CALLS = {"a": "A", "b": "B", "drifted_winner": "drifted winner", "faithful_loser": "faithful loser", "inconclusive": "open"}
+
+
+def by_density(run, name="lottery", rounds=None):
+    rows = []
+    for entry in arm(run, name):
+        if rounds and entry["round"] not in rounds:
+            continue
+        accuracy = entry["accuracy"]
+        rows.append([
+            share(entry["density"]),
+            f"{100 * entry['test_accuracy']:.2f}",
+            f"{signed(100 * accuracy['difference'])} ({span(accuracy['interval'], 100, 2, signed)}) {accuracy['answer']}",
+            ratio_cell(spearman(entry)),
+            ratio_cell(entry["concepts"][0]["ratio"]),
+            CALLS[entry["call"]],
+        ])
+    return table(["weights kept", "accuracy, %", "difference, points", "pixels, ρ", "concepts, ρ", "call"], rows)
+
+
+def ends(range_):
+    if not range_:
+        return "nowhere"
+    return f"{share(range_['from'])} to {share(range_['to'])}" if range_["from"] != range_["to"] else f"at {share(range_['to'])}"
+
+
+def onset(of):
+    if of is None or of["density"] is None:
+        return "not reached"
+    early = share(of["earliest"]) if of["earliest"] else "before the first"
+    late = share(of["latest"]) if of["latest"] else "beyond the last"
+    return f"{share(of['density'])} ({early} to {late})"
+
+
+def cost(run):
+    return sum(network["seconds"]["train"] + network["seconds"]["explain"] for network in run["networks"]) / 60
+
+
+def facts(study, command, packed):
+    run = packed["run"]
+    plan = tomllib.loads(run["plan_toml"])
+    return (f"`{command}`\n\n{len(run['networks'])} networks ({plan['replicates']} replicates, {plan['floor']['twins']} twins each), "
+            f"{cost(run):.0f} minutes of one core's wall clock in all ({packed['host']}, {run['manifest']['vectors']}, beside other work); plan `{run['manifest']['plan'][:16]}`.")
+
+
+def views(run):
+    """By view: the range of A and B had its maps decided, and down to which density they are kept."""
+    rows = []
+    for view in run["views"]:
+        rows.append([view["view"], share(view["kept_to"]) if view["kept_to"] else "nowhere", ends(view["ranges"]["a"]), ends(view["ranges"]["b"])])
+    return table(["maps", "kept down to", "A", "B"], rows)
+
+
+# Sections ---------------------------------------------------------------------------------------------------------------------------
+
+UNSTABLE = 0.02
+"""Frankle et al. 2020 call a barrier below two points of error none."""
+
+
+def instability(packed):
+    run, record = packed["run"], packed["barriers"]
+    heights = {}
+    for barrier in record["barriers"]:
+        same = barrier["from"]["round"] == barrier["to"]["round"]
+        heights.setdefault((same, barrier["to"]["round"]), []).append(barrier["barrier"])
+    told = {key: mean_interval(values) for key, values in heights.items()}
+    cell = lambda key: f"{number(100 * told[key][0])} ({span(told[key][1], 100)})" if key in told else "–"
+    rows = []
+    for entry in [entry for entry in run["rounds"] if entry["arm"] == "lottery"]:
+        number_ = entry["round"]
+        pixels = ratio_cell(spearman(entry)) if number_ else "–"
+        concepts = ratio_cell(entry["concepts"][0]["ratio"]) if number_ else "–"
+        rows.append([share(entry["density"]), f"{100 * entry['test_accuracy']:.2f}", entry["accuracy"]["answer"] if number_ else "–",
+                     cell((True, number_)), cell((False, number_)), pixels, concepts])
+    last = max(number_ for _, number_ in told)
+    dense, tickets = told[True, 0], {n: told[True, n] for n in range(1, last + 1)}
+    by_round = {entry["round"]: entry for entry in arm(run, "lottery")}
+    lost = [n for n, entry in by_round.items() if entry["accuracy"]["answer"] == "lost"]
+    steady_but_lost = [n for n in lost if tickets[n][1]["high"] < UNSTABLE]
+    levels = [n for n in range(1, last + 1) if told[False, n][1]["low"] > 0.005]
+    first_level = min((n for n in levels if by_round[n]["density"] < 0.1), default=None)
+    onsets = run["onsets"]
+    text = [
+        facts("instability", "ticketlens run instability --out runs/instability && ticketlens barriers runs/instability", packed),
+        f"Each ticket was trained again with another data order (arm `retrained`). On the straight line between two networks "
+        f"{record['points']} points are evaluated on all test images, each with batch-norm statistics of its own, from "
+        f"{record['statistics_images']} training images; the barrier is how far test error rises above the line between the ends. Means "
+        f"over {tomllib.loads(run['plan_toml'])['replicates']} replicates with 90 % t intervals, in points.",
+        table(["weights kept", "accuracy, %", "accuracy", "barrier, other order", "barrier, round before", "pixels, ρ", "concepts, ρ"], rows),
+        "![Error barriers against density](findings/instability-barriers.svg)",
+        "- " + claim(dense[1]["low"] > UNSTABLE and all(of[1]["high"] < UNSTABLE for of in tickets.values()),
+              f"**Pruning removes the barrier.** Two dense networks of one initialisation and two data orders are separated by "
+              f"{number(100 * dense[0])} points of error ({span(dense[1], 100)}); two trainings of one ticket by "
+              f"{number(100 * max(of[0] for of in tickets.values()))} at most, at every density "
+              f"(two points and less count as none, Frankle et al. 2020)."),
+        "- " + claim(len(steady_but_lost) > 0,
+              f"**A ticket can be stable and lose.** At {', '.join(share(by_round[n]['density']) for n in steady_but_lost)} of the weights accuracy "
+              f"is lost and there is no barrier to another data order: stability does not make these tickets match, and the dense network, "
+              f"which is not stable, is what they are measured against. This contradicts \"matching exactly where there is no barrier\" "
+              f"for this network; Frankle et al. state it for large networks rewound to an early step, which this does not test."),
+    ]
+    if first_level:
+        text.append("- " + claim(True,
+            f"**Between successive tickets** the barrier is clear of half a point from {share(by_round[first_level]['density'])} down, and at the first, mildest "
+            f"pruning ({number(100 * told[False, 1][0])} points at {share(by_round[1]['density'])}), where the dense network's own instability is crossed. Accuracy begins to fall at {onset(onsets['accuracy'])}."))
+    text.append("- " + claim(onsets["pixels"]["density"] > onsets["accuracy"]["density"],
+        f"**Drift does not begin where the barrier does.** Pixels begin to change at {onset(onsets['pixels'])} of the weights, where neither kind of "
+        f"barrier is there; concepts at {onset(onsets['concepts'])}, together with accuracy."))
+    return "\n\n".join(text[:4]) + "\n\n" + "\n".join(text[4:])
+
+
+SECTIONS = [("instability", "Instability: barriers between tickets", instability)]
+
+
+def page():
+    print("# What the corrected study finds\n")
+    for study, title, section in SECTIONS:
+        packed = load(study)
+        print(f"## {title}\n")
+        print(section(packed) if packed else "Not run to its end yet.")
+        print()
+
+
+if __name__ == "__main__":
+    verb, *rest = sys.argv[1:] or [""]
+    known = {"pack": (pack, 3), "page": (page, 0), "agree": (agree, 2)}
+    if verb not in known or len(rest) != known[verb][1]:
+        sys.exit(__doc__)
+    known[verb][0](*rest)

@@ -1,0 +1,40 @@
+//! Error barriers between the networks of a run.
+
+use serde::{Deserialize, Serialize};
+
+use super::RoundId;
+
+/// What `ticketlens barriers` found.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BarriersRecord {
+    /// [`super::FORMAT`].
+    pub format: u32,
+    /// Networks evaluated on each line, ends included.
+    pub points: usize,
+    /// Training images from which each point took its batch-norm statistics.
+    pub statistics_images: usize,
+    /// One for each pair of networks.
+    pub barriers: Vec<Barrier>,
+}
+
+/// The line between two networks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Barrier {
+    /// One end.
+    pub from: RoundId,
+    /// The other: the same ticket or dense network with another data order, or the ticket of the next round.
+    pub to: RoundId,
+    /// Share of prunable weights kept in `to`.
+    pub density: f64,
+    /// Share of the test images that each point gets wrong, from one end to the other.
+    pub errors: Vec<f64>,
+    /// How far the errors rise above the line between those of the ends, at most.
+    pub barrier: f64,
+}
+
+impl Barrier {
+    /// Whether the ends are of one round, so that they differ by their data order alone.
+    pub fn of_one_round(&self) -> bool {
+        self.from.round == self.to.round
+    }
+}
