@@ -287,6 +287,233 @@ def instability(packed):
     return "\n\n".join(text[:4]) + "\n\n" + "\n".join(text[4:])
 
 
+
+def forgetting(run):
+    """Of each density: images that the ticket forgets, and the chance that a forgotten one drifted more than a kept one."""
+    rows = []
+    for entry in run["forgetting"]:
+        of = entry["all"]
+        if not entry["round"] or not of:
+            continue
+        p = "–" if entry["p_adjusted"] is None else number(entry["p_adjusted"], 3)
+        rows.append([share(entry["density"]), str(of["forgotten"]), str(of["kept"]), number(of["auc"]), p])
+    return table(["weights kept", "forgotten images", "kept images", "AUC", "p, adjusted"], rows)
+
+
+def floors(run, rounds):
+    """The same drift by three floors: twins (which decides), the paper's comparison, and dense networks of other seeds."""
+    rows = []
+    for entry in arm(run, "lottery"):
+        if entry["round"] in rounds:
+            of = spearman(entry)
+            rows.append([share(entry["density"]), ratio_cell(of), number(of["from_parent"]), number(of["in_seed_floors"])])
+    return table(["weights kept", "ρ, beside twins", "from the parent, over twins", "over dense networks of other seeds"], rows)
+
+
+def stages(run, rounds):
+    """ρ of the concepts at every stage."""
+    names = [of["stage"] for of in arm(run, "lottery")[0]["concepts"]]
+    rows = []
+    for entry in arm(run, "lottery"):
+        if entry["round"] in rounds:
+            rows.append([share(entry["density"])] + [ratio_cell(of["ratio"]) for of in entry["concepts"]])
+    return table(["weights kept"] + names, rows)
+
+
+def answers(run):
+    """What the run answers, as a list."""
+    onsets = run["onsets"] or {}
+    before = {(of["first"], of["second"]): of for of in onsets.get("order", [])}
+    lines = [
+        f"**A** (pruning keeps the explanations, and so tickets win) is {run['hypothesis_a']['outcome']}: {ends(run['hypothesis_a']['range'])}; "
+        f"**B** (pruning changes them, and so tickets lose) is {run['hypothesis_b']['outcome']}: {ends(run['hypothesis_b']['range'])}. "
+        f"By pixels alone A {ends(run['alone']['pixels']['a'])}, B {ends(run['alone']['pixels']['b'])}; by concepts alone A "
+        f"{ends(run['alone']['concepts']['a'])}, B {ends(run['alone']['concepts']['b'])}.",
+    ]
+    if onsets:
+        lines.append("Begins to change (density, interval over replicates): " + "; ".join(
+            f"{name} at {onset(onsets[name])}" for name in ["pixels", "concepts", "accuracy"]) + ".")
+        lines.append("Which goes first, replicate by replicate: " + "; ".join(
+            f"{first} before {second} in {of['before']}, after it in {of['after']}" for (first, second), of in before.items()) + ".")
+    return "\n".join("- " + line for line in lines)
+
+
+def picture(study, name, alt):
+    return f"![{alt}](findings/{study}-{name}.svg)"
+
+
+def whole(study, command, packed, shown, more):
+    """A study on real pictures: its numbers, then what they say."""
+    run = packed["run"]
+    last = arm(run, "lottery")[-1]["round"]
+    some = [number_ for number_ in shown if number_ <= last]
+    parts = [facts(study, command, packed), by_density(run, rounds=some)]
+    parts += [picture(study, name, alt) for name, alt in DRAWN_ALT.get(study, [])]
+    parts += [answers(run)]
+    controls = [name for name in ["random_mask", "reinit"] if arm(run, name)]
+    for name in controls:
+        parts += [f"Control `{name}`:", by_density(run, name)]
+    if len(run["views"]) > 1:
+        parts += ["If the maps of another method or stage decided:", views(run)]
+    few = some[:: max(1, len(some) // 5)]
+    if len(arm(run, "lottery")[0]["concepts"]) > 1:
+        parts += ["Concepts, ρ by stage:", stages(run, few)]
+    parts += ["By another floor:", floors(run, few), "Do forgotten images drift more (AUC; ½: no)?", forgetting(run)]
+    return "\n\n".join(parts + more(run))
+
+
+DRAWN_ALT = {
+    "mnist": [("accuracy", "Accuracy against density"), ("drift-pixels", "Drift of pixels against density"),
+              ("drift-concepts", "Drift of concepts against density")],
+    "birds": [("drift-pixels", "Drift of pixels against density")],
+}
+
+def planted(packed):
+    run = packed["run"]
+    rounds = [entry for entry in run["rounds"] if entry["arm"] == "lottery"]
+    networks = {entry["round"]: [n for n in run["networks"] if n["arm"] == "lottery" and n["round"] == entry["round"]] for entry in rounds}
+    names = []
+    for found in networks[0][0]["localisation"]:
+        names.append((found["stage"], found.get("method")))
+    first = tomllib.loads(run["plan_toml"])["explain"]["saliency"][0]
+    title = lambda of: of[1] if of[0] == "input" else f"{of[0]}, {of[1] or first}"
+    chance = networks[0][0]["localisation"][0]["chance"]
+    rates, rows = {}, []
+    for of in names:
+        row = [title(of)]
+        for entry in rounds:
+            values = [found["pointing_game"] for network in networks[entry["round"]] for found in network["localisation"]
+                      if (found["stage"], found.get("method")) == of and found["pointing_game"] is not None]
+            mean, interval = mean_interval(values) if len(values) > 1 else (math.nan, None)
+            rates[of, entry["round"]] = (mean, interval)
+            finds = interval is not None and interval["low"] > chance
+            row.append("–" if interval is None else f"{'**' if finds else ''}{100 * mean:.0f}{'**' if finds else ''}")
+        rows.append(row)
+    heads = [share(entry["density"]) for entry in rounds]
+    statistics_ = [("concept effect", lambda of: of["effect_p_adjusted"]), ("TCAV score", lambda of: of["score_p_adjusted"])]
+    further = sorted({key for of in run["tcav"] for key in (of.get("further") or {})})
+    statistics_ += [(key.replace("_", " "), lambda of, key=key: (of["further"].get(key) or {}).get("p")) for key in further]
+    stages_ = list(dict.fromkeys(of["stage"] for of in run["tcav"]))
+    used = set(run["manifest"]["classes"])
+    told = []
+    counts = {}
+    for stage in stages_:
+        for name, p in statistics_:
+            row = [f"{stage}, {name}"]
+            for entry in rounds:
+                tally = {True: [0, 0], False: [0, 0]}
+                for of in run["tcav"]:
+                    if (of["arm"], of["round"], of["stage"]) == ("lottery", entry["round"], stage) and p(of) is not None:
+                        tally[of["concept"] in used][0] += p(of) <= 0.05
+                        tally[of["concept"] in used][1] += 1
+                counts[stage, name, entry["round"]] = tally
+                row.append("–" if not tally[True][1] else " / ".join(f"{100 * tally[kind][0] / tally[kind][1]:.0f}" for kind in [True, False]))
+            told.append(row)
+    unused = tally[False][1]
+    return "\n\n".join([
+        facts("planted", "ticketlens run planted --out runs/planted", packed),
+        by_density(run),
+        answers(run),
+        f"**Which method finds it.** Share of maps (%) whose maximum lies in the object's box, mean over replicates; bold where its 90 % interval lies "
+        f"above chance ({100 * chance:.0f} %).",
+        table(["maps"] + heads, rows),
+        picture("planted", "look-pointing", "Share of Grad-CAM maximums in the object's box against density"),
+        "**Which statistic finds it.** Share (%) of tests significant at 5 %, of the used concepts / of the unused ones; concept effect and TCAV "
+        "score adjusted over the run's rounds, stages, classes and concepts, the others not.",
+        table(["stage, statistic"] + heads, told),
+    ] + planted_findings(run, rates, counts, chance, rounds))
+
+
+def published(packed):
+    runs, rows = packed["runs"], []
+    corrected = runs["corrected"]
+    paired = lambda run, other: [a - b for a, b in zip(per_replicate(run), per_replicate(other))]
+    def per_replicate(run):
+        last = arm(run, "lottery")[-1]["test_accuracies"]["replicates"]
+        return [of["value"] for of in sorted(last, key=lambda of: of["replicate"])]
+    differences = {}
+    for name, run in runs.items():
+        tickets = [entry for entry in run["rounds"] if entry["arm"] == "lottery"]
+        difference = mean_interval(paired(run, corrected)) if name != "corrected" else None
+        differences[name] = difference
+        calls = " ".join(CALLS[entry["call"]].replace("inconclusive", "open") for entry in tickets[1:])
+        rows.append([
+            name.replace("_", "\\_"), f"{100 * tickets[0]['test_accuracy']:.2f}", f"{100 * tickets[-1]['test_accuracy']:.2f}",
+            "–" if difference is None else f"{signed(100 * difference[0])} ({span(difference[1], 100, 2, signed)})",
+            ratio_cell(spearman(tickets[-1])), ratio_cell(tickets[-1]["concepts"][0]["ratio"]),
+            ends(run["hypothesis_a"]["range"]), ends(run["hypothesis_b"]["range"]), calls,
+        ])
+    tickets = arm(corrected, "lottery")
+    plan = tomllib.loads(corrected["plan_toml"])
+    return "\n\n".join([
+        "`ci/findings.sh run runs as-published` (`ci/ablation.sh`)\n\n"
+        f"{sum(len(run['networks']) for run in runs.values())} networks ({plan['replicates']} replicates, {plan['floor']['twins']} twins each), "
+        f"{sum(cost(run) for run in runs.values()):.0f} minutes of one core's wall clock ({packed['host']}, {corrected['manifest']['vectors']}, beside other work); plans "
+        f"`{corrected['manifest']['plan'][:16]}` (corrected) and `{runs['all']['manifest']['plan'][:16]}` (all ten). What each defect is: [as-published.md](as-published.md).",
+        table(["code", "accuracy, dense, %", f"at {share(tickets[-1]['density'])}, %", "− corrected there, points", "pixels there, ρ", "concepts there, ρ", "A", "B",
+               "calls by density, " + " ".join(share(entry["density"]) for entry in tickets)], rows),
+    ] + published_findings(runs, differences))
+
+
+def lenet(packed):
+    sys.path.insert(0, str(ROOT / "ci"))
+    import lenet as of_lenet
+    arms = {}
+    for seed, run in packed["seeds"].items():
+        for record in run["records"]:
+            if not record["arm"].startswith("twin-"):
+                arms.setdefault(record["arm"], {}).setdefault(record["round"], {})[seed, record["replicate"]] = record
+    dense, rows, found = arms["lottery"][0], [], {}
+    for number_, records in sorted(arms["lottery"].items()):
+        if number_ == 0:
+            continue
+        again = arms["reinit"][number_]
+        density = of_lenet.density(records)
+        found[round(100 * density, 1)] = cells = {
+            "ticket": of_lenet.interval([100 * v for v in of_lenet.paired(records, dense, of_lenet.final)]),
+            "sooner": of_lenet.interval(of_lenet.paired(records, dense, of_lenet.stop)),
+            "reinit": of_lenet.interval([100 * v for v in of_lenet.paired(again, records, of_lenet.final)]),
+            "later": of_lenet.interval(of_lenet.paired(again, records, of_lenet.stop)),
+        }
+        if number_ in (3, 5, 7, 9, 11, 13, 15, 16):
+            tell = lambda key, digits: f"{signed(cells[key][0], digits)} ± {cells[key][1]:.{digits}f}"
+            rows.append([share(density), tell("ticket", 2), tell("sooner", 0), tell("reinit", 2), tell("later", 0)])
+    plans = sorted(run["plan"][:16] for run in packed["seeds"].values())
+    minutes = sum(record["seconds"] for run in packed["seeds"].values() for record in run["records"]) / 60
+    return "\n\n".join([
+        "`ci/findings.sh run runs lenet`\n\n"
+        f"{sum(len(run['records']) for run in packed['seeds'].values())} networks, seeds 0 to 4, {minutes:.0f} minutes of one core's wall clock of training "
+        f"({packed['host']}, beside other work); plans {', '.join(f'`{plan}`' for plan in plans)}. All densities, the figure and the comparison with the paper point by "
+        "point: [lenet.md](lenet.md).",
+        "Paired differences, means with 95 % t intervals; *early stop* is the step of least validation loss.",
+        table(["weights kept", "ticket − dense, points", "early stop, ticket − dense", "reinit − ticket, points", "early stop, reinit − ticket"], rows),
+    ] + lenet_findings(found))
+
+
+def planted_findings(run, rates, counts, chance, rounds):
+    return []
+
+
+def published_findings(runs, differences):
+    return []
+
+
+def lenet_findings(found):
+    near = lambda percent: found[min(found, key=lambda density: abs(density - percent))]
+    at, low = near(21.1), near(3.6)
+    sure = lambda of, sign: sign * of[0] > of[1]
+    tell = lambda of, digits: f"{signed(of[0], digits)} ± {of[1]:.{digits}f}"
+    return ["\n".join([
+        "- " + claim(sure(at["ticket"], 1) and sure(at["sooner"], -1) and sure(at["reinit"], -1) and sure(at["later"], 1),
+                     f"**Frankle & Carbin's finding stands**: at 21 % the ticket is no worse than dense ({tell(at['ticket'], 2)} points) and learns faster (early stop "
+                     f"{tell(at['sooner'], 0)} steps); the same mask on new weights is worse than the ticket ({tell(at['reinit'], 2)} points) and slower "
+                     f"({tell(at['later'], 0)} steps)."),
+        "- " + claim(sure(low["reinit"], -1),
+                     f"At 3.6 % the ticket differs from dense by {tell(low['ticket'], 2)} points, the mask on new weights from the ticket by {tell(low['reinit'], 2)}. "
+                     "Not shown: the paper's 50,000 steps a round; these are 5,496, in which the dense network is not yet at its end."),
+    ])]
+
+
 SECTIONS = [("instability", "Instability: barriers between tickets", instability)]
 
 

@@ -10,7 +10,7 @@ use candle_core::{Tensor, Var};
 
 use crate::error::{Error, Result};
 use crate::model::{Halves, Model, Stage};
-use crate::nn::{Compute, Mode, Network, Weights, predicted_class, section};
+use crate::nn::{Compute, Mode, Network, Patterns, Weights, predicted_class, section};
 
 /// A network cut in two after some layer: Φ before, h after.
 #[derive(Clone)]
@@ -18,6 +18,8 @@ pub struct Cut {
     compute: Compute,
     network: Arc<Network>,
     weights: Arc<Weights>,
+    /// Of a network that is mostly zeros.
+    patterns: Option<Arc<Patterns>>,
     features: Range<usize>,
     head: Range<usize>,
 }
@@ -38,13 +40,27 @@ impl Cut {
     pub fn new(model: &Model, weights: Arc<Weights>, stage: Stage) -> Result<Self> {
         let Halves { network, layers } = model.halves(stage)?;
         let (features, head) = (0..layers, layers..network.layers.len());
-        Ok(Self { compute: model.compute.clone(), network, weights, features, head })
+        Ok(Self::of(model, network, weights, features, head))
     }
 
     /// Cuts `model` before its first layer: the activation is the images.
     pub fn before(model: &Model, weights: Arc<Weights>) -> Self {
-        let (compute, network) = (model.compute.clone(), model.network.clone());
-        Self { compute, features: 0..0, head: network.whole(), network, weights }
+        Self::of(model, model.network.clone(), weights, 0..0, model.network.whole())
+    }
+
+    fn of(
+        model: &Model,
+        network: Arc<Network>,
+        weights: Arc<Weights>,
+        features: Range<usize>,
+        head: Range<usize>,
+    ) -> Self {
+        let patterns = network.patterns_at_rest(&weights).map(Arc::new);
+        Self { compute: model.compute.clone(), network, weights, patterns, features, head }
+    }
+
+    fn section(&self, layers: &Range<usize>, mode: Mode, input: &Tensor) -> Result<Tensor> {
+        section(&self.compute, &self.network, layers.clone(), mode, &self.weights, self.patterns.as_ref(), input)
     }
 
     /// Φ(images): the activation `(N, C, H, W)` at the cut, in eval mode.
@@ -52,7 +68,7 @@ impl Cut {
     /// # Errors
     /// When images do not fit the network.
     pub fn activation(&self, images: &Tensor) -> Result<Tensor> {
-        section(&self.compute, &self.network, self.features.clone(), Mode::Eval, &self.weights, images)
+        self.section(&self.features, Mode::Eval, images)
     }
 
     /// h(activation): logits `(N, K)`, in eval mode.
@@ -60,7 +76,7 @@ impl Cut {
     /// # Errors
     /// When the activation does not fit.
     pub fn logits(&self, activation: &Tensor) -> Result<Tensor> {
-        section(&self.compute, &self.network, self.head.clone(), Mode::Eval, &self.weights, activation)
+        self.section(&self.head, Mode::Eval, activation)
     }
 
     /// Logits, and the gradient of image n's logit `targets[n]` with respect to `activation`.
@@ -93,8 +109,7 @@ impl Cut {
         direction: impl Fn(usize, &[f32]) -> Result<Vec<f32>>,
     ) -> Result<LogitGradient> {
         let activation = Var::from_tensor(activation)?;
-        let (head, input) = (self.head.clone(), activation.as_tensor());
-        let logits = section(&self.compute, &self.network, head, Mode::EvalTape, &self.weights, input)?;
+        let logits = self.section(&self.head, Mode::EvalTape, activation.as_tensor())?;
         let (count, classes) = logits.dims2()?;
         let rows = logits.to_vec2::<f32>()?;
         let mut choice = Vec::with_capacity(count * classes);

@@ -11,7 +11,7 @@ use crate::kernels::on_worker;
 
 use super::compute::{Accelerator, Compute};
 use super::layout::Weights;
-use super::network::Network;
+use super::network::{Network, Patterns};
 use super::shape::Shape3;
 use super::tape::{Gradients, Mode, Tape, Workspace};
 
@@ -23,11 +23,13 @@ struct SectionOp {
     section: Range<usize>,
     mode: Mode,
     weights: Arc<Weights>,
+    patterns: Option<Arc<Patterns>>,
     state: Mutex<(Option<Tape>, Workspace)>,
 }
 
 /// Applies `section` of `network` to `input` `(N, C, H, W)` as a Candle operation, where `compute` says; the result is
-/// `(N, C', H', W')`, or `(N, K)` when the section ends in the linear layer. Gradients flow to `input` when it is tracked.
+/// `(N, C', H', W')`, or `(N, K)` when the section ends in the linear layer. Gradients flow to `input` when it is tracked. With `patterns`
+/// of the network's layers weights outside them count as zero; a device does without.
 ///
 /// # Errors
 /// When shapes do not fit.
@@ -37,10 +39,12 @@ pub fn section(
     section: Range<usize>,
     mode: Mode,
     weights: &Arc<Weights>,
+    patterns: Option<&Arc<Patterns>>,
     input: &Tensor,
 ) -> Result<Tensor> {
     let (compute, network, weights) = (compute.clone(), network.clone(), weights.clone());
-    let op = SectionOp { compute, network, section, mode, weights, state: Mutex::default() };
+    let patterns = patterns.cloned();
+    let op = SectionOp { compute, network, section, mode, weights, patterns, state: Mutex::default() };
     Ok(input.contiguous()?.apply_op1(op)?)
 }
 
@@ -70,13 +74,17 @@ impl SectionOp {
         let (_, workspace) = &mut *state;
         let tape = self
             .network
-            .forward(self.section.clone(), self.mode, &self.weights, None, inner, shape, batch, workspace)
+            .forward(self.section.clone(), self.mode, &self.weights, self.patterns(), inner, shape, batch, workspace)
             .map_err(candle_core::Error::wrap)?;
         let to = tape.output_shape();
         let mut output = vec![0.0; to.len() * batch];
         from_kernels(batch, to.channels, to.height * to.width, tape.output(), &mut output);
         state.0 = Some(tape);
         Ok((CpuStorage::F32(output), self.output_shape(batch, to)))
+    }
+
+    fn patterns(&self) -> Option<&Patterns> {
+        self.patterns.as_deref()
     }
 
     /// `(N, K)` at the end of the network, else `(N, C, H, W)`.
@@ -114,7 +122,7 @@ impl SectionOp {
         let wanted = Gradients { parameters: None, input: true };
         let grad_input = self
             .network
-            .backward(tape, &self.weights, None, grad, wanted, &mut state.1)
+            .backward(tape, &self.weights, self.patterns(), grad, wanted, &mut state.1)
             .ok_or_else(|| candle_core::Error::msg("the section does not reach its input"))?;
         let mut outer = vec![0.0; grad_input.len()];
         from_kernels(batch, channels, height * width, &grad_input, &mut outer);

@@ -281,6 +281,7 @@ pub fn logits(
     if let Some(device) = model.compute.device() {
         return on_device::logits(network, device.exact(), weights, images, indices, batch);
     }
+    let patterns = network.patterns_at_rest(weights);
     let mut workspace = Workspace::default();
     let mut rows = Vec::with_capacity(indices.len());
     for chunk in indices.chunks(batch) {
@@ -289,8 +290,9 @@ pub fn logits(
         let mut input = workspace.take(pixels.len());
         to_kernels(chunk.len(), shape.channels, shape.height * shape.width, &pixels, &mut input);
         let whole = network.whole();
+        let (count, patterns) = (chunk.len(), patterns.as_ref());
         let tape =
-            on_worker(|| network.forward(whole, Mode::Eval, weights, None, input, shape, chunk.len(), &mut workspace))?;
+            on_worker(|| network.forward(whole, Mode::Eval, weights, patterns, input, shape, count, &mut workspace))?;
         let output = tape.output();
         for image in 0..chunk.len() {
             rows.push(output.iter().skip(image).step_by(chunk.len()).copied().collect());

@@ -146,7 +146,7 @@ fn gradients_equal_finite_differences() {
         let network = &model.network;
         let loss = |logits: &Tensor| (logits * &weighting).unwrap().sum_all().unwrap();
         let value = |mode: Mode, images: &Tensor, weights: &Arc<Weights>| {
-            loss(&section(&Compute::Cpu, network, network.whole(), mode, weights, images).unwrap())
+            loss(&section(&Compute::Cpu, network, network.whole(), mode, weights, None, images).unwrap())
         };
         let close = |what: &str, gradient: &[f32], from: &[f32], value: &dyn Fn(Vec<f32>) -> Tensor| {
             let direction: Vec<f64> = (0..from.len()).map(|i| ((i * 31 % 17) as f64 - 8.0) / 8.0).collect();
@@ -186,7 +186,8 @@ fn a_cut_at_any_stage_changes_no_logit_and_has_the_right_gradient() {
     for (name, model, images) in small() {
         let (weights, images) = (Arc::new(weights(&model)), pictures(5, images));
         let network = &model.network;
-        let whole = values(&section(&Compute::Cpu, network, network.whole(), Mode::Eval, &weights, &images).unwrap());
+        let whole =
+            values(&section(&Compute::Cpu, network, network.whole(), Mode::Eval, &weights, None, &images).unwrap());
         for stage in model.stages() {
             let cut = Cut::new(&model, weights.clone(), stage).unwrap();
             let activation = cut.activation(&images).unwrap();
@@ -216,6 +217,34 @@ fn a_cut_at_any_stage_changes_no_logit_and_has_the_right_gradient() {
             let far = (numeric - exact).abs() > 0.05 * scale + 2e-3;
             assert!(!far, "{name} {stage}: {numeric} against {exact} (norm {scale})");
         }
+    }
+}
+
+/// The mask of the largest `share` of all prunable weights, which leaves layers of few weights denser than wide ones.
+fn pruned(model: &Model, mut weights: Weights, share: f64) -> Weights {
+    let mask = Mask::dense(model.network.layout.clone());
+    prune(&weights, &mask, Scope::Global, 1.0 - share, &[]).unwrap().apply(&mut weights);
+    weights
+}
+
+#[test]
+fn a_network_of_zeros_is_evaluated_and_explained_as_its_dense_products_would() {
+    for (name, model, images) in small() {
+        let dense = weights(&model);
+        assert!(model.network.patterns_at_rest(&pruned(&model, dense.clone(), 0.2)).is_none(), "{name}: 80 % zeros");
+        let sparse = Arc::new(pruned(&model, dense, 0.05));
+        let patterns = model.network.patterns_at_rest(&sparse).unwrap();
+        assert!(patterns.iter().flatten().count() > 0, "{name}");
+        let pixels = pictures(5, images);
+        let network = &model.network;
+        let whole = section(&Compute::Cpu, network, network.whole(), Mode::Eval, &sparse, None, &pixels).unwrap();
+        let cut = Cut::before(&model, sparse.clone());
+        assert!(relative_error(&values(&cut.logits(&pixels).unwrap()), &values(&whole)) < 1e-5, "{name}");
+        let (_, expected) = network_gradients(network, Mode::EvalTape, &sparse, &pixels, |logits| {
+            logits.narrow(1, 1, 1).unwrap().sum_all().unwrap()
+        });
+        let gradient = values(&cut.gradient(&pixels, Targets::Class(1)).unwrap().gradient);
+        assert!(relative_error(&gradient, &expected) < 1e-5, "{name}");
     }
 }
 

@@ -109,7 +109,7 @@ fn a_gradient_of_the_whole_network_equals_finite_differences() {
             let mut moved = weights.clone();
             moved.parameters = parameters;
             let whole = model.network.whole();
-            loss(&section(&Compute::Cpu, &model.network, whole, Mode::TRAIN, &Arc::new(moved), &images).unwrap())
+            loss(&section(&Compute::Cpu, &model.network, whole, Mode::TRAIN, &Arc::new(moved), None, &images).unwrap())
         };
         let gradient = network_gradients(&model.network, Mode::TRAIN, &weights, &images, loss).0;
         // Along random directions inside each tensor; ReLU kinks make single coordinates unreliable in f32.
