@@ -25,6 +25,8 @@ step "the GitHub Action and the workflow of examples/ci, step by step"
 python3 ci/action.py target/debug/ticketlens
 step "sweeps on a real Slurm"
 bash ci/slurm.sh target/debug/ticketlens
+step "the page of findings is what its records say, and its smallest study says so again"
+TICKETLENS=target/debug/ticketlens bash ci/findings.sh check "$(mktemp -d)"
 step "benches (smoke: each runs once)"
 cargo test --locked --benches
 step "CUDA: the device program on a pretend GPU"

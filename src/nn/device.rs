@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::kernels::device::{NormPlaces, Operation, Pass, Program, Rule, Wanted};
+use crate::kernels::device::{DeviceTape, NormPlaces, Operation, Pass, Program, Rule, Wanted};
 use crate::kernels::pool::PoolShape;
 
 use super::compute::Accelerator;
@@ -30,13 +30,12 @@ impl Accelerator {
         shape: Shape3,
     ) -> Result<Vec<f32>> {
         let program = network.program(section, shape, images.len() / shape.len().max(1))?;
-        let pass = match mode {
-            Mode::Train(_) => Pass::Train { update: false },
-            Mode::EvalTape | Mode::Eval => Pass::Evaluate,
-        };
-        let weights = self.resident(weights)?;
-        let tape = self.exact().forward(&program, pass, &weights, images)?;
+        let tape = self.tape(&program, pass(mode, Pass::Evaluate), weights, images)?;
         self.exact().output(&program, &tape)
+    }
+
+    fn tape(&self, program: &Program, pass: Pass, weights: &Arc<Weights>, images: &[f32]) -> Result<DeviceTape> {
+        self.exact().forward(program, pass, &self.resident(weights)?, images)
     }
 
     /// The gradient of a section's output, seen along `grad_output`, with respect to its images `(N, C, H, W)`. The forward pass is run
@@ -56,15 +55,18 @@ impl Accelerator {
         grad_output: &[f32],
     ) -> Result<Vec<f32>> {
         let program = network.program(section, shape, images.len() / shape.len().max(1))?;
-        let pass = match mode {
-            Mode::Train(_) => Pass::Train { update: false },
-            Mode::EvalTape | Mode::Eval => Pass::Tape,
-        };
-        let weights = self.resident(weights)?;
-        let tape = self.exact().forward(&program, pass, &weights, images)?;
+        let tape = self.tape(&program, pass(mode, Pass::Tape), weights, images)?;
         let wanted = Wanted { parameters: false, input: true };
-        let (_, input) = self.exact().backward(&program, tape, &weights, grad_output, wanted)?;
+        let (_, input) = self.exact().backward(&program, tape, &self.resident(weights)?, grad_output, wanted)?;
         input.ok_or_else(|| Error::input("the section does not reach its input"))
+    }
+}
+
+/// What a device does in `mode`; with the statistics of training data as constants, `at_rest`.
+fn pass(mode: Mode, at_rest: Pass) -> Pass {
+    match mode {
+        Mode::Train(_) => Pass::Train { update: false },
+        Mode::EvalTape | Mode::Eval => at_rest,
     }
 }
 

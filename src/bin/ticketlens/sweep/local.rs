@@ -122,7 +122,10 @@ fn start(job: &Job, units: &[usize]) -> anyhow::Result<ExitCode> {
         });
         while running.len() < jobs {
             let ready = |&unit: &usize| needs(unit).is_none_or(|needs| job.store.is_done(&job.units.units[needs].id));
-            let Some(place) = waiting.iter().position(ready) else { break };
+            // What another process makes is waited for last.
+            let free = |unit: &usize| ready(unit) && !Store::is_busy(&job.store.unit_path(&job.units.units[*unit].id));
+            let place = waiting.iter().position(free).or_else(|| waiting.iter().position(ready));
+            let Some(place) = place else { break };
             running.push(spawn(job, waiting.remove(place))?);
         }
         if running.is_empty() {
