@@ -495,7 +495,31 @@ def lenet(packed):
 
 
 def planted_findings(run, rates, counts, chance, rounds):
-    return []
+    matching = [0] + [entry["round"] for entry in rounds if entry["round"] and entry["accuracy"]["answer"] == "matches"]
+    density = {entry["round"]: share(entry["density"]) for entry in rounds}
+    title = lambda of: f"`{of[1]}`" if of[0] == "input" else f"`{of[1] or 'grad-cam'}` at {of[0]}"
+    rows = []
+    for number_ in sorted({0, matching[-1], rounds[-1]["round"]}):
+        here = [(mean, of) for (of, at), (mean, interval) in rates.items() if at == number_ and interval]
+        best, worst = max(here), min(here)
+        finds = sum(interval["low"] > chance for (of, at), (_, interval) in rates.items() if at == number_ and interval)
+        rows.append(f"at {density[number_]} {finds} of {len(here)} ways to draw maps find the object, best {title(best[1])} ({100 * best[0]:.0f} %), least {title(worst[1])} ({100 * worst[0]:.0f} %)")
+    pooled = {}
+    for (stage, name, number_), tally in counts.items():
+        if number_ in matching:
+            for kind in [True, False]:
+                of = pooled.setdefault((stage, name), {True: [0, 0], False: [0, 0]})[kind]
+                of[0] += tally[kind][0]
+                of[1] += tally[kind][1]
+    part = lambda of: of[0] / of[1] if of[1] else math.nan
+    told = [f"{name} at {stage} {100 * part(of[True]):.0f} % of the used and {100 * part(of[False]):.0f} % of the unused"
+            for (stage, name), of in pooled.items() if stage == run["tcav"][0]["stage"]]
+    return ["\n".join([
+        "- **Maps**: " + "; ".join(rows) + ".",
+        f"- **Concepts**: over the densities at which accuracy matches ({density[matching[0]]} to {density[matching[-1]]}), significant at 5 %: " + "; ".join(told) + ". A concept "
+        "that is not used can still have an effect: a network is not obliged to ignore what its images show ([levels of each test](statistics.md)).",
+        "- Not shown: natural images, or objects that fill the picture; the pointing game asks for the maximum alone.",
+    ])]
 
 
 def published_findings(runs, differences):

@@ -35,7 +35,7 @@ impl Accelerator {
     }
 
     fn tape(&self, program: &Program, pass: Pass, weights: &Arc<Weights>, images: &[f32]) -> Result<DeviceTape> {
-        self.exact().forward(program, pass, &self.resident(weights)?, images)
+        self.exact().forward(program, pass, self.resident(weights)?.as_ref(), images)
     }
 
     /// The gradient of a section's output, seen along `grad_output`, with respect to its images `(N, C, H, W)`. The forward pass is run
@@ -57,7 +57,8 @@ impl Accelerator {
         let program = network.program(section, shape, images.len() / shape.len().max(1))?;
         let tape = self.tape(&program, pass(mode, Pass::Tape), weights, images)?;
         let wanted = Wanted { parameters: false, input: true };
-        let (_, input) = self.exact().backward(&program, tape, &self.resident(weights)?, grad_output, wanted)?;
+        let (_, input) =
+            self.exact().backward(&program, tape, self.resident(weights)?.as_ref(), grad_output, wanted)?;
         input.ok_or_else(|| Error::input("the section does not reach its input"))
     }
 }
