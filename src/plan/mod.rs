@@ -2,10 +2,10 @@
 
 mod as_published;
 mod check;
+mod prune;
 mod read;
 mod sweep;
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -20,7 +20,6 @@ use crate::model::{Model, Stage, Stem, Wish, build};
 use crate::nn::Shape3;
 use crate::nn::optimizer::OptimizerKind;
 use crate::nn::schedule::ScheduleKind;
-use crate::prune::Scope;
 use crate::stats::exchangeability::Design;
 use crate::stats::multiplicity::Adjustment;
 use crate::train::TrainConfig;
@@ -28,6 +27,7 @@ use crate::train::TrainConfig;
 pub use crate::data::Task;
 pub use crate::data::sources::{self, DataPlan};
 pub use as_published::AsPublished;
+pub use prune::{LatePrune, PrunePlan, Rewind};
 pub use read::PRESETS;
 pub use sweep::{Axis, Cluster, Part, Sweep};
 
@@ -136,49 +136,6 @@ impl ModelPlan {
     pub fn build(&self, images: Shape3, classes: usize) -> Result<Model> {
         build(&self.family, &Wish { width: self.width, stem: self.stem, images, classes })
     }
-}
-
-/// Pruning of a plan.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PrunePlan {
-    /// Share of the remaining weights that goes each round.
-    pub fraction: f64,
-    /// Another share for the last rounds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub late: Option<LatePrune>,
-    /// Prunings n; n + 1 networks.
-    pub rounds: usize,
-    /// Rounds at which the arms beside the lottery's are trained; all where absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub control_rounds: Option<Vec<usize>>,
-    /// Over what weights compete.
-    pub scope: Scope,
-    /// Shares of layers, by name, that go by another than `fraction`; for the scope `layerwise`.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub layers: BTreeMap<String, f64>,
-    /// Layers left out of count and cut.
-    #[serde(default)]
-    pub exclude: Vec<String>,
-    /// Step k to which tickets are rewound: `"0ep"`, `"1ep"`, `"500it"`.
-    pub rewind: String,
-}
-
-impl PrunePlan {
-    /// Share of the remaining weights that goes in a round, counted from 1; layers with one of their own keep theirs.
-    pub fn fraction_of(&self, round: usize) -> f64 {
-        self.late.filter(|late| round > late.after).map_or(self.fraction, |late| late.fraction)
-    }
-}
-
-/// Rounds that prune by another share: `{ after = 34, fraction = 0.5 }`.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LatePrune {
-    /// The last round that prunes by the plan's `fraction`.
-    pub after: usize,
-    /// Share of the remaining weights that goes in each round after it.
-    pub fraction: f64,
 }
 
 /// The noise floor of a plan: what retraining without pruning does to the explanations.
@@ -368,39 +325,6 @@ impl Plan {
             epochs: self.train.epochs,
             batch_size: self.train.batch_size,
             sparse_below: self.train.sparse_below,
-        }
-    }
-}
-
-/// A point in training: `"3ep"` or `"500it"`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rewind {
-    /// After so many epochs.
-    Epochs(u64),
-    /// After so many optimiser steps.
-    Steps(u64),
-}
-
-impl Rewind {
-    /// Parses the plan's field.
-    ///
-    /// # Errors
-    /// When it is neither form.
-    pub fn parse(text: &str) -> Result<Self> {
-        let number = |digits: &str| digits.parse::<u64>().ok();
-        let parsed = match (text.strip_suffix("ep"), text.strip_suffix("it")) {
-            (Some(digits), _) => number(digits).map(Rewind::Epochs),
-            (_, Some(digits)) => number(digits).map(Rewind::Steps),
-            _ => None,
-        };
-        parsed.ok_or_else(|| Error::config("prune.rewind", format!("`{text}` is not like `0ep` or `500it`")))
-    }
-
-    /// The optimiser step.
-    pub fn step(self, steps_per_epoch: u64) -> u64 {
-        match self {
-            Rewind::Epochs(epochs) => epochs.saturating_mul(steps_per_epoch),
-            Rewind::Steps(steps) => steps,
         }
     }
 }
