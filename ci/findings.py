@@ -14,7 +14,7 @@ PACKED = ROOT / "fixtures/findings"
 FIGURES = ROOT / "docs/findings"
 SWITCHES = ["duplicate_leak", "freeze_below_epsilon", "prune_batch_norm", "per_layer_percentile", "keep_buffers", "alias_biases",
             "explain_best_validation", "probability_gradient", "cam_added_gradients", "no_random_cavs"]
-DRAWN = {"mnist": ["accuracy", "drift-pixels", "drift-concepts"], "planted": ["look-pointing"], "birds": ["drift-pixels"]}
+DRAWN = {"mnist": ["accuracy", "drift-spearman", "drift-concepts"], "planted": ["look-pointing"], "birds": ["drift-spearman"]}
 # Two-sided 90 % points of Student's t by degrees of freedom.
 T90 = [math.nan, 6.314, 2.920, 2.353, 2.132, 2.015, 1.943, 1.895, 1.860, 1.833]
 
@@ -366,9 +366,9 @@ def whole(study, command, packed, shown, more):
 
 
 DRAWN_ALT = {
-    "mnist": [("accuracy", "Accuracy against density"), ("drift-pixels", "Drift of pixels against density"),
+    "mnist": [("accuracy", "Accuracy against density"), ("drift-spearman", "Drift of pixels against density"),
               ("drift-concepts", "Drift of concepts against density")],
-    "birds": [("drift-pixels", "Drift of pixels against density")],
+    "birds": [("drift-spearman", "Drift of pixels against density")],
 }
 
 def planted(packed):
