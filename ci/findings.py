@@ -625,7 +625,34 @@ def mnist(packed):
 
 
 def mnist_findings(run):
-    return []
+    by_round = {entry["round"]: entry for entry in arm(run, "lottery")}
+    paper = [line.split(",") for line in (ROOT / "fixtures/paper/mnist_accuracy.csv").read_text().splitlines()[1:]]
+    end = float(paper[-1][2])
+    last = by_round[34]
+    at = lambda name: next(entry for entry in arm(run, name) if entry["round"] == 34)
+    tell = lambda entry: f"{signed(100 * entry['accuracy']['difference'])} ({span(entry['accuracy']['interval'], 100, 2, signed)})"
+    kept = {view["view"]: view["kept_to"] for view in run["views"]}
+    on_input = [kept[view] for view in kept if view.startswith("input/") and kept[view]]
+    matches = [entry for entry in by_round.values() if entry["accuracy"]["answer"] == "matches"]
+    open_ = sum(entry["call"] == "inconclusive" for entry in by_round.values())
+    changed = [entry for entry in by_round.values() if spearman(entry)["answer"] == "changed"]
+    return ["\n".join([
+        "- " + claim(last["accuracy"]["answer"] == "matches" and end < 60,
+                     f"**Tickets win where the paper's fail.** At {share(last['density'])}, the end of the paper's figure 2, the ticket differs from dense by {tell(last)} points; "
+                     f"that figure ends at {end:.2f} % validation accuracy, which is chance. Accuracy matches at all densities down to {share(matches[-1]['density'])}."),
+        "- " + claim(at("random_mask")["accuracy"]["difference"] < last["accuracy"]["difference"] and at("reinit")["accuracy"]["difference"] < last["accuracy"]["difference"],
+                     f"**The controls do a little worse**: there a random mask of the same layers differs from dense by {tell(at('random_mask'))} points, the ticket's mask on new "
+                     f"weights by {tell(at('reinit'))}. The gap is a fraction of a point: on this task mask and weights matter little."),
+        "- " + claim(min(on_input) < 0.06 and kept["layer4"] > 0.5,
+                     f"**Down to where pixels are kept depends on the map**: Grad-CAM at layer4, the one that decides, keeps them to {share(kept['layer4'])}; gradients on the input "
+                     f"to {share(min(on_input))}; at the three shallower stages anything from nowhere to {share(min(v for k, v in kept.items() if k.startswith('layer') and v))}."),
+        "- " + claim(changed[0]["density"] < 0.02,
+                     f"**Pixels and concepts have surely changed only at the bottom**: from {share(changed[0]['density'])} down, where accuracy no longer matches. The estimate of ρ passes "
+                     f"its limit earlier ({onset(run['onsets']['pixels'])} for pixels), but its interval is wide."),
+        f"- **Awkward**: with three replicates {open_} of {len(by_round)} densities stay open, so A is shown for mild pruning alone; that explanations drift at middle densities is neither "
+        "shown nor excluded. So few images are forgotten that the forgetting test has no power here.",
+        "- Not shown: the paper's 224 px, width 64 and twelve epochs a round; another task, on which more is lost.",
+    ])]
 
 
 def fashion(packed):
