@@ -136,7 +136,7 @@ MUTATIONS = [
     ("B is tested from the mildest density on", "src/stats/verdict.rs", "b: «calls.iter().rev().take_while(|&&call| call == Call::B).count()»,", "calls.iter().take_while(|&&call| call == Call::B).count()", ["lib stats::verdict::"]),
     ("one replicate is enough", "src/study/ranges.rs", "_ if «plan.replicates < 2» =>", "false", ["suite study::"]),
     ("networks at chance get a verdict", "src/study/accuracy.rs", "if «chance_p(manifest, network)? > plan.statistics.alpha» {", "false", ["suite study::"]),
-    ("twins see the images in their parent's order", "src/run/rounds.rs", "Line::Twin(_) => «Setup::derived_seed(plan, id.replicate, &line.name())»,", "replicate_seed", ["suite run::every_round"]),
+    ("twins see the images in their parent's order", "src/run/rounds.rs", "Line::Twin(_) | Line::Arm(Arm::Retrained) => «Setup::derived_seed(plan, id.replicate, &line.name())»,", "replicate_seed", ["suite run::every_round"]),
     ("drifted winners are faithful losers", "src/stats/verdict.rs", "Accuracy::Matches if changed => «Call::DriftedWinner»,", "Call::FaithfulLoser", ["lib stats::verdict::"]),
     ("negative evidence counts", "src/stats/localisation.rs", "map.iter().map(|v| «v.max(0.0)»).enumerate()", "v.abs()", ["lib stats::localisation::"]),
     ("a tied maximum counts whole", "src/stats/localisation.rs", "Ok(«hits as f64 / peaks.len() as f64»)", "f64::from(u8::from(hits > 0))", ["lib stats::localisation::"]),
