@@ -334,8 +334,8 @@ def answers(run):
         f"{ends(run['alone']['concepts']['a'])}, B {ends(run['alone']['concepts']['b'])}.",
     ]
     if onsets:
-        lines.append("Begins to change (density, interval over replicates): " + "; ".join(
-            f"{name} at {onset(onsets[name])}" for name in ["pixels", "concepts", "accuracy"]) + ".")
+        lines.append("Begins to change at (density, interval over replicates): " + "; ".join(
+            f"{name} {onset(onsets[name])}" for name in ["pixels", "concepts", "accuracy"]) + ".")
         lines.append("Which goes first, replicate by replicate: " + "; ".join(
             f"{first} before {second} in {of['before']}, after it in {of['after']}" for (first, second), of in before.items()) + ".")
     return "\n".join("- " + line for line in lines)
@@ -393,7 +393,7 @@ def planted(packed):
             row.append("–" if interval is None else f"{'**' if finds else ''}{100 * mean:.0f}{'**' if finds else ''}")
         rows.append(row)
     heads = [share(entry["density"]) for entry in rounds]
-    statistics_ = [("concept effect", lambda of: of["effect_p_adjusted"]), ("TCAV score", lambda of: of["score_p_adjusted"])]
+    statistics_ = [("concept effect", lambda of: of["effect_p"]), ("TCAV score", lambda of: of["score_p"])]
     further = sorted({key for of in run["tcav"] for key in (of.get("further") or {})})
     statistics_ += [(key.replace("_", " "), lambda of, key=key: (of["further"].get(key) or {}).get("p")) for key in further]
     stages_ = list(dict.fromkeys(of["stage"] for of in run["tcav"]))
@@ -421,8 +421,7 @@ def planted(packed):
         f"above chance ({100 * chance:.0f} %).",
         table(["maps"] + heads, rows),
         picture("planted", "look-pointing", "Share of Grad-CAM maximums in the object's box against density"),
-        "**Which statistic finds it.** Share (%) of tests significant at 5 %, of the used concepts / of the unused ones; concept effect and TCAV "
-        "score adjusted over the run's rounds, stages, classes and concepts, the others not.",
+        "**Which statistic finds it.** Share (%) of tests with p of at most 5 %, not adjusted, of the used concepts / of the unused ones.",
         table(["stage, statistic"] + heads, told),
     ] + planted_findings(run, rates, counts, chance, rounds))
 
@@ -501,7 +500,7 @@ def planted_findings(run, rates, counts, chance, rounds):
     rows = []
     for number_ in sorted({0, matching[-1], rounds[-1]["round"]}):
         here = [(mean, of) for (of, at), (mean, interval) in rates.items() if at == number_ and interval]
-        best, worst = max(here), min(here)
+        best, worst = (pick(here, key=lambda of: of[0]) for pick in (max, min))
         finds = sum(interval["low"] > chance for (of, at), (_, interval) in rates.items() if at == number_ and interval)
         rows.append(f"at {density[number_]} {finds} of {len(here)} ways to draw maps find the object, best {title(best[1])} ({100 * best[0]:.0f} %), least {title(worst[1])} ({100 * worst[0]:.0f} %)")
     pooled = {}
@@ -513,7 +512,7 @@ def planted_findings(run, rates, counts, chance, rounds):
                 of[1] += tally[kind][1]
     part = lambda of: of[0] / of[1] if of[1] else math.nan
     told = [f"{name} at {stage} {100 * part(of[True]):.0f} % of the used and {100 * part(of[False]):.0f} % of the unused"
-            for (stage, name), of in pooled.items() if stage == run["tcav"][0]["stage"]]
+            for (stage, name), of in pooled.items() if stage == tomllib.loads(run["plan_toml"])["explain"]["stages"][0]]
     return ["\n".join([
         "- **Maps**: " + "; ".join(rows) + ".",
         f"- **Concepts**: over the densities at which accuracy matches ({density[matching[0]]} to {density[matching[-1]]}), significant at 5 %: " + "; ".join(told) + ". A concept "
