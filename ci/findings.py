@@ -206,7 +206,9 @@ def ends(range_):
 
 
 def onset(of):
-    if of is None or of["density"] is None:
+    if of is None:
+        return "undefined at some density"
+    if of["density"] is None:
         return "not reached"
     early = share(of["earliest"]) if of["earliest"] else "before the first"
     late = share(of["latest"]) if of["latest"] else "beyond the last"
