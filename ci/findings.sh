@@ -3,7 +3,7 @@
 #   ci/findings.sh run OUT [STUDY…]    mnist, fashion, birds, planted, as-published, lenet, instability (all unless named); resumable
 #   ci/findings.sh pack OUT [STUDY…]   what the page needs of the finished ones, to fixtures/findings and docs/findings
 #   ci/findings.sh page                writes docs/findings.md from fixtures/findings
-#   ci/findings.sh check [OUT]         the page is what the packed records say; with OUT the smallest study is run there and must agree
+#   ci/findings.sh check [OUT]         the page is what the packed records say; with OUT two replicates of the smallest study are run there and must agree
 # MNIST, FASHION and CUB name folders of data (a study whose folder is missing is skipped, and said so); TICKETLENS the program, default the
 # release build; THREADS the threads of a run, default all.
 set -euo pipefail
@@ -22,13 +22,13 @@ data() { # NAME FOLDER: whether there is one
   return 1
 }
 
-study() { # NAME
+study() { # NAME [MORE OPTIONS OF `ticketlens run`]…
   local run=("$program" run --threads "$threads")
   case $1 in
     mnist) data MNIST "${MNIST:-}" && "${run[@]}" mnist --set data.path="$MNIST" --out "$out/mnist" ;;
     fashion) data FASHION "${FASHION:-}" && "${run[@]}" fashion --set data.path="$FASHION" --out "$out/fashion" ;;
     birds) data CUB "${CUB:-}" && "${run[@]}" cub-small --set data.path="$CUB" --out "$out/birds" ;;
-    planted | instability) "${run[@]}" "$1" --out "$out/$1" ;;
+    planted | instability) "${run[@]}" "$1" --out "$out/$1" "${@:2}" ;;
     as-published) JOBS=$threads TICKETLENS=$program bash ci/ablation.sh "$out/as-published" ;;
     lenet)
       data MNIST "${MNIST:-}" || return 0
@@ -55,7 +55,7 @@ case $verb in
     python3 ci/findings.py page | diff - docs/findings.md >&2 || { echo "docs/findings.md is not what its records say" >&2 && exit 1; }
     if [ -n "$out" ]; then
       mkdir -p "$out"
-      study instability
+      study instability --set replicates=2
       python3 ci/findings.py agree "$program" "$out/instability"
     fi
     ;;

@@ -25,7 +25,7 @@ step "the GitHub Action and the workflow of examples/ci, step by step"
 python3 ci/action.py target/debug/ticketlens
 step "sweeps on a real Slurm"
 bash ci/slurm.sh target/debug/ticketlens
-step "the page of findings is what its records say, and its smallest study says so again"
+step "the page of findings is what its records say; two replicates of its smallest study are made again"
 TICKETLENS=target/debug/ticketlens bash ci/findings.sh check "$(mktemp -d)"
 step "benches (smoke: each runs once)"
 cargo test --locked --benches
