@@ -18,7 +18,7 @@ pub struct Cut {
     compute: Compute,
     network: Arc<Network>,
     weights: Arc<Weights>,
-    /// Of a network that is mostly zeros.
+    /// Of a network that is mostly zeros, on the CPU.
     patterns: Option<Arc<Patterns>>,
     features: Range<usize>,
     head: Range<usize>,
@@ -55,7 +55,8 @@ impl Cut {
         features: Range<usize>,
         head: Range<usize>,
     ) -> Self {
-        let patterns = network.patterns_at_rest(&weights).map(Arc::new);
+        let on_cpu = model.compute.device().is_none();
+        let patterns = on_cpu.then(|| network.patterns_at_rest(&weights)).flatten().map(Arc::new);
         Self { compute: model.compute.clone(), network, weights, patterns, features, head }
     }
 

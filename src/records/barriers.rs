@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::RoundId;
+use super::{FORMAT, RoundId};
+use crate::error::{Error, Result};
 
 /// What `ticketlens barriers` found.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -16,6 +17,35 @@ pub struct BarriersRecord {
     /// One for each pair of networks.
     pub barriers: Vec<Barrier>,
 }
+
+impl BarriersRecord {
+    /// Whether a record that comes from outside can be shown.
+    ///
+    /// # Errors
+    /// Names what no calculation of barriers gives.
+    pub fn check(&self) -> Result<()> {
+        if self.format != FORMAT {
+            return Err(Error::input(format!("is of format {}, not {FORMAT}", self.format)));
+        }
+        let share = |value: f64| (0.0..=1.0).contains(&value);
+        for Barrier { from, to, density, errors, barrier } in &self.barriers {
+            let name = || format!("the line from {} round {} to {} round {}", from.arm, from.round, to.arm, to.round);
+            if !share(*density) || *density < LEAST_DENSITY {
+                return Err(Error::input(format!("{} has a density of {density}", name())));
+            }
+            if !share(*barrier) || !errors.iter().all(|&error| share(error)) {
+                return Err(Error::input(format!("{} has errors that are no shares", name())));
+            }
+        }
+        match self.barriers.is_empty() {
+            true => Err(Error::input("holds no barrier")),
+            false => Ok(()),
+        }
+    }
+}
+
+/// One weight of more than any network has.
+const LEAST_DENSITY: f64 = 1e-12;
 
 /// The line between two networks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

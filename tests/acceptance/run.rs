@@ -65,6 +65,16 @@ fn a_run_prints_its_table_and_the_report_comes_in_every_form() {
     assert!(fails(&barriers(&lines, &format!("--format csv --out {lines}"))).contains("an input of this command"));
     assert!(fails(&barriers(&place.arg("run/manifest.json"), "")).contains("manifest.json: "));
     assert!(fails(&barriers(&run, "--points 2")).contains("at least 3 points"));
+    assert!(fails(&barriers(&lines, "--points 5")).contains("need the folder of the run"));
+    let mut bad = json(place.path("barriers.json"));
+    for (value, said) in
+        [(0.0, "a density of 0"), (-1.0, "a density of -1"), (1e-300, "a density of 0.0"), (2.0, "a density of 2")]
+    {
+        bad["barriers"][0]["density"] = value.into();
+        assert!(fails(&barriers(&place.write("bad.json", bad.to_string().as_bytes()), "--format svg")).contains(said));
+    }
+    bad["barriers"] = serde_json::json!([]);
+    assert!(fails(&barriers(&place.write("bad.json", bad.to_string().as_bytes()), "")).contains("holds no barrier"));
     // No report takes the place of a record that it is made from; that of the page it may take.
     for record in
         ["plan.toml", "metrics.json", "manifest.json", "replicate-0/round-00/round.json", "images.safetensors"]

@@ -1,13 +1,13 @@
 //! `ticketlens barriers`: whether networks of a run are linearly connected.
 
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
 use ticketlens::progress::{Event, Observer};
-use ticketlens::records::{BarriersRecord, FORMAT, Store};
+use ticketlens::records::{BarriersRecord, Store};
 use ticketlens::report::barriers as shown;
 use ticketlens::run::barriers;
 
@@ -27,9 +27,9 @@ pub(crate) struct Arguments {
     /// Folder of a finished run, or the file that `--format json` wrote of one, to show it otherwise
     #[arg(value_name = "RUN")]
     run: PathBuf,
-    /// Networks on each line, ends included
-    #[arg(long, value_name = "N", default_value_t = 11)]
-    points: usize,
+    /// Networks on each line, ends included [default: 11]
+    #[arg(long, value_name = "N")]
+    points: Option<usize>,
     /// Where the data are now, if not where the plan says
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
@@ -41,6 +41,8 @@ pub(crate) struct Arguments {
     out: Option<PathBuf>,
 }
 
+/// Networks on each line where none are named, as in Frankle et al. 2020 and Paul et al. 2023.
+const POINTS: usize = 11;
 /// Bytes of a record that is read again.
 const LONGEST: u64 = 1 << 26;
 
@@ -59,7 +61,7 @@ enum Format {
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let mut inputs = records([arguments.run.as_path()]);
     inputs.add(&arguments.run);
-    let record = if arguments.run.is_file() { written(&arguments.run)? } else { computed(arguments)? };
+    let record = if arguments.run.is_file() { written(arguments)? } else { computed(arguments)? };
     let text = match arguments.format {
         Format::Markdown => shown::markdown(&record),
         Format::Json => serde_json::to_string_pretty(&record)? + "\n",
@@ -74,18 +76,25 @@ fn computed(arguments: &Arguments) -> anyhow::Result<BarriersRecord> {
     let mut plan = store.plan()?;
     plan.data.path = arguments.data.clone().or(plan.data.path);
     let lines = Lines(terminal::bar_of("barriers", "lines", 0));
-    let record = barriers(&plan, &store, arguments.points, &lines)?;
+    let record = barriers(&plan, &store, arguments.points.unwrap_or(POINTS), &lines)?;
     lines.0.finish_and_clear();
     Ok(record)
 }
 
 /// What `--format json` wrote.
-fn written(path: &Path) -> anyhow::Result<BarriersRecord> {
+fn written(arguments: &Arguments) -> anyhow::Result<BarriersRecord> {
+    let path = &arguments.run;
     let name = || path.display().to_string();
+    if arguments.points.is_some() || arguments.data.is_some() {
+        anyhow::bail!(
+            "{}: is a file, of which nothing is computed: --points and --data need the folder of the run",
+            name()
+        );
+    }
     let bytes = std::fs::metadata(path).with_context(name)?.len();
     anyhow::ensure!(bytes <= LONGEST, "{}: {bytes} bytes are no record of barriers", name());
     let record: BarriersRecord = serde_json::from_slice(&std::fs::read(path).with_context(name)?).with_context(name)?;
-    anyhow::ensure!(record.format == FORMAT, "{}: is of format {}, not {FORMAT}", name(), record.format);
+    record.check().with_context(name)?;
     Ok(record)
 }
 
