@@ -689,8 +689,8 @@ with tests that hold their level ([what the numbers mean](statistics.md)). It is
 `ci/findings.sh page` from packed records (`fixtures/findings`); a study is made anew by its line, or
 all of them by `ci/findings.sh run OUT`. Settings were chosen on seeds of 1,000 and up, or are those
 of older presets; the seeds below were run once. Bands in figures reach from the least to the
-greatest replicate. Networks of one kind and size, short trainings: what is said here is said of
-them.
+greatest replicate; of the pointing game they join the replicates' intervals. Networks of one kind
+and size, short trainings: what is said here is said of them.
 """
 
 
