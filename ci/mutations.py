@@ -82,6 +82,9 @@ MUTATIONS = [
     ("dropout does not scale what it keeps", "src/nn/forward.rs", "let scale = «1.0 / (1.0 - probability)»;", "1.0_f32", ["suite families::"]),
     ("dropout draws the same in every step", "src/nn/forward.rs", '&format!("dropout/{layer}"), «draws.step»)', "0", ["suite families::"]),
     ("dropout's gradient reaches what was dropped", "src/nn/backward.rs", "«drop_out(kept, *probability, &after, &mut grad);»", "", ["suite families::"]),
+    ("repeated inputs count once", "src/kernels/repeat.rs", "for values in «run.chunks(LANES)» {", "run.chunks(LANES).take(1)", ["lib kernels::repeat::", "suite families::"]),
+    ("the input's gradient knows nothing of the weights' sum", "src/nn/backward.rs", "Saved::Folded(folded) if «times > 1» => folded,", "times > 1 && index == usize::MAX", ["suite families::"]),
+    ("a map of one position is freed before the layer that reads it", "src/nn/forward.rs", "let (operand, _) = «self.operand(later, &section, &shapes)»;", "(usize::MAX, 1_usize)", ["suite families::"]),
     ("a linear layer's weight gradient is that of one image", "src/kernels/conv2d/outer.rs", "in_channels: «shape.batch»,", "1", ["lib kernels::conv2d::"]),
     ("looks are lost where a training goes on", "src/run/keeping.rs", "Ok(«record.looks»)", "Vec::new()", ["suite run::a_training_goes_on"]),
     # explain

@@ -9,6 +9,7 @@ pub mod layout;
 pub mod norm;
 pub mod optim;
 pub mod pool;
+pub mod repeat;
 mod scratch;
 mod simd;
 

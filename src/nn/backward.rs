@@ -1,7 +1,7 @@
 //! The backward pass.
 
 use crate::kernels::layout::unflatten;
-use crate::kernels::{bias, conv2d, norm, pool};
+use crate::kernels::{bias, conv2d, norm, pool, repeat};
 
 use super::forward::{adaptive_shape, drop_out, max_pool_shape};
 use super::layer::{Layer, Norm};
@@ -62,7 +62,7 @@ impl Pass<'_, '_> {
                 if let Some(bias) = convolution.bias {
                     self.bias_gradient(bias, &grad_z);
                 }
-                self.product(index, &grad_z, wants_source);
+                self.product(index, &grad_z);
                 self.workspace.give(grad_z);
             }
             Layer::Activation { norm, residual, relu, .. } => {
@@ -74,7 +74,7 @@ impl Pass<'_, '_> {
                     mask_by_output(&mut grad, self.output(target));
                 }
                 self.bias_gradient(*bias, &grad);
-                self.product(index, &grad, wants_source);
+                self.product(index, &grad);
                 self.workspace.give(grad);
             }
             Layer::MaxPool { kernel, stride, padding, .. } => {
@@ -197,22 +197,35 @@ impl Pass<'_, '_> {
     }
 
     /// Back through a layer's product.
-    fn product(&mut self, index: usize, grad: &[f32], wants_source: bool) {
-        let source = self.network.layers[index].source() - self.tape.section.start;
-        let (from, batch) = (self.tape.shapes[source], self.tape.batch);
-        let (weight, geometry) =
-            self.network.geometry(index, from, batch).expect("only layers that multiply come here");
-        let pattern = self.patterns.and_then(|patterns| patterns[index].as_ref());
+    fn product(&mut self, index: usize, grad: &[f32]) {
+        let (start, batch) = (self.tape.section.start, self.tape.batch);
+        let (operand, times) = self.network.operand(index, &self.tape.section, &self.tape.shapes);
+        let (source, own) = (operand - start, self.network.layers[index].source() - start);
+        let (weight, mut geometry) =
+            self.network.geometry(index, self.tape.shapes[own], batch).expect("only layers that multiply come here");
+        geometry.in_channels /= times;
+        let pattern = self.patterns.and_then(|patterns| patterns[index].as_ref()).filter(|_| times == 1);
         if let Some(flat) = self.wanted.parameters.as_deref_mut() {
             let input = self.tape.slots[source].as_deref().expect("a layer's input is freed after the layer");
-            let range = self.network.layout.parameters[weight].range.clone();
-            conv2d::grad_weight(&geometry, pattern, input, grad, &mut flat[range]);
+            let flat = &mut flat[self.network.layout.parameters[weight].range.clone()];
+            if times > 1 {
+                let mut folded = self.workspace.take(flat.len() / times);
+                conv2d::grad_weight(&geometry, None, input, grad, &mut folded);
+                repeat::unfold(&folded, times, flat);
+                self.workspace.give(folded);
+            } else {
+                conv2d::grad_weight(&geometry, pattern, input, grad, flat);
+            }
         }
-        if wants_source {
+        if source > 0 || self.wanted.input {
+            let weight = match &self.tape.saved[index - start] {
+                Saved::Folded(folded) if times > 1 => folded,
+                _ => self.weights.parameter(weight),
+            };
             let slot = &mut self.grads[source];
             let accumulate = slot.is_some();
-            let target = slot.get_or_insert_with(|| self.workspace.take(from.len() * batch));
-            conv2d::grad_input(&geometry, self.weights.parameter(weight), pattern, grad, target, accumulate);
+            let target = slot.get_or_insert_with(|| self.workspace.take(self.tape.shapes[source].len() * batch));
+            conv2d::grad_input(&geometry, weight, pattern, grad, target, accumulate);
         }
     }
 

@@ -6,7 +6,7 @@ use rand::RngCore;
 
 use crate::error::Result;
 use crate::kernels::layout::flatten;
-use crate::kernels::{bias, conv2d, norm, pool};
+use crate::kernels::{bias, conv2d, norm, pool, repeat};
 use crate::seed;
 
 use super::layer::{Layer, Norm};
@@ -45,11 +45,21 @@ impl Network {
             let from_values = held(source);
             let residual = layer.residual().map(|slot| held(slot - section.start));
             let mut keep = Saved::Nothing;
+            let (operand, times) = self.operand(index, &section, &shapes);
             let product = |output: &mut [f32]| {
-                let (weight, geometry) =
+                let (weight, mut geometry) =
                     self.geometry(index, from, batch).expect("only layers that multiply come here");
+                let (weight, input) = (weights.parameter(weight), held(operand - section.start));
+                if times > 1 {
+                    geometry.in_channels /= times;
+                    let mut folded = vec![0.0; weight.len() / times];
+                    repeat::fold(weight, times, &mut folded);
+                    conv2d::forward(&geometry, &folded, None, input, output);
+                    return folded;
+                }
                 let pattern = patterns.and_then(|patterns| patterns[index].as_ref());
-                conv2d::forward(&geometry, weights.parameter(weight), pattern, from_values, output);
+                conv2d::forward(&geometry, weight, pattern, input, output);
+                Vec::new()
             };
             match layer {
                 Layer::Convolution { convolution, norm, relu, .. } => {
@@ -105,7 +115,7 @@ impl Network {
                     Mode::EvalTape | Mode::Eval => output.copy_from_slice(from_values),
                 },
                 Layer::Linear { bias, relu, .. } => {
-                    product(&mut output);
+                    keep = Saved::Folded(product(&mut output));
                     bias::finish(to.channels, batch, Some(weights.parameter(*bias)), None, *relu, &mut output);
                 }
             }
@@ -113,8 +123,10 @@ impl Network {
             saved.push(keep);
             if mode == Mode::Eval {
                 for slot in 0..slots.len() - 1 {
-                    let needed = self.layers[index + 1..section.end].iter().any(|later| {
-                        later.source() == slot + section.start || later.residual() == Some(slot + section.start)
+                    let needed = (index + 1..section.end).any(|later| {
+                        let (layer, at) = (&self.layers[later], slot + section.start);
+                        let (operand, _) = self.operand(later, &section, &shapes);
+                        operand == at || layer.source() == at || layer.residual() == Some(at)
                     });
                     if !needed && let Some(buffer) = slots[slot].take() {
                         workspace.give(buffer);

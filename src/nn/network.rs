@@ -118,6 +118,23 @@ impl Network {
         Ok((bytes / (4 * largest.max(1))).clamp(1, most.max(1)))
     }
 
+    /// The slot that a layer's product reads in a section of these `shapes`, and how often each of its values counts.
+    ///
+    /// Once in its own source as a rule. Where a map of one position is spread over a grid and flattened, as the last map of torchvision's
+    /// VGG is at 32 pixels, a linear layer can read it before that, with the sum of each run of weights (see [`crate::kernels::repeat`]).
+    pub(super) fn operand(&self, layer: usize, section: &Range<usize>, shapes: &[Shape3]) -> (usize, usize) {
+        let writer = |slot: usize| (slot > section.start).then(|| &self.layers[slot - 1]);
+        let source = self.layers[layer].source();
+        if matches!(self.layers[layer], Layer::Linear { .. })
+            && let Some(Layer::Flatten { source: grid }) = writer(source)
+            && let Some(Layer::AdaptiveAveragePool { source: point, height, width }) = writer(*grid)
+            && let Shape3 { height: 1, width: 1, .. } = shapes[point - section.start]
+        {
+            return (*point, height * width);
+        }
+        (source, 1)
+    }
+
     /// Geometry of a layer that multiplies (a linear layer is a 1×1 convolution on a 1×1 map).
     pub(crate) fn geometry(&self, layer: usize, from: Shape3, batch: usize) -> Option<(usize, Conv2dShape)> {
         match &self.layers[layer] {
@@ -157,8 +174,8 @@ impl Network {
     }
 
     /// Sparse patterns for a mask over the flat parameters, each layer's kernel chosen by its density and shape from a measured
-    /// crossover; `sparse_below` is the density to use instead (0: always dense; above 1: always sparse). The result is the same
-    /// up to rounding.
+    /// crossover; `sparse_below` is the density to use instead (0: always dense; above 1: always sparse). Weights that are summed before
+    /// they multiply (`operand`) need none. The result is the same up to rounding.
     ///
     /// # Errors
     /// When `input` does not fit the network.
@@ -167,6 +184,9 @@ impl Network {
         Ok((0..self.layers.len())
             .map(|index| {
                 let (weight, shape) = self.geometry(index, shapes[self.layers[index].source()], batch)?;
+                if self.operand(index, &self.whole(), &shapes).1 > 1 {
+                    return None;
+                }
                 let mask = &mask[self.layout.parameters[weight].range.clone()];
                 let kept = mask.iter().filter(|&&bit| bit != 0).count();
                 if kept == mask.len() {

@@ -80,6 +80,8 @@ pub(super) enum Saved {
     MaxPool(Vec<u8>),
     /// Which values dropout keeps.
     Kept(Vec<bool>),
+    /// Sums of the weights whose inputs are the same; empty where none are.
+    Folded(Vec<f32>),
 }
 
 /// The result of a forward pass over a section.
