@@ -1,16 +1,15 @@
 //! The cut: activations at a stage, and the gradient of a class logit with respect to them.
 //!
-//! Candle frees the gradients of intermediate results, so the model is run in two parts and the activation between them is
-//! made a variable.
+//! The model is run in two parts, and the activation between them is the second part's input.
 
 use std::ops::Range;
 use std::sync::Arc;
 
-use candle_core::{Tensor, Var};
+use candle_core::Tensor;
 
 use crate::error::{Error, Result};
 use crate::model::{Halves, Model, Stage};
-use crate::nn::{Compute, Mode, Network, Patterns, Weights, predicted_class, section};
+use crate::nn::{Compute, Mode, Network, Patterns, Weights, predicted_class, section, section_gradient};
 
 /// A network cut in two after some layer: Φ before, h after.
 #[derive(Clone)]
@@ -109,21 +108,24 @@ impl Cut {
         activation: &Tensor,
         direction: impl Fn(usize, &[f32]) -> Result<Vec<f32>>,
     ) -> Result<LogitGradient> {
-        let activation = Var::from_tensor(activation)?;
-        let logits = self.section(&self.head, Mode::EvalTape, activation.as_tensor())?;
-        let (count, classes) = logits.dims2()?;
-        let rows = logits.to_vec2::<f32>()?;
-        let mut choice = Vec::with_capacity(count * classes);
-        for (image, row) in rows.iter().enumerate() {
-            choice.extend(direction(image, row)?);
-        }
-        let choice = Tensor::from_vec(choice, (count, classes), logits.device())?;
         // Each image's logit depends on that image alone, so one backward pass of the sum serves all of them.
-        let mut gradients = (&logits * choice)?.sum_all()?.backward()?;
-        let gradient = gradients
-            .remove(activation.as_tensor())
-            .ok_or_else(|| Error::input("the logits do not depend on the activation"))?;
-        Ok(LogitGradient { logits: logits.detach(), gradient: gradient.detach() })
+        let (logits, gradient) = section_gradient(
+            &self.compute,
+            &self.network,
+            self.head.clone(),
+            &self.weights,
+            self.patterns.as_ref(),
+            activation,
+            |logits| {
+                let (count, classes) = logits.dims2()?;
+                let mut choice = Vec::with_capacity(count * classes);
+                for (image, row) in logits.to_vec2::<f32>()?.iter().enumerate() {
+                    choice.extend(direction(image, row)?);
+                }
+                Ok(Tensor::from_vec(choice, (count, classes), logits.device())?)
+            },
+        )?;
+        Ok(LogitGradient { logits, gradient })
     }
 }
 

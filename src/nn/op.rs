@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use candle_core::{CpuStorage, CustomOp1, Layout as CandleLayout, Shape, Tensor};
 
 use crate::error::Result;
-use crate::kernels::layout::{from_kernels, to_kernels};
+use crate::kernels::layout::{filled, from_kernels, to_kernels};
 use crate::kernels::on_worker;
 
 use super::compute::{Accelerator, Compute};
@@ -48,6 +48,31 @@ pub fn section(
     Ok(input.contiguous()?.apply_op1(op)?)
 }
 
+/// The output of `section` on `input` `(N, C, H, W)` in [`Mode::EvalTape`], and the gradient of `Σ direction · output` with respect to `input`,
+/// where `direction` sees the output and is shaped like it: what Candle's autograd would give through [`section`], without the zeros and the
+/// sum that an edge of its graph costs.
+///
+/// # Errors
+/// When shapes do not fit, and those of `direction`.
+pub fn section_gradient(
+    compute: &Compute,
+    network: &Arc<Network>,
+    section: Range<usize>,
+    weights: &Arc<Weights>,
+    patterns: Option<&Arc<Patterns>>,
+    input: &Tensor,
+    direction: impl FnOnce(&Tensor) -> Result<Tensor>,
+) -> Result<(Tensor, Tensor)> {
+    let (compute, network, weights) = (compute.clone(), network.clone(), weights.clone());
+    let (mode, patterns) = (Mode::EvalTape, patterns.cloned());
+    let op = SectionOp { compute, network, section, mode, weights, patterns, state: Mutex::default() };
+    let input = input.contiguous()?;
+    let output = input.apply_op1_no_bwd(&op)?;
+    let direction = direction(&output)?;
+    let gradient = on_worker(|| op.back(&input, &direction))?;
+    Ok((output, gradient))
+}
+
 fn contiguous_slice<'a>(storage: &'a CpuStorage, layout: &CandleLayout) -> candle_core::Result<&'a [f32]> {
     let (start, end) = layout
         .contiguous_offsets()
@@ -69,16 +94,22 @@ impl SectionOp {
             return Ok((CpuStorage::F32(output), self.output_shape(batch, to[to.len() - 1])));
         }
         let mut state = lock(&self.state);
-        let mut inner = state.1.take(input.len());
-        to_kernels(batch, channels, height * width, input, &mut inner);
+        let count = if self.mode.trains() { batch } else { filled(batch) };
+        let mut images = std::borrow::Cow::from(input);
+        if count > batch {
+            images.to_mut().resize(count * shape.len(), 0.0);
+        }
+        let mut inner = state.1.take(images.len());
+        to_kernels(count, channels, height * width, &images, &mut inner);
         let (_, workspace) = &mut *state;
         let tape = self
             .network
-            .forward(self.section.clone(), self.mode, &self.weights, self.patterns(), inner, shape, batch, workspace)
+            .forward(self.section.clone(), self.mode, &self.weights, self.patterns(), inner, shape, count, workspace)
             .map_err(candle_core::Error::wrap)?;
         let to = tape.output_shape();
-        let mut output = vec![0.0; to.len() * batch];
-        from_kernels(batch, to.channels, to.height * to.width, tape.output(), &mut output);
+        let mut output = vec![0.0; to.len() * count];
+        from_kernels(count, to.channels, to.height * to.width, tape.output(), &mut output);
+        output.truncate(to.len() * batch);
         state.0 = Some(tape);
         Ok((CpuStorage::F32(output), self.output_shape(batch, to)))
     }
@@ -116,16 +147,19 @@ impl SectionOp {
         let tape = state.0.take().ok_or_else(|| candle_core::Error::msg("a network section runs backward once"))?;
         let (batch, channels, height, width) = input.dims4()?;
         let to = tape.output_shape();
-        let values = grad_result.flatten_all()?.to_vec1::<f32>()?;
+        let mut values = grad_result.flatten_all()?.to_vec1::<f32>()?;
+        let count = tape.batch;
+        values.resize(count * to.len(), 0.0);
         let mut grad = state.1.take(values.len());
-        to_kernels(batch, to.channels, to.height * to.width, &values, &mut grad);
+        to_kernels(count, to.channels, to.height * to.width, &values, &mut grad);
         let wanted = Gradients { parameters: None, input: true };
         let grad_input = self
             .network
             .backward(tape, &self.weights, self.patterns(), grad, wanted, &mut state.1)
             .ok_or_else(|| candle_core::Error::msg("the section does not reach its input"))?;
         let mut outer = vec![0.0; grad_input.len()];
-        from_kernels(batch, channels, height * width, &grad_input, &mut outer);
+        from_kernels(count, channels, height * width, &grad_input, &mut outer);
+        outer.truncate(batch * channels * height * width);
         Tensor::from_vec(outer, input.dims(), input.device())
     }
 }

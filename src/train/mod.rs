@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::{Images, for_each_batch};
 use crate::error::{Error, Result};
-use crate::kernels::layout::to_kernels;
+use crate::kernels::layout::{filled, to_kernels};
 use crate::kernels::on_worker;
 use crate::model::Model;
 use crate::nn::optimizer::{Optimizer, OptimizerKind, OptimizerState};
@@ -285,17 +285,17 @@ pub fn logits(
     let mut workspace = Workspace::default();
     let mut rows = Vec::with_capacity(indices.len());
     for chunk in indices.chunks(batch) {
-        let mut pixels = vec![0.0; shape.len() * chunk.len()];
-        images.read(chunk, None, &mut pixels)?;
+        let count = filled(chunk.len());
+        let mut pixels = vec![0.0; shape.len() * count];
+        images.read(chunk, None, &mut pixels[..shape.len() * chunk.len()])?;
         let mut input = workspace.take(pixels.len());
-        to_kernels(chunk.len(), shape.channels, shape.height * shape.width, &pixels, &mut input);
-        let whole = network.whole();
-        let (count, patterns) = (chunk.len(), patterns.as_ref());
+        to_kernels(count, shape.channels, shape.height * shape.width, &pixels, &mut input);
+        let (whole, patterns) = (network.whole(), patterns.as_ref());
         let tape =
             on_worker(|| network.forward(whole, Mode::Eval, weights, patterns, input, shape, count, &mut workspace))?;
         let output = tape.output();
         for image in 0..chunk.len() {
-            rows.push(output.iter().skip(image).step_by(chunk.len()).copied().collect());
+            rows.push(output.iter().skip(image).step_by(count).copied().collect());
         }
         tape.recycle(&mut workspace);
     }

@@ -21,6 +21,7 @@ pub const GRAD_CAM: Method = Method {
 /// # Errors
 /// When the shapes differ.
 pub fn grad_cam(activation: &Tensor, gradient: &Tensor) -> Result<Maps> {
-    let weights = gradient.mean_keepdim((2, 3))?;
-    Maps::rectified(&activation.broadcast_mul(&weights)?.sum(1)?)
+    Maps::weighted(activation, gradient, |_, g| {
+        (g.iter().map(|&value| f64::from(value)).sum::<f64>() / g.len() as f64) as f32
+    })
 }

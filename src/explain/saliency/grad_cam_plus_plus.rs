@@ -20,16 +20,10 @@ const EPSILON: f64 = 1e-6;
 
 /// `ReLU(Σ_m w_m A_m)`, `w_m = Σ_ij α_m,ij ReLU(g_m,ij)`, `α = g² / (2 g² + g³ Σ_ij A_m,ij)`, and 0 where `g` is.
 fn grad_cam_plus_plus(activation: &Tensor, gradient: &Tensor) -> Result<Maps> {
-    let (count, channels, height, width) = gradient.dims4()?;
-    let plane = height * width;
-    let sums = activation.sum((2, 3))?.flatten_all()?.to_vec1::<f32>()?;
-    let values = gradient.flatten_all()?.to_vec1::<f32>()?;
-    let weight = |(gradients, &sum): (&[f32], &f32)| -> f32 {
+    Maps::weighted(activation, gradient, |activation, gradient| {
+        let sum: f64 = activation.iter().map(|&a| f64::from(a)).sum();
         // A gradient that is not positive adds nothing, whatever its α.
-        let positive = gradients.iter().filter(|g| **g > 0.0).map(|&g| f64::from(g));
-        positive.map(|g| g.powi(3) / (2.0 * g * g + f64::from(sum) * g.powi(3) + EPSILON)).sum::<f64>() as f32
-    };
-    let weights: Vec<f32> = values.chunks_exact(plane).zip(&sums).map(weight).collect();
-    let weights = Tensor::from_vec(weights, (count, channels, 1, 1), gradient.device())?;
-    Maps::rectified(&activation.broadcast_mul(&weights)?.sum(1)?)
+        let positive = gradient.iter().filter(|g| **g > 0.0).map(|&g| f64::from(g));
+        positive.map(|g| g.powi(3) / (2.0 * g * g + sum * g.powi(3) + EPSILON)).sum::<f64>() as f32
+    })
 }

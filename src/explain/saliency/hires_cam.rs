@@ -17,5 +17,5 @@ pub(super) const HIRES_CAM: Method = Method {
 
 /// `ReLU(Σ_m g_m A_m)`.
 fn hires_cam(activation: &Tensor, gradient: &Tensor) -> Result<Maps> {
-    Maps::rectified(&(activation * gradient)?.sum(1)?)
+    Maps::summed(activation, gradient, |a, g| a * g)
 }

@@ -17,5 +17,5 @@ pub(super) const LAYER_CAM: Method = Method {
 
 /// `ReLU(Σ_m ReLU(g_m) A_m)`.
 fn layer_cam(activation: &Tensor, gradient: &Tensor) -> Result<Maps> {
-    Maps::rectified(&(activation * gradient.relu()?)?.sum(1)?)
+    Maps::summed(activation, gradient, |a, g| a * g.max(0.0))
 }

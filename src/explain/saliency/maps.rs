@@ -1,8 +1,9 @@
 //! Maps at a stage: which of them say something, and how they are brought to the image's size.
 
 use candle_core::Tensor;
+use rayon::prelude::*;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Raw maps of a batch of images.
 pub struct Maps {
@@ -13,14 +14,27 @@ pub struct Maps {
 }
 
 impl Maps {
-    /// `ReLU(maps)` of `(N, h, w)`; a map that is zero everywhere says nothing.
-    ///
-    /// # Errors
-    /// When they are not of that shape.
-    pub fn rectified(maps: &Tensor) -> Result<Self> {
-        let raw = maps.relu()?;
-        let degenerate = raw.flatten_from(1)?.max(1)?.to_vec1::<f32>()?.iter().map(|&top| top <= 0.0).collect();
-        Ok(Self { raw, degenerate })
+    /// `ReLU(Σ_m w_m A_m)` of an activation `(N, C, h, w)` and a gradient like it, `w_m = weight(A_m, g_m)` of all values of a channel.
+    pub(super) fn weighted(
+        activation: &Tensor,
+        gradient: &Tensor,
+        weight: impl Fn(&[f32], &[f32]) -> f32 + Sync,
+    ) -> Result<Self> {
+        Self::over_channels(activation, gradient, |activation, gradient, map| {
+            let weight = weight(activation, gradient);
+            map.iter_mut().zip(activation).for_each(|(sum, value)| *sum += weight * value);
+        })
+    }
+
+    /// `ReLU(Σ_m term(A_m, g_m))` at each position.
+    pub(super) fn summed(
+        activation: &Tensor,
+        gradient: &Tensor,
+        term: impl Fn(f32, f32) -> f32 + Sync,
+    ) -> Result<Self> {
+        Self::over_channels(activation, gradient, |activation, gradient, map| {
+            map.iter_mut().zip(activation).zip(gradient).for_each(|((sum, &a), &g)| *sum += term(a, g));
+        })
     }
 
     /// Maps `(N, H, W)` of attributions `(N, C, H, W)`: the sum of the magnitudes over the channels.
@@ -28,7 +42,33 @@ impl Maps {
     /// # Errors
     /// When they are not of that shape.
     pub fn of_attributions(attributions: &Tensor) -> Result<Self> {
-        Self::rectified(&attributions.abs()?.sum(1)?)
+        Self::summed(attributions, attributions, |value, _| value.abs())
+    }
+
+    /// `add` is called for each channel in turn, with its values and the sum so far. A map that is zero everywhere says nothing.
+    fn over_channels(
+        activation: &Tensor,
+        gradient: &Tensor,
+        add: impl Fn(&[f32], &[f32], &mut [f32]) + Sync,
+    ) -> Result<Self> {
+        let (count, channels, height, width) = activation.dims4()?;
+        if gradient.dims() != activation.dims() {
+            let (one, other) = (activation.dims(), gradient.dims());
+            return Err(Error::input(format!("an activation of shape {one:?} has no gradient of shape {other:?}")));
+        }
+        let plane = height * width;
+        let activations = activation.flatten_all()?.to_vec1::<f32>()?;
+        let gradients = gradient.flatten_all()?.to_vec1::<f32>()?;
+        let mut raw = vec![0.0; count * plane];
+        let image = (channels * plane).max(1);
+        let mut degenerate = vec![true; count];
+        let images = activations.par_chunks(image).zip(gradients.par_chunks(image));
+        raw.par_chunks_mut(plane.max(1)).zip(&mut degenerate).zip(images).for_each(|((map, nothing), (a, g))| {
+            a.chunks_exact(plane).zip(g.chunks_exact(plane)).for_each(|(a, g)| add(a, g, map));
+            map.iter_mut().for_each(|value| *value = value.max(0.0));
+            *nothing = map.iter().all(|&value| value <= 0.0);
+        });
+        Ok(Self { raw: Tensor::from_vec(raw, (count, height, width), activation.device())?, degenerate })
     }
 
     /// Maps `(N, h, w)` with values of either sign as they are; a map without differences says nothing.

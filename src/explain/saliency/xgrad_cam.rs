@@ -20,7 +20,8 @@ const EPSILON: f64 = 1e-7;
 
 /// `ReLU(Σ_m w_m A_m)`, `w_m = Σ_ij g_m,ij A_m,ij / Σ_ij A_m,ij`.
 fn xgrad_cam(activation: &Tensor, gradient: &Tensor) -> Result<Maps> {
-    let total = (activation.sum_keepdim((2, 3))? + EPSILON)?;
-    let weights = ((activation * gradient)?.sum_keepdim((2, 3))? / total)?;
-    Maps::rectified(&activation.broadcast_mul(&weights)?.sum(1)?)
+    Maps::weighted(activation, gradient, |a, g| {
+        let total = a.iter().map(|&value| f64::from(value)).sum::<f64>() + EPSILON;
+        (a.iter().zip(g).map(|(&a, &g)| f64::from(a) * f64::from(g)).sum::<f64>() / total) as f32
+    })
 }

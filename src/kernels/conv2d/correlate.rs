@@ -137,43 +137,60 @@ pub(super) fn dense(
     let tile_len = used.len() * channels * mr;
     let plane = problem.destination_channel();
     let target = Shared::new(destination);
+    let taps: Vec<usize> = used.iter().map(|&group| tiling.group_tap[group]).collect();
+    let pack = |tile: usize, packed: &mut [f32]| pack_weights(problem, &taps, weight, (tile * mr, mr), packed);
+    let product = |tile: usize, packed: &[f32], rows: &RowBlock, batch_block: usize, panel: &[f32]| {
+        let stores = tiling.stores(problem, batch_block);
+        for segment in &rows.segments {
+            let ranges = &rows.ranges[segment.ranges.0..segment.ranges.1];
+            let start = tile * mr * plane + segment.destination + batch_block * tiling.block;
+            for_tiles(tiling.vectors, kernels.dense.len(), |first, count| {
+                // SAFETY: the tiling keeps panel reads inside `panel` (with its slack) and stores inside this
+                // item's own part of the destination: no two items share a (channel tile, row, batch value).
+                unsafe {
+                    (kernels.dense[count - 1])(&DenseTile {
+                        weight: packed.as_ptr(),
+                        panel: panel.as_ptr().wrapping_offset(segment.panel).wrapping_add(first * LANES),
+                        ranges,
+                        group_offset: &tiling.group_offset,
+                        group_rank: &group_rank,
+                        channels,
+                        channel_stride: rows.channel_stride,
+                        destination: target.pointer().wrapping_add(start),
+                        plane,
+                        rows: mr.min(outputs - tile * mr),
+                        stores: &stores[first..first + count],
+                        accumulate,
+                        whole: tiling.direct && !accumulate && (tile + 1) * mr <= outputs,
+                    });
+                }
+            });
+        }
+    };
+    // A source that stays in the cache is read again for each tile, whose weights then never leave the cache.
+    if tiling.direct && source.len() <= DIRECT_BUDGET && tiles >= ITEMS {
+        let batch_blocks = tiling.batch_blocks(problem);
+        return (0..tiles).into_par_iter().with_max_len(1).for_each(|tile| {
+            scratch::with(tile_len, |packed| {
+                pack(tile, packed);
+                for rows in &tiling.row_blocks {
+                    for batch_block in 0..batch_blocks {
+                        let held = (0, channels);
+                        let panel = panel_of(kernels, problem, &tiling, rows, batch_block, held, source, &mut []);
+                        product(tile, packed, rows, batch_block, panel);
+                    }
+                }
+            });
+        });
+    }
     scratch::with(tiles * tile_len, |packed| {
         if tile_len > 0 {
-            let taps: Vec<usize> = used.iter().map(|&group| tiling.group_tap[group]).collect();
-            packed.par_chunks_mut(tile_len).enumerate().for_each(|(tile, packed)| {
-                pack_weights(problem, &taps, weight, (tile * mr, mr), packed);
-            });
+            packed.par_chunks_mut(tile_len).enumerate().for_each(|(tile, packed)| pack(tile, packed));
         }
         let packed = &*packed;
         for_each_item(kernels, problem, &tiling, source, tiles, |rows, batch_block, range, panel| {
-            let stores = tiling.stores(problem, batch_block);
-            let widest = kernels.dense.len();
             for tile in range.0..range.1 {
-                for segment in &rows.segments {
-                    let ranges = &rows.ranges[segment.ranges.0..segment.ranges.1];
-                    let start = tile * mr * plane + segment.destination + batch_block * tiling.block;
-                    for_tiles(tiling.vectors, widest, |first, count| {
-                        // SAFETY: the tiling keeps panel reads inside `panel` (with its slack) and stores inside this
-                        // item's own part of the destination: no two items share a (channel tile, row, batch value).
-                        unsafe {
-                            (kernels.dense[count - 1])(&DenseTile {
-                                weight: packed.as_ptr().add(tile * tile_len),
-                                panel: panel.as_ptr().wrapping_offset(segment.panel).wrapping_add(first * LANES),
-                                ranges,
-                                group_offset: &tiling.group_offset,
-                                group_rank: &group_rank,
-                                channels,
-                                channel_stride: rows.channel_stride,
-                                destination: target.pointer().wrapping_add(start),
-                                plane,
-                                rows: mr.min(outputs - tile * mr),
-                                stores: &stores[first..first + count],
-                                accumulate,
-                                whole: tiling.direct && !accumulate && (tile + 1) * mr <= outputs,
-                            });
-                        }
-                    });
-                }
+                product(tile, &packed[tile * tile_len..(tile + 1) * tile_len], rows, batch_block, panel);
             }
         });
     });

@@ -96,16 +96,15 @@ pub enum Algorithm {
 
 /// The faster algorithm for this geometry and density, from a measured crossover.
 ///
-/// Measured on AVX-512 (Zen 5) over the three passes of ResNet-18's convolutions. Where minimal filtering (`winograd`) computes all
-/// weights they break even at a density of 0.21 with 16 channels and 0.11 with 128. Elsewhere at 0.27 to 0.33 where maps lie by
-/// position, at 0.36 to 0.40 where they lie by channel and dense products pack them too, and near 0.28 on 1×1 maps, where a weight's
-/// gradient is a short sum.
+/// Measured on AVX-512 (AMD EPYC) over the three passes of ResNet-18's and LeNet's layers, uniform masks. Where minimal filtering
+/// (`winograd`) computes all weights they break even at a density of 0.21 with 16 channels and 0.11 with 128; where the weight's gradient is an
+/// outer product, at 0.16 to 0.19; elsewhere at 0.33 to 0.36 where maps lie by position, and near 0.36 where they lie by channel.
 #[must_use]
 pub fn choose(shape: &Conv2dShape, density: f64) -> Algorithm {
     let crossover = match Order::of(shape.batch) {
         _ if winograd::pays(shape) => 0.105 + 1.8 / shape.in_channels.min(shape.out_channels) as f64,
-        _ if shape.out_height() * shape.out_width() == 1 => 0.28,
-        Order::Positions => 0.30,
+        _ if outer::pays(shape) => 0.17,
+        Order::Positions => 0.33,
         Order::Channels => 0.36,
     };
     if density < crossover { Algorithm::Sparse } else { Algorithm::Dense }

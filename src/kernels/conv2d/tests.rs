@@ -110,6 +110,33 @@ proptest! {
     }
 }
 
+/// Maps of a few positions, whose weight gradient is a sum of outer products.
+fn pointed_shapes() -> impl Strategy<Value = Conv2dShape> {
+    let side = || 1usize..=4;
+    (64usize..=90, 190usize..=256, side(), side(), prop::sample::select(vec![1usize, 3]), 1usize..=2, 0usize..=1)
+        .prop_map(|(in_channels, out_channels, in_height, in_width, kernel, stride, padding)| Conv2dShape {
+            batch: 64,
+            in_channels,
+            out_channels,
+            in_height,
+            in_width,
+            kernel,
+            stride,
+            padding: padding.min(kernel / 2),
+        })
+        .prop_filter("taken", |shape| {
+            shape.in_height.min(shape.in_width) + 2 * shape.padding >= shape.kernel && outer::pays(shape)
+        })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+    #[test]
+    fn maps_of_a_few_positions_equal_the_plain_loops(shape in pointed_shapes(), seed in 0u64..1 << 30) {
+        check(&shape, 0.5, seed);
+    }
+}
+
 /// Linear layers, whose weight gradient is an outer product.
 fn linear_shapes() -> impl Strategy<Value = Conv2dShape> {
     (prop_oneof![1usize..=70, Just(64usize), Just(128)], 64usize..=400, 41usize..=260)
@@ -130,6 +157,26 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
     fn linear_layers_equal_the_plain_loops(shape in linear_shapes(), seed in 0u64..1 << 30) {
+        check(&shape, 0.5, seed);
+    }
+}
+
+/// Small maps of many channels, whose weights are packed for each tile as it is needed.
+fn deep_shapes() -> impl Strategy<Value = Conv2dShape> {
+    let batch = prop::sample::select(vec![64usize, 80, 128]);
+    let side = || 1usize..=3;
+    (batch, 3usize..=70, 3usize..=70, side(), side(), 1usize..=2, 0usize..=1).prop_map(
+        |(batch, in_channels, out_channels, in_height, in_width, stride, padding)| {
+            let kernel = if padding == 0 { 1 } else { 3 };
+            Conv2dShape { batch, in_channels, out_channels, in_height, in_width, kernel, stride, padding }
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn small_maps_of_many_channels_equal_the_plain_loops(shape in deep_shapes(), seed in 0u64..1 << 30) {
         check(&shape, 0.5, seed);
     }
 }

@@ -138,12 +138,18 @@ unsafe fn dense<S: Simd, const MR: usize, const NR: usize>(tile: &DenseTile) {
             }
             return;
         }
-        for (row, sums) in sums.iter().enumerate() {
-            if row < tile.rows {
-                for (column, &sum) in sums.iter().enumerate() {
-                    let (offset, lanes) = *tile.stores.get_unchecked(column);
-                    put::<S>(tile.destination.wrapping_add(row * tile.plane + offset), lanes, sum, tile.accumulate);
-                }
+        // Sums that a loop of unknown length indexes would live in memory, and be written there after every product.
+        let mut done = [[[0.0f32; LANES]; NR]; MR];
+        for (done, sums) in done.iter_mut().zip(sums) {
+            for (done, sum) in done.iter_mut().zip(sums) {
+                S::store(done.as_mut_ptr(), sum);
+            }
+        }
+        for (row, done) in done.iter().enumerate().take(tile.rows) {
+            for (column, done) in done.iter().enumerate() {
+                let (offset, lanes) = *tile.stores.get_unchecked(column);
+                let to = tile.destination.wrapping_add(row * tile.plane + offset);
+                put::<S>(to, lanes, S::load(done.as_ptr()), tile.accumulate);
             }
         }
     }
