@@ -26,8 +26,8 @@ def report(program, run):
     return json.loads(text)
 
 
-def trimmed(record, tcav=False):
-    """What the page reads: no floor pairs, geometry and layers; TCAV only where it is asked for."""
+def trimmed(record, tcav=False, parts=False):
+    """What the page reads: no floor pairs, geometry and layers; TCAV and parts of birds only where they are asked for."""
     record["manifest"].pop("cam_images", None)
     record["floor"].pop("pairs", None)
     for entry in record["forgetting"]:
@@ -38,7 +38,8 @@ def trimmed(record, tcav=False):
         for key in ["cavs", "faithfulness", "drift"]:
             network.pop(key, None)
         for found in network.get("localisation") or []:
-            found.pop("parts", None)
+            if not parts:
+                found.pop("parts", None)
     for key in ["geometry", "calibration"]:
         record.pop(key, None)
     record["tcav"] = record["tcav"] if tcav else []
@@ -71,7 +72,7 @@ def pack(program, out, study):
     elif study == "as-published":
         packed = {"runs": {name: trimmed(report(program, folder / name)) for name in ["corrected", *SWITCHES, "all"]}}
     else:
-        packed = {"run": trimmed(report(program, folder), tcav=study == "planted")}
+        packed = {"run": trimmed(report(program, folder), tcav=study in ["planted", "birds"], parts=study == "birds")}
         for name in DRAWN.get(study, []):
             figure = FIGURES / f"{study}-{name}.svg"
             subprocess.run([program, "report", str(folder), "--figure", name, "--out", str(figure)], check=True)
@@ -706,8 +707,31 @@ def birds(packed):
     return whole("birds", "ticketlens run cub-small --set data.path=CUB_200_2011 --out runs/birds", packed, [1, 2, 3, 4, 5, 6], birds_findings)
 
 
+def birds_looks(run):
+    """By density: where the maps' maxima lie, and how many tests of own concepts and of controls find an effect."""
+    controls = {(species, attribute) for species, attribute in run["manifest"]["concept_note"]["controls"].items()}
+    rows, told = [], {}
+    for entry in [entry for entry in run["rounds"] if entry["arm"] == "lottery"]:
+        looks = [n["localisation"][0] for n in run["networks"] if (n["arm"], n["round"]) == ("lottery", entry["round"])]
+        values = {"box": [of["pointing_game"] for of in looks], "energy": [of["energy_in_box"] for of in looks], "part": [of["parts"]["rate"] for of in looks]}
+        tests = [of for of in run["tcav"] if (of["arm"], of["round"]) == ("lottery", entry["round"]) and of["effect_p_adjusted"] is not None]
+        found = {kind: [of["effect_p_adjusted"] <= 0.05 for of in tests if ((of["class"], of["concept"]) in controls) == kind] for kind in [False, True]}
+        told[entry["round"]] = {key: mean_interval(of) for key, of in values.items()} | {"own": found[False], "control": found[True]}
+        cell = lambda of: f"{100 * mean_interval(of)[0]:.0f} ({span(mean_interval(of)[1], 100, 0)})"
+        count = lambda of: f"{sum(of)} of {len(of)}"
+        rows.append([share(entry["density"]), *map(cell, values.values()), count(found[False]), count(found[True])])
+    chance = statistics.fmean(of["chance"] for of in looks), statistics.fmean(of["parts"]["chance"] for of in looks)
+    heads = ["weights kept", f"maximum in the bird's box, % (chance {100 * chance[0]:.0f})", "energy in the box, %", f"maximum on a part, % (chance {100 * chance[1]:.0f})",
+             "own concepts with an effect", "controls with one"]
+    return table(heads, rows), told, chance
+
+
 def birds_findings(run):
     entries = arm(run, "lottery")
+    looks, told, chance = birds_looks(run)
+    parts = lambda key: [of[key] for of in told.values()]
+    point = lambda of: f"{100 * of[0]:.0f} % ({span(of[1], 100, 0)})"
+    own, control = [sum(sum(of) for of in parts(key)) / sum(len(of) for of in parts(key)) for key in ["own", "control"]]
     tell = lambda entry: f"{signed(100 * entry['accuracy']['difference'])} ({span(entry['accuracy']['interval'], 100, 2, signed)})"
     last = entries[-1]
     paper = [line.split(",") for line in (ROOT / "fixtures/paper/cub_accuracy.csv").read_text().splitlines()[1:]]
@@ -716,7 +740,7 @@ def birds_findings(run):
     counted = {spearman(entry)["undefined"] for entry in entries}
     concepts = [entry["concepts"][0]["ratio"] for entry in entries]
     forgetting_ = [of for of in run["forgetting"] if of["round"] and of["all"]]
-    return ["\n".join([
+    return ["Where the maps look, and which tests find an effect (species' own concepts, and one each that its labels lack; p of at most 5 % after adjustment, replicates together):", looks, "\n".join([
         "- " + claim(sorted(entry["accuracy"]["difference"] for entry in entries) == [entry["accuracy"]["difference"] for entry in entries] and last["accuracy"]["interval"]["low"] > 0.05 and float(end[2]) < float(paper[0][2]) - 0.05,
                      f"**Tickets win, and by more the sparser they are**: at {share(last['density'])} by {tell(last)} points over dense networks of {100 * dense:.1f} % (chance 9 %). The paper's figure 3 "
                      f"falls from {100 * float(paper[0][2]):.0f} % to {100 * float(end[2]):.0f} % at {float(end[1]):.0f} % of the weights. These networks are trained from scratch on "
@@ -727,6 +751,12 @@ def birds_findings(run):
         "- " + claim(concepts[0]["answer"] == "kept" and all(of["answer"] == "undecided" for of in concepts[1:]) and max(of["rho"] for of in concepts) < 1.05,
                      f"**Concepts**: kept at {share(entries[0]['density'])} (ρ {ratio_cell(concepts[0]).removesuffix(' kept')}), open below, with estimates up to {number(max(of['rho'] for of in concepts))}; "
                      f"the widest interval ends at {number(max(of['interval']['high'] for of in concepts))}. Drift of half as much again is not shown anywhere, nor excluded."),
+        "- " + claim(all(of[1]["low"] > chance[0] for of in parts("box")) and all(of[1]["low"] > chance[1] for of in parts("part")),
+                     f"**Maps look at the bird at every density**: the maximum lies in its box in {point(told[0]['box'])} of dense and {point(told[last['round']]['box'])} of the sparsest networks' maps, where "
+                     f"chance is {100 * chance[0]:.0f} %, and on a named part in {point(told[0]['part'])} and {point(told[last['round']]['part'])} (chance {100 * chance[1]:.0f} %)."),
+        "- " + claim(control > own,
+                     f"**Own concepts are found no more often than controls**: {100 * own:.1f} % of the tests of a species' own concepts find an effect of either sign, {100 * control:.1f} % of "
+                     "those of its control. That these networks use what the paper names is not shown."),
         "- " + claim(min(of["p_adjusted"] for of in forgetting_) > 0.5,
                      f"**Forgotten images** ({min(of['all']['forgotten'] for of in forgetting_)} to {max(of['all']['forgotten'] for of in forgetting_)} at a density) are not shown to drift more."),
         "- **Awkward**: the networks are poor, with one twin and three replicates, so this study says much about accuracy and little about explanations. That the tickets pass their parents is not what "
