@@ -223,7 +223,7 @@ def cost(run):
 def facts(study, command, packed):
     run = packed["run"]
     plan = tomllib.loads(run["plan_toml"])
-    return (f"`{command}`\n\n{len(run['networks'])} networks ({plan['replicates']} replicates, {plan['floor']['twins']} twins each), "
+    return (f"`{command}`\n\n{len(run['networks'])} networks ({plan['replicates']} replicates, {plan['floor']['twins']} twin{'s' * (plan['floor']['twins'] != 1)} each), "
             f"{cost(run):.0f} minutes in all, summed over networks ({packed['host']}, {run['manifest']['vectors']}, beside other work); plan `{run['manifest']['plan'][:16]}`.")
 
 
@@ -453,7 +453,7 @@ def published(packed):
     plan = tomllib.loads(corrected["plan_toml"])
     return "\n\n".join([
         "`ci/findings.sh run runs as-published` (`ci/ablation.sh`)\n\n"
-        f"{sum(len(run['networks']) for run in runs.values())} networks ({plan['replicates']} replicates, {plan['floor']['twins']} twins each), "
+        f"{sum(len(run['networks']) for run in runs.values())} networks ({plan['replicates']} replicates, {plan['floor']['twins']} twin{'s' * (plan['floor']['twins'] != 1)} each), "
         f"{sum(cost(run) for run in runs.values()):.0f} minutes of one core's wall clock ({packed['host']}, {corrected['manifest']['vectors']}, beside other work); plans "
         f"`{corrected['manifest']['plan'][:16]}` (corrected) and `{runs['all']['manifest']['plan'][:16]}` (all ten). What each defect is: [as-published.md](as-published.md).",
         table(["code", "accuracy, dense, %", f"at {share(tickets[-1]['density'])}, %", "− corrected there, points", "pixels there, ρ", "concepts there, ρ", "A", "B",
@@ -576,13 +576,19 @@ def kept_to(range_):
     return share(range_["to"]) if range_ else "nowhere"
 
 
+def pixels_to(run):
+    if all(spearman(entry)["undefined"] for entry in arm(run, "lottery")):
+        return "not answered"
+    return kept_to(run["alone"]["pixels"]["a"])
+
+
 def in_short(packed):
     """The answers over all studies, each worked out from their records."""
     runs = [(name, title, packed[name]["run"]) for name, title in STUDIES if packed.get(name)]
     rows = []
     for _, title, run in runs:
         onsets = run["onsets"]
-        rows.append([title, kept_to(run["alone"]["pixels"]["a"]), onset(onsets["pixels"]), kept_to(run["alone"]["concepts"]["a"]), onset(onsets["concepts"]),
+        rows.append([title, pixels_to(run), onset(onsets["pixels"]), kept_to(run["alone"]["concepts"]["a"]), onset(onsets["concepts"]),
                      onset(onsets["accuracy"]), ends(run["hypothesis_a"]["range"]), ends(run["hypothesis_b"]["range"])])
     heads = ["study", "A by pixels down to", "pixels begin to change", "A by concepts down to", "concepts begin to change", "accuracy begins to fall", "A", "B"]
     first, second, either = 0, 0, 0
@@ -610,9 +616,10 @@ def in_short(packed):
         if changed:
             above = sum(of["in_seed_floors"] > 1.25 for of in changed)
             by_floor.append(f"{title}: of {len(changed)} densities where pixels have changed beside twins, {above} lie beyond 1.25 times what another seed does")
+    to = lambda density: f"to {density}" if density.endswith("%") else density
     lines = [
-        ("Down to which density are pixels and concepts kept?", "; ".join(f"{title}: pixels to {kept_to(run['alone']['pixels']['a'])}, concepts to "
-         f"{kept_to(run['alone']['concepts']['a'])}" for _, title, run in runs) + ", with accuracy that matches. Below, most densities are open before they are lost: a range ends where "
+        ("Down to which density are pixels and concepts kept?", "; ".join(f"{title}: pixels {to(pixels_to(run))}, concepts "
+         f"{to(kept_to(run['alone']['concepts']['a']))}" for _, title, run in runs) + ", with accuracy that matches. Below, most densities are open before they are lost: a range ends where "
          "one answer is not sure."),
         ("Which goes first?", f"Over the studies, pixels leave their margin at a higher density than concepts in {first} of {either} replicates, concepts before pixels in {second}."),
         ("Do forgotten images drift more?", "After Holm over a study's densities: " + "; ".join(forgotten) + "."),
