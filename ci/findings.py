@@ -623,7 +623,7 @@ def in_short(packed):
          "one answer is not sure."),
         ("Which goes first?", f"Over the studies, pixels leave their margin at a higher density than concepts in {first} of {either} replicates, concepts before pixels in {second}."),
         ("Do forgotten images drift more?", "After Holm over a study's densities: " + "; ".join(forgotten) + "."),
-        ("Does it depend on the map?", ("; ".join(by_view) or "not asked") + "."),
+        ("Does it depend on the map method and its stage?", ("; ".join(by_view) or "not asked") + "."),
         ("Does it depend on the floor?", ("; ".join(by_floor) or "no density at which pixels have changed") + "."),
     ]
     if packed.get("as-published"):
