@@ -90,6 +90,8 @@ MUTATIONS = [
     # explain
     ("a tap's first position is left out", "src/kernels/conv2d/outer.rs", "in «pairs.iter().enumerate()» {", "pairs.iter().enumerate().skip(usize::from(pairs.len() > 1))", ["lib kernels::conv2d::"]),
     ("a tile is packed with its neighbour's weights", "src/kernels/conv2d/correlate.rs", "                pack(«tile», packed);", "tile.saturating_sub(1)", ["lib kernels::conv2d::"]),
+    ("an odd batch is read with the stride of the filled one", "src/train/mod.rs", "output.iter().skip(image).step_by(«count»)", "chunk.len()", ["suite families::"]),
+    ("the gradients of images of zeros are not cut off in time", "src/nn/op.rs", "let count = «tape.batch»;", "batch", ["suite families::"]),
     ("Grad-CAM adds pooled gradients", "src/explain/saliency/maps.rs", "*sum += «weight * value»", "weight + value", ["suite explain::", "suite oracle::"]),
     ("maps have no ReLU", "src/explain/saliency/maps.rs", "*value = «value.max(0.0)»", "*value", ["suite explain::", "suite oracle::", "suite saliency::"]),
     ("gradients are summed, not averaged", "src/explain/saliency/grad_cam.rs", "/ «g.len() as f64»", "1.0", ["suite explain::", "suite oracle::"]),

@@ -1,5 +1,6 @@
 //! A section of a [`Network`] as one Candle operation, so that Candle's autograd can run through it.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
@@ -42,9 +43,7 @@ pub fn section(
     patterns: Option<&Arc<Patterns>>,
     input: &Tensor,
 ) -> Result<Tensor> {
-    let (compute, network, weights) = (compute.clone(), network.clone(), weights.clone());
-    let patterns = patterns.cloned();
-    let op = SectionOp { compute, network, section, mode, weights, patterns, state: Mutex::default() };
+    let op = SectionOp::new(compute, network, section, mode, weights, patterns);
     Ok(input.contiguous()?.apply_op1(op)?)
 }
 
@@ -63,9 +62,7 @@ pub fn section_gradient(
     input: &Tensor,
     direction: impl FnOnce(&Tensor) -> Result<Tensor>,
 ) -> Result<(Tensor, Tensor)> {
-    let (compute, network, weights) = (compute.clone(), network.clone(), weights.clone());
-    let (mode, patterns) = (Mode::EvalTape, patterns.cloned());
-    let op = SectionOp { compute, network, section, mode, weights, patterns, state: Mutex::default() };
+    let op = SectionOp::new(compute, network, section, Mode::EvalTape, weights, patterns);
     let input = input.contiguous()?;
     let output = input.apply_op1_no_bwd(&op)?;
     let direction = direction(&output)?;
@@ -81,6 +78,18 @@ fn contiguous_slice<'a>(storage: &'a CpuStorage, layout: &CandleLayout) -> candl
 }
 
 impl SectionOp {
+    fn new(
+        compute: &Compute,
+        network: &Arc<Network>,
+        section: Range<usize>,
+        mode: Mode,
+        weights: &Arc<Weights>,
+        patterns: Option<&Arc<Patterns>>,
+    ) -> Self {
+        let (compute, network, weights) = (compute.clone(), network.clone(), weights.clone());
+        Self { compute, network, section, mode, weights, patterns: patterns.cloned(), state: Mutex::default() }
+    }
+
     fn run(&self, input: &[f32], dims: &[usize]) -> candle_core::Result<(CpuStorage, Shape)> {
         let &[batch, channels, height, width] = dims else {
             return Err(candle_core::Error::msg(format!("expected (N, C, H, W), got {dims:?}")));
@@ -95,7 +104,7 @@ impl SectionOp {
         }
         let mut state = lock(&self.state);
         let count = if self.mode.trains() { batch } else { filled(batch) };
-        let mut images = std::borrow::Cow::from(input);
+        let mut images = Cow::from(input);
         if count > batch {
             images.to_mut().resize(count * shape.len(), 0.0);
         }

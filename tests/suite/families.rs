@@ -18,7 +18,7 @@ use ticketlens::prune::{Mask, Scope, prune};
 use ticketlens::records::{Store, round_ids};
 use ticketlens::seed;
 use ticketlens::study::run;
-use ticketlens::train::{TrainConfig, Training};
+use ticketlens::train::{TrainConfig, Training, logits};
 
 use crate::plain_candle;
 use crate::run::tiny_plan;
@@ -218,6 +218,37 @@ fn a_cut_at_any_stage_changes_no_logit_and_has_the_right_gradient() {
             assert!(!far, "{name} {stage}: {numeric} against {exact} (norm {scale})");
         }
     }
+}
+
+/// 60 images are evaluated with four of zeros, 30 as they are.
+#[test]
+fn an_odd_batch_is_evaluated_and_explained_as_its_halves_are() {
+    let data = builtin_mnist().unwrap().with_task(&Task::EvenOdd).unwrap();
+    for (name, model, size) in small() {
+        let weights = Arc::new(weights(&model));
+        let images = pictures(60, size);
+        for stage in model.stages() {
+            let cut = Cut::new(&model, weights.clone(), stage).unwrap();
+            let explained = |images: &Tensor| {
+                let activation = cut.activation(images).unwrap();
+                let result = cut.gradient(&activation, Targets::Class(1)).unwrap();
+                [activation, result.logits, result.gradient]
+            };
+            let whole = explained(&images);
+            let (first, second) =
+                (explained(&images.narrow(0, 0, 30).unwrap()), explained(&images.narrow(0, 30, 30).unwrap()));
+            for (whole, halves) in whole.iter().zip(first.iter().zip(&second)) {
+                let together = Tensor::cat(&[halves.0, halves.1], 0).unwrap();
+                assert_eq!(whole.dims(), together.dims(), "{name} {stage}");
+                assert!(relative_error(&values(whole), &values(&together)) < 1e-4, "{name} {stage}");
+            }
+        }
+    }
+    let model = build("lenet-300-100", &wish(None, (1, 28, 28), 2)).unwrap();
+    let weights = model.network.initialise(3);
+    let indices: Vec<usize> = (0..60).collect();
+    let rows = |batch: usize| logits(&model, &weights, &data, &indices, batch).unwrap().concat();
+    assert!(relative_error(&rows(60), &rows(30)) < 1e-5);
 }
 
 /// The mask of the largest `share` of all prunable weights, which leaves layers of few weights denser than wide ones.

@@ -71,6 +71,19 @@ fn check(shape: &Conv2dShape, density: f64, seed: u64) {
     }
 }
 
+/// Batch, input and output channels, rows and columns, kernel, stride, and padding, of which no more than half a kernel is taken.
+type Sizes = (usize, usize, usize, usize, usize, usize, usize, usize);
+
+fn sized((batch, in_channels, out_channels, in_height, in_width, kernel, stride, padding): Sizes) -> Conv2dShape {
+    let padding = padding.min(kernel / 2);
+    Conv2dShape { batch, in_channels, out_channels, in_height, in_width, kernel, stride, padding }
+}
+
+/// Whether the kernel lies inside the padded input.
+fn fits(shape: &Conv2dShape) -> bool {
+    shape.in_height.min(shape.in_width) + 2 * shape.padding >= shape.kernel
+}
+
 fn shapes() -> impl Strategy<Value = Conv2dShape> {
     (
         // Whole vectors take other ways through the kernels than odd batches.
@@ -83,19 +96,8 @@ fn shapes() -> impl Strategy<Value = Conv2dShape> {
         1usize..=2,
         0usize..=3,
     )
-        .prop_map(|(batch, in_channels, out_channels, in_height, in_width, kernel, stride, padding)| Conv2dShape {
-            batch,
-            in_channels,
-            out_channels,
-            in_height,
-            in_width,
-            kernel,
-            stride,
-            padding: padding.min(kernel / 2),
-        })
-        .prop_filter("kernel fits", |shape| {
-            shape.in_height.min(shape.in_width) + 2 * shape.padding >= shape.kernel && shape.multiply_adds() < 8_000_000
-        })
+        .prop_map(sized)
+        .prop_filter("kernel fits", |shape| fits(shape) && shape.multiply_adds() < 8_000_000)
 }
 
 proptest! {
@@ -113,20 +115,10 @@ proptest! {
 /// Maps of a few positions, whose weight gradient is a sum of outer products.
 fn pointed_shapes() -> impl Strategy<Value = Conv2dShape> {
     let side = || 1usize..=4;
-    (64usize..=90, 190usize..=256, side(), side(), prop::sample::select(vec![1usize, 3]), 1usize..=2, 0usize..=1)
-        .prop_map(|(in_channels, out_channels, in_height, in_width, kernel, stride, padding)| Conv2dShape {
-            batch: 64,
-            in_channels,
-            out_channels,
-            in_height,
-            in_width,
-            kernel,
-            stride,
-            padding: padding.min(kernel / 2),
-        })
-        .prop_filter("taken", |shape| {
-            shape.in_height.min(shape.in_width) + 2 * shape.padding >= shape.kernel && outer::pays(shape)
-        })
+    let kernel = prop::sample::select(vec![1usize, 3]);
+    (Just(64), 64usize..=90, 190usize..=256, side(), side(), kernel, 1usize..=2, 0usize..=1)
+        .prop_map(sized)
+        .prop_filter("taken", |shape| fits(shape) && outer::pays(shape))
 }
 
 proptest! {
@@ -140,16 +132,7 @@ proptest! {
 /// Linear layers, whose weight gradient is an outer product.
 fn linear_shapes() -> impl Strategy<Value = Conv2dShape> {
     (prop_oneof![1usize..=70, Just(64usize), Just(128)], 64usize..=400, 41usize..=260)
-        .prop_map(|(batch, in_channels, out_channels)| Conv2dShape {
-            batch,
-            in_channels,
-            out_channels,
-            in_height: 1,
-            in_width: 1,
-            kernel: 1,
-            stride: 1,
-            padding: 0,
-        })
+        .prop_map(|(batch, in_channels, out_channels)| sized((batch, in_channels, out_channels, 1, 1, 1, 1, 0)))
         .prop_filter("taken, in a moment", |shape| outer::pays(shape) && shape.multiply_adds() < 8_000_000)
 }
 
@@ -164,13 +147,11 @@ proptest! {
 /// Small maps of many channels, whose weights are packed for each tile as it is needed.
 fn deep_shapes() -> impl Strategy<Value = Conv2dShape> {
     let batch = prop::sample::select(vec![64usize, 80, 128]);
-    let side = || 1usize..=3;
-    (batch, 3usize..=70, 3usize..=70, side(), side(), 1usize..=2, 0usize..=1).prop_map(
-        |(batch, in_channels, out_channels, in_height, in_width, stride, padding)| {
-            let kernel = if padding == 0 { 1 } else { 3 };
-            Conv2dShape { batch, in_channels, out_channels, in_height, in_width, kernel, stride, padding }
-        },
-    )
+    let side = || 1usize..=2;
+    let kernel = prop::sample::select(vec![1usize, 3]);
+    (batch, 50usize..=80, 50usize..=80, side(), side(), kernel, 1usize..=2, Just(1))
+        .prop_map(sized)
+        .prop_filter("in a moment", |shape| shape.multiply_adds() < 20_000_000)
 }
 
 proptest! {
