@@ -23,13 +23,18 @@ use crate::records::Interval;
 /// How studies are told from one another in the paper's row.
 const PAPER: &str = "the paper (best validation, nearest density)";
 
+fn title(others: usize, first: &str) -> String {
+    let noun = if others == 1 { "study" } else { "studies" };
+    format!("{others} {noun} beside {first}")
+}
+
 /// The studies as one self-contained HTML page; the first is the reference.
 ///
 /// # Errors
 /// When a plan cannot be read or no study is given.
 pub fn html(studies: &[Study]) -> Result<String> {
     let sides = Sides::new(studies)?;
-    let title = format!("{} studies beside {}", studies.len() - 1, sides.names[0]);
+    let title = title(studies.len() - 1, &sides.names[0]);
     let summary = sides.summary();
     let body = html! {
         header.top {
@@ -72,7 +77,7 @@ pub fn html(studies: &[Study]) -> Result<String> {
 /// When a plan cannot be read or no study is given.
 pub fn markdown(studies: &[Study]) -> Result<String> {
     let sides = Sides::new(studies)?;
-    let mut out = format!("# {} studies beside {}\n\n", studies.len() - 1, markdown::text(&sides.names[0]));
+    let mut out = format!("# {}\n\n", title(studies.len() - 1, &markdown::text(&sides.names[0])));
     out += &format!("{SUMMARY_CAPTION}\n\n{}\n## Verdicts\n\n", sides.summary().markdown());
     for [study, letter, outcome, reason] in sides.verdicts() {
         let (study, reason) = (markdown::text(&study), markdown::text(&reason));
