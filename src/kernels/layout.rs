@@ -5,8 +5,8 @@ use rayon::prelude::*;
 
 /// Side of the squares that are turned in registers or the first-level cache.
 const TILE: usize = 16;
-/// Least batch that is kept by position: four vectors.
-const POSITIONS_BATCH: usize = 4 * LANES;
+/// Least batch that is kept by position: two vectors. With one, sparse products of large maps are slower than by channel.
+const POSITIONS_BATCH: usize = 2 * LANES;
 
 /// Order of the kernels' activations; the batch is innermost in both, so that a vector holds one value of 16 images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
