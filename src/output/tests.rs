@@ -17,6 +17,7 @@ fn an_unfinished_output_leaves_nothing_and_a_finished_one_replaces_whole() {
     output.write_at(0, b"new").unwrap();
     drop(output);
     assert_eq!(fs::read(&path).unwrap(), b"old");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     write(&path, b"new", &Inputs::none()).unwrap();
     assert_eq!(fs::read(&path).unwrap(), b"new");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);

@@ -145,24 +145,25 @@ fn pattern_cav_is_the_difference_of_means() {
 fn the_conditional_effect_compares_images_that_agree_in_the_other_concepts() {
     // Projections: 10 for an image that shows the other concept, plus 1 for the concept itself, plus a little that is its own.
     let (yes, no) = (Some(true), Some(false));
-    let own = [yes, yes, yes, no, no, no, no, None];
-    let other = [yes, yes, no, yes, no, no, no, no];
-    let excluded = [no, no, no, yes, no, yes, no, no];
-    let cross = DMatrix::from_fn(2, 8, |_, row| {
+    let own = [yes, yes, yes, no, no, no, no, None, yes];
+    let other = [yes, yes, no, yes, no, no, no, no, no];
+    let excluded = [no, no, no, yes, no, yes, no, no, no];
+    let cross = DMatrix::from_fn(2, 9, |_, row| {
         let shown = |of: &[Option<bool>], size: f64| if of[row] == yes { size } else { 0.0 };
         shown(&other, 10.0) + shown(&own, 1.0) + 0.01 * row as f64
     });
-    let (concept, sets) = ([0, 1, 2], vec![vec![3, 4, 5], vec![6, 7]]);
+    let (concept, sets) = ([0, 1, 2], vec![vec![3, 4, 5], vec![6, 7, 8]]);
     let run =
         |shows: &[&[Option<bool>]], place| find("conditional_effect", &cross, (&concept, &sets), (shows, place), 1);
     let found = run(&[&own, &other, &excluded], 0).unwrap();
-    // With the other: 0, 1 against 3; without: 2 against 4, 5, 6, as it is not known what 7 shows. Weights 2/3 and 3/4.
+    // With the other: 0, 1 against 3; without: 2 against 4, 5, 6, as 8 shows the concept and it is not
+    // known what 7 shows. Weights 2/3 and 3/4.
     let with = 1.0 + 0.01 * (0.5 - 3.0);
     let without = 1.0 + 0.01 * (2.0 - 5.0);
     let expected = (2.0 / 3.0 * with + 0.75 * without) / (2.0 / 3.0 + 0.75);
     assert!((found.value - expected).abs() < 1e-9, "{} {expected}", found.value);
     assert!(found.standardised.unwrap() > 10.0);
-    // The plain effect takes in that two of three, but one of five, show the other.
+    // The plain effect takes in that two of three, but one of six, show the other.
     assert!(concept_effect(&cross, &concept, &sets).unwrap().effect > 4.0);
     assert_eq!(run(&[&own, &excluded], 0), None, "nothing that goes with it");
     assert_eq!(run(&[&[], &other], 0), None, "it is not known which images show it");

@@ -93,3 +93,24 @@ impl Ratio {
         answer
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_candidate_is_changed_beyond_the_limit_and_beyond_retraining() {
+        let answer = |floor, reach| {
+            let logs = Ok([0.50, 0.51, 0.52][..floor].to_vec());
+            Ratio { kind: Kind::Pixels, logs, images: None, floor, limit: 1.2, reach }.answer()
+        };
+        let changed = answer(3, Some(0.4));
+        assert_eq!((changed.answer, changed.reach), (Explanations::Changed, Some(0.4f64.exp())));
+        assert!((changed.value.unwrap().ln() - 0.51).abs() < 1e-12 && changed.interval.unwrap().low > 1.2);
+        let near = answer(3, Some(0.6));
+        assert_eq!(near.answer, Explanations::Undecided);
+        assert!(near.note.unwrap().contains("one more retrained network may be as far"));
+        assert_eq!(answer(3, None).answer, Explanations::Changed);
+        assert!(answer(1, None).note.unwrap().contains("one floor network gives no interval"));
+    }
+}
