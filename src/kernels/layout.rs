@@ -166,13 +166,13 @@ mod tests {
 
     #[test]
     fn batches_are_filled_up_where_that_costs_little() {
-        let filled: Vec<usize> = [0, 1, 55, 56, 64, 65, 70, 71, 104, 128, 1000].map(super::filled).into();
-        assert_eq!(filled, [0, 1, 55, 64, 64, 65, 80, 80, 112, 128, 1008]);
+        let filled: Vec<usize> = [0, 1, 16, 27, 28, 55, 56, 64, 65, 70, 71, 104, 128, 1000].map(super::filled).into();
+        assert_eq!(filled, [0, 1, 16, 27, 32, 55, 64, 64, 65, 80, 80, 112, 128, 1008]);
     }
 
     #[test]
     fn a_flat_map_has_pytorchs_order_and_comes_back() {
-        for (batch, channels, positions) in [(3, 2, 5), (64, 3, 49), (80, 17, 20), (128, 1, 9)] {
+        for (batch, channels, positions) in [(3, 2, 5), (32, 3, 49), (80, 17, 20), (128, 1, 9)] {
             let len = batch * channels * positions;
             let images: Vec<f32> = (0..len).map(|value| value as f32).collect();
             let (mut maps, mut flat, mut column, mut back) =
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn every_value_goes_where_the_order_says_and_comes_back() {
-        for (batch, channels, positions) in [(3, 2, 5), (64, 3, 49), (80, 17, 20), (128, 1, 9), (64, 40, 1)] {
+        for (batch, channels, positions) in [(3, 2, 5), (32, 3, 49), (80, 17, 20), (128, 1, 9), (64, 40, 1)] {
             let input: Vec<f32> = (0..batch * channels * positions).map(|value| value as f32).collect();
             let (mut inner, mut back) = (vec![f32::NAN; input.len()], vec![f32::NAN; input.len()]);
             to_kernels(batch, channels, positions, &input, &mut inner);

@@ -91,8 +91,8 @@ fn logits_activations_gradients_and_maps_equal_pytorchs() {
 
 #[test]
 fn gradients_equal_those_of_candles_own_operations() {
-    // Maps of 64 images lie in the kernels' other order.
-    for (count, (name, model, images)) in small().map(|one| (10, one)).chain(small().map(|one| (64, one))) {
+    // Maps of 32 images lie in the kernels' other order.
+    for (count, (name, model, images)) in small().map(|one| (10, one)).chain(small().map(|one| (32, one))) {
         // Candle's own operations know nothing of our draws.
         let mut network = Network::clone(&model.network);
         for layer in &mut network.layers {
