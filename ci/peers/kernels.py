@@ -9,9 +9,10 @@ W16, W64 = dict(width=16, stem="3x3"), dict(width=64, stem="7x7")
 VGG = dict(family="vgg16_bn", width=64, channels=3, side=32, repeats=5)
 R50 = dict(depth=50, width=64, stem="7x7", channels=3, side=224, batch=8, repeats=3)
 cases = [(f"{name}, density {density:g}", "step", dict(size, density=density, repeats=12))
-         for name, size in [("step, width 16, 3×3 stem", W16), ("step, width 64, 7×7 stem", W64)] for density in [1.0, 0.1, 0.03]]
+         for name, size in [("step, width 16, 3×3 stem", W16), ("step, width 64, 7×7 stem", W64)] for density in [1.0, 0.1, 0.03, 0.01]]
+cases += [(f"step, batch 32, {name}", "step", dict(size, batch=32, repeats=24)) for name, size in [("width 16", W16), ("width 64", W64)]]
 cases += [(f"step, VGG-16-BN, 32 px, density {density:g}", "step", dict(VGG, density=density)) for density in [1.0, 0.1]]
-cases += [("step, ResNet-50, 224 px, batch 8", "step", R50)]
+cases += [(f"step, ResNet-50, 224 px, batch 8, density {density:g}", "step", dict(R50, density=density)) for density in [1.0, 0.1]]
 cases += [(f"{label} of 1,000 images, {name}", what, dict(size, repeats=4)) for what, label in [("inference", "inference"), ("grad-cam", "Grad-CAM")]
           for name, size in [("width 16", W16), ("width 64", W64)]]
 

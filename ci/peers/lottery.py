@@ -1,19 +1,38 @@
-"""A whole lottery run (35 rounds of 10 %, 6,000 digits, 2 epochs a round, batch 64, width 16) beside PyTorch's: training seconds and accuracy by round.
-usage: PYTHON=python-with-torch lottery.py PEERS_BENCH SHARED [ROUNDS]   (on an idle machine; about 15 minutes)"""
+"""Whole lottery runs (35 rounds of 10 %, 6,000 digits, 2 epochs a round, batch 64, width 16) beside PyTorch's, by turns, each pair with a seed of
+its own: training seconds and mean accuracy of each pair, then every fifth round's means over pairs.
+usage: PYTHON=python-with-torch lottery.py PEERS_BENCH SHARED [PAIRS]   (on an idle machine; seven minutes a pair)"""
 import json, os, pathlib, statistics, subprocess, sys, tempfile
 
-bench, shared = sys.argv[1], pathlib.Path(sys.argv[2])
-rounds = sys.argv[3] if len(sys.argv) > 3 else "35"
+bench, shared, pairs = sys.argv[1], pathlib.Path(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else 3
 scratch = pathlib.Path(tempfile.mkdtemp()) / "peer.json"
-ours = subprocess.run([bench, "lottery", str(shared / "data/mnist"), "--rounds", rounds, "--batch", "64"], capture_output=True, text=True, check=True)
-ours = [json.loads(line) for line in ours.stdout.splitlines()]
-peak, ours = ours[-1]["peak_mb"], ours[:-1]
-subprocess.run([os.environ.get("PYTHON", sys.executable), str(shared / "peers/imp_torch.py"), str(shared / "data/mnist"), "--train", "6000", "--epochs", "2",
-                "--batch", "64", "--rounds", rounds, "--json", str(scratch)], check=True, stdout=subprocess.DEVNULL)
-theirs = json.loads(scratch.read_text())
-print("| round | density | ours: accuracy | seconds | PyTorch: accuracy | seconds |\n|---|---|---|---|---|---|")
-for a, b in zip(ours, theirs):
-    print(f"| {a['round']} | {a['density'] * 100:.1f} % | {a['accuracy'] * 100:.2f} | {a['train_seconds']:.1f} | {b['accuracy'] * 100:.2f} | {b['train_seconds']:.1f} |")
-total = [sum(row["train_seconds"] for row in side) for side in (ours, theirs)]
-mean = [statistics.mean(row["accuracy"] for row in side) * 100 for side in (ours, theirs)]
-print(f"\ntraining {total[0]:.0f} s against {total[1]:.0f} s: ratio {total[0] / total[1]:.2f}; mean accuracy {mean[0]:.2f} against {mean[1]:.2f}; our peak {peak:.0f} MB")
+
+
+def ours(seed):
+    command = [bench, "lottery", str(shared / "data/mnist"), "--batch", "64", "--seed", seed]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    return [json.loads(line) for line in lines[:-1]]
+
+
+def theirs(seed):
+    command = [os.environ.get("PYTHON", sys.executable), str(shared / "peers/imp_torch.py"), str(shared / "data/mnist"), "--train", "6000",
+               "--epochs", "2", "--batch", "64", "--seed", seed, "--json", str(scratch)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return json.loads(scratch.read_text())
+
+
+done = []
+print("| pair | ours: training, s | PyTorch, s | ratio | ours: mean accuracy | PyTorch |\n|---|---|---|---|---|---|")
+for pair in range(pairs):
+    # Who goes first changes.
+    sides = [ours, theirs] if pair % 2 == 0 else [theirs, ours]
+    found = {side: side(str(pair)) for side in sides}
+    done.append((found[ours], found[theirs]))
+    total = [sum(row["train_seconds"] for row in side) for side in done[-1]]
+    mean = [statistics.mean(row["accuracy"] for row in side) * 100 for side in done[-1]]
+    print(f"| {pair + 1} | {total[0]:.0f} | {total[1]:.0f} | {total[0] / total[1]:.2f} | {mean[0]:.2f} | {mean[1]:.2f} |", flush=True)
+print("\n| round | density | ours: accuracy | seconds | PyTorch: accuracy | seconds |\n|---|---|---|---|---|---|")
+for place, row in enumerate(done[0][0]):
+    if place % 5 == 0 or place + 1 == len(done[0][0]):
+        mean = lambda side, key: statistics.mean(pair[side][place][key] for pair in done)
+        accuracy, seconds = [[mean(side, key) for side in (0, 1)] for key in ("accuracy", "train_seconds")]
+        print(f"| {row['round']} | {row['density'] * 100:.1f} % | {accuracy[0] * 100:.2f} | {seconds[0]:.1f} | {accuracy[1] * 100:.2f} | {seconds[1]:.1f} |")
