@@ -163,21 +163,13 @@ pub fn explain_batch(
     Ok(ExplainedBatch { images, pixels, activation, logits: explained.logits, gradient: explained.gradient })
 }
 
-/// Activations `(n, C, H, W)` at the cut of a batch that is put together from parts of several sources.
+/// Activations `(n, C, H, W)` at the cut of some images of a source.
 ///
 /// # Errors
 /// When images cannot be read or do not fit, or a value is not finite (the image is named).
-pub fn activation_batch(cut: &Cut, parts: &[(&ImageSource, Range<usize>)]) -> Result<Tensor> {
-    let pixels = parts
-        .iter()
-        .map(|(source, images)| source.batch(images.clone(), &Device::Cpu))
-        .collect::<Result<Vec<Tensor>>>()?;
-    let activation = cut.activation(&Tensor::cat(&pixels, 0)?)?;
-    let mut start = 0;
-    for (source, images) in parts {
-        check_finite(source, images, "activation", &activation.narrow(0, start, images.len())?)?;
-        start += images.len();
-    }
+pub fn activation_batch(cut: &Cut, source: &ImageSource, images: Range<usize>) -> Result<Tensor> {
+    let activation = cut.activation(&source.batch(images.clone(), &Device::Cpu)?)?;
+    check_finite(source, &images, "activation", &activation)?;
     Ok(activation)
 }
 

@@ -7,14 +7,13 @@ use serde_json::Value;
 
 use crate::support::{CASES, Place, fails, fixture, json, save, succeeds, tensors, words};
 
-/// What `predict` writes of one set of images.
-fn predicted(place: &Place, name: &str, key: &str) -> String {
+/// What `predict` writes of the set `key` of images in the file `inputs`.
+fn predicted(place: &Place, name: &str, inputs: &str, key: &str) -> String {
     let expected = json(fixture(&format!("oracle/{name}/expected.json")));
     let out = place.arg(&format!("{key}.safetensors"));
     let case = fixture(&format!("oracle/{name}"));
     succeeds(&words(&format!(
-        "predict --checkpoint {case}/checkpoint.safetensors --images {case}/inputs.safetensors:{key} --stage {} --class {} \
-         --out {out}",
+        "predict --checkpoint {case}/checkpoint.safetensors --images {inputs}:{key} --stage {} --class {} --out {out}",
         expected["layer"].as_str().unwrap(),
         expected["class"]
     )));
@@ -35,7 +34,7 @@ fn maps_of_arrays_are_those_of_the_checkpoint() {
         let (stage, class) = (expected["layer"].as_str().unwrap(), &expected["class"]);
         let images = tensors(format!("{case}/inputs.safetensors"));
         let (_, _, height, width) = images["images"].dims4().unwrap();
-        let arrays = predicted(&place, name, "images");
+        let arrays = predicted(&place, name, &format!("{case}/inputs.safetensors"), "images");
         for method in ["grad-cam", "layer-cam", "grad-cam-plus-plus"] {
             let (of_checkpoint, of_arrays) = (place.arg("checkpoint.safetensors"), place.arg("arrays.safetensors"));
             succeeds(&words(&format!(
@@ -62,39 +61,62 @@ fn maps_of_arrays_are_those_of_the_checkpoint() {
 #[test]
 fn concepts_of_arrays_are_those_of_the_checkpoint() {
     for name in CASES {
-        let place = Place::new();
-        let expected = json(fixture(&format!("oracle/{name}/expected.json")));
-        let case = fixture(&format!("oracle/{name}"));
-        let inputs = format!("{case}/inputs.safetensors");
-        let keys: Vec<String> = tensors(&inputs).into_keys().collect();
-        let of = |start: &str| keys.iter().filter(|key| key.starts_with(start)).cloned().collect::<Vec<_>>();
-        let (concepts, random) = (of("concept_"), of("random_"));
-        assert!(concepts.len() >= 2 && random.len() >= 2);
-        let (of_checkpoint, of_arrays) = (place.arg("checkpoint.json"), place.arg("arrays.json"));
-        let mut line = words(&format!(
-            "tcav --checkpoint {case}/checkpoint.safetensors --images {inputs}:images --stage {} --class {} --json {of_checkpoint}",
-            expected["layer"].as_str().unwrap(),
-            expected["class"]
-        ));
-        line.extend(concepts.iter().flat_map(|key| ["--concept".into(), format!("{key}={inputs}:{key}")]));
-        line.extend(random.iter().flat_map(|key| ["--random".into(), format!("{inputs}:{key}")]));
-        succeeds(&line);
-        let array = |key: &str, what: &str| format!("{}:{what}", predicted(&place, name, key));
-        let mut line = words(&format!("tcav --gradients {} --batch 7 --json {of_arrays}", array("images", "gradient")));
-        line.extend(
-            concepts.iter().flat_map(|key| ["--activations".into(), format!("{key}={}", array(key, "activation"))]),
-        );
-        line.extend(random.iter().flat_map(|key| ["--random-activations".into(), array(key, "activation")]));
-        succeeds(&line);
-        let (mut of_checkpoint, mut of_arrays) = (json(of_checkpoint), json(of_arrays));
-        assert_eq!([&of_arrays["stage"], &of_arrays["class"]], [&Value::Null, &Value::Null]);
-        for record in [&mut of_checkpoint, &mut of_arrays] {
-            for told_by_the_checkpoint_alone in ["stage", "class", "assumed"] {
-                record.as_object_mut().unwrap().remove(told_by_the_checkpoint_alone);
-            }
-        }
-        assert_eq!(of_arrays, of_checkpoint, "{name}");
+        concepts_of_arrays(&Place::new(), name, &fixture(&format!("oracle/{name}/inputs.safetensors")));
     }
+}
+
+/// Sets of more images than a batch holds, whole batches and the rest.
+#[test]
+fn concepts_of_many_images_are_those_of_the_checkpoint() {
+    let place = Place::new();
+    let name = CASES[0];
+    let sets = tensors(fixture(&format!("oracle/{name}/inputs.safetensors")));
+    let joined = |keys: &[&str]| Tensor::cat(&keys.iter().map(|key| &sets[*key]).collect::<Vec<_>>(), 0).unwrap();
+    let inputs = place.arg("inputs.safetensors");
+    let large = [
+        ("images", joined(&["images", "random_10", "random_11"])),
+        ("concept_a", joined(&["concept_striped", "random_08", "random_09"])),
+        ("concept_b", joined(&["concept_null", "random_06", "random_07"])),
+        ("random_a", joined(&["random_00", "random_01"])),
+        ("random_b", joined(&["random_02", "random_03"])),
+        ("random_c", joined(&["random_04", "random_05"])),
+    ];
+    assert!(large.iter().all(|(_, images)| images.dims()[0] > 32));
+    save(Path::new(&inputs), &large);
+    concepts_of_arrays(&place, name, &inputs);
+}
+
+fn concepts_of_arrays(place: &Place, name: &str, inputs: &str) {
+    let expected = json(fixture(&format!("oracle/{name}/expected.json")));
+    let case = fixture(&format!("oracle/{name}"));
+    let keys: Vec<String> = tensors(inputs).into_keys().collect();
+    let of = |start: &str| keys.iter().filter(|key| key.starts_with(start)).cloned().collect::<Vec<_>>();
+    let (concepts, random) = (of("concept_"), of("random_"));
+    assert!(concepts.len() >= 2 && random.len() >= 2);
+    let (of_checkpoint, of_arrays) = (place.arg("checkpoint.json"), place.arg("arrays.json"));
+    let mut line = words(&format!(
+        "tcav --checkpoint {case}/checkpoint.safetensors --images {inputs}:images --stage {} --class {} --json {of_checkpoint}",
+        expected["layer"].as_str().unwrap(),
+        expected["class"]
+    ));
+    line.extend(concepts.iter().flat_map(|key| ["--concept".into(), format!("{key}={inputs}:{key}")]));
+    line.extend(random.iter().flat_map(|key| ["--random".into(), format!("{inputs}:{key}")]));
+    succeeds(&line);
+    let array = |key: &str, what: &str| format!("{}:{what}", predicted(place, name, inputs, key));
+    let mut line = words(&format!("tcav --gradients {} --batch 7 --json {of_arrays}", array("images", "gradient")));
+    line.extend(
+        concepts.iter().flat_map(|key| ["--activations".into(), format!("{key}={}", array(key, "activation"))]),
+    );
+    line.extend(random.iter().flat_map(|key| ["--random-activations".into(), array(key, "activation")]));
+    succeeds(&line);
+    let (mut of_checkpoint, mut of_arrays) = (json(of_checkpoint), json(of_arrays));
+    assert_eq!([&of_arrays["stage"], &of_arrays["class"]], [&Value::Null, &Value::Null]);
+    for record in [&mut of_checkpoint, &mut of_arrays] {
+        for told_by_the_checkpoint_alone in ["stage", "class", "assumed"] {
+            record.as_object_mut().unwrap().remove(told_by_the_checkpoint_alone);
+        }
+    }
+    assert_eq!(of_arrays, of_checkpoint, "{name}");
 }
 
 #[test]

@@ -99,7 +99,7 @@ impl Prepared<'_, '_> {
         let mut squares = vec![Vec::new(); blocks.len()];
         let cut = self.cut;
         let products = self.fitted.activations.cross(&sizes, |block| {
-            let activation = activation_batch(cut, &[(question.images, blocks[block].clone())])?;
+            let activation = activation_batch(cut, question.images, blocks[block].clone())?;
             read(sizes[block]);
             let rows = activation.flatten_from(1)?.to_vec2::<f32>()?;
             let square = |row: &Vec<f32>| row.iter().map(|&value| f64::from(value) * f64::from(value)).sum::<f64>();
@@ -154,17 +154,20 @@ pub(super) fn with_cavs(
     }
     let weights = Arc::new(question.checkpoint.weights.clone());
     let cut = Cut::new(&question.checkpoint.model, weights, question.stage)?;
-    let blocks = batches(&pool, settings.batch);
+    // No batch holds images of two sets: the order of maps, and with it the last bit, follows from a batch's size.
+    let blocks: Vec<(&ImageSource, Range<usize>)> =
+        pool.iter().flat_map(|source| source.ranges(settings.batch).map(move |images| (*source, images))).collect();
     let listed = Listed {
         stage: if draws == Draws::ByClass { question.stage.name() } else { "" },
         concepts: question.concepts.iter().map(|(name, source)| (name.clone(), source.len())).collect(),
         random: order.iter().map(|&set| (set, question.random[set].len())).collect(),
         copies,
         features: activation_shape(question.checkpoint, question.images, question.stage)?.len(),
-        blocks: blocks.iter().map(|parts| parts.iter().map(|(_, images)| images.len()).sum()).collect(),
+        blocks: blocks.iter().map(|(_, images)| images.len()).collect(),
     };
     let load = |block: usize| {
-        let activation = activation_batch(&cut, &blocks[block])?;
+        let (source, images) = &blocks[block];
+        let activation = activation_batch(&cut, source, images.clone())?;
         read(listed.blocks[block]);
         Ok(activation.flatten_all()?.to_vec1::<f32>()?)
     };
@@ -200,31 +203,4 @@ fn check(question: &Question<'_>) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Some images of one source.
-type Part<'a> = (&'a ImageSource, Range<usize>);
-
-/// The images of all sources in order, in batches of `size`; small sets of one image size share a batch.
-fn batches<'a>(sources: &[&'a ImageSource], size: usize) -> Vec<Vec<Part<'a>>> {
-    let mut batches: Vec<Vec<Part<'a>>> = Vec::new();
-    let (mut room, mut shape) = (0, None);
-    for source in sources {
-        // Images of another size can give the same activation, but fill no batch together.
-        if shape.replace(source.shape()) != Some(source.shape()) {
-            room = 0;
-        }
-        let mut start = 0;
-        while start < source.len() {
-            if room == 0 {
-                batches.push(Vec::new());
-                room = size;
-            }
-            let end = source.len().min(start + room);
-            batches.last_mut().expect("one was pushed when there was no room").push((source, start..end));
-            room -= end - start;
-            start = end;
-        }
-    }
-    batches
 }
