@@ -90,6 +90,10 @@ MUTATIONS = [
     # explain
     ("a tap's last position alone counts", "src/kernels/conv2d/outer.rs", "images, sum, «nth > 0»)", "false", ["lib kernels::conv2d::"]),
     ("a tile is packed with its neighbour's weights", "src/kernels/conv2d/correlate.rs", "                pack(«tile», packed);", "tile.saturating_sub(1)", ["lib kernels::conv2d::"]),
+    ("gradients of kept weights are those of the first rows", "src/kernels/conv2d/kept.rs", "(0..«chunks»).map(|chunk| partials", "1", ["lib kernels::conv2d::"]),
+    ("a part's last output has no gradients of kept weights", "src/kernels/conv2d/kept.rs", "let channel_range = (bounds[part], «bounds[part + 1]»);", "bounds[part + 1].saturating_sub(1).max(bounds[part])", ["lib kernels::conv2d::"]),
+    ("kept weights of large batches see their first images", "src/kernels/conv2d/kept.rs", "grad_output[segment.destination + «batch_block» * tiling.block..]", "0", ["lib kernels::conv2d::"]),
+    ("a task of few points sums the first pair of rows", "src/kernels/conv2d/winograd.rs", "else { «nth % splits»..nth % splits + 1 }", "0", ["lib kernels::conv2d::"]),
     ("an odd batch is read with the stride of the filled one", "src/train/mod.rs", "output.iter().skip(image).step_by(«count»)", "chunk.len()", ["suite families::"]),
     ("the gradients of images of zeros are not cut off in time", "src/nn/op.rs", "let count = «tape.batch»;", "batch", ["suite families::"]),
     ("Grad-CAM adds pooled gradients", "src/explain/saliency/maps.rs", "*sum += «weight * value»", "weight + value", ["suite explain::", "suite oracle::"]),

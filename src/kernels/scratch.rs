@@ -35,8 +35,15 @@ pub(crate) fn with<R>(length: usize, body: impl FnOnce(&mut [f32]) -> R) -> R {
 }
 
 /// A raw pointer that several threads may hold because they write disjoint parts of what it points to.
-#[derive(Clone, Copy)]
 pub(crate) struct Shared<T>(*mut T);
+
+impl<T> Clone for Shared<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Shared<T> {}
 
 // SAFETY: every use writes disjoint elements from different threads; the uses say why.
 unsafe impl<T> Send for Shared<T> {}

@@ -78,6 +78,19 @@ pub fn check_vectors() -> Result<(), String> {
 /// callgrind, which knows no AVX-512, can count instructions.
 const VARIABLE: &str = "TICKETLENS_SIMD";
 
+/// Asks for the lines of `floats` floats from `at` on, which are written or read soon; `at` need not be valid.
+#[inline(always)]
+pub(crate) fn prefetch(at: *const f32, floats: usize) {
+    #[cfg(target_arch = "x86_64")]
+    for first in (0..floats).step_by(LANES) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a hint, which neither reads nor faults.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(first).cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (at, floats);
+}
+
 /// A vector of [`LANES`] floats.
 ///
 /// # Safety

@@ -46,15 +46,17 @@ pub struct Workspace {
 impl Workspace {
     /// A buffer of `len` floats with arbitrary content.
     pub fn take(&mut self, len: usize) -> Vec<f32> {
-        // The smallest free buffer that is large enough keeps large ones for large maps.
+        // The smallest free buffer that is large enough keeps large ones for large maps; of equal ones the last to be freed, as its values may
+        // still be in the caches.
         let fit = self
             .free
             .iter()
             .enumerate()
+            .rev()
             .filter(|(_, buffer)| buffer.capacity() >= len)
             .min_by_key(|(_, buffer)| buffer.capacity())
             .map(|(index, _)| index);
-        let mut buffer = fit.map_or_else(|| Vec::with_capacity(len), |index| self.free.swap_remove(index));
+        let mut buffer = fit.map_or_else(|| Vec::with_capacity(len), |index| self.free.remove(index));
         buffer.resize(len, 0.0);
         buffer
     }

@@ -235,7 +235,8 @@ pub(super) fn sparse(
     scratch::with(2 * total * strides.len(), |entries| {
         let entries = entry_slice(entries);
         for (stride, entries) in strides.iter().zip(entries.chunks_exact_mut(total.max(1))) {
-            gather(index, &tiling, &starts, groups, weight, *stride, entries);
+            let entry = |place: usize, offset| Entry { weight: weight[index.position[place] as usize], offset };
+            gather(index, &tiling, &starts, groups, *stride, entry, entries);
         }
         let entries = &*entries;
         for_each_item(kernels, problem, &tiling, source, outputs, |rows, batch_block, range, panel| {
@@ -282,7 +283,7 @@ fn entry_slice(floats: &mut [f32]) -> &mut [Entry] {
 }
 
 /// Start of each (row channel, tap group) among the gathered entries.
-fn starts(index: &Index, tiling: &Tiling, rows: usize, groups: usize) -> Vec<u32> {
+pub(super) fn starts(index: &Index, tiling: &Tiling, rows: usize, groups: usize) -> Vec<u32> {
     let mut starts = Vec::with_capacity(rows * groups + 1);
     let mut at = 0;
     for row in 0..rows {
@@ -298,14 +299,15 @@ fn starts(index: &Index, tiling: &Tiling, rows: usize, groups: usize) -> Vec<u32
     starts
 }
 
-fn gather(
+/// Writes what `make` gives for each kept weight, from its place in the index and its distance in the panel in floats, in the order of `starts`.
+pub(super) fn gather<T: Send>(
     index: &Index,
     tiling: &Tiling,
     starts: &[u32],
     groups: usize,
-    weight: &[f32],
     channel_stride: usize,
-    entries: &mut [Entry],
+    make: impl Fn(usize, i32) -> T + Sync,
+    entries: &mut [T],
 ) {
     let rows = (starts.len() - 1) / groups;
     let target = Shared::new(entries);
@@ -319,10 +321,7 @@ fn gather(
             for step in 0..end - start {
                 let distance = offset + index.channel[from + step] as isize * channel_stride as isize;
                 // SAFETY: `start + step < end ≤ length`, and each row writes its own range.
-                unsafe {
-                    *target.pointer().add(start + step) =
-                        Entry { weight: weight[index.position[from + step] as usize], offset: distance as i32 }
-                };
+                unsafe { *target.pointer().add(start + step) = make(from + step, distance as i32) };
             }
         }
     });

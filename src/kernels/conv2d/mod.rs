@@ -2,6 +2,7 @@
 
 mod correlate;
 mod geometry;
+mod kept;
 mod outer;
 mod panel;
 mod pattern;
@@ -12,12 +13,11 @@ mod transforms;
 mod weight;
 mod winograd;
 
-use crate::kernels::layout::Order;
 use crate::kernels::simd::Path;
 use geometry::{Direction, Problem};
 pub use pattern::Pattern;
 
-/// Geometry of a square-kernel convolution of N images, I to O channels. Maps lie in [`Order::of`] the batch.
+/// Geometry of a square-kernel convolution of N images, I to O channels. Maps lie in [`Order::of`](crate::kernels::layout::Order::of) the batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Conv2dShape {
     /// N
@@ -97,15 +97,17 @@ pub enum Algorithm {
 /// The faster algorithm for this geometry and density, from a measured crossover.
 ///
 /// Measured on AVX-512 (AMD EPYC) over the three passes of ResNet-18's and LeNet's layers, uniform masks. Where minimal filtering
-/// (`winograd`) computes all weights they break even at a density of 0.21 with 16 channels and 0.11 with 128; where the weight's gradient is an
-/// outer product, at 0.16 to 0.19; elsewhere at 0.33 to 0.36 where maps lie by position, and near 0.36 where they lie by channel.
+/// (`winograd`) computes all weights they break even at a density of 0.34 with 16 channels and 0.15 with 128, and at 0.25 and 0.13 with 32
+/// images; where the weight's gradient is an outer product, near 0.2; elsewhere between 0.3 and 0.5.
 #[must_use]
 pub fn choose(shape: &Conv2dShape, density: f64) -> Algorithm {
-    let crossover = match Order::of(shape.batch) {
-        _ if winograd::pays(shape) => 0.105 + 1.8 / shape.in_channels.min(shape.out_channels) as f64,
-        _ if outer::pays(shape) => 0.17,
-        Order::Positions => 0.33,
-        Order::Channels => 0.36,
+    let crossover = if winograd::pays(shape) {
+        let few = if shape.batch < 64 { 2.0 } else { 3.4 };
+        0.125 + few / shape.in_channels.min(shape.out_channels) as f64
+    } else if outer::pays(shape) {
+        0.2
+    } else {
+        0.36
     };
     if density < crossover { Algorithm::Sparse } else { Algorithm::Dense }
 }

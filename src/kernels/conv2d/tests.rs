@@ -268,6 +268,8 @@ fn networks_geometries_equal_the_plain_loops() {
         (shape(128, 40, 140, 2, 3, 1), 0.05),
         (shape(128, 140, 40, 2, 3, 2), 0.05),
         (shape(48, 64, 64, 4, 3, 1), 0.03),
+        // Sums so large that each pair of rows of points is a task, and more kept weights than have their sums together.
+        (shape(128, 128, 128, 3, 3, 1), 0.03),
         (shape(8, 3, 8, 45, 7, 2), 0.5),
         (shape(8, 24, 16, 17, 3, 2), 0.2),
         (shape(37, 300, 10, 1, 1, 1), 0.2),

@@ -59,6 +59,31 @@ pub(super) struct SparseTile<'a> {
     pub accumulate: bool,
 }
 
+/// Where a kept weight lies in the dense weight, and its distance in the panel, in floats.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Kept {
+    pub position: u32,
+    pub offset: i32,
+}
+
+/// A position's gradients of some destination channels, times what their kept weights read there.
+pub(super) struct KeptTile<'a> {
+    pub panel: *const f32,
+    pub ranges: &'a [(usize, usize)],
+    /// start of each `(channel, group)` in `kept`; `groups + 1` a channel, overlapping by none
+    pub starts: &'a [u32],
+    /// tap groups of a channel
+    pub groups: usize,
+    pub kept: &'a [Kept],
+    pub channel_range: (usize, usize),
+    /// the position's gradient of the first channel of all
+    pub gradient: *const f32,
+    /// floats between two channels of the gradient
+    pub plane: usize,
+    /// a vector of sums for each kept weight of the range, added to
+    pub sums: *mut f32,
+}
+
 /// Vectors of a gradient row and of a panel that meet.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Run {
@@ -251,6 +276,40 @@ unsafe fn dot<S: Simd, const MO: usize, const MC: usize>(tile: &mut DotTile) {
     }
 }
 
+/// # Safety
+/// As [`dense`]; `sums` has a vector for each kept weight of the channels.
+#[inline(always)]
+unsafe fn kept<S: Simd, const NR: usize>(tile: &KeptTile) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let first = *tile.starts.get_unchecked(tile.channel_range.0 * tile.groups) as usize;
+        for channel in tile.channel_range.0..tile.channel_range.1 {
+            let starts = tile.starts.get_unchecked(channel * tile.groups..=(channel + 1) * tile.groups);
+            if starts[0] == starts[tile.groups] {
+                continue;
+            }
+            let gradient = tile.gradient.wrapping_add(channel * tile.plane);
+            let mut factors = [S::zero(); NR];
+            for (column, factor) in factors.iter_mut().enumerate() {
+                *factor = S::load(gradient.add(column * LANES));
+            }
+            for &(start, end) in tile.ranges {
+                for place in *starts.get_unchecked(start) as usize..*starts.get_unchecked(end) as usize {
+                    let panel = tile.panel.wrapping_offset(tile.kept.get_unchecked(place).offset as isize);
+                    let to = tile.sums.add((place - first) * LANES);
+                    // Two sums, so that products wait less for each other.
+                    let mut sums = [S::load(to), S::zero()];
+                    for (column, &factor) in factors.iter().enumerate() {
+                        let value = S::load(panel.add(column * LANES));
+                        sums[column % 2] = S::multiply_add(factor, value, sums[column % 2]);
+                    }
+                    S::store(to, S::add(sums[0], sums[1]));
+                }
+            }
+        }
+    }
+}
+
 /// Collects one channel's runs, each of `stores.len()` vectors, into consecutive vectors padded with zeros.
 ///
 /// # Safety
@@ -322,6 +381,7 @@ type TurnFn = unsafe fn(*const f32, Block, *mut f32);
 type DenseFn = unsafe fn(&DenseTile);
 type SparseFn = unsafe fn(&SparseTile);
 type DotFn = unsafe fn(&mut DotTile);
+type KeptFn = unsafe fn(&KeptTile);
 type CollectFn = unsafe fn(*const f32, &[Segment], &[(usize, usize)], *mut f32);
 type CopyFn = unsafe fn(*const f32, usize, *mut f32, usize, usize, usize, usize);
 
@@ -341,6 +401,8 @@ pub(super) struct Kernels {
     pub dot: &'static [DotFn],
     /// dot tiles of one gradient row, by number of columns − 1
     pub dot_one: &'static [DotFn],
+    /// kept weights' gradients at a position, by number of vectors − 1
+    pub kept: &'static [KeptFn],
     pub collect: CollectFn,
     pub copy: CopyFn,
     /// [`transforms`]' loops
@@ -372,6 +434,11 @@ macro_rules! compile {
             pub(super) unsafe fn dot<const MO: usize, const MC: usize>(tile: &mut DotTile) {
                 // SAFETY: as above.
                 unsafe { super::dot::<$simd, MO, MC>(tile) }
+            }
+            $(#[target_feature(enable = $feature)])?
+            pub(super) unsafe fn kept<const NR: usize>(tile: &KeptTile) {
+                // SAFETY: as above.
+                unsafe { super::kept::<$simd, NR>(tile) }
             }
             $(#[target_feature(enable = $feature)])?
             pub(super) unsafe fn collect(from: *const f32, segments: &[Segment], stores: &[(usize, usize)], to: *mut f32) {
@@ -432,6 +499,7 @@ macro_rules! compile {
             mo: $mo,
             dot: &[$($module::dot::<$mo, $mc>),*],
             dot_one: &[$($module::dot::<1, $one>),*],
+            kept: &[$($module::kept::<$sr>),*],
             collect: $module::collect,
             copy: $module::copy,
             source: $module::source,

@@ -4,6 +4,7 @@
 //! added in order.
 
 use super::geometry::{Direction, Problem, RowBlock, Tiling, Wish};
+use super::kept;
 use super::panel::{panel_of, room};
 use super::pattern::Pattern;
 use super::tiles::{DotTile, Kernels, Run};
@@ -268,6 +269,9 @@ pub(super) fn sparse(
     grad_weight.par_chunks_mut(1 << 14).for_each(|gradient| gradient.fill(0.0));
     let kept = pattern.kept();
     if kept == 0 {
+        return;
+    }
+    if kept::gradients(kernels, problem, pattern, source, grad_output, grad_weight) {
         return;
     }
     let widest = kernels.dot_one.len();

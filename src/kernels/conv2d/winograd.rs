@@ -12,7 +12,7 @@ use super::tiles::Kernels;
 use super::transforms::{Block, OUTPUTS, PAIRS, POINTS, Products, SIDE, STEP, Taps};
 use crate::kernels::layout::Order;
 use crate::kernels::scratch::{self, Shared};
-use crate::kernels::simd::LANES;
+use crate::kernels::simd::{LANES, prefetch};
 use rayon::prelude::*;
 use std::ptr;
 
@@ -22,7 +22,7 @@ const IMAGES: usize = 2 * LANES;
 const ROOM: usize = 96 * 1024;
 /// Parts into which a call is cut at most, and floats of all parts' sums of a weight's gradient together.
 const PARTS: usize = 12;
-const PARTIALS: usize = 1 << 20;
+const PARTIALS: usize = 1 << 21;
 
 /// Whether this algorithm takes the shape and saves multiplications: tiles at a map's end reach beyond it, while direct products skip
 /// what lies outside.
@@ -177,6 +177,10 @@ pub(super) fn product(
                         let places = to.pointers::<OUTPUTS>(first, ptr::null(), |y, x| {
                             target.pointer().wrapping_add((y * to.width + x) * outputs * batch + start).cast_const()
                         });
+                        // Stores wait for lines that are not in the cache; they come while products are computed.
+                        for place in places.iter().filter(|place| !place.is_null()) {
+                            (0..outputs).for_each(|output| prefetch(place.wrapping_add(output * batch), length));
+                        }
                         let line = Block { rows: 1, length: length * channels, stride: 0 };
                         let block = Block { rows: outputs, length, stride: batch };
                         // SAFETY: pieces are positions in `near`, or zeros; places are positions inside the map, whose blocks of
@@ -237,6 +241,8 @@ pub(super) fn weight_gradient(
     let units = tile_rows * batch.div_ceil(IMAGES);
     let points = POINTS * channels * outputs;
     let parts = units.min(PARTS).min((PARTIALS / points).max(1));
+    // Where the sums are large, each pair of rows of points is a task of its own: it turns the maps again, but there are more tasks.
+    let splits = if parts < units.min(PARTS) { PAIRS } else { 1 };
     let together = (ROOM / (2 * SIDE * (channels + outputs) * IMAGES)).clamp(1, tile_columns);
     let lead = problem.padding as isize;
     let depth = together * IMAGES;
@@ -248,7 +254,8 @@ pub(super) fn weight_gradient(
     let longest = IMAGES * channels.max(outputs);
     let lengths = [SIDE * row_len, STEP * gradient_row, 2 * SIDE * panel_stride, 2 * SIDE * factors_stride, longest];
     scratch::with(parts * points, |partials| {
-        partials.par_chunks_mut(points).enumerate().for_each(|(part, sums)| {
+        partials.par_chunks_mut(points / splits).enumerate().for_each(|(nth, sums)| {
+            let (part, pairs) = (nth / splits, if splits == 1 { 0..PAIRS } else { nth % splits..nth % splits + 1 });
             scratch::with(lengths.iter().sum(), |room| {
                 let (turned, room) = room.split_at_mut(lengths[0]);
                 let (gradient, room) = room.split_at_mut(lengths[1]);
@@ -277,7 +284,7 @@ pub(super) fn weight_gradient(
                     }
                     for group in (0..tile_columns).step_by(together) {
                         let tiles = together.min(tile_columns - group);
-                        for pair in 0..PAIRS {
+                        for pair in pairs.clone() {
                             for nth in 0..tiles {
                                 let first = ((STEP * row) as isize, (STEP * (group + nth)) as isize);
                                 let pieces = from.pointers::<POINTS>(
@@ -310,7 +317,7 @@ pub(super) fn weight_gradient(
                                     weight_strides: [factors_stride, LANES, outputs],
                                     panel: panel.as_ptr(),
                                     panel_stride,
-                                    sums: sums[pair * of_pair..][..of_pair].as_mut_ptr(),
+                                    sums: sums[(pair - pairs.start) * of_pair..][..of_pair].as_mut_ptr(),
                                     sums_stride: outputs * channels,
                                     accumulate: unit > range.start || group > 0,
                                 });

@@ -1,0 +1,113 @@
+//! Gradients of kept weights on maps that lie by position. As sparse products do, each position's channels are met by the values that their
+//! kept weights read, which lie near each other; every kept weight has a vector of sums.
+//!
+//! The positions are cut into chunks that depend on the shape and the number of kept weights alone; chunks are added in order.
+
+use super::correlate::{gather, starts};
+use super::geometry::{Direction, Problem, Tiling};
+use super::panel::panel_of;
+use super::pattern::Pattern;
+use super::tiles::{Kept, KeptTile, Kernels};
+use crate::kernels::scratch::{self, Shared};
+use crate::kernels::simd::LANES;
+use rayon::prelude::*;
+
+/// Chunks of positions, or tasks where there are fewer chunks.
+const TASKS: usize = 12;
+/// Kept weights whose sums stay in the caches together.
+const TOGETHER: usize = 2048;
+/// Floats of all chunks' sums together.
+const PARTIALS: usize = 1 << 21;
+
+/// Writes the gradients of the kept weights into `grad_weight` and leaves the rest; `false`, and nothing is written, where this way does not
+/// fit: where maps lie by channel, or have one position, so that each sum has one term.
+pub(super) fn gradients(
+    kernels: &Kernels,
+    problem: &Problem,
+    pattern: &Pattern,
+    source: &[f32],
+    grad_output: &[f32],
+    grad_weight: &mut [f32],
+) -> bool {
+    debug_assert_eq!(problem.direction, Direction::Forward);
+    if problem.destination_height * problem.destination_width == 1 {
+        return false;
+    }
+    let Some(tiling) = Tiling::direct(problem, kernels.kept.len(), 1, false) else { return false };
+    let (channels, outputs, groups) =
+        (problem.source_channels, problem.destination_channels, problem.kernel * problem.kernel);
+    let (index, plane) = (&pattern.by_output, problem.destination_channel());
+    let starts = starts(index, &tiling, outputs, groups);
+    let mut kept = vec![Kept::default(); starts[outputs * groups] as usize];
+    let stride = tiling.row_blocks[0].channel_stride;
+    gather(
+        index,
+        &tiling,
+        &starts,
+        groups,
+        stride,
+        |place, offset| Kept { position: index.position[place], offset },
+        &mut kept,
+    );
+
+    // Where the kept weights of each output begin.
+    let heads: Vec<usize> = starts.iter().step_by(groups).map(|&start| start as usize).collect();
+    let panels = tiling.batch_blocks(problem) * tiling.row_blocks.len();
+    let chunks = panels.min(TASKS).min((PARTIALS / kept.len().max(1)).max(1));
+    // The outputs are cut where each part has about as many kept weights.
+    let parts = TASKS.div_ceil(chunks).max(kept.len().div_ceil(TOGETHER)).min(outputs);
+    let bounds: Vec<usize> =
+        (0..=parts).map(|part| heads.partition_point(|&head| head < kept.len() * part / parts)).collect();
+    scratch::with(chunks * kept.len(), |partials| {
+        let target = Shared::new(partials);
+        (0..chunks * parts).into_par_iter().with_max_len(1).for_each(|task| {
+            let (chunk, part) = (task / parts, task % parts);
+            let channel_range = (bounds[part], bounds[part + 1]);
+            let range = heads[channel_range.0]..heads[channel_range.1];
+            scratch::with(range.len() * LANES, |sums| {
+                sums.fill(0.0);
+                for nth in panels * chunk / chunks..panels * (chunk + 1) / chunks {
+                    let (row_block, batch_block) = (nth % tiling.row_blocks.len(), nth / tiling.row_blocks.len());
+                    let rows = &tiling.row_blocks[row_block];
+                    let panel = panel_of(kernels, problem, &tiling, rows, batch_block, (0, channels), source, &mut []);
+                    for segment in &rows.segments {
+                        let gradient = &grad_output[segment.destination + batch_block * tiling.block..];
+                        assert!(
+                            (outputs - 1) * plane + tiling.vectors * LANES <= gradient.len(),
+                            "conv2d grad_weight: gradient"
+                        );
+                        // SAFETY: the tiling keeps reads of the panel inside the source, the assertion those of the gradient; `sums` has a
+                        // vector for each kept weight of the range.
+                        unsafe {
+                            (kernels.kept[tiling.vectors - 1])(&KeptTile {
+                                panel: panel.as_ptr().wrapping_offset(segment.panel),
+                                ranges: &rows.ranges[segment.ranges.0..segment.ranges.1],
+                                starts: &starts,
+                                groups,
+                                kept: &kept,
+                                channel_range,
+                                gradient: gradient.as_ptr(),
+                                plane,
+                                sums: sums.as_mut_ptr(),
+                            });
+                        }
+                    }
+                }
+                for (place, sums) in range.clone().zip(sums.as_chunks::<LANES>().0) {
+                    // SAFETY: `place < kept.len()`; tasks differ in chunk or in place.
+                    unsafe { *target.pointer().add(chunk * kept.len() + place) = sums.iter().sum() };
+                }
+            });
+        });
+        let (partials, row) = (&*partials, channels * groups);
+        grad_weight.par_chunks_mut(row).enumerate().with_min_len((1_usize << 14).div_ceil(row)).for_each(
+            |(output, grad_weight)| {
+                for place in heads[output]..heads[output + 1] {
+                    let total = (0..chunks).map(|chunk| partials[chunk * kept.len() + place]).sum();
+                    grad_weight[kept[place].position as usize - output * row] = total;
+                }
+            },
+        );
+    });
+    true
+}
