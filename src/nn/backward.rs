@@ -140,6 +140,7 @@ impl Pass<'_, '_> {
             }
             return grad;
         };
+        self.make_again(target);
         let (network, weights) = (self.network, self.weights);
         let scale = weights.parameter(norm.scale);
         let shape = norm::NormShape { channels: scale.len(), batch: self.tape.batch };
@@ -184,6 +185,24 @@ impl Pass<'_, '_> {
         grad_z
     }
 
+    /// Makes a slot's values again where the forward pass did not keep them: the output of a batch norm and ReLU from their input.
+    fn make_again(&mut self, slot: usize) {
+        if self.tape.slots[slot].is_some() {
+            return;
+        }
+        let layer = &self.network.layers[slot - 1 + self.tape.section.start];
+        if let (Layer::Convolution { norm: Some(norm), relu, .. }, Saved::Norm { z, mean, variance }) =
+            (layer, &self.tape.saved[slot - 1])
+        {
+            let (scale, shift) = (self.weights.parameter(norm.scale), self.weights.parameter(norm.shift));
+            let shape = norm::NormShape { channels: scale.len(), batch: self.tape.batch };
+            let mut output = self.workspace.take(z.len());
+            let epsilon = self.network.norm_epsilon;
+            norm::batch_norm_eval(z, shape, scale, shift, mean, variance, epsilon, None, *relu, &mut output);
+            self.tape.slots[slot] = Some(output);
+        }
+    }
+
     /// A layer's output, which later layers have no use for any more.
     fn output(&self, target: usize) -> &[f32] {
         self.tape.slots[target].as_deref().expect("a layer's output is kept until the layer's backward pass")
@@ -205,6 +224,9 @@ impl Pass<'_, '_> {
             self.network.geometry(index, self.tape.shapes[own], batch).expect("only layers that multiply come here");
         geometry.in_channels /= times;
         let pattern = self.patterns.and_then(|patterns| patterns[index].as_ref()).filter(|_| times == 1);
+        if self.wanted.parameters.is_some() {
+            self.make_again(source);
+        }
         if let Some(flat) = self.wanted.parameters.as_deref_mut() {
             let input = self.tape.slots[source].as_deref().expect("a layer's input is freed after the layer");
             let flat = &mut flat[self.network.layout.parameters[weight].range.clone()];

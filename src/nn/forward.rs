@@ -15,6 +15,9 @@ use super::network::{Network, Patterns};
 use super::shape::Shape3;
 use super::tape::{Draws, Mode, Saved, Tape, Workspace};
 
+/// Floats of a map up to which it is made again in the backward pass.
+const MADE_AGAIN: usize = 1 << 21;
+
 impl Network {
     /// Runs `section` on `input`, in the kernels' order. Weights are only read: after [`Mode::Train`] the caller takes the batch
     /// statistics over with [`Network::update_running_statistics`].
@@ -121,8 +124,11 @@ impl Network {
             }
             slots.push(Some(output));
             saved.push(keep);
-            if mode == Mode::Eval {
+            if mode != Mode::EvalTape {
                 for slot in 0..slots.len() - 1 {
+                    if mode.trains() && !self.made_again(slot + section.start, slots[slot].as_deref()) {
+                        continue;
+                    }
                     let needed = (index + 1..section.end).any(|later| {
                         let (layer, at) = (&self.layers[later], slot + section.start);
                         let (operand, _) = self.operand(later, &section, &shapes);
@@ -135,6 +141,16 @@ impl Network {
             }
         }
         Ok(Tape { section, batch, shapes, slots, saved })
+    }
+
+    /// Whether the backward pass makes the values of a slot again from what its batch norm keeps, rather than have them kept as well: a step
+    /// then writes and reads a quarter less of main memory. Maps too large for the caches would be read once more.
+    fn made_again(&self, slot: usize, values: Option<&[f32]>) -> bool {
+        let Some(Layer::Convolution { norm, residual, .. }) = slot.checked_sub(1).map(|index| &self.layers[index])
+        else {
+            return false;
+        };
+        norm.is_some() && residual.is_none() && values.is_some_and(|values| values.len() <= MADE_AGAIN)
     }
 
     /// `output = relu?(norm(z) + residual?)`; what the backward pass needs, which is the tape's.
