@@ -85,8 +85,8 @@ MUTATIONS = [
     ("repeated inputs count once", "src/kernels/repeat.rs", "for values in «run.chunks(LANES)» {", "run[..LANES.min(run.len())].chunks(LANES)", ["lib kernels::repeat::", "suite families::"]),
     ("the input's gradient knows nothing of the weights' sum", "src/nn/backward.rs", "Saved::Folded(folded) if «times > 1» => folded,", "times > 1 && index == usize::MAX", ["suite families::"]),
     ("a map of one position is freed before the layer that reads it", "src/nn/forward.rs", "let (operand, _) = «self.operand(later, &section, &shapes)»;", "(usize::MAX, 1_usize)", ["suite families::"]),
-    ("a map made again has no ReLU", "src/nn/backward.rs", "mean, variance, epsilon, None, «*relu», &mut output", "false", STEPS),
-    ("the last map of a block is made again without its sum", "src/nn/forward.rs", "norm.is_some() && «residual.is_none()» && values", "residual.is_none_or(|slot| slot < usize::MAX)", STEPS),
+    ("a map made again has no ReLU", "src/nn/backward.rs", "mean, variance, epsilon, None, «*relu», &mut output", "false", ["suite training::"]),
+    ("the last map of a block is made again without its sum", "src/nn/forward.rs", "«alone» && values.is_some_and", "matches!(layer, Some(Layer::Convolution { norm: Some(_), .. }))", ["suite training::"]),
     ("a linear layer's weight gradient is that of one image", "src/kernels/conv2d/outer.rs", "in_channels: «batch»,", "1", ["lib kernels::conv2d::"]),
     ("looks are lost where a training goes on", "src/run/keeping.rs", "Ok(«record.looks»)", "Vec::new()", ["suite run::a_training_goes_on"]),
     # explain

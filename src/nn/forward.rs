@@ -126,7 +126,7 @@ impl Network {
             saved.push(keep);
             if mode != Mode::EvalTape {
                 for slot in 0..slots.len() - 1 {
-                    if mode.trains() && !self.made_again(slot + section.start, slots[slot].as_deref()) {
+                    if mode.trains() && !self.made_again(&section, slot, slots[slot].as_deref()) {
                         continue;
                     }
                     let needed = (index + 1..section.end).any(|later| {
@@ -145,12 +145,11 @@ impl Network {
 
     /// Whether the backward pass makes the values of a slot again from what its batch norm keeps, rather than have them kept as well: a step
     /// then writes and reads a quarter less of main memory. Maps too large for the caches would be read once more.
-    fn made_again(&self, slot: usize, values: Option<&[f32]>) -> bool {
-        let Some(Layer::Convolution { norm, residual, .. }) = slot.checked_sub(1).map(|index| &self.layers[index])
-        else {
-            return false;
-        };
-        norm.is_some() && residual.is_none() && values.is_some_and(|values| values.len() <= MADE_AGAIN)
+    fn made_again(&self, section: &Range<usize>, slot: usize, values: Option<&[f32]>) -> bool {
+        // The first slot is the section's input.
+        let layer = self.layers[section.clone()][..slot].last();
+        let alone = matches!(layer, Some(Layer::Convolution { norm: Some(_), residual: None, .. }));
+        alone && values.is_some_and(|values| values.len() <= MADE_AGAIN)
     }
 
     /// `output = relu?(norm(z) + residual?)`; what the backward pass needs, which is the tape's.

@@ -8,7 +8,7 @@ use ticketlens::data::{Images, Subset, Task, builtin_mnist};
 use ticketlens::model::{Block, Forward, ResNet, Stem, resnet};
 use ticketlens::nn::optimizer::OptimizerKind;
 use ticketlens::nn::schedule::ScheduleKind;
-use ticketlens::nn::{Compute, Mode, Weights, section};
+use ticketlens::nn::{Compute, Gradients, Mode, Shape3, Weights, Workspace, section};
 use ticketlens::progress::Silent;
 use ticketlens::prune::{Mask, Scope, prune};
 use ticketlens::seed;
@@ -135,6 +135,33 @@ fn a_gradient_of_the_whole_network_equals_finite_differences() {
             );
         }
     }
+}
+
+/// A later section's input is no map that its backward pass can make again, though a batch norm made it.
+#[test]
+fn two_sections_in_training_mode_are_the_whole_network() {
+    let (network, batch) = (resnet(18, 2, Stem::Small, 1, 3).unwrap().network, 6);
+    let (weights, shape) = (network.initialise(5), Shape3 { channels: 1, height: 9, width: 9 });
+    let images: Vec<f32> = (0..batch * 81).map(|i| ((i * 7919 % 1013) as f32 / 506.0) - 1.0).collect();
+    let through = |cuts: &[usize]| {
+        let mut workspace = Workspace::default();
+        let (mut tapes, mut values, mut shape) = (Vec::new(), images.clone(), shape);
+        for part in cuts.windows(2) {
+            let part = part[0]..part[1];
+            let tape =
+                network.forward(part, Mode::TRAIN, &weights, None, values, shape, batch, &mut workspace).unwrap();
+            (values, shape) = (tape.output().to_vec(), tape.output_shape());
+            tapes.push(tape);
+        }
+        let (mut gradient, mut of_parameters) = (values, vec![0.0; weights.parameters.len()]);
+        for tape in tapes.into_iter().rev() {
+            let wanted = Gradients { parameters: Some(&mut of_parameters), input: true };
+            gradient = network.backward(tape, &weights, None, gradient, wanted, &mut workspace).unwrap();
+        }
+        (of_parameters, gradient)
+    };
+    let end = network.whole().end;
+    assert_eq!(through(&[0, 1, end]), through(&[0, end]));
 }
 
 #[test]
