@@ -33,7 +33,7 @@ pub(super) fn gradients(
     if problem.destination_height * problem.destination_width == 1 {
         return false;
     }
-    let Some(tiling) = Tiling::direct(problem, kernels.kept.len(), 1, false) else { return false };
+    let Some(tiling) = Tiling::direct(problem, kernels.kept_sums.len(), 1, false) else { return false };
     let (channels, outputs, groups) =
         (problem.source_channels, problem.destination_channels, problem.kernel * problem.kernel);
     let (index, plane) = (&pattern.by_output, problem.destination_channel());
@@ -79,7 +79,7 @@ pub(super) fn gradients(
                         // SAFETY: the tiling keeps reads of the panel inside the source, the assertion those of the gradient; `sums` has a
                         // vector for each kept weight of the range.
                         unsafe {
-                            (kernels.kept[tiling.vectors - 1])(&KeptTile {
+                            (kernels.kept_sums[tiling.vectors - 1])(&KeptTile {
                                 panel: panel.as_ptr().wrapping_offset(segment.panel),
                                 ranges: &rows.ranges[segment.ranges.0..segment.ranges.1],
                                 starts: &starts,

@@ -279,7 +279,7 @@ unsafe fn dot<S: Simd, const MO: usize, const MC: usize>(tile: &mut DotTile) {
 /// # Safety
 /// As [`dense`]; `sums` has a vector for each kept weight of the channels.
 #[inline(always)]
-unsafe fn kept<S: Simd, const NR: usize>(tile: &KeptTile) {
+unsafe fn kept_sums<S: Simd, const NR: usize>(tile: &KeptTile) {
     // SAFETY: the caller's promise.
     unsafe {
         let first = *tile.starts.get_unchecked(tile.channel_range.0 * tile.groups) as usize;
@@ -402,7 +402,7 @@ pub(super) struct Kernels {
     /// dot tiles of one gradient row, by number of columns − 1
     pub dot_one: &'static [DotFn],
     /// kept weights' gradients at a position, by number of vectors − 1
-    pub kept: &'static [KeptFn],
+    pub kept_sums: &'static [KeptFn],
     pub collect: CollectFn,
     pub copy: CopyFn,
     /// [`transforms`]' loops
@@ -436,9 +436,9 @@ macro_rules! compile {
                 unsafe { super::dot::<$simd, MO, MC>(tile) }
             }
             $(#[target_feature(enable = $feature)])?
-            pub(super) unsafe fn kept<const NR: usize>(tile: &KeptTile) {
+            pub(super) unsafe fn kept_sums<const NR: usize>(tile: &KeptTile) {
                 // SAFETY: as above.
-                unsafe { super::kept::<$simd, NR>(tile) }
+                unsafe { super::kept_sums::<$simd, NR>(tile) }
             }
             $(#[target_feature(enable = $feature)])?
             pub(super) unsafe fn collect(from: *const f32, segments: &[Segment], stores: &[(usize, usize)], to: *mut f32) {
@@ -499,7 +499,7 @@ macro_rules! compile {
             mo: $mo,
             dot: &[$($module::dot::<$mo, $mc>),*],
             dot_one: &[$($module::dot::<1, $one>),*],
-            kept: &[$($module::kept::<$sr>),*],
+            kept_sums: &[$($module::kept_sums::<$sr>),*],
             collect: $module::collect,
             copy: $module::copy,
             source: $module::source,
