@@ -102,8 +102,8 @@ pub enum Algorithm {
 #[must_use]
 pub fn choose(shape: &Conv2dShape, density: f64) -> Algorithm {
     let crossover = if winograd::pays(shape) {
-        let few = if shape.batch < 64 { 2.0 } else { 3.4 };
-        0.125 + few / shape.in_channels.min(shape.out_channels) as f64
+        let slope = if shape.batch < 64 { 2.0 } else { 3.4 };
+        0.125 + slope / shape.in_channels.min(shape.out_channels) as f64
     } else if outer::pays(shape) {
         0.2
     } else {
