@@ -48,8 +48,8 @@
 //! # Ok::<(), ticketlens::error::Error>(())
 //! ```
 //!
-//! Kernels are up to 1.5 times faster where large buffers begin at cache lines, as with the allocator that the program uses
-//! (mimalloc); glibc's begins them 16 bytes later.
+//! Products with pruned weights are up to 1.5 times faster where large buffers begin at cache lines, as with the allocator that the
+//! program uses (mimalloc); glibc's begins them 16 bytes later.
 //!
 //! Programs to start from are in `examples/`: a study, a map, a tested concept, drift, pruning.
 //!

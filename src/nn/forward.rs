@@ -143,8 +143,8 @@ impl Network {
         Ok(Tape { section, batch, shapes, slots, saved })
     }
 
-    /// Whether the backward pass makes the values of a slot again from what its batch norm keeps, rather than have them kept as well: a step
-    /// then writes and reads a quarter less of main memory. Maps too large for the caches would be read once more.
+    /// Whether the backward pass makes the values of a slot again from what its batch norm keeps, rather than have them kept as well: of a
+    /// ResNet-18 a quarter of the maps. Those too large for the caches would be read from main memory once more.
     fn made_again(&self, section: &Range<usize>, slot: usize, values: Option<&[f32]>) -> bool {
         // The first slot is the section's input.
         let layer = self.layers[section.clone()][..slot].last();

@@ -3,11 +3,13 @@
 //!
 //! The positions are cut into chunks that depend on the shape and the number of kept weights alone; chunks are added in order.
 
+use super::Conv2dShape;
 use super::correlate::{gather, starts};
 use super::geometry::{Direction, Problem, Tiling};
 use super::panel::panel_of;
 use super::pattern::Pattern;
 use super::tiles::{Kept, KeptTile, Kernels};
+use crate::kernels::layout::Order;
 use crate::kernels::scratch::{self, Shared};
 use crate::kernels::simd::LANES;
 use rayon::prelude::*;
@@ -19,21 +21,25 @@ const TOGETHER: usize = 2048;
 /// Floats of all chunks' sums together.
 const PARTIALS: usize = 1 << 21;
 
-/// Writes the gradients of the kept weights into `grad_weight` and leaves the rest; `false`, and nothing is written, where this way does not
-/// fit: where maps lie by channel, or have one position, so that each sum has one term.
-pub(super) fn gradients(
+/// Whether this algorithm takes the shape: where maps lie by channel a position's values lie apart, and with one position each sum would have
+/// one term.
+pub(super) fn takes(shape: &Conv2dShape) -> bool {
+    Order::of(shape.batch) == Order::Positions
+        && shape.out_height() * shape.out_width() > 1
+        && i32::try_from(shape.input_len()).is_ok()
+}
+
+/// The kept weights' gradients, and zeros elsewhere, of a shape that [`takes`] says yes to.
+pub(super) fn weight_gradient(
     kernels: &Kernels,
     problem: &Problem,
     pattern: &Pattern,
     source: &[f32],
     grad_output: &[f32],
     grad_weight: &mut [f32],
-) -> bool {
+) {
     debug_assert_eq!(problem.direction, Direction::Forward);
-    if problem.destination_height * problem.destination_width == 1 {
-        return false;
-    }
-    let Some(tiling) = Tiling::direct(problem, kernels.kept_sums.len(), 1, false) else { return false };
+    let tiling = Tiling::direct(problem, kernels.kept_sums.len(), 1, false).expect("such maps are read in place");
     let (channels, outputs, groups) =
         (problem.source_channels, problem.destination_channels, problem.kernel * problem.kernel);
     let (index, plane) = (&pattern.by_output, problem.destination_channel());
@@ -102,6 +108,7 @@ pub(super) fn gradients(
         let (partials, row) = (&*partials, channels * groups);
         grad_weight.par_chunks_mut(row).enumerate().with_min_len((1_usize << 14).div_ceil(row)).for_each(
             |(output, grad_weight)| {
+                grad_weight.fill(0.0);
                 for place in heads[output]..heads[output + 1] {
                     let total = (0..chunks).map(|chunk| partials[chunk * kept.len() + place]).sum();
                     grad_weight[kept[place].position as usize - output * row] = total;
@@ -109,5 +116,4 @@ pub(super) fn gradients(
             },
         );
     });
-    true
 }

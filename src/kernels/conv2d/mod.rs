@@ -195,6 +195,9 @@ fn weight_gradient(
         None if winograd::pays(shape) => winograd::weight_gradient(kernels, &problem, input, grad_output, grad_weight),
         None if outer::pays(shape) => outer::weight_gradient(kernels, shape, input, grad_output, grad_weight),
         None => weight::dense(kernels, &problem, input, grad_output, grad_weight),
+        Some(pattern) if kept::takes(shape) => {
+            kept::weight_gradient(kernels, &problem, pattern, input, grad_output, grad_weight);
+        }
         Some(pattern) => weight::sparse(kernels, &problem, pattern, input, grad_output, grad_weight),
     }
 }

@@ -4,7 +4,6 @@
 //! added in order.
 
 use super::geometry::{Direction, Problem, RowBlock, Tiling, Wish};
-use super::kept;
 use super::panel::{panel_of, room};
 use super::pattern::Pattern;
 use super::tiles::{DotTile, Kernels, Run};
@@ -255,7 +254,7 @@ fn with_partials(chunks: usize, total: &mut [f32], body: impl FnOnce(&mut [f32])
     });
 }
 
-/// The kept weights' gradients, and zeros elsewhere.
+/// The kept weights' gradients, and zeros elsewhere, where `kept` does not take the shape.
 pub(super) fn sparse(
     kernels: &Kernels,
     problem: &Problem,
@@ -269,9 +268,6 @@ pub(super) fn sparse(
     grad_weight.par_chunks_mut(1 << 14).for_each(|gradient| gradient.fill(0.0));
     let kept = pattern.kept();
     if kept == 0 {
-        return;
-    }
-    if kept::gradients(kernels, problem, pattern, source, grad_output, grad_weight) {
         return;
     }
     let widest = kernels.dot_one.len();
