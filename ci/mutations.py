@@ -34,7 +34,7 @@ STEPS = ["suite training_steps::"]
 ORDER = ["suite report::the_order_of_records"]
 PUBLISHED = ["suite as_published::"]
 FAMILIES = ["suite families::", "acceptance oracle::other_families"]
-POOL = ["lib kernels::pool::", "suite families::"]
+POOL = ["kernels pool::", "suite families::"]
 GATE = ["acceptance drift::", "acceptance gate::", "suite gate::"]
 # What, file, where («old»; any white space matches any other), new, tests of which one should fail.
 MUTATIONS = [
@@ -65,8 +65,8 @@ MUTATIONS = [
     ("the order after a rewind starts again", "src/train/mod.rs", "«epoch_order(self.seed, epoch, self.images.len())»", "epoch_order(self.seed, epoch - from / steps_per_epoch, self.images.len())", STEPS),
     ("the schedule after a rewind starts again", "src/train/mod.rs", "let rate = self.config.learning_rate * «schedule.factor(step)»", "schedule.factor(step - from)", STEPS),
     ("the schedule is ignored", "src/train/mod.rs", "let rate = self.config.learning_rate * «schedule.factor(step)»", "1.0", STEPS),
-    ("momentum is forgotten", "src/kernels/optim.rs", "if first_step { gradient } else { «momentum * *buffer + gradient» }", "gradient", ["suite training_steps::", "lib kernels::optim::"]),
-    ("weight decay is forgotten", "src/kernels/optim.rs", "let gradient = «grad + weight_decay * *weight»;", "*grad", ["suite training_steps::", "lib kernels::optim::"]),
+    ("momentum is forgotten", "src/kernels/optim.rs", "if first_step { gradient } else { «momentum * *buffer + gradient» }", "gradient", ["suite training_steps::", "kernels optim::"]),
+    ("weight decay is forgotten", "src/kernels/optim.rs", "let gradient = «grad + weight_decay * *weight»;", "*grad", ["suite training_steps::", "kernels optim::"]),
     ("the loss's gradient is a sum, not a mean", "src/train/mod.rs", "«(share / batch as f64) as f32»", "share as f32", STEPS),
     # layers of the families
     ("a convolution's bias is not added", "src/nn/forward.rs", "bias::finish(to.channels, batch, «bias», residual,", "None", FAMILIES),
@@ -75,27 +75,27 @@ MUTATIONS = [
     ("adaptive windows do not overlap", "src/kernels/pool/adaptive.rs", "place * from / to..«((place + 1) * from).div_ceil(to)»", "(((place + 1) * from) / to).max(place * from / to + 1)", POOL),
     ("an adaptive pool's gradient is not divided", "src/kernels/pool/adaptive.rs", "let scale = «1.0 / (shape.rows(out_row).len() * columns.len()) as f32»;", "1.0_f32", POOL),
     ("a max pool's gradient is spread over its window", "src/kernels/pool.rs", "*to += «if winner == offset { grad } else { 0.0 }»;", "{ let _ = (winner, offset); grad / (shape.kernel * shape.kernel) as f32 }", POOL),
-    ("the last maximum of a window wins", "src/kernels/pool.rs", "let wins = «value > *best» || value.is_nan();", "value >= *best", ["lib kernels::pool::"]),
+    ("the last maximum of a window wins", "src/kernels/pool.rs", "let wins = «value > *best» || value.is_nan();", "value >= *best", ["kernels pool::"]),
     ("maps are flattened as they lie", "src/nn/forward.rs", "«flatten(batch, from.channels, from.height * from.width, from_values, &mut output);»", "output.copy_from_slice(from_values);", FAMILIES),
     ("gradients are unflattened as they lie", "src/nn/backward.rs", "«unflatten(batch, from.channels, from.height * from.width, grad, to);»", "to.copy_from_slice(grad);", FAMILIES),
     ("dropout drops in evaluation", "src/nn/forward.rs", "Layer::Dropout { probability, .. } => match «mode» {", "Mode::Train(Draws { seed: 0, step: 0 })", FAMILIES),
     ("dropout does not scale what it keeps", "src/nn/forward.rs", "let scale = «1.0 / (1.0 - probability)»;", "1.0_f32", ["suite families::"]),
     ("dropout draws the same in every step", "src/nn/forward.rs", '&format!("dropout/{layer}"), «draws.step»)', "0", ["suite families::"]),
     ("dropout's gradient reaches what was dropped", "src/nn/backward.rs", "«drop_out(kept, *probability, &after, &mut grad);»", "", ["suite families::"]),
-    ("repeated inputs count once", "src/kernels/repeat.rs", "for values in «run.chunks(LANES)» {", "run[..LANES.min(run.len())].chunks(LANES)", ["lib kernels::repeat::", "suite families::"]),
+    ("repeated inputs count once", "src/kernels/repeat.rs", "for values in «run.chunks(LANES)» {", "run[..LANES.min(run.len())].chunks(LANES)", ["kernels repeat::", "suite families::"]),
     ("the input's gradient knows nothing of the weights' sum", "src/nn/backward.rs", "Saved::Folded(folded) if «times > 1» => folded,", "times > 1 && index == usize::MAX", ["suite families::"]),
     ("a map of one position is freed before the layer that reads it", "src/nn/forward.rs", "let (operand, _) = «self.operand(later, &section, &shapes)»;", "(usize::MAX, 1_usize)", ["suite families::"]),
     ("a map made again has no ReLU", "src/nn/backward.rs", "mean, variance, epsilon, None, «*relu», &mut output", "false", ["suite training::"]),
     ("the last map of a block is made again without its sum", "src/nn/forward.rs", "«alone» && values.is_some_and", "matches!(layer, Some(Layer::Convolution { norm: Some(_), .. }))", ["suite training::"]),
-    ("a linear layer's weight gradient is that of one image", "src/kernels/conv2d/outer.rs", "in_channels: «batch»,", "1", ["lib kernels::conv2d::"]),
+    ("a linear layer's weight gradient is that of one image", "src/kernels/conv2d/outer.rs", "in_channels: «batch»,", "1", ["kernels conv2d::"]),
     ("looks are lost where a training goes on", "src/run/keeping.rs", "Ok(«record.looks»)", "Vec::new()", ["suite run::a_training_goes_on"]),
     # explain
-    ("a tap's last position alone counts", "src/kernels/conv2d/outer.rs", "images, sum, «nth > 0»)", "false", ["lib kernels::conv2d::"]),
-    ("a tile is packed with its neighbour's weights", "src/kernels/conv2d/correlate.rs", "                pack(«tile», packed);", "tile.saturating_sub(1)", ["lib kernels::conv2d::"]),
-    ("gradients of kept weights are those of the first rows", "src/kernels/conv2d/kept.rs", "(0..«chunks»).map(|chunk| partials", "1", ["lib kernels::conv2d::"]),
-    ("a part's last output has no gradients of kept weights", "src/kernels/conv2d/kept.rs", "let channel_range = (bounds[part], «bounds[part + 1]»);", "bounds[part + 1].saturating_sub(1).max(bounds[part])", ["lib kernels::conv2d::"]),
-    ("kept weights of large batches see their first images", "src/kernels/conv2d/kept.rs", "grad_output[segment.destination + «batch_block» * tiling.block..]", "0", ["lib kernels::conv2d::"]),
-    ("a task of few points sums the first pair of rows", "src/kernels/conv2d/winograd.rs", "else { «nth % splits»..nth % splits + 1 }", "0", ["lib kernels::conv2d::"]),
+    ("a tap's last position alone counts", "src/kernels/conv2d/outer.rs", "images, sum, «nth > 0»)", "false", ["kernels conv2d::"]),
+    ("a tile is packed with its neighbour's weights", "src/kernels/conv2d/correlate.rs", "                pack(«tile», packed);", "tile.saturating_sub(1)", ["kernels conv2d::"]),
+    ("gradients of kept weights are those of the first rows", "src/kernels/conv2d/kept.rs", "(0..«chunks»).map(|chunk| partials", "1", ["kernels conv2d::"]),
+    ("a part's last output has no gradients of kept weights", "src/kernels/conv2d/kept.rs", "let channel_range = (bounds[part], «bounds[part + 1]»);", "bounds[part + 1].saturating_sub(1).max(bounds[part])", ["kernels conv2d::"]),
+    ("kept weights of large batches see their first images", "src/kernels/conv2d/kept.rs", "grad_output[segment.destination + «batch_block» * tiling.block..]", "0", ["kernels conv2d::"]),
+    ("a task of few points sums the first pair of rows", "src/kernels/conv2d/winograd.rs", "else { «nth % splits»..nth % splits + 1 }", "0", ["kernels conv2d::"]),
     ("an odd batch is read with the stride of the filled one", "src/train/mod.rs", "output.iter().skip(image).step_by(«count»)", "chunk.len()", ["suite families::"]),
     ("the gradients of images of zeros are not cut off in time", "src/nn/op.rs", "let count = «tape.batch»;", "batch", ["suite families::"]),
     ("Grad-CAM adds pooled gradients", "src/explain/saliency/maps.rs", "*sum += «weight * value»", "weight + value", ["suite explain::", "suite oracle::"]),
@@ -258,7 +258,7 @@ def write_tree():
         content = (ROOT / file).read_bytes()
         if file in mutations:
             content = mutated(content.decode(), file, mutations[file]).encode()
-        if file == "src/lib.rs":
+        if file in ["src/lib.rs", "src/kernels/lib.rs"]:
             content += SWITCH.encode()
         copy = TREE / file
         if not copy.is_file() or copy.read_bytes() != content:
@@ -277,11 +277,12 @@ def build():
     programs = {}
     for message in [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]:
         if message.get("executable") and message["profile"]["test"]:
-            name = "lib" if "lib" in message["target"]["kind"] else message["target"]["name"]
+            own = {"ticketlens": "lib", "ticketlens_kernels": "kernels"}
+            name = own[message["target"]["name"]] if "lib" in message["target"]["kind"] else message["target"]["name"]
             names = subprocess.run([message["executable"], "--list", "--format", "terse"], cwd=TREE, capture_output=True, text=True, check=True).stdout
             tests = [line.removesuffix(": test") for line in names.splitlines() if line.endswith(": test")]
             programs[name] = message["executable"], tests
-    return dict(sorted(programs.items(), key=lambda item: ["lib", "suite", "acceptance"].index(item[0])))
+    return dict(sorted(programs.items(), key=lambda item: ["kernels", "lib", "suite", "acceptance"].index(item[0])))
 
 
 def failing(programs, prefixes, number):

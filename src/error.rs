@@ -180,6 +180,12 @@ impl From<candle_core::Error> for Error {
     }
 }
 
+impl From<ticketlens_kernels::Error> for Error {
+    fn from(error: ticketlens_kernels::Error) -> Self {
+        Error::input(error.to_string())
+    }
+}
+
 /// Turns the error of a statistic into the crate's own, for `map_err`: `statistic` says of what.
 pub fn undefined<E: std::fmt::Display>(statistic: &'static str) -> impl Fn(E) -> Error {
     move |error| Error::statistics(statistic, error.to_string())

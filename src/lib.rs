@@ -71,13 +71,12 @@
 //!
 //! Shapes are written `(N, C, H, W)`: images, channels, rows, columns. What the numbers mean is in `docs/statistics.md`, the
 //! words in `docs/glossary.md`.
-#![warn(missing_docs)]
+#![forbid(unsafe_code)]
 
 pub mod data;
 pub mod digest;
 pub mod error;
 pub mod explain;
-pub mod kernels;
 pub mod model;
 pub mod nn;
 pub mod output;
@@ -91,3 +90,6 @@ pub mod seed;
 pub mod stats;
 pub mod study;
 pub mod train;
+
+/// Convolution, pooling, batch norm and optimiser steps on plain slices, and the device: the one package that holds `unsafe`.
+pub use ticketlens_kernels as kernels;

@@ -129,7 +129,7 @@ fn time(
     let weights = nets::weights(network, false);
     let loaded = engine.load(&weights.parameters, &weights.buffers)?;
     let program = network.program(network.whole(), shape, batch)?;
-    engine.time(&program, pass, wanted, &loaded, &noise("images", batch * shape.len()), repeats)
+    Ok(engine.time(&program, pass, wanted, &loaded, &noise("images", batch * shape.len()), repeats)?)
 }
 
 /// Sizes of whole networks: name, network, images a step, side.

@@ -1,6 +1,6 @@
 //! What follows a product without batch norm: a bias for each channel, a sum, ReLU; and the gradient of the bias.
 
-use crate::kernels::layout::Order;
+use crate::layout::Order;
 use rayon::prelude::*;
 
 /// Values a task should have at least.
@@ -73,7 +73,7 @@ fn channel_of(channels: usize, batch: usize, len: usize) -> impl Fn(usize) -> us
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::layout::to_kernels;
+    use crate::layout::to_kernels;
 
     #[test]
     fn each_channel_gets_its_bias_and_its_sum_in_both_orders() {

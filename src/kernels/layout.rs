@@ -1,6 +1,6 @@
 //! Where the values of a batch of maps lie inside the kernels, and conversion from and to the public API's `(N, C, H, W)`.
 
-use crate::kernels::simd::LANES;
+use crate::simd::LANES;
 use rayon::prelude::*;
 
 /// Side of the squares that are turned in registers or the first-level cache.

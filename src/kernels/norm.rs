@@ -4,8 +4,8 @@
 //!
 //! Long: the same passes for both orders of maps, forward and backward.
 
-use crate::kernels::layout::Order;
-use crate::kernels::simd::{LANES, versions};
+use crate::layout::Order;
+use crate::simd::{LANES, versions};
 use rayon::prelude::*;
 
 /// Values a task should have.

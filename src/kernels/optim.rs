@@ -1,6 +1,6 @@
 //! Masked optimiser steps, one pass over flat slices.
 
-use crate::kernels::simd::versions;
+use crate::simd::versions;
 use rayon::prelude::*;
 
 /// Values of a task; its slices stay in the second-level cache between the step and the mask.

@@ -4,8 +4,8 @@ mod adaptive;
 
 pub use adaptive::{AdaptiveShape, adaptive_average_pool, adaptive_average_pool_backward};
 
-use crate::kernels::layout::Order;
-use crate::kernels::simd::versions;
+use crate::layout::Order;
+use crate::simd::versions;
 use rayon::prelude::*;
 
 /// Values a task should have at least.

@@ -1,6 +1,6 @@
 //! Products with an input in which each value stands several times in a row: the weights of such a run count as one, their sum.
 
-use crate::kernels::simd::{LANES, versions};
+use crate::simd::{LANES, versions};
 use rayon::prelude::*;
 
 /// Weights that a task should read at least.

@@ -1,6 +1,6 @@
 //! Vectors of 16 `f32` on three instruction sets, chosen at run time.
 //!
-//! The loops are written once, generic over [`Simd`], and compiled once per set by [`crate::kernels::conv2d`]'s tables.
+//! The loops are written once, generic over [`Simd`], and compiled once per set by [`crate::conv2d`]'s tables.
 
 /// Number of `f32` in a vector of every instruction set: one AVX-512 register, two AVX2 registers, or an array.
 pub(crate) const LANES: usize = 16;
@@ -125,14 +125,14 @@ macro_rules! versions {
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma")]
             fn avx2($($argument: $type),*) $(-> $result)? { body($($argument),*) }
-            match $crate::kernels::simd::Path::detect() {
+            match $crate::simd::Path::detect() {
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: `detect` returns a path this machine has.
-                $crate::kernels::simd::Path::Avx512 => unsafe { avx512($($argument),*) },
+                $crate::simd::Path::Avx512 => unsafe { avx512($($argument),*) },
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: as above.
-                $crate::kernels::simd::Path::Avx2 => unsafe { avx2($($argument),*) },
-                $crate::kernels::simd::Path::Portable => body($($argument),*),
+                $crate::simd::Path::Avx2 => unsafe { avx2($($argument),*) },
+                $crate::simd::Path::Portable => body($($argument),*),
             }
         }
     };

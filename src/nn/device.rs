@@ -31,11 +31,11 @@ impl Accelerator {
     ) -> Result<Vec<f32>> {
         let program = network.program(section, shape, images.len() / shape.len().max(1))?;
         let tape = self.tape(&program, pass(mode, Pass::Evaluate), weights, images)?;
-        self.exact().output(&program, &tape)
+        Ok(self.exact().output(&program, &tape)?)
     }
 
     fn tape(&self, program: &Program, pass: Pass, weights: &Arc<Weights>, images: &[f32]) -> Result<DeviceTape> {
-        self.exact().forward(program, pass, self.resident(weights)?.as_ref(), images)
+        Ok(self.exact().forward(program, pass, self.resident(weights)?.as_ref(), images)?)
     }
 
     /// The gradient of a section's output, seen along `grad_output`, with respect to its images `(N, C, H, W)`. The forward pass is run

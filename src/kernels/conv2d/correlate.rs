@@ -4,9 +4,9 @@ use super::geometry::{Direction, Problem, RowBlock, Tiling, Wish};
 use super::panel::{panel_of, room};
 use super::pattern::{Index, Pattern};
 use super::tiles::{DenseTile, Entry, Kernels, SparseTile};
-use crate::kernels::layout::transpose_into;
-use crate::kernels::scratch::{self, Shared};
-use crate::kernels::simd::LANES;
+use crate::layout::transpose_into;
+use crate::scratch::{self, Shared};
+use crate::simd::LANES;
 use rayon::prelude::*;
 
 /// Floats of a panel that leave room for weights in a 1 MiB second-level cache.

@@ -7,8 +7,8 @@
 //! Long: one arithmetic of positions, whose parts assume each other.
 
 use super::Conv2dShape;
-use crate::kernels::layout::Order;
-use crate::kernels::simd::LANES;
+use crate::layout::Order;
+use crate::simd::LANES;
 
 /// Which way the taps connect the two maps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,9 +9,9 @@ use super::geometry::{Direction, Problem, Tiling};
 use super::panel::panel_of;
 use super::pattern::Pattern;
 use super::tiles::{Kept, KeptTile, Kernels};
-use crate::kernels::layout::Order;
-use crate::kernels::scratch::{self, Shared};
-use crate::kernels::simd::LANES;
+use crate::layout::Order;
+use crate::scratch::{self, Shared};
+use crate::simd::LANES;
 use rayon::prelude::*;
 
 /// Chunks of positions, or tasks where there are fewer chunks.

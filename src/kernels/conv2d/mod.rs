@@ -13,11 +13,11 @@ mod transforms;
 mod weight;
 mod winograd;
 
-use crate::kernels::simd::Path;
+use crate::simd::Path;
 use geometry::{Direction, Problem};
 pub use pattern::Pattern;
 
-/// Geometry of a square-kernel convolution of N images, I to O channels. Maps lie in [`Order::of`](crate::kernels::layout::Order::of) the batch.
+/// Geometry of a square-kernel convolution of N images, I to O channels. Maps lie in [`Order::of`](crate::layout::Order::of) the batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Conv2dShape {
     /// N

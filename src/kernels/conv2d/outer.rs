@@ -4,9 +4,9 @@ use super::Conv2dShape;
 use super::correlate;
 use super::geometry::{Direction, Problem};
 use super::tiles::Kernels;
-use crate::kernels::layout::{Order, transpose};
-use crate::kernels::scratch;
-use crate::kernels::simd::LANES;
+use crate::layout::{Order, transpose};
+use crate::scratch;
+use crate::simd::LANES;
 use rayon::prelude::*;
 
 /// Most positions of an output whose gradients are multiplied position by position.

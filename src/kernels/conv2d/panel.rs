@@ -2,7 +2,7 @@
 
 use super::geometry::{Problem, RowBlock, Tiling};
 use super::tiles::Kernels;
-use crate::kernels::simd::LANES;
+use crate::simd::LANES;
 
 /// Packs channels `first..first + count` of one (row block, batch block) of `source` into `panel`.
 #[expect(clippy::too_many_arguments, reason = "what to pack, from where, in which order, to where")]

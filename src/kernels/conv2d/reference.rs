@@ -1,7 +1,7 @@
 //! The definition of the convolution as plain loops.
 
 use super::Conv2dShape;
-use crate::kernels::layout::Order;
+use crate::layout::Order;
 use rayon::prelude::*;
 
 /// Where the values of one channel and position start: (floats between positions, floats between channels).

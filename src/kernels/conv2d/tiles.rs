@@ -4,7 +4,7 @@
 
 use super::geometry::Segment;
 use super::transforms::{self, Block, OUTPUTS, POINTS, Products, SIDE, STEP, Taps};
-use crate::kernels::simd::{LANES, Path, Portable, Simd};
+use crate::simd::{LANES, Path, Portable, Simd};
 
 /// A tile of `MR` destination channels × some vectors.
 pub(super) struct DenseTile<'a> {
@@ -515,7 +515,7 @@ macro_rules! compile {
 }
 
 #[cfg(target_arch = "x86_64")]
-use crate::kernels::simd::{Avx2, Avx512};
+use crate::simd::{Avx2, Avx512};
 #[cfg(target_arch = "x86_64")]
 compile!(AVX512, avx512, Avx512, 8, [1 2 3], [1 2 3 4 5 6 7 8], [1 2 3 4], 4, [1 2 3 4 5 6], [1 2 3 4 5 6 7 8], 3, 16, "avx512f,avx512vl,avx512dq");
 #[cfg(target_arch = "x86_64")]

@@ -13,7 +13,7 @@
     reason = "the second pass of a transform reads what the first left across its lines"
 )]
 
-use crate::kernels::simd::{LANES, Simd};
+use crate::simd::{LANES, Simd};
 
 /// Points of a transformed tile, row after row of [`SIDE`].
 pub(super) const POINTS: usize = SIDE * SIDE;

@@ -7,8 +7,8 @@ use super::geometry::{Direction, Problem, RowBlock, Tiling, Wish};
 use super::panel::{panel_of, room};
 use super::pattern::Pattern;
 use super::tiles::{DotTile, Kernels, Run};
-use crate::kernels::scratch::{self, Shared};
-use crate::kernels::simd::LANES;
+use crate::scratch::{self, Shared};
+use crate::simd::LANES;
 use rayon::prelude::*;
 
 const BUDGET: usize = 128 * 1024;

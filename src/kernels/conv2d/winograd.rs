@@ -10,9 +10,9 @@ use super::correlate::weight_at;
 use super::geometry::{Direction, Problem};
 use super::tiles::Kernels;
 use super::transforms::{Block, OUTPUTS, PAIRS, POINTS, Products, SIDE, STEP, Taps};
-use crate::kernels::layout::Order;
-use crate::kernels::scratch::{self, Shared};
-use crate::kernels::simd::{LANES, prefetch};
+use crate::layout::Order;
+use crate::scratch::{self, Shared};
+use crate::simd::{LANES, prefetch};
 use rayon::prelude::*;
 use std::ptr;
 

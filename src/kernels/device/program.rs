@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
+use crate::conv2d::Conv2dShape;
 use crate::error::{Error, Result};
-use crate::kernels::conv2d::Conv2dShape;
-use crate::kernels::pool::PoolShape;
+use crate::pool::PoolShape;
 
 /// Where a batch norm's values stand in the flat parameters (scale, shift) and buffers (mean, variance).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,7 +103,7 @@ pub struct Wanted {
     pub input: bool,
 }
 
-/// An optimiser's rule, with PyTorch's semantics (see [`crate::kernels::optim`]).
+/// An optimiser's rule, with PyTorch's semantics (see [`crate::optim`]).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Rule {
     /// Stochastic gradient descent.

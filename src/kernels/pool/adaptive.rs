@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::lines_per_task;
-use crate::kernels::layout::Order;
+use crate::layout::Order;
 use rayon::prelude::*;
 
 /// Geometry of an adaptive average pool over maps in [`Order::of`] the batch. Output row `r` is the mean over input rows
@@ -106,7 +106,7 @@ pub fn adaptive_average_pool_backward(shape: &AdaptiveShape, grad_output: &[f32]
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::layout::{from_kernels, to_kernels};
+    use crate::layout::{from_kernels, to_kernels};
 
     /// Runs it on `(N, C, H, W)`.
     fn pooled(shape: &AdaptiveShape, images: &[f32]) -> Vec<f32> {

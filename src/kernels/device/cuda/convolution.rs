@@ -15,9 +15,9 @@ use cudarc::cudnn::sys::{
 
 use super::memory::{Memory, Pool};
 use super::{failed, innermost};
+use crate::conv2d::Conv2dShape;
+use crate::device::Precision;
 use crate::error::Result;
-use crate::kernels::conv2d::Conv2dShape;
-use crate::kernels::device::Precision;
 
 /// A workspace may not be larger, in bytes.
 const WORKSPACE: usize = 4 << 30;

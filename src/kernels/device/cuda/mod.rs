@@ -115,7 +115,7 @@ impl From<usize> for Argument {
 
 /// The arguments of a launch, in the kernel's order.
 macro_rules! arguments {
-    ($($value:expr),* $(,)?) => { &[$($crate::kernels::device::cuda::Argument::from($value)),*] };
+    ($($value:expr),* $(,)?) => { &[$($crate::device::cuda::Argument::from($value)),*] };
 }
 use arguments;
 

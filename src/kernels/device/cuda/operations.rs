@@ -3,10 +3,10 @@
 use super::convolution::{Addresses, Direction};
 use super::memory::Memory;
 use super::{Engine, arguments};
+use crate::conv2d::Conv2dShape;
+use crate::device::program::NormPlaces;
 use crate::error::{Error, Result};
-use crate::kernels::conv2d::Conv2dShape;
-use crate::kernels::device::program::NormPlaces;
-use crate::kernels::pool::PoolShape;
+use crate::pool::PoolShape;
 
 /// How a map lies: images, channels, positions.
 #[derive(Clone, Copy)]

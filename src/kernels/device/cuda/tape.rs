@@ -6,10 +6,10 @@ use super::convolution::Direction;
 use super::memory::Memory;
 use super::operations::{Extent, Linear, Statistics, at};
 use super::{Engine, Pass, Precision, Program, Wanted, arguments};
+use crate::conv2d::Conv2dShape;
+use crate::device::HostGradients;
+use crate::device::program::Operation;
 use crate::error::{Error, Result};
-use crate::kernels::conv2d::Conv2dShape;
-use crate::kernels::device::HostGradients;
-use crate::kernels::device::program::Operation;
 
 /// A network's flat parameters and buffers on a device.
 pub struct DeviceWeights {

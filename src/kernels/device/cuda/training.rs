@@ -8,8 +8,8 @@ use rayon::prelude::*;
 use super::memory::Memory;
 use super::tape::{DeviceWeights, Slot};
 use super::{Engine, Pass, Program, Rule, arguments, failed};
+use crate::device::program::Operation;
 use crate::error::{Error, Result};
-use crate::kernels::device::program::Operation;
 
 /// Batches that are on their way at a time: one is computed with while the next is copied.
 const STAGES: usize = 2;

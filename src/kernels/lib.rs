@@ -5,6 +5,7 @@
 pub mod bias;
 pub mod conv2d;
 pub mod device;
+mod error;
 pub mod layout;
 pub mod norm;
 pub mod optim;
@@ -15,7 +16,7 @@ mod simd;
 
 /// Runs `body` on a thread of the rayon pool, where parallel loops start at once; from any other thread each of them would
 /// be handed over and waited for.
-pub(crate) fn on_worker<R: Send>(body: impl FnOnce() -> R + Send) -> R {
+pub fn on_worker<R: Send>(body: impl FnOnce() -> R + Send) -> R {
     rayon::scope(|_| body())
 }
 
@@ -26,4 +27,5 @@ pub fn vector_path() -> &'static str {
     simd::Path::detect().name()
 }
 
+pub use error::{Error, Result};
 pub use simd::check_vectors;
