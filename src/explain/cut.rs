@@ -9,16 +9,12 @@ use candle_core::Tensor;
 
 use crate::error::{Error, Result};
 use crate::model::{Halves, Model, Stage};
-use crate::nn::{Compute, Mode, Network, Patterns, Weights, predicted_class, section, section_gradient};
+use crate::nn::{Fixed, Mode, Network, Weights, predicted_class};
 
 /// A network cut in two after some layer: Φ before, h after.
 #[derive(Clone)]
 pub struct Cut {
-    compute: Compute,
-    network: Arc<Network>,
-    weights: Arc<Weights>,
-    /// Of a network that is mostly zeros, on the CPU.
-    patterns: Option<Arc<Patterns>>,
+    fixed: Fixed,
     features: Range<usize>,
     head: Range<usize>,
 }
@@ -54,13 +50,10 @@ impl Cut {
         features: Range<usize>,
         head: Range<usize>,
     ) -> Self {
+        // Of a network that is mostly zeros, on the CPU.
         let on_cpu = model.compute.device().is_none();
         let patterns = on_cpu.then(|| network.patterns_at_rest(&weights)).flatten().map(Arc::new);
-        Self { compute: model.compute.clone(), network, weights, patterns, features, head }
-    }
-
-    fn section(&self, layers: &Range<usize>, mode: Mode, input: &Tensor) -> Result<Tensor> {
-        section(&self.compute, &self.network, layers.clone(), mode, &self.weights, self.patterns.as_ref(), input)
+        Self { fixed: Fixed::new(&model.compute, &network, &weights, patterns.as_ref()), features, head }
     }
 
     /// Φ(images): the activation `(N, C, H, W)` at the cut, in eval mode.
@@ -68,7 +61,7 @@ impl Cut {
     /// # Errors
     /// When images do not fit the network.
     pub fn activation(&self, images: &Tensor) -> Result<Tensor> {
-        self.section(&self.features, Mode::Eval, images)
+        self.fixed.section(self.features.clone(), Mode::Eval, images)
     }
 
     /// h(activation): logits `(N, K)`, in eval mode.
@@ -76,7 +69,7 @@ impl Cut {
     /// # Errors
     /// When the activation does not fit.
     pub fn logits(&self, activation: &Tensor) -> Result<Tensor> {
-        self.section(&self.head, Mode::Eval, activation)
+        self.fixed.section(self.head.clone(), Mode::Eval, activation)
     }
 
     /// Logits, and the gradient of image n's logit `targets[n]` with respect to `activation`.
@@ -109,22 +102,14 @@ impl Cut {
         direction: impl Fn(usize, &[f32]) -> Result<Vec<f32>>,
     ) -> Result<LogitGradient> {
         // Each image's logit depends on that image alone, so one backward pass of the sum serves all of them.
-        let (logits, gradient) = section_gradient(
-            &self.compute,
-            &self.network,
-            self.head.clone(),
-            &self.weights,
-            self.patterns.as_ref(),
-            activation,
-            |logits| {
-                let (count, classes) = logits.dims2()?;
-                let mut choice = Vec::with_capacity(count * classes);
-                for (image, row) in logits.to_vec2::<f32>()?.iter().enumerate() {
-                    choice.extend(direction(image, row)?);
-                }
-                Ok(Tensor::from_vec(choice, (count, classes), logits.device())?)
-            },
-        )?;
+        let (logits, gradient) = self.fixed.section_gradient(self.head.clone(), activation, |logits| {
+            let (count, classes) = logits.dims2()?;
+            let mut choice = Vec::with_capacity(count * classes);
+            for (image, row) in logits.to_vec2::<f32>()?.iter().enumerate() {
+                choice.extend(direction(image, row)?);
+            }
+            Ok(Tensor::from_vec(choice, (count, classes), logits.device())?)
+        })?;
         Ok(LogitGradient { logits, gradient })
     }
 }

@@ -1,7 +1,6 @@
 //! Explanations of many images in bounded memory: a source is read batch by batch, and each batch is handed on and forgotten.
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 
@@ -68,7 +67,7 @@ pub fn logits_in_batches<'a>(
     batch: usize,
 ) -> Result<impl Iterator<Item = Result<(Range<usize>, Tensor)>> + 'a> {
     check_fits(checkpoint, source)?;
-    let cut = Cut::before(&checkpoint.model, Arc::new(checkpoint.weights.clone()));
+    let cut = Cut::before(&checkpoint.model, checkpoint.weights.clone());
     Ok(source.ranges(batch).map(move |images| {
         let pixels = source.batch(images.clone(), &Device::Cpu)?;
         let logits = cut.logits(&pixels)?;
@@ -91,7 +90,7 @@ pub fn explain_in_batches<'a>(
 ) -> Result<impl Iterator<Item = Result<ExplainedBatch>> + 'a> {
     activation_shape(checkpoint, source, stage)?;
     check_labels(source, targets)?;
-    let cut = Cut::new(&checkpoint.model, Arc::new(checkpoint.weights.clone()), stage)?;
+    let cut = Cut::new(&checkpoint.model, checkpoint.weights.clone(), stage)?;
     Ok(source.ranges(batch).map(move |images| {
         let targets = targets.of(&images);
         explain_batch(&cut, source, images, targets)
@@ -113,7 +112,7 @@ pub fn attribute_in_batches<'a>(
 ) -> Result<impl Iterator<Item = Result<AttributedBatch>> + 'a> {
     activation_shape(checkpoint, source, Stage::new("layer4"))?;
     check_labels(source, targets)?;
-    let cut = Cut::before(&checkpoint.model, Arc::new(checkpoint.weights.clone()));
+    let cut = Cut::before(&checkpoint.model, checkpoint.weights.clone());
     Ok(source.ranges(batch).map(move |images| {
         let pixels = source.batch(images.clone(), &Device::Cpu)?;
         let classes = match targets.of(&images) {

@@ -164,24 +164,53 @@ versions! {
     }
 }
 
+/// `(z − centre)·scale + shift`.
+#[inline(always)]
+fn normalised(z: f32, [centre, scale, shift]: [f32; 3]) -> f32 {
+    (z - centre) * scale + shift
+}
+
+/// A comparison with NaN is false, so NaN stays (as in PyTorch's ReLU).
+#[inline(always)]
+fn rectified(value: f32, relu: bool) -> f32 {
+    if relu && value <= 0.0 { 0.0 } else { value }
+}
+
 versions! {
-    /// `out = relu((z − centre)·scale + shift + residual)` for a piece, with one value a channel.
+    /// `out = relu((z − centre)·scale + shift + residual)` for a piece, with one value of each term a channel.
     fn apply(z: &[f32], length: usize, terms: [&[f32]; 3], residual: Option<&[f32]>, relu: bool, out: &mut [f32]) {
-        // A comparison with NaN is false, so NaN stays (as in PyTorch's ReLU).
-        let rectify = |value: f32| if relu && value <= 0.0 { 0.0 } else { value };
-        let [centre, scale, shift] = terms;
         for (nth, (out, z)) in out.chunks_mut(length).zip(z.chunks(length)).enumerate() {
-            let channel = nth % centre.len();
-            let (centre, scale, shift) = (centre[channel], scale[channel], shift[channel]);
+            let terms = terms.map(|values| values[nth % values.len()]);
             match residual {
                 None => {
                     for (out, z) in out.iter_mut().zip(z) {
-                        *out = rectify((z - centre) * scale + shift);
+                        *out = rectified(normalised(*z, terms), relu);
                     }
                 }
                 Some(residual) => {
                     for ((out, z), residual) in out.iter_mut().zip(z).zip(&residual[nth * length..]) {
-                        *out = rectify((z - centre) * scale + shift + residual);
+                        *out = rectified(normalised(*z, terms) + residual, relu);
+                    }
+                }
+            }
+        }
+    }
+}
+
+versions! {
+    /// [`apply`] in the place of its input.
+    fn apply_in_place(values: &mut [f32], length: usize, terms: [&[f32]; 3], residual: Option<&[f32]>, relu: bool) {
+        for (nth, values) in values.chunks_mut(length).enumerate() {
+            let terms = terms.map(|values| values[nth % values.len()]);
+            match residual {
+                None => {
+                    for value in values {
+                        *value = rectified(normalised(*value, terms), relu);
+                    }
+                }
+                Some(residual) => {
+                    for (value, residual) in values.iter_mut().zip(&residual[nth * length..]) {
+                        *value = rectified(normalised(*value, terms) + residual, relu);
                     }
                 }
             }
@@ -312,13 +341,18 @@ fn normalise(
     relu: bool,
     out: &mut [f32],
 ) {
-    let scale: Vec<f32> = gamma.iter().zip(var).map(|(gamma, var)| gamma / (var + eps).sqrt()).collect();
+    let scale = scales(gamma, var, eps);
     out.par_chunks_mut(pieces.size).enumerate().with_min_len(pieces.together()).for_each(|(nth, out)| {
         let range = nth * pieces.size..nth * pieces.size + out.len();
         let terms = [pieces.of(mean, nth), pieces.of(&scale, nth), pieces.of(beta, nth)];
         let residual = residual.map(|residual| &residual[range.clone()]);
         apply(&z[range], pieces.length, terms, residual, relu, out);
     });
+}
+
+/// γ/√(σ² + ε) for every channel.
+fn scales(gamma: &[f32], var: &[f32], eps: f32) -> Vec<f32> {
+    gamma.iter().zip(var).map(|(gamma, var)| gamma / (var + eps).sqrt()).collect()
 }
 
 /// As [`batch_norm_train`] with given statistics.
@@ -341,6 +375,32 @@ pub fn batch_norm_eval(
         return;
     }
     normalise(z, &pieces, gamma, beta, running_mean, running_var, eps, residual, relu, out);
+}
+
+/// [`batch_norm_eval`] in the place of its input.
+#[expect(clippy::too_many_arguments, reason = "the terms of one formula")]
+pub fn batch_norm_eval_in_place(
+    values: &mut [f32],
+    shape: NormShape,
+    gamma: &[f32],
+    beta: &[f32],
+    running_mean: &[f32],
+    running_var: &[f32],
+    eps: f32,
+    residual: Option<&[f32]>,
+    relu: bool,
+) {
+    let pieces = Pieces::new(shape, values.len(), "batch_norm: values");
+    check(values, shape.channels, [gamma, beta, running_mean, running_var], residual, values);
+    if values.is_empty() {
+        return;
+    }
+    let scale = scales(gamma, running_var, eps);
+    values.par_chunks_mut(pieces.size).enumerate().with_min_len(pieces.together()).for_each(|(nth, values)| {
+        let terms = [pieces.of(running_mean, nth), pieces.of(&scale, nth), pieces.of(beta, nth)];
+        let residual = residual.map(|residual| &residual[nth * pieces.size..][..values.len()]);
+        apply_in_place(values, pieces.length, terms, residual, relu);
+    });
 }
 
 /// Gradient of [`batch_norm_train`].
@@ -427,7 +487,7 @@ pub fn batch_norm_eval_backward(
     if grad_out.is_empty() {
         return;
     }
-    let scale: Vec<f32> = gamma.iter().zip(running_var).map(|(gamma, var)| gamma / (var + eps).sqrt()).collect();
+    let scale = scales(gamma, running_var, eps);
     grad_out
         .par_chunks_mut(pieces.size)
         .zip(grad_z.par_chunks_mut(pieces.size))

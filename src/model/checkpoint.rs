@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 
@@ -23,8 +24,8 @@ pub struct TensorFile {
 pub struct Checkpoint {
     /// The network, read off names and shapes.
     pub model: Model,
-    /// The weights.
-    pub weights: Weights,
+    /// The weights, for as many as read them.
+    pub weights: Arc<Weights>,
 }
 
 impl TensorFile {
@@ -170,7 +171,7 @@ pub fn checkpoint_with(file: &TensorFile, forward: Forward) -> Result<Checkpoint
         );
         return Err(Error::format(&file.origin, what));
     };
-    let weights = load_into(&model, file)?;
+    let weights = Arc::new(load_into(&model, file)?);
     Ok(Checkpoint { model, weights })
 }
 

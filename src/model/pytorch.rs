@@ -3,8 +3,9 @@
 //!
 //! Long: two containers of one description of tensors.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{Cursor, Read};
+use std::io::{self, Cursor};
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
@@ -101,7 +102,7 @@ fn read_archive(bytes: &[u8]) -> Result<Tensors, Fault> {
             format!("is a zip archive, but not one of torch.save: it has no data.pkl, but {}", entries.join(", "))
         })?;
     let mut left = bytes.len() as u64;
-    let mut entry = |name: String| -> Result<Vec<u8>, Fault> {
+    let mut entry = |name: String| -> Result<&[u8], Fault> {
         let fault = |error: &dyn std::fmt::Display| format!("its entry {name}: {error}");
         let mut entry = archive.by_name(&name).map_err(|error| fault(&error))?;
         // Stored as it is, an entry is no longer than the file; a compressed one could claim anything.
@@ -112,17 +113,20 @@ fn read_archive(bytes: &[u8]) -> Result<Tensors, Fault> {
         left = left
             .checked_sub(entry.size())
             .ok_or_else(|| fault(&"overlaps others: together they are longer than the file"))?;
-        let mut content = Vec::with_capacity(entry.size() as usize);
-        entry.read_to_end(&mut content).map_err(|error| fault(&error))?;
-        Ok(content)
+        // Read to its end for the checksum; the bytes are there already.
+        let length = io::copy(&mut entry, &mut io::sink()).map_err(|error| fault(&error))?;
+        let start = entry.data_start().ok_or_else(|| fault(&"has no place"))?;
+        let place = usize::try_from(start).ok().zip(usize::try_from(length).ok());
+        let content = place.and_then(|(start, length)| bytes.get(start..)?.get(..length));
+        content.ok_or_else(|| fault(&"reaches beyond the file"))
     };
     if names.contains(&format!("{folder}byteorder")) && entry(format!("{folder}byteorder"))? != b"little" {
         return Err("is big-endian".into());
     }
     let content = entry(format!("{folder}data.pkl"))?;
-    let described = describe(&Pickle::read(&mut content.as_slice())?)?;
+    let described = describe(&Pickle::read(&mut &*content)?)?;
     check_total(&described, bytes.len())?;
-    let mut storages: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+    let mut storages: BTreeMap<String, &[u8]> = BTreeMap::new();
     for tensor in &described {
         let key = &tensor.storage.key;
         if !storages.contains_key(key) {
@@ -132,7 +136,7 @@ fn read_archive(bytes: &[u8]) -> Result<Tensors, Fault> {
     described
         .into_iter()
         .map(|tensor| {
-            let content = &storages[&tensor.storage.key];
+            let content = storages[&tensor.storage.key];
             tensor.build(content)
         })
         .collect()
@@ -285,7 +289,6 @@ impl Described {
                 return Err(format!("tensor `{name}` of shape {shape:?} is larger than its storage"));
             }
         };
-        let mut bytes = Vec::with_capacity(count * width);
         let mut index = vec![0; shape.len()];
         let mut contiguous = 1;
         let dense = shape.iter().zip(&strides).rev().all(|(&extent, &stride)| {
@@ -293,9 +296,10 @@ impl Described {
             contiguous *= extent;
             fits
         });
-        if dense && count > 0 {
-            bytes.extend_from_slice(&storage[offset * width..(offset + count) * width]);
+        let bytes: Cow<'_, [u8]> = if dense && count > 0 {
+            Cow::Borrowed(&storage[offset * width..(offset + count) * width])
         } else {
+            let mut bytes = Vec::with_capacity(count * width);
             for _ in 0..count {
                 let at = offset + index.iter().zip(&strides).map(|(i, stride)| i * stride).sum::<usize>();
                 bytes.extend_from_slice(&storage[at * width..(at + 1) * width]);
@@ -307,10 +311,11 @@ impl Described {
                     *place = 0;
                 }
             }
-        }
+            Cow::Owned(bytes)
+        };
         let tensor = match self.storage.element {
             Element::Float(dtype) => Tensor::from_raw_buffer(&bytes, dtype, &shape, &Device::Cpu),
-            Element::Integer(1) => Tensor::from_vec(bytes, shape, &Device::Cpu),
+            Element::Integer(1) => Tensor::from_vec(bytes.into_owned(), shape, &Device::Cpu),
             Element::Integer(width) => {
                 let wide = |digits: &[u8]| {
                     let mut wide = [if digits[width - 1] & 0x80 == 0 { 0 } else { 0xff }; 8];

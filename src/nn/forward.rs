@@ -73,13 +73,11 @@ impl Network {
                             bias::finish(to.channels, batch, bias, residual, *relu, &mut output);
                         }
                         Some(norm) => {
-                            let mut z = workspace.take(output.len());
-                            product(&mut z);
+                            product(&mut output);
                             if bias.is_some() {
-                                bias::finish(to.channels, batch, bias, None, false, &mut z);
+                                bias::finish(to.channels, batch, bias, None, false, &mut output);
                             }
-                            keep =
-                                self.normalise(norm, mode, weights, batch, z, residual, *relu, &mut output, workspace);
+                            keep = self.normalise(norm, mode, weights, batch, residual, *relu, &mut output, workspace);
                         }
                     }
                 }
@@ -89,9 +87,8 @@ impl Network {
                         bias::finish(to.channels, batch, None, residual, *relu, &mut output);
                     }
                     Some(norm) => {
-                        let mut z = workspace.take(output.len());
-                        z.copy_from_slice(from_values);
-                        keep = self.normalise(norm, mode, weights, batch, z, residual, *relu, &mut output, workspace);
+                        output.copy_from_slice(from_values);
+                        keep = self.normalise(norm, mode, weights, batch, residual, *relu, &mut output, workspace);
                     }
                 },
                 Layer::MaxPool { kernel, stride, padding, .. } => {
@@ -152,7 +149,7 @@ impl Network {
         alone && values.is_some_and(|values| values.len() <= MADE_AGAIN)
     }
 
-    /// `output = relu?(norm(z) + residual?)`; what the backward pass needs, which is the tape's.
+    /// Of z, which is in `output`: `output = relu?(norm(z) + residual?)`. What the backward pass needs is the tape's; while training that is z.
     #[expect(clippy::too_many_arguments, reason = "the shared tail of two match arms, private")]
     fn normalise(
         &self,
@@ -160,10 +157,9 @@ impl Network {
         mode: Mode,
         weights: &Weights,
         batch: usize,
-        z: Vec<f32>,
         residual: Option<&[f32]>,
         relu: bool,
-        output: &mut [f32],
+        output: &mut Vec<f32>,
         workspace: &mut Workspace,
     ) -> Saved {
         let (scale, shift) = (weights.parameter(norm.scale), weights.parameter(norm.shift));
@@ -171,12 +167,13 @@ impl Network {
         let epsilon = self.norm_epsilon;
         if mode.trains() {
             let (mut mean, mut variance) = (vec![0.0; scale.len()], vec![0.0; scale.len()]);
+            let normalised = workspace.take(output.len());
+            let z = std::mem::replace(output, normalised);
             norm::batch_norm_train(&z, shape, scale, shift, epsilon, residual, relu, output, &mut mean, &mut variance);
             return Saved::Norm { z, mean, variance };
         }
         let (mean, variance) = (weights.buffer(norm.mean), weights.buffer(norm.variance));
-        norm::batch_norm_eval(&z, shape, scale, shift, mean, variance, epsilon, residual, relu, output);
-        workspace.give(z);
+        norm::batch_norm_eval_in_place(output, shape, scale, shift, mean, variance, epsilon, residual, relu);
         Saved::Nothing
     }
 

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use candle_core::{Device, Tensor};
+use candle_core::{Device, Storage, Tensor};
 
 use crate::error::{Error, Result};
 
@@ -190,14 +190,19 @@ impl Weights {
                 let spec = &layout.parameters[index];
                 (&spec.name, &mut weights.parameters[spec.range.clone()])
             };
-            let values = tensor.to_dtype(candle_core::DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+            let tensor = tensor.to_dtype(candle_core::DType::F32)?.contiguous()?;
+            let (storage, place) = tensor.storage_and_layout();
+            let Storage::Cpu(storage) = &*storage else {
+                return Err(Error::tensor(format!("{origin}:{name}"), "is on a device"));
+            };
+            let values = &storage.as_slice::<f32>()?[place.start_offset()..][..target.len()];
             if let Some(at) = values.iter().position(|value| !value.is_finite()) {
                 return Err(Error::tensor(
                     format!("{origin}:{name}"),
                     format!("holds {} at flat index {at}", values[at]),
                 ));
             }
-            target.copy_from_slice(&values);
+            target.copy_from_slice(values);
         }
         Ok(weights)
     }

@@ -24,7 +24,7 @@ pub use init::Initialisation;
 pub use layer::{Convolution, Inside, Layer, Norm};
 pub use layout::{BufferKind, Layout, LayoutBuilder, ParameterKind, TensorSpec, Weights};
 pub use network::{Network, Patterns};
-pub use op::{section, section_gradient};
+pub use op::Fixed;
 pub use shape::Shape3;
 pub use tape::{Draws, Gradients, Mode, Tape, Workspace};
 

@@ -3,6 +3,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use rayon::prelude::*;
+
 use crate::error::{Error, Result};
 use crate::kernels::conv2d::{self, Algorithm, Conv2dShape, Pattern};
 
@@ -209,35 +211,40 @@ impl Network {
 
 /// Share of zeros among the prunable weights from which a network at rest is worth an index of the others.
 const MOSTLY_ZEROS: f64 = 0.85;
-/// Density of a layer below which its sparse product is the faster on every map, in evaluation as in training (see [`conv2d::choose`]).
-const SPARSE_AT_REST: f64 = 0.12;
 
 impl Network {
     /// Sparse patterns of weights that are no longer trained: of each layer with few weights that are not zero, where the network as a whole
     /// is at least 85 % zeros; `None` elsewhere. Results are those of dense products up to rounding.
     pub fn patterns_at_rest(&self, weights: &Weights) -> Option<Patterns> {
-        let nonzero = |values: &[f32]| values.iter().filter(|&&value| value != 0.0).count();
-        let prunable = self.layout.parameters.iter().filter(|spec| spec.kind.prunable());
-        let (kept, all) = prunable.fold((0, 0), |(kept, all), spec| {
-            (kept + nonzero(&weights.parameters[spec.range.clone()]), all + spec.range.len())
-        });
-        if (kept as f64) > (1.0 - MOSTLY_ZEROS) * all as f64 {
+        // Its weight, output and input channels, kernel, stride.
+        let shape = |layer: &Layer| match layer {
+            Layer::Convolution { convolution: c, .. } => {
+                Some((c.weight, c.out_channels, c.in_channels, c.kernel, c.stride))
+            }
+            Layer::Linear { weight, in_features, out_features, .. } => {
+                Some((*weight, *out_features, *in_features, 1, 1))
+            }
+            _ => None,
+        };
+        let nonzero = |layer: &Layer| {
+            let (weight, ..) = shape(layer)?;
+            Some(weights.parameter(weight).iter().filter(|&&value| value != 0.0).count())
+        };
+        let kept: Vec<Option<usize>> = self.layers.par_iter().map(nonzero).collect();
+        let all = self.layout.parameters.iter().filter(|spec| spec.kind.prunable()).map(|spec| spec.range.len());
+        if kept.iter().flatten().sum::<usize>() as f64 > (1.0 - MOSTLY_ZEROS) * all.sum::<usize>() as f64 {
             return None;
         }
-        let pattern = |layer: &Layer| {
-            let (weight, [outputs, inputs, kernel]) = match layer {
-                Layer::Convolution { convolution: c, .. } => (c.weight, [c.out_channels, c.in_channels, c.kernel]),
-                Layer::Linear { weight, in_features, out_features, .. } => (*weight, [*out_features, *in_features, 1]),
-                _ => return None,
-            };
+        let pattern = |(layer, kept): (&Layer, Option<usize>)| {
+            let (weight, outputs, inputs, kernel, stride) = shape(layer)?;
             let values = weights.parameter(weight);
-            if nonzero(values) as f64 >= SPARSE_AT_REST * values.len() as f64 {
+            if kept? as f64 >= conv2d::crossover_at_rest(kernel, stride) * values.len() as f64 {
                 return None;
             }
             let mask: Vec<u8> = values.iter().map(|&value| u8::from(value != 0.0)).collect();
             Some(Pattern::new(&mask, outputs, inputs, kernel))
         };
-        Some(self.layers.iter().map(pattern).collect())
+        Some(self.layers.par_iter().zip(kept).map(pattern).collect())
     }
 }
 

@@ -16,58 +16,67 @@ use super::network::{Network, Patterns};
 use super::shape::Shape3;
 use super::tape::{Gradients, Mode, Tape, Workspace};
 
+/// A network with weights that nothing changes, whose sections are Candle operations.
+#[derive(Clone)]
+pub struct Fixed {
+    compute: Compute,
+    network: Arc<Network>,
+    weights: Arc<Weights>,
+    patterns: Option<Arc<Patterns>>,
+    /// Memory that one batch leaves to the next: its pages are there already.
+    buffers: Arc<Mutex<Workspace>>,
+}
+
 /// One fused operation with its own tape: every layer of the section in one node of Candle's graph, because each edge of
 /// that graph costs a zero fill and an addition.
 struct SectionOp {
-    compute: Compute,
-    network: Arc<Network>,
+    fixed: Fixed,
     section: Range<usize>,
     mode: Mode,
-    weights: Arc<Weights>,
-    patterns: Option<Arc<Patterns>>,
     state: Mutex<(Option<Tape>, Workspace)>,
 }
 
-/// Applies `section` of `network` to `input` `(N, C, H, W)` as a Candle operation, where `compute` says; the result is
-/// `(N, C', H', W')`, or `(N, K)` when the section ends in the linear layer. Gradients flow to `input` when it is tracked. With `patterns`
-/// of the network's layers weights outside them count as zero; a device does without.
-///
-/// # Errors
-/// When shapes do not fit.
-pub fn section(
-    compute: &Compute,
-    network: &Arc<Network>,
-    section: Range<usize>,
-    mode: Mode,
-    weights: &Arc<Weights>,
-    patterns: Option<&Arc<Patterns>>,
-    input: &Tensor,
-) -> Result<Tensor> {
-    let op = SectionOp::new(compute, network, section, mode, weights, patterns);
-    Ok(input.contiguous()?.apply_op1(op)?)
-}
+impl Fixed {
+    /// `network` with `weights`, where `compute` says. With `patterns` of the network's layers weights outside them count as zero; a device
+    /// does without.
+    pub fn new(
+        compute: &Compute,
+        network: &Arc<Network>,
+        weights: &Arc<Weights>,
+        patterns: Option<&Arc<Patterns>>,
+    ) -> Self {
+        let (compute, network, weights) = (compute.clone(), network.clone(), weights.clone());
+        Self { compute, network, weights, patterns: patterns.cloned(), buffers: Arc::default() }
+    }
 
-/// The output of `section` on `input` `(N, C, H, W)` in [`Mode::EvalTape`], and the gradient of `Σ direction · output` with respect to `input`,
-/// where `direction` sees the output and is shaped like it: what Candle's autograd would give through [`section`], without the zeros and the
-/// sum that an edge of its graph costs.
-///
-/// # Errors
-/// When shapes do not fit, and those of `direction`.
-pub fn section_gradient(
-    compute: &Compute,
-    network: &Arc<Network>,
-    section: Range<usize>,
-    weights: &Arc<Weights>,
-    patterns: Option<&Arc<Patterns>>,
-    input: &Tensor,
-    direction: impl FnOnce(&Tensor) -> Result<Tensor>,
-) -> Result<(Tensor, Tensor)> {
-    let op = SectionOp::new(compute, network, section, Mode::EvalTape, weights, patterns);
-    let input = input.contiguous()?;
-    let output = input.apply_op1_no_bwd(&op)?;
-    let direction = direction(&output)?;
-    let gradient = on_worker(|| op.back(&input, &direction))?;
-    Ok((output, gradient))
+    /// Applies `section` of the network to `input` `(N, C, H, W)` as a Candle operation; the result is `(N, C', H', W')`, or `(N, K)` when
+    /// the section ends in the linear layer. Gradients flow to `input` when it is tracked.
+    ///
+    /// # Errors
+    /// When shapes do not fit.
+    pub fn section(&self, section: Range<usize>, mode: Mode, input: &Tensor) -> Result<Tensor> {
+        Ok(input.contiguous()?.apply_op1(SectionOp::new(self, section, mode))?)
+    }
+
+    /// The output of `section` on `input` `(N, C, H, W)` in [`Mode::EvalTape`], and the gradient of `Σ direction · output` with respect to
+    /// `input`, where `direction` sees the output and is shaped like it: what Candle's autograd would give through [`Fixed::section`], without
+    /// the zeros and the sum that an edge of its graph costs.
+    ///
+    /// # Errors
+    /// When shapes do not fit, and those of `direction`.
+    pub fn section_gradient(
+        &self,
+        section: Range<usize>,
+        input: &Tensor,
+        direction: impl FnOnce(&Tensor) -> Result<Tensor>,
+    ) -> Result<(Tensor, Tensor)> {
+        let op = SectionOp::new(self, section, Mode::EvalTape);
+        let input = input.contiguous()?;
+        let output = input.apply_op1_no_bwd(&op)?;
+        let direction = direction(&output)?;
+        let gradient = on_worker(|| op.back(&input, &direction))?;
+        Ok((output, gradient))
+    }
 }
 
 fn contiguous_slice<'a>(storage: &'a CpuStorage, layout: &CandleLayout) -> candle_core::Result<&'a [f32]> {
@@ -78,16 +87,9 @@ fn contiguous_slice<'a>(storage: &'a CpuStorage, layout: &CandleLayout) -> candl
 }
 
 impl SectionOp {
-    fn new(
-        compute: &Compute,
-        network: &Arc<Network>,
-        section: Range<usize>,
-        mode: Mode,
-        weights: &Arc<Weights>,
-        patterns: Option<&Arc<Patterns>>,
-    ) -> Self {
-        let (compute, network, weights) = (compute.clone(), network.clone(), weights.clone());
-        Self { compute, network, section, mode, weights, patterns: patterns.cloned(), state: Mutex::default() }
+    fn new(fixed: &Fixed, section: Range<usize>, mode: Mode) -> Self {
+        let buffers = std::mem::take(&mut *lock(&fixed.buffers));
+        Self { fixed: fixed.clone(), section, mode, state: Mutex::new((None, buffers)) }
     }
 
     fn run(&self, input: &[f32], dims: &[usize]) -> candle_core::Result<(CpuStorage, Shape)> {
@@ -95,10 +97,10 @@ impl SectionOp {
             return Err(candle_core::Error::msg(format!("expected (N, C, H, W), got {dims:?}")));
         };
         let shape = Shape3 { channels, height, width };
-        if let Some(device) = self.compute.device() {
-            let (network, section) = (&self.network, self.section.clone());
-            let output = device.forward(network, section, self.mode, &self.weights, input, shape);
-            let to = self.network.shapes(self.section.clone(), shape).map_err(candle_core::Error::wrap)?;
+        if let Some(device) = self.fixed.compute.device() {
+            let (network, section) = (&self.fixed.network, self.section.clone());
+            let output = device.forward(network, section, self.mode, &self.fixed.weights, input, shape);
+            let to = self.fixed.network.shapes(self.section.clone(), shape).map_err(candle_core::Error::wrap)?;
             let output = output.map_err(candle_core::Error::wrap)?;
             return Ok((CpuStorage::F32(output), self.output_shape(batch, to[to.len() - 1])));
         }
@@ -112,8 +114,18 @@ impl SectionOp {
         to_kernels(count, channels, height * width, &images, &mut inner);
         let (_, workspace) = &mut *state;
         let tape = self
+            .fixed
             .network
-            .forward(self.section.clone(), self.mode, &self.weights, self.patterns(), inner, shape, count, workspace)
+            .forward(
+                self.section.clone(),
+                self.mode,
+                &self.fixed.weights,
+                self.patterns(),
+                inner,
+                shape,
+                count,
+                workspace,
+            )
             .map_err(candle_core::Error::wrap)?;
         let to = tape.output_shape();
         let mut output = vec![0.0; to.len() * count];
@@ -124,12 +136,12 @@ impl SectionOp {
     }
 
     fn patterns(&self) -> Option<&Patterns> {
-        self.patterns.as_deref()
+        self.fixed.patterns.as_deref()
     }
 
     /// `(N, K)` at the end of the network, else `(N, C, H, W)`.
     fn output_shape(&self, batch: usize, to: Shape3) -> Shape {
-        if (to.height, to.width) == (1, 1) && self.section.end == self.network.layers.len() {
+        if (to.height, to.width) == (1, 1) && self.section.end == self.fixed.network.layers.len() {
             Shape::from((batch, to.channels))
         } else {
             Shape::from((batch, to.channels, to.height, to.width))
@@ -143,13 +155,13 @@ impl SectionOp {
         let (shape, section) = (Shape3 { channels, height, width }, self.section.clone());
         let (images, grad_output) = (values(input)?, values(grad_result)?);
         let grad_input = device
-            .input_gradient(&self.network, section, self.mode, &self.weights, &images, shape, &grad_output)
+            .input_gradient(&self.fixed.network, section, self.mode, &self.fixed.weights, &images, shape, &grad_output)
             .map_err(candle_core::Error::wrap)?;
         Tensor::from_vec(grad_input, input.dims(), input.device())
     }
 
     fn back(&self, input: &Tensor, grad_result: &Tensor) -> candle_core::Result<Tensor> {
-        if let Some(device) = self.compute.device() {
+        if let Some(device) = self.fixed.compute.device() {
             return self.back_on(device, input, grad_result);
         }
         let mut state = lock(&self.state);
@@ -163,13 +175,25 @@ impl SectionOp {
         to_kernels(count, to.channels, to.height * to.width, &values, &mut grad);
         let wanted = Gradients { parameters: None, input: true };
         let grad_input = self
+            .fixed
             .network
-            .backward(tape, &self.weights, self.patterns(), grad, wanted, &mut state.1)
+            .backward(tape, &self.fixed.weights, self.patterns(), grad, wanted, &mut state.1)
             .ok_or_else(|| candle_core::Error::msg("the section does not reach its input"))?;
         let mut outer = vec![0.0; grad_input.len()];
         from_kernels(count, channels, height * width, &grad_input, &mut outer);
         outer.truncate(batch * channels * height * width);
         Tensor::from_vec(outer, input.dims(), input.device())
+    }
+}
+
+impl Drop for SectionOp {
+    /// Leaves its buffers to the next operation. Where several run at once, those of the last to end.
+    fn drop(&mut self) {
+        let (tape, mut workspace) = std::mem::take(&mut *lock(&self.state));
+        if let Some(tape) = tape {
+            tape.recycle(&mut workspace);
+        }
+        *lock(&self.fixed.buffers) = workspace;
     }
 }
 

@@ -56,9 +56,15 @@ impl Workspace {
             .filter(|(_, buffer)| buffer.capacity() >= len)
             .min_by_key(|(_, buffer)| buffer.capacity())
             .map(|(index, _)| index);
-        let mut buffer = fit.map_or_else(|| Vec::with_capacity(len), |index| self.free.remove(index));
-        buffer.resize(len, 0.0);
-        buffer
+        match fit {
+            // Zeros as the system gives them: no page is touched before the kernels write it, with all threads.
+            None => vec![0.0; len],
+            Some(index) => {
+                let mut buffer = self.free.remove(index);
+                buffer.resize(len, 0.0);
+                buffer
+            }
+        }
     }
 
     /// Takes a buffer back.

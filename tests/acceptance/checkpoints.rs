@@ -143,7 +143,7 @@ fn saved_weights_are_read_back_bit_for_bit() {
         let path = folder.join(format!("resnet{depth}.safetensors"));
         std::fs::write(&path, save_weights(&weights).unwrap()).unwrap();
         let read = load_checkpoint(&path).unwrap();
-        assert!(read.weights == weights);
+        assert!(*read.weights == weights);
         assert!(read.model.same_as(&model));
     }
 }

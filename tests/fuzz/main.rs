@@ -1,7 +1,7 @@
 //! Fuzzing of every reader of outside bytes, on the stable toolchain.
 //!
 //! Files of a small corpus (`tests/fuzz/corpus`, some fixtures, and the records of a run made here) are damaged by a seeded
-//! stream and read. A panic, an overflow (debug assertions are on), an allocation beyond the reader's bound, or ten seconds of
+//! stream and read. A panic, an overflow (which is checked), an allocation beyond the reader's bound, or ten seconds of
 //! the processor over one input is a finding: the input is kept under `target/fuzz-findings` and the run fails. What a reader returns is not
 //! judged, but that an error is one line is.
 //!

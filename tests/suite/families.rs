@@ -11,7 +11,7 @@ use ticketlens::model::{Model, Stage, Wish, build, family_names, load_checkpoint
 use ticketlens::nn::optimizer::OptimizerKind;
 use ticketlens::nn::schedule::ScheduleKind;
 use ticketlens::nn::{
-    Compute, Draws, Gradients, Initialisation, Layer, LayoutBuilder, Mode, Network, Shape3, Weights, Workspace, section,
+    Compute, Draws, Fixed, Gradients, Initialisation, Layer, LayoutBuilder, Mode, Network, Shape3, Weights, Workspace,
 };
 use ticketlens::plan::Plan;
 use ticketlens::progress::Silent;
@@ -78,7 +78,7 @@ fn logits_activations_gradients_and_maps_equal_pytorchs() {
         let images = tensor(&format!("oracle/{case}/inputs.safetensors"), "images");
         let named = expected["stage"].as_str();
         let stage = named.map_or(checkpoint.model.default_stage(), |stage| stage.parse().unwrap());
-        let cut = Cut::new(&checkpoint.model, Arc::new(checkpoint.weights), stage).unwrap();
+        let cut = Cut::new(&checkpoint.model, checkpoint.weights.clone(), stage).unwrap();
         let activation = cut.activation(&images).unwrap();
         let result = cut.gradient(&activation, Targets::Class(class)).unwrap();
         let mut got = vec![("logits", result.logits)];
@@ -147,7 +147,8 @@ fn gradients_equal_finite_differences() {
         let network = &model.network;
         let loss = |logits: &Tensor| (logits * &weighting).unwrap().sum_all().unwrap();
         let value = |mode: Mode, images: &Tensor, weights: &Arc<Weights>| {
-            loss(&section(&Compute::Cpu, network, network.whole(), mode, weights, None, images).unwrap())
+            let fixed = Fixed::new(&Compute::Cpu, network, weights, None);
+            loss(&fixed.section(network.whole(), mode, images).unwrap())
         };
         let close = |what: &str, gradient: &[f32], from: &[f32], value: &dyn Fn(Vec<f32>) -> Tensor| {
             let direction: Vec<f64> = (0..from.len()).map(|i| ((i * 31 % 17) as f64 - 8.0) / 8.0).collect();
@@ -187,8 +188,8 @@ fn a_cut_at_any_stage_changes_no_logit_and_has_the_right_gradient() {
     for (name, model, images) in small() {
         let (weights, images) = (Arc::new(weights(&model)), pictures(5, images));
         let network = &model.network;
-        let whole =
-            values(&section(&Compute::Cpu, network, network.whole(), Mode::Eval, &weights, None, &images).unwrap());
+        let fixed = Fixed::new(&Compute::Cpu, network, &weights, None);
+        let whole = values(&fixed.section(network.whole(), Mode::Eval, &images).unwrap());
         for stage in model.stages() {
             let cut = Cut::new(&model, weights.clone(), stage).unwrap();
             let activation = cut.activation(&images).unwrap();
@@ -269,6 +270,26 @@ fn thinned(model: &Model, mut weights: Weights) -> Weights {
 }
 
 #[test]
+fn what_a_batch_leaves_in_memory_changes_no_bit_of_the_next() {
+    for (name, model, images) in small() {
+        let (weights, stage) = (Arc::new(weights(&model)), model.stages().next().unwrap());
+        let used = Cut::new(&model, weights.clone(), stage).unwrap();
+        // Batches of 7 and 32 lie in memory in different orders.
+        for count in [7, 32, 5] {
+            let pixels = pictures(count, images);
+            let of = |cut: &Cut| {
+                let activation = cut.activation(&pixels).unwrap();
+                let logits = cut.logits(&activation).unwrap();
+                let gradient = cut.gradient(&activation, Targets::Predicted).unwrap().gradient;
+                [activation, logits, gradient]
+                    .map(|tensor| values(&tensor).into_iter().map(f32::to_bits).collect::<Vec<_>>())
+            };
+            assert_eq!(of(&used), of(&Cut::new(&model, weights.clone(), stage).unwrap()), "{name}, {count} images");
+        }
+    }
+}
+
+#[test]
 fn a_network_of_zeros_is_evaluated_and_explained_as_its_dense_products_would() {
     for (name, model, images) in small() {
         let dense = weights(&model);
@@ -278,7 +299,8 @@ fn a_network_of_zeros_is_evaluated_and_explained_as_its_dense_products_would() {
         for sparse in [pruned(&model, dense.clone(), 0.05), thinned(&model, dense)].map(Arc::new) {
             let patterns = network.patterns_at_rest(&sparse).unwrap();
             assert!(patterns.iter().flatten().count() > 0, "{name}");
-            let whole = section(&Compute::Cpu, network, network.whole(), Mode::Eval, &sparse, None, &pixels).unwrap();
+            let fixed = Fixed::new(&Compute::Cpu, network, &sparse, None);
+            let whole = fixed.section(network.whole(), Mode::Eval, &pixels).unwrap();
             let cut = Cut::before(&model, sparse.clone());
             assert!(relative_error(&values(&cut.logits(&pixels).unwrap()), &values(&whole)) < 1e-5, "{name}");
             let (_, expected) = network_gradients(network, Mode::EvalTape, &sparse, &pixels, |logits| {
@@ -347,7 +369,7 @@ fn a_checkpoint_says_its_family_and_is_read_back_bit_for_bit() {
         let path = folder.path().join(format!("{name}.safetensors"));
         std::fs::write(&path, save_weights(&weights).unwrap()).unwrap();
         let read = load_checkpoint(&path).unwrap();
-        assert!(read.model.same_as(&model) && read.weights == weights, "{name}");
+        assert!(read.model.same_as(&model) && *read.weights == weights, "{name}");
         assert_eq!((read.model.name, read.model.channels), (model.name, 3), "{name}");
     }
     let strange = folder.path().join("strange.safetensors");

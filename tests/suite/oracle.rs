@@ -1,6 +1,5 @@
 //! Values from PyTorch, Captum and pytorch-grad-cam (fixtures/oracle/README.md states the tolerances).
 
-use std::sync::Arc;
 
 use ticketlens::explain::{Cut, Targets, grad_cam, normalise, upsample};
 use ticketlens::model::{Stage, TensorFile, load_checkpoint};
@@ -17,7 +16,7 @@ fn logits_activations_gradients_and_maps_equal_pytorchs() {
         let class = expected["class"].as_u64().unwrap() as usize;
         let checkpoint = load_checkpoint(&fixture(&format!("oracle/{case}/checkpoint.safetensors"))).unwrap();
         let images = tensor(&format!("oracle/{case}/inputs.safetensors"), "images");
-        let cut = Cut::new(&checkpoint.model, Arc::new(checkpoint.weights), stage).unwrap();
+        let cut = Cut::new(&checkpoint.model, checkpoint.weights.clone(), stage).unwrap();
         let activation = cut.activation(&images).unwrap();
         let result = cut.gradient(&activation, Targets::Class(class)).unwrap();
         let cam = grad_cam(&activation, &result.gradient).unwrap();

@@ -400,7 +400,7 @@ proptest! {
         std::fs::write(&path, save_weights(&weights).unwrap()).unwrap();
         let read = ticketlens::model::load_checkpoint(&path).unwrap();
         prop_assert!(read.model.same_as(&model) && read.model.name == model.name);
-        prop_assert!(read.weights == weights);
+        prop_assert!(*read.weights == weights);
         prop_assert!(load_into(&model, &TensorFile::open(&path).unwrap()).unwrap() == weights);
     }
 

@@ -37,7 +37,7 @@ fn maps_and_attributions_equal_captums_and_pytorch_grad_cams() {
         let class = Targets::Class(expected["class"].as_u64().unwrap() as usize);
         let checkpoint = load_checkpoint(&fixture(&format!("oracle/{case}/checkpoint.safetensors"))).unwrap();
         let images = tensor(&format!("oracle/{case}/inputs.safetensors"), "images");
-        let weights = Arc::new(checkpoint.weights);
+        let weights = checkpoint.weights.clone();
         let cut = Cut::new(&checkpoint.model, weights.clone(), stage).unwrap();
         let activation = cut.activation(&images).unwrap();
         let gradient = cut.gradient(&activation, class).unwrap().gradient;

@@ -8,7 +8,7 @@ use ticketlens::data::{Images, Subset, Task, builtin_mnist};
 use ticketlens::model::{Block, Forward, ResNet, Stem, resnet};
 use ticketlens::nn::optimizer::OptimizerKind;
 use ticketlens::nn::schedule::ScheduleKind;
-use ticketlens::nn::{Compute, Gradients, Mode, Shape3, Weights, Workspace, section};
+use ticketlens::nn::{Compute, Fixed, Gradients, Mode, Shape3, Weights, Workspace};
 use ticketlens::progress::Silent;
 use ticketlens::prune::{Mask, Scope, prune};
 use ticketlens::seed;
@@ -109,7 +109,8 @@ fn a_gradient_of_the_whole_network_equals_finite_differences() {
             let mut moved = weights.clone();
             moved.parameters = parameters;
             let whole = model.network.whole();
-            loss(&section(&Compute::Cpu, &model.network, whole, Mode::TRAIN, &Arc::new(moved), None, &images).unwrap())
+            let fixed = Fixed::new(&Compute::Cpu, &model.network, &Arc::new(moved), None);
+            loss(&fixed.section(whole, Mode::TRAIN, &images).unwrap())
         };
         let gradient = network_gradients(&model.network, Mode::TRAIN, &weights, &images, loss).0;
         // Along random directions inside each tensor; ReLU kinks make single coordinates unreliable in f32.

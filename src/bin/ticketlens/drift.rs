@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Context, ensure};
 use clap::{Args, ValueEnum};
@@ -314,7 +315,7 @@ fn open_candidates(arguments: &Arguments) -> anyhow::Result<Vec<(PathBuf, Checkp
     if let Some(mask) = &arguments.mask {
         let mask = TensorFile::open(mask).context("--mask")?;
         for (_, candidate) in &mut candidates {
-            apply_mask(&mut candidate.weights, &mask).context("--mask")?;
+            apply_mask(Arc::make_mut(&mut candidate.weights), &mask).context("--mask")?;
         }
     }
     Ok(candidates)

@@ -1,7 +1,6 @@
 //! The pipeline on a checkpoint and sources of images, read in batches.
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use crate::data::ImageSource;
 use crate::error::{Error, Result};
@@ -152,7 +151,7 @@ pub(super) fn with_cavs(
         let batches = source.ranges(settings.batch).map(|range| source.values(range));
         copies.add(source.name(), &[channels, height, width], batches)?;
     }
-    let weights = Arc::new(question.checkpoint.weights.clone());
+    let weights = question.checkpoint.weights.clone();
     let cut = Cut::new(&question.checkpoint.model, weights, question.stage)?;
     // No batch holds images of two sets: the order of maps, and with it the last bit, follows from a batch's size.
     let blocks: Vec<(&ImageSource, Range<usize>)> =

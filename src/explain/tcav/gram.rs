@@ -111,7 +111,7 @@ impl<'a> Rows<'a> {
 fn multiply(left: &[f64], right: &[f64], features: usize) -> DMatrix<f64> {
     let (height, width) = (left.len() / features, right.len() / features);
     // A view with row stride `features` is the row-major matrix; the right one, read by column, is already transposed.
-    debug_assert!(height.min(width).min(features) >= PAD);
+    assert!(height.min(width).min(features) >= PAD);
     let left = MatrixView::<f64, Dyn, Dyn, Dyn, Dyn>::from_slice_with_strides_generic(
         left,
         Dyn(height),

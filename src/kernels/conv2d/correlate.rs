@@ -12,7 +12,7 @@ use rayon::prelude::*;
 /// Floats of a panel that leave room for weights in a 1 MiB second-level cache.
 const BUDGET: usize = 112 * 1024;
 /// Floats of source rows that are read in place together.
-const DIRECT_BUDGET: usize = 160 * 1024;
+pub(super) const DIRECT_BUDGET: usize = 160 * 1024;
 /// Vectors of a position that are read in place together at most, by dense and by sparse products.
 const DENSE_MOST: usize = 4;
 const SPARSE_MOST: usize = 8;
@@ -217,7 +217,7 @@ pub(super) fn sparse(
 ) {
     // A pair keeps enough sums going at once where a position alone does not.
     let pairs = problem.batch <= kernels.sparse_pair.len() * LANES;
-    let tiling = direct(problem, SPARSE_MOST, pairs).unwrap_or_else(|| Tiling::new(problem, wish(problem, true)));
+    let tiling = in_place(problem, pairs).unwrap_or_else(|| Tiling::new(problem, wish(problem, true)));
     let index = match problem.direction {
         Direction::Forward => &pattern.by_output,
         Direction::Backward => &pattern.by_input,
@@ -274,6 +274,24 @@ fn direct(problem: &Problem, most: usize, pairs: bool) -> Option<Tiling> {
     let row = problem.source_channels * problem.source_width * problem.batch.min(most * LANES);
     let fitting = (DIRECT_BUDGET / row.max(1)).saturating_sub(problem.kernel - 1).max(1);
     Tiling::direct(problem, most, fitting.min(problem.destination_height.div_ceil(ITEMS)), pairs)
+}
+
+/// The same for sparse products, which read what a position's taps meet once for each channel. Where the rows that a row meets do not fit into
+/// the second-level cache, strips of them do.
+fn in_place(problem: &Problem, pairs: bool) -> Option<Tiling> {
+    let column = problem.source_channels * problem.batch.min(SPARSE_MOST * LANES) * problem.kernel;
+    let width = problem.destination_width;
+    let met = |columns: usize| match problem.direction {
+        Direction::Forward => (columns - 1) * problem.stride + problem.kernel,
+        Direction::Backward => (columns + problem.kernel - 2) / problem.stride + 1,
+    };
+    if problem.kernel == 1 || problem.source_width * column <= DIRECT_BUDGET {
+        return direct(problem, SPARSE_MOST, pairs);
+    }
+    let strip = (2..width).rev().find(|&columns| met(columns) * column <= DIRECT_BUDGET).unwrap_or(2);
+    let mut tiling = Tiling::direct(problem, SPARSE_MOST, problem.destination_height.div_ceil(ITEMS), pairs)?;
+    tiling.in_strips(problem, width.div_ceil(width.div_ceil(strip)));
+    Some(tiling)
 }
 
 /// Scratch seen as entries.

@@ -410,6 +410,15 @@ impl Tiling {
         }
     }
 
+    /// Puts the segments of each row block in the order of strips of `columns` columns: down all rows of a strip, then on to the next.
+    pub(super) fn in_strips(&mut self, problem: &Problem, columns: usize) {
+        let column =
+            |segment: &Segment| segment.destination / problem.destination_position() % problem.destination_width;
+        for rows in &mut self.row_blocks {
+            rows.segments.sort_by_key(|segment| column(segment) / columns);
+        }
+    }
+
     fn row_block(
         rows: Axis,
         first: usize,

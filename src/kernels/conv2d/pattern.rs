@@ -24,6 +24,27 @@ pub(super) struct Index {
 }
 
 impl Index {
+    /// Sorts kept weights by (row channel, tap), as `of` gives them with the other channel. They come by output channel, then input channel, so
+    /// that the other channel ascends in each.
+    fn new(rows: usize, taps: usize, kept: &[Place], of: impl Fn(&Place) -> (u32, u32)) -> Self {
+        let cell = |place: &Place| of(place).0 as usize * taps + place.tap as usize;
+        let mut starts = vec![0; rows * taps + 1];
+        for place in kept {
+            starts[cell(place) + 1] += 1;
+        }
+        for cell in 0..rows * taps {
+            starts[cell + 1] += starts[cell];
+        }
+        let mut next = starts.clone();
+        let (mut channel, mut position) = (vec![0; kept.len()], vec![0; kept.len()]);
+        for place in kept {
+            let next = &mut next[cell(place)];
+            (channel[*next as usize], position[*next as usize]) = (of(place).1, place.position);
+            *next += 1;
+        }
+        Self { starts, channel, position }
+    }
+
     /// Where among the entries `start..end` of one row channel and tap those of the channel `first` and later ones begin. Looked for around
     /// where it would stand if the kept weights were spread evenly over `channels`: a bisection of a long row reads a line of memory a step.
     pub(super) fn begin(&self, (start, end): (usize, usize), first: usize, channels: usize) -> usize {
@@ -45,6 +66,36 @@ impl Index {
     }
 }
 
+/// A kept weight.
+struct Place {
+    position: u32,
+    output: u32,
+    input: u32,
+    tap: u32,
+}
+
+/// Where `mask` is not zero, in its order.
+fn kept_places(mask: &[u8], in_channels: usize, taps: usize) -> Vec<Place> {
+    /// Bytes that are looked at together: of a mask that keeps little, most such pieces are zeros.
+    const TOGETHER: usize = 8;
+    let (in_channels, taps) = (in_channels as u32, taps as u32);
+    let mut kept = Vec::new();
+    let mut look = |first: usize, bytes: &[u8]| {
+        for (position, _) in (first as u32..).zip(bytes).filter(|(_, byte)| **byte != 0) {
+            let (pair, tap) = (position / taps, position % taps);
+            kept.push(Place { position, output: pair / in_channels, input: pair % in_channels, tap });
+        }
+    };
+    let (whole, rest) = mask.as_chunks::<TOGETHER>();
+    for (nth, bytes) in whole.iter().enumerate() {
+        if u64::from_ne_bytes(*bytes) != 0 {
+            look(nth * TOGETHER, bytes);
+        }
+    }
+    look(whole.len() * TOGETHER, rest);
+    kept
+}
+
 impl Pattern {
     /// Indexes the non-zero bytes of `mask`, `(O, I, k, k)`.
     #[must_use]
@@ -52,28 +103,13 @@ impl Pattern {
         assert_eq!(mask.len(), out_channels * in_channels * kernel * kernel, "pattern: mask length");
         assert!(mask.len() <= u32::MAX as usize, "pattern: more weights than the index can number");
         let taps = kernel * kernel;
-        let index = |rows: usize, others: usize, position: &dyn Fn(usize, usize) -> usize| {
-            let mut index = Index { starts: vec![0], channel: Vec::new(), position: Vec::new() };
-            for row in 0..rows {
-                for tap in 0..taps {
-                    for other in 0..others {
-                        let at = position(row, other) * taps + tap;
-                        if mask[at] != 0 {
-                            index.channel.push(other as u32);
-                            index.position.push(at as u32);
-                        }
-                    }
-                    index.starts.push(index.channel.len() as u32);
-                }
-            }
-            index
-        };
+        let kept = kept_places(mask, in_channels, taps);
         Self {
             out_channels,
             in_channels,
             kernel,
-            by_output: index(out_channels, in_channels, &|output, input| output * in_channels + input),
-            by_input: index(in_channels, out_channels, &|input, output| output * in_channels + input),
+            by_output: Index::new(out_channels, taps, &kept, |place| (place.output, place.input)),
+            by_input: Index::new(in_channels, taps, &kept, |place| (place.input, place.output)),
         }
     }
 

@@ -112,6 +112,24 @@ proptest! {
     }
 }
 
+/// Maps of a few long rows, which do not fit into the second-level cache together: sparse products go by strips of them.
+fn long_shapes() -> impl Strategy<Value = Conv2dShape> {
+    let (batch, kernel) = (prop::sample::select(vec![32usize, 128]), prop::sample::select(vec![3usize, 5]));
+    (batch, 20usize..=40, 1usize..=6, 1usize..=5, 20usize..=60, kernel, 1usize..=2, 0usize..=2)
+        .prop_map(sized)
+        .prop_filter("in strips", |shape| {
+            fits(shape) && shape.input_len() / shape.in_height * shape.kernel > correlate::DIRECT_BUDGET
+        })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+    #[test]
+    fn maps_of_long_rows_equal_the_plain_loops(shape in long_shapes(), seed in 0u64..1 << 30) {
+        check(&shape, 0.1, seed);
+    }
+}
+
 /// Maps of a few positions, whose weight gradient is a sum of outer products.
 fn pointed_shapes() -> impl Strategy<Value = Conv2dShape> {
     let side = || 1usize..=4;

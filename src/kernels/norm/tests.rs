@@ -98,6 +98,9 @@ fn forward_equals_the_formula() {
                 let expected =
                     plain(&wide(&z), shape, &wide(&gamma), &wide(&beta), Some((&mean, &var)), &residual, relu);
                 close(&out, &expected, bound, "eval");
+                let mut values = z.clone();
+                batch_norm_eval_in_place(&mut values, shape, &gamma, &beta, &mean, &var, 1e-5, added, relu);
+                assert_eq!(values, out, "in place");
             }
         }
     }
