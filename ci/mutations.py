@@ -126,27 +126,27 @@ MUTATIONS = [
     ("stability forgets its own square", "src/explain/tcav/geometry.rs", "«(count * squares[concept] - 1.0)»", "(count * squares[concept])", ["lib explain::tcav::geometry::"]),
     ("insertion and deletion are swapped", "src/explain/faithfulness.rs", "match «first == insert» {", "first != insert", ["suite golden::"]),
     # stats
-    ("CKA counts the diagonal", "src/stats/representation.rs", "«row(i).iter().sum::<f64>() - row(i)[i]»", "row(i).iter().sum::<f64>()", ["lib stats::representation::"]),
+    ("CKA counts the diagonal", "src/stats/representation.rs", "«row(i).iter().sum::<f64>() - row(i)[i]»", "row(i).iter().sum::<f64>()", ["stats representation::"]),
     ("CKA is taken as drift", "src/study/drift.rs", "linear_cka(a, b).ok().map(|cka| «1.0 - cka»)", "cka", ["suite representation::"]),
-    ("strata count alike", "src/stats/stratified.rs", "weight += «n * m / (n + m)»;", "1.0", ["lib stats::stratified::"]),
-    ("a permutation p-value can be 0", "src/stats/permutation.rs", "«(1 + count) as f64 / (1 + permutations) as f64»", "count as f64 / (1 + permutations) as f64", ["lib stats::permutation::"]),
-    ("the permutation test is one-sided", "src/stats/permutation.rs", "«partial_shuffle_sum(&mut values, chosen, &mut draws).abs()» >= threshold", "partial_shuffle_sum(&mut values, chosen, &mut draws)", ["lib stats::permutation::"]),
-    ("rounding splits ties", "src/stats/permutation.rs", "«observed - 4.0 * f64::EPSILON * size * largest»", "observed", ["lib stats::permutation::"]),
-    ("the concept is not of its family", "src/stats/exchangeability.rs", "«(1 + reached) as f64»", "reached.max(1) as f64", ["lib stats::exchangeability::"]),
-    ("ties speak for the concept", "src/stats/exchangeability.rs", "«**s >= statistics[0] - TIE»", "**s > statistics[0] + TIE", ["lib stats::exchangeability::"]),
-    ("zeros count for the other set", "src/stats/exchangeability.rs", "sums[j] += «1.0 - pair.score - pair.ties»;", "1.0 - pair.score", ["lib stats::exchangeability::"]),
+    ("strata count alike", "src/stats/stratified.rs", "weight += «n * m / (n + m)»;", "1.0", ["stats stratified::"]),
+    ("a permutation p-value can be 0", "src/stats/permutation.rs", "«(1 + count) as f64 / (1 + permutations) as f64»", "count as f64 / (1 + permutations) as f64", ["stats permutation::"]),
+    ("the permutation test is one-sided", "src/stats/permutation.rs", "«partial_shuffle_sum(&mut values, chosen, &mut draws).abs()» >= threshold", "partial_shuffle_sum(&mut values, chosen, &mut draws)", ["stats permutation::"]),
+    ("rounding splits ties", "src/stats/permutation.rs", "«observed - 4.0 * f64::EPSILON * size * largest»", "observed", ["stats permutation::"]),
+    ("the concept is not of its family", "src/stats/exchangeability.rs", "«(1 + reached) as f64»", "reached.max(1) as f64", ["stats exchangeability::"]),
+    ("ties speak for the concept", "src/stats/exchangeability.rs", "«**s >= statistics[0] - TIE»", "**s > statistics[0] + TIE", ["stats exchangeability::"]),
+    ("zeros count for the other set", "src/stats/exchangeability.rs", "sums[j] += «1.0 - pair.score - pair.ties»;", "1.0 - pair.score", ["stats exchangeability::"]),
     ("Benjamini-Hochberg's rank is one off", "src/stats/multiplicity.rs", "m * penalty / «(rank + 1)» as f64", "(rank + 2)", ["suite stats_oracle::"]),
     ("Holm is Bonferroni", "src/stats/multiplicity.rs", "«(family - rank)» as f64", "family", ["suite stats_oracle::"]),
-    ("the top fifth is the top tenth", "src/stats/similarity.rs", "top_overlap(first, second, «0.2»)", "0.1", ["lib stats::similarity::", "suite golden::"]),
-    ("similarity is taken as drift", "src/stats/similarity.rs", "{ similarity } else { «similarity.map(|s| 1.0 - s)» }", "similarity", ["lib stats::similarity::"]),
-    ("the jackknife forgets its factor", "src/stats/crossed.rs", "Ok(count * whole - «(count - 1.0)» * mean_over(&present)?)", "1.0", ["lib stats::crossed::", "suite study_statistics::"]),
-    ("images are counted at both levels", "src/stats/crossed.rs", "«((count * self.of_mean - self.of_one) / (count - 1.0)).max(0.0)»", "self.of_mean", ["lib stats::crossed::", "suite study_statistics::"]),
-    ("replicates are forgotten", "src/stats/crossed.rs", "let variance = «between + shared»;", "shared", ["lib stats::crossed::", "suite study_statistics::"]),
-    ("every network has its own permutation of images", "src/stats/forgetting.rs", "total += lost.iter().map(|&place| ranks[«order[place]»]).sum::<f64>();", "order[(place + lost.len()) % order.len()]", ["lib stats::forgetting::", "suite study_statistics::"]),
-    ("an onset is looked for on the density's own scale", "src/stats/onset.rs", "densities.iter().map(|density| «density.ln()»)", "*density", ["lib stats::onset::"]),
-    ("one kind kept is enough for A", "src/stats/verdict.rs", "«kinds.iter().all(|kind| kind.answer == Explanations::Kept)»", "kinds.iter().any(|kind| kind.answer == Explanations::Kept)", ["lib stats::verdict::"]),
-    ("Holm is left out", "src/stats/verdict.rs", "&& «least * kinds.len() as f64» <= alpha;", "least", ["lib stats::verdict::"]),
-    ("B is tested from the mildest density on", "src/stats/verdict.rs", "b: «calls.iter().rev().take_while(|&&call| call == Call::B).count()»,", "calls.iter().take_while(|&&call| call == Call::B).count()", ["lib stats::verdict::"]),
+    ("the top fifth is the top tenth", "src/stats/similarity.rs", "top_overlap(first, second, «0.2»)", "0.1", ["stats similarity::", "suite golden::"]),
+    ("similarity is taken as drift", "src/stats/similarity.rs", "{ similarity } else { «similarity.map(|s| 1.0 - s)» }", "similarity", ["stats similarity::"]),
+    ("the jackknife forgets its factor", "src/stats/crossed.rs", "Ok(count * whole - «(count - 1.0)» * mean_over(&present)?)", "1.0", ["stats crossed::", "suite study_statistics::"]),
+    ("images are counted at both levels", "src/stats/crossed.rs", "«((count * self.of_mean - self.of_one) / (count - 1.0)).max(0.0)»", "self.of_mean", ["stats crossed::", "suite study_statistics::"]),
+    ("replicates are forgotten", "src/stats/crossed.rs", "let variance = «between + shared»;", "shared", ["stats crossed::", "suite study_statistics::"]),
+    ("every network has its own permutation of images", "src/stats/forgetting.rs", "total += lost.iter().map(|&place| ranks[«order[place]»]).sum::<f64>();", "order[(place + lost.len()) % order.len()]", ["stats forgetting::", "suite study_statistics::"]),
+    ("an onset is looked for on the density's own scale", "src/stats/onset.rs", "densities.iter().map(|density| «density.ln()»)", "*density", ["stats onset::"]),
+    ("one kind kept is enough for A", "src/stats/verdict.rs", "«kinds.iter().all(|kind| kind.answer == Explanations::Kept)»", "kinds.iter().any(|kind| kind.answer == Explanations::Kept)", ["stats verdict::"]),
+    ("Holm is left out", "src/stats/verdict.rs", "&& «least * kinds.len() as f64» <= alpha;", "least", ["stats verdict::"]),
+    ("B is tested from the mildest density on", "src/stats/verdict.rs", "b: «calls.iter().rev().take_while(|&&call| call == Call::B).count()»,", "calls.iter().take_while(|&&call| call == Call::B).count()", ["stats verdict::"]),
     ("one replicate is enough", "src/study/ranges.rs", "_ if «plan.replicates < 2» =>", "false", ["suite study::"]),
     ("networks at chance get a verdict", "src/study/accuracy.rs", "if «chance_p(manifest, network)? > plan.statistics.alpha» {", "false", ["suite study::"]),
     ("late rounds prune like the others", "src/plan/prune.rs", "self.late.filter(|late| «round > late.after»)", "false", ["suite run::later_rounds"]),
@@ -157,12 +157,12 @@ MUTATIONS = [
     ("a network at rest drops small weights", "src/nn/network.rs", "let mask: Vec<u8> = values.iter().map(|&value| u8::from(«value != 0.0»)).collect();", "value.abs() > 0.01", ["suite families::a_network_of_zeros"]),
     ("networks at rest are sparse from half zeros on", "src/nn/network.rs", "if «(kept as f64) > (1.0 - MOSTLY_ZEROS) * all as f64» {", "kept * 2 > all", ["suite families::a_network_of_zeros"]),
     ("twins see the images in their parent's order", "src/run/rounds.rs", "Line::Twin(_) | Line::Arm(Arm::Retrained) => «Setup::derived_seed(plan, id.replicate, &line.name())»,", "replicate_seed", ["suite run::every_round"]),
-    ("drifted winners are faithful losers", "src/stats/verdict.rs", "Accuracy::Matches if changed => «Call::DriftedWinner»,", "Call::FaithfulLoser", ["lib stats::verdict::"]),
-    ("negative evidence counts", "src/stats/localisation.rs", "map.iter().map(|v| «v.max(0.0)»).enumerate()", "v.abs()", ["lib stats::localisation::"]),
-    ("a tied maximum counts whole", "src/stats/localisation.rs", "Ok(«hits as f64 / peaks.len() as f64»)", "f64::from(u8::from(hits > 0))", ["lib stats::localisation::"]),
-    ("the pooled variance has a degree too many", "src/stats/effect.rs", "/ «(total - 2)» as f64", "(total - 1)", ["lib stats::effect::"]),
+    ("drifted winners are faithful losers", "src/stats/verdict.rs", "Accuracy::Matches if changed => «Call::DriftedWinner»,", "Call::FaithfulLoser", ["stats verdict::"]),
+    ("negative evidence counts", "src/stats/localisation.rs", "map.iter().map(|v| «v.max(0.0)»).enumerate()", "v.abs()", ["stats localisation::"]),
+    ("a tied maximum counts whole", "src/stats/localisation.rs", "Ok(«hits as f64 / peaks.len() as f64»)", "f64::from(u8::from(hits > 0))", ["stats localisation::"]),
+    ("the pooled variance has a degree too many", "src/stats/effect.rs", "/ «(total - 2)» as f64", "(total - 1)", ["stats effect::"]),
     ("ranks are centred one half off", "src/stats/correlation.rs", "let middle = «x.len() as f64 + 1.0»;", "x.len() as f64", ["suite stats_oracle::"]),
-    ("a bootstrap interval leaves out twice its share", "src/stats/bootstrap.rs", "let tail = «(1.0 - options.confidence) / 2.0»;", "1.0 - options.confidence", ["suite stats_coverage::", "lib stats::bootstrap::"]),
+    ("a bootstrap interval leaves out twice its share", "src/stats/bootstrap.rs", "let tail = «(1.0 - options.confidence) / 2.0»;", "1.0 - options.confidence", ["suite stats_coverage::", "stats bootstrap::"]),
     # localisation and birds in a run
     ("every map is judged by the first image's box", "src/run/localisation.rs", "let Some(target) = «image.bounding_box» else", "shown[0].bounding_box", ["lib run::localisation::", "suite cub::"]),
     ("energy is the pointing game", "src/run/localisation.rs", "energy_in_box: «known_mean(&energy)»,", "known_mean(&pointing)", ["lib run::localisation::", "suite cub::"]),
@@ -258,7 +258,7 @@ def write_tree():
         content = (ROOT / file).read_bytes()
         if file in mutations:
             content = mutated(content.decode(), file, mutations[file]).encode()
-        if file in ["src/lib.rs", "src/kernels/lib.rs"]:
+        if file in ["src/lib.rs", "src/kernels/lib.rs", "src/stats/lib.rs"]:
             content += SWITCH.encode()
         copy = TREE / file
         if not copy.is_file() or copy.read_bytes() != content:
@@ -277,12 +277,12 @@ def build():
     programs = {}
     for message in [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]:
         if message.get("executable") and message["profile"]["test"]:
-            own = {"ticketlens": "lib", "ticketlens_kernels": "kernels"}
+            own = {"ticketlens": "lib", "ticketlens_kernels": "kernels", "ticketlens_stats": "stats"}
             name = own[message["target"]["name"]] if "lib" in message["target"]["kind"] else message["target"]["name"]
             names = subprocess.run([message["executable"], "--list", "--format", "terse"], cwd=TREE, capture_output=True, text=True, check=True).stdout
             tests = [line.removesuffix(": test") for line in names.splitlines() if line.endswith(": test")]
             programs[name] = message["executable"], tests
-    return dict(sorted(programs.items(), key=lambda item: ["kernels", "lib", "suite", "acceptance"].index(item[0])))
+    return dict(sorted(programs.items(), key=lambda item: ["kernels", "stats", "lib", "suite", "acceptance"].index(item[0])))
 
 
 def failing(programs, prefixes, number):

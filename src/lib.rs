@@ -86,10 +86,11 @@ pub mod prune;
 pub mod records;
 pub mod report;
 pub mod run;
-pub mod seed;
-pub mod stats;
 pub mod study;
 pub mod train;
 
 /// Convolution, pooling, batch norm and optimiser steps on plain slices, and the device: the one package that holds `unsafe`.
 pub use ticketlens_kernels as kernels;
+/// Tests, intervals and verdicts on plain numbers.
+pub use ticketlens_stats as stats;
+pub use ticketlens_stats::seed;

@@ -247,7 +247,7 @@ fn summarise(estimate: Option<f64>, resampled: &[Option<f64>], options: Options)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stats::descriptive::mean;
+    use crate::descriptive::mean;
 
     fn average(v: &[f64]) -> Option<f64> {
         mean(v).ok()

@@ -19,7 +19,7 @@ pub struct ConceptEffect {
 const ROUNDING: f64 = 1e-13;
 
 /// The difference of the means, `Δ`.
-pub(crate) fn difference(concept: &[f64], random: &[f64]) -> f64 {
+pub fn difference(concept: &[f64], random: &[f64]) -> f64 {
     mean_unchecked(concept) - mean_unchecked(random)
 }
 

@@ -200,7 +200,7 @@ pub(crate) fn check_permutations(permutations: usize) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stats::StatsError;
+    use crate::StatsError;
     use proptest::prelude::*;
 
     fn test(concept: &[f64], random: &[f64], permutations: usize) -> PermutationTest {

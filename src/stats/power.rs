@@ -54,7 +54,7 @@ pub fn permutations_needed(alpha: f64, family_size: usize, adjustment: Adjustmen
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stats::multiplicity::adjust;
+    use crate::multiplicity::adjust;
     use proptest::prelude::*;
 
     /// The adjusted value of a p-value beside `family_size - 1` that are 1.

@@ -129,7 +129,7 @@ pub fn stratified_permutation(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stats::permutation::label_permutation;
+    use crate::permutation::label_permutation;
 
     #[test]
     fn the_effect_is_the_weighted_difference_within_strata() {

@@ -1,6 +1,5 @@
 //! Values from PyTorch, Captum and pytorch-grad-cam (fixtures/oracle/README.md states the tolerances).
 
-
 use ticketlens::explain::{Cut, Targets, grad_cam, normalise, upsample};
 use ticketlens::model::{Stage, TensorFile, load_checkpoint};
 use ticketlens::prune::{Scope, cut};

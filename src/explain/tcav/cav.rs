@@ -7,8 +7,9 @@
 use nalgebra::DMatrix;
 use serde::{Deserialize, Serialize};
 
+use crate::stats::logistic::{self, dot};
+
 use super::gram::GramError;
-use super::logistic::{self, dot};
 
 /// A quantity smaller than this share of the terms it is summed from is rounding, and counts as zero.
 pub(super) const ROUNDING: f64 = 1e-13;

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | [`gram`] | inner products of activations and gradients: all that TCAV needs of them |
 //! | [`activations`], [`products`] | the same of more than fits into memory |
-//! | [`cav`], `logistic`, [`held_out`] | the vector of one pair of sets; whether the sets can be told apart |
+//! | [`cav`], [`held_out`] | the vector of one pair of sets; whether the sets can be told apart |
 //! | [`pairs`] | the vectors of every pair of sets, and what a class's gradients say about each |
 //! | [`region`] | concept activation regions: concepts that lie apart, in no one direction |
 //! | [`statistics`] | the table of concept statistics, each with its test |
@@ -22,7 +22,6 @@ mod copies;
 pub mod geometry;
 pub mod gram;
 pub mod held_out;
-mod logistic;
 pub mod pairs;
 mod pooled;
 pub mod products;

@@ -10,11 +10,11 @@ use rand::seq::SliceRandom;
 use rayon::prelude::*;
 
 use crate::seed::stream;
+use crate::stats::logistic::dot;
 
 use super::cav::{Cav, CavKind, CavState, fit_checked};
 use super::gram::GramError;
 use super::held_out::held_out_checked;
-use super::logistic::dot;
 use super::products::{ClassRows, Products, View};
 
 /// The kernel machine, as a CAV in the kernel's space.

@@ -15,24 +15,24 @@ const STEPS: usize = 100;
 const LAST_STEP: f64 = 1e-9;
 
 /// The optimum found by [`solve`].
-pub(super) struct Solution {
+pub struct Solution {
     /// Weight of each sample in `w = Σ αᵢ xᵢ`; sums to zero.
-    pub(super) alpha: Vec<f64>,
+    pub alpha: Vec<f64>,
     /// `|w|`.
-    pub(super) weight_norm: f64,
+    pub weight_norm: f64,
     /// Intercept for centred samples.
-    pub(super) intercept: f64,
+    pub intercept: f64,
     /// `w·xᵢ`: the samples' decision values without the intercept.
-    pub(super) projections: Vec<f64>,
+    pub projections: Vec<f64>,
     /// Largest violation of `w = Σ C sᵢ σ(-sᵢ fᵢ) xᵢ` and `0 = Σ C sᵢ σ(-sᵢ fᵢ)`, relative to the sizes of the summed terms.
-    pub(super) residual: f64,
+    pub residual: f64,
     /// Whether the last step was within rounding.
-    pub(super) converged: bool,
+    pub converged: bool,
 }
 
 /// Minimises the objective of the module for the centred, row-major Gram matrix `kernel` `(n, n)` and labels `signs` `(n)`, ±1,
 /// both present. Squared lengths up to `rounding` count as zero.
-pub(super) fn solve(kernel: &[f64], signs: &[f64], c: f64, rounding: f64) -> Solution {
+pub fn solve(kernel: &[f64], signs: &[f64], c: f64, rounding: f64) -> Solution {
     let n = signs.len();
     let Coordinates { rows, pivots } = coordinates(kernel, n, rounding);
     let rank = pivots.len();
@@ -279,7 +279,7 @@ fn largest(values: &[f64]) -> f64 {
 }
 
 /// Inner product with eight partial sums, which the compiler can keep in vector registers.
-pub(super) fn dot(a: &[f64], b: &[f64]) -> f64 {
+pub fn dot(a: &[f64], b: &[f64]) -> f64 {
     let mut sums = [0.0; 8];
     let (left, right) = (a.chunks_exact(8), b.chunks_exact(8));
     let rest: f64 = left.remainder().iter().zip(right.remainder()).map(|(a, b)| a * b).sum();

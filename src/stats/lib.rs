@@ -17,8 +17,10 @@
 //! | [`similarity`], [`localisation`] | how alike two maps are; whether a map looks at a box |
 //! | [`reach`] | how far retrained networks differ from each other |
 //! | [`representation`] | how alike two networks represent images: debiased CKA |
+//! | [`logistic`] | L2 logistic regression, by inner products alone |
 //! | [`onset`] | the density at which something begins to change |
 //! | [`verdict`] | answers, calls and ranges of densities |
+//! | [`seed`] | named random streams, which everything that draws takes |
 
 pub mod bootstrap;
 pub mod contingency;
@@ -30,12 +32,14 @@ pub mod exchangeability;
 pub mod forgetting;
 pub mod intervals;
 pub mod localisation;
+pub mod logistic;
 pub mod multiplicity;
 pub mod onset;
 pub mod permutation;
 pub mod power;
 pub mod reach;
 pub mod representation;
+pub mod seed;
 pub mod similarity;
 pub mod special;
 pub mod stratified;

@@ -1,4 +1,4 @@
-//! Named random streams: the only source of randomness in the crate.
+//! Named random streams: the only source of randomness in ticketlens.
 //!
 //! A stream is a function of `(seed, name, index)` alone, so a draw never depends on what was drawn before it in another
 //! part of the program, on the thread count, or on where a run was resumed.
@@ -14,8 +14,8 @@ pub type Stream = ChaCha8Rng;
 ///
 /// ```
 /// use rand::Rng;
-/// let a: u64 = ticketlens::seed::stream(7, "init", 0).random();
-/// let b: u64 = ticketlens::seed::stream(7, "init", 0).random();
+/// let a: u64 = ticketlens_stats::seed::stream(7, "init", 0).random();
+/// let b: u64 = ticketlens_stats::seed::stream(7, "init", 0).random();
 /// assert_eq!(a, b);
 /// ```
 pub fn stream(seed: u64, name: &str, index: u64) -> Stream {
