@@ -79,13 +79,13 @@ impl PermutationTest {
 /// An empty set, a value that is not finite, all values equal, or no permutations.
 ///
 /// ```
-/// use ticketlens::stats::permutation::{DEFAULT_PERMUTATIONS, label_permutation};
+/// use ticketlens_stats::permutation::{DEFAULT_PERMUTATIONS, label_permutation};
 /// let concept: Vec<f64> = (0..30).map(|i| 1.0 + f64::from(i) / 30.0).collect();
 /// let random: Vec<f64> = (0..300).map(|i| f64::from(i) / 300.0).collect();
 /// let test = label_permutation(&concept, &random, DEFAULT_PERMUTATIONS, 7, "effect/striped")?;
 /// assert!((test.statistic - 0.985).abs() < 1e-9);
 /// assert_eq!(test.p_value, 1e-4);
-/// # Ok::<(), ticketlens::stats::StatsError>(())
+/// # Ok::<(), ticketlens_stats::StatsError>(())
 /// ```
 pub fn label_permutation(
     concept: &[f64],

@@ -20,11 +20,11 @@ pub struct Needed {
 /// `alpha` outside (0, 1), or an empty family.
 ///
 /// ```
-/// use ticketlens::stats::{multiplicity::Adjustment, power::sets_needed};
+/// use ticketlens_stats::{multiplicity::Adjustment, power::sets_needed};
 /// assert_eq!(sets_needed(0.05, 1, Adjustment::default())?.for_one_finding, 19);
 /// let ten = sets_needed(0.05, 10, Adjustment::BenjaminiHochberg)?;
 /// assert_eq!((ten.for_one_finding, ten.for_any_finding), (199, 19));
-/// # Ok::<(), ticketlens::stats::StatsError>(())
+/// # Ok::<(), ticketlens_stats::StatsError>(())
 /// ```
 pub fn sets_needed(alpha: f64, family_size: usize, adjustment: Adjustment) -> Result<Needed> {
     check_open_unit("alpha", alpha)?;
