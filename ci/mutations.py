@@ -155,7 +155,7 @@ MUTATIONS = [
     ("interpolated networks keep the statistics of one end", "src/train/statistics.rs", "network.blend_statistics(&tape, weights, «1.0 / (place + 1) as f32»);", "0.0", ["suite training::renewed"]),
     ("a barrier is measured from the better end", "src/run/barriers.rs", "error - «((1.0 - at) * errors[0] + at * errors[last])»", "errors[0].min(errors[last] + 0.0 * at)", ["lib run::barriers::"]),
     ("a network at rest drops small weights", "src/nn/network.rs", "let mask: Vec<u8> = values.iter().map(|&value| u8::from(«value != 0.0»)).collect();", "value.abs() > 0.01", ["suite families::a_network_of_zeros"]),
-    ("networks at rest are sparse from half zeros on", "src/nn/network.rs", "if «(kept as f64) > (1.0 - MOSTLY_ZEROS) * all as f64» {", "kept * 2 > all", ["suite families::a_network_of_zeros"]),
+    ("networks at rest are sparse from half zeros on", "src/nn/network.rs", "if «kept.iter().flatten().sum::<usize>() as f64 > (1.0 - MOSTLY_ZEROS) * all.sum::<usize>() as f64» {", "kept.iter().flatten().sum::<usize>() * 2 > all.sum::<usize>()", ["suite families::a_network_of_zeros"]),
     ("twins see the images in their parent's order", "src/run/rounds.rs", "Line::Twin(_) | Line::Arm(Arm::Retrained) => «Setup::derived_seed(plan, id.replicate, &line.name())»,", "replicate_seed", ["suite run::every_round"]),
     ("drifted winners are faithful losers", "src/stats/verdict.rs", "Accuracy::Matches if changed => «Call::DriftedWinner»,", "Call::FaithfulLoser", ["stats verdict::"]),
     ("negative evidence counts", "src/stats/localisation.rs", "map.iter().map(|v| «v.max(0.0)»).enumerate()", "v.abs()", ["stats localisation::"]),
