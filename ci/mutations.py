@@ -156,6 +156,8 @@ MUTATIONS = [
     ("a barrier is measured from the better end", "src/run/barriers.rs", "error - «((1.0 - at) * errors[0] + at * errors[last])»", "errors[0].min(errors[last] + 0.0 * at)", ["lib run::barriers::"]),
     ("a network at rest drops small weights", "src/nn/network.rs", "let mask: Vec<u8> = values.iter().map(|&value| u8::from(«value != 0.0»)).collect();", "value.abs() > 0.01", ["suite families::a_network_of_zeros"]),
     ("networks at rest are sparse from half zeros on", "src/nn/network.rs", "if «kept.iter().flatten().sum::<usize>() as f64 > (1.0 - MOSTLY_ZEROS) * all.sum::<usize>() as f64» {", "kept.iter().flatten().sum::<usize>() * 2 > all.sum::<usize>()", ["suite families::a_network_of_zeros"]),
+    ("a product adds to what a batch left", "src/kernels/conv2d/mod.rs", "Direction::Forward, weight, pattern, input, output, «false»);", "true", ["suite families::what_a_batch_leaves"]),
+    ("a batch norm in place forgets its sum", "src/kernels/norm.rs", "*value = rectified(«normalised(*value, terms) + residual», relu);", "{ let _ = residual; normalised(*value, terms) }", ["kernels norm::"]),
     ("twins see the images in their parent's order", "src/run/rounds.rs", "Line::Twin(_) | Line::Arm(Arm::Retrained) => «Setup::derived_seed(plan, id.replicate, &line.name())»,", "replicate_seed", ["suite run::every_round"]),
     ("drifted winners are faithful losers", "src/stats/verdict.rs", "Accuracy::Matches if changed => «Call::DriftedWinner»,", "Call::FaithfulLoser", ["stats verdict::"]),
     ("negative evidence counts", "src/stats/localisation.rs", "map.iter().map(|v| «v.max(0.0)»).enumerate()", "v.abs()", ["stats localisation::"]),

@@ -300,7 +300,7 @@ pub fn batch_norm_train(
         return;
     }
     moments(z, shape, &pieces, mean, var);
-    normalise(z, &pieces, gamma, beta, mean, var, eps, residual, relu, out);
+    batch_norm_eval(z, shape, gamma, beta, mean, var, eps, residual, relu, out);
 }
 
 /// Mean and biased variance of every channel, in one pass around a first guess of the mean.
@@ -328,28 +328,6 @@ fn moments(z: &[f32], shape: NormShape, pieces: &Pieces, mean: &mut [f32], var: 
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "the terms of one formula")]
-fn normalise(
-    z: &[f32],
-    pieces: &Pieces,
-    gamma: &[f32],
-    beta: &[f32],
-    mean: &[f32],
-    var: &[f32],
-    eps: f32,
-    residual: Option<&[f32]>,
-    relu: bool,
-    out: &mut [f32],
-) {
-    let scale = scales(gamma, var, eps);
-    out.par_chunks_mut(pieces.size).enumerate().with_min_len(pieces.together()).for_each(|(nth, out)| {
-        let range = nth * pieces.size..nth * pieces.size + out.len();
-        let terms = [pieces.of(mean, nth), pieces.of(&scale, nth), pieces.of(beta, nth)];
-        let residual = residual.map(|residual| &residual[range.clone()]);
-        apply(&z[range], pieces.length, terms, residual, relu, out);
-    });
-}
-
 /// γ/√(σ² + ε) for every channel.
 fn scales(gamma: &[f32], var: &[f32], eps: f32) -> Vec<f32> {
     gamma.iter().zip(var).map(|(gamma, var)| gamma / (var + eps).sqrt()).collect()
@@ -374,7 +352,13 @@ pub fn batch_norm_eval(
     if z.is_empty() {
         return;
     }
-    normalise(z, &pieces, gamma, beta, running_mean, running_var, eps, residual, relu, out);
+    let scale = scales(gamma, running_var, eps);
+    out.par_chunks_mut(pieces.size).enumerate().with_min_len(pieces.together()).for_each(|(nth, out)| {
+        let range = nth * pieces.size..nth * pieces.size + out.len();
+        let terms = [pieces.of(running_mean, nth), pieces.of(&scale, nth), pieces.of(beta, nth)];
+        let residual = residual.map(|residual| &residual[range.clone()]);
+        apply(&z[range], pieces.length, terms, residual, relu, out);
+    });
 }
 
 /// [`batch_norm_eval`] in the place of its input.

@@ -216,13 +216,13 @@ impl Network {
     /// Sparse patterns of weights that are no longer trained: of each layer with few weights that are not zero, where the network as a whole
     /// is at least 85 % zeros; `None` elsewhere. Results are those of dense products up to rounding.
     pub fn patterns_at_rest(&self, weights: &Weights) -> Option<Patterns> {
-        // Its weight, output and input channels, kernel, stride.
+        // Its weight, output and input channels, kernel, and the density below which it is sparse.
         let shape = |layer: &Layer| match layer {
             Layer::Convolution { convolution: c, .. } => {
-                Some((c.weight, c.out_channels, c.in_channels, c.kernel, c.stride))
+                Some((c.weight, c.out_channels, c.in_channels, c.kernel, conv2d::crossover_at_rest(c.kernel, c.stride)))
             }
             Layer::Linear { weight, in_features, out_features, .. } => {
-                Some((*weight, *out_features, *in_features, 1, 1))
+                Some((*weight, *out_features, *in_features, 1, conv2d::ALWAYS_SPARSE))
             }
             _ => None,
         };
@@ -236,9 +236,9 @@ impl Network {
             return None;
         }
         let pattern = |(layer, kept): (&Layer, Option<usize>)| {
-            let (weight, outputs, inputs, kernel, stride) = shape(layer)?;
+            let (weight, outputs, inputs, kernel, crossover) = shape(layer)?;
             let values = weights.parameter(weight);
-            if kept? as f64 >= conv2d::crossover_at_rest(kernel, stride) * values.len() as f64 {
+            if kept? as f64 >= crossover * values.len() as f64 {
                 return None;
             }
             let mask: Vec<u8> = values.iter().map(|&value| u8::from(value != 0.0)).collect();

@@ -112,13 +112,14 @@ pub fn choose(shape: &Conv2dShape, density: f64) -> Algorithm {
     if density < crossover { Algorithm::Sparse } else { Algorithm::Dense }
 }
 
-/// The density below which the sparse product of a forward pass is the faster on maps of any size, for `choose` where maps are not known.
-///
-/// Measured on AVX-512 (AMD EPYC, Zen 4) over ResNet-50's layers at 224 px.
+/// The density below which the sparse product of a forward pass is the faster for every layer and map that was measured.
+pub const ALWAYS_SPARSE: f64 = 0.12;
+
+/// The same for a convolution, whatever its maps; [`choose`] knows them. Measured on AVX-512 (AMD EPYC, Zen 4) over ResNet-50's layers at 224 px.
 #[must_use]
 pub fn crossover_at_rest(kernel: usize, stride: usize) -> f64 {
     // Minimal filtering may take such layers.
-    if (kernel, stride) == (3, 1) { 0.12 } else { 0.25 }
+    if (kernel, stride) == (3, 1) { ALWAYS_SPARSE } else { 0.25 }
 }
 
 /// `output = weight ⋆ input`.
