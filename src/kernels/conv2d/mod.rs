@@ -8,11 +8,13 @@ mod panel;
 mod pattern;
 #[cfg(test)]
 mod reference;
+mod strips;
 mod tiles;
 mod transforms;
 mod weight;
 mod winograd;
 
+use crate::layout::Order;
 use crate::simd::Path;
 use geometry::{Direction, Problem};
 pub use pattern::Pattern;
@@ -98,12 +100,17 @@ pub enum Algorithm {
 ///
 /// Measured on AVX-512 (AMD EPYC) over the three passes of ResNet-18's and LeNet's layers, uniform masks. Where minimal filtering
 /// (`winograd`) computes all weights they break even at a density of 0.34 with 16 channels and 0.15 with 128, and at 0.25 and 0.13 with 32
-/// images; where the weight's gradient is an outer product, near 0.2; elsewhere between 0.3 and 0.5.
+/// images; of maps by channel (8 to 24 images, ResNet-50's layers too) at 0.3 and 0.2. Where the weight's gradient is an outer product they do
+/// near 0.2; elsewhere between 0.3 and 0.5.
 #[must_use]
 pub fn choose(shape: &Conv2dShape, density: f64) -> Algorithm {
     let crossover = if winograd::pays(shape) {
-        let slope = if shape.batch < 64 { 2.0 } else { 3.4 };
-        0.125 + slope / shape.in_channels.min(shape.out_channels) as f64
+        let (least, slope) = match Order::of(shape.batch) {
+            Order::Channels => (0.2, 1.6),
+            Order::Positions if shape.batch < 64 => (0.125, 2.0),
+            Order::Positions => (0.125, 3.4),
+        };
+        least + slope / shape.in_channels.min(shape.out_channels) as f64
     } else if outer::pays(shape) {
         0.2
     } else {
@@ -202,7 +209,9 @@ fn weight_gradient(
     }
     let (kernels, problem) = (tiles::kernels(path), Problem::new(shape, Direction::Forward));
     match pattern {
-        None if winograd::pays(shape) => winograd::weight_gradient(kernels, &problem, input, grad_output, grad_weight),
+        None if winograd::gradient_pays(shape) => {
+            winograd::weight_gradient(kernels, &problem, input, grad_output, grad_weight)
+        }
         None if outer::pays(shape) => outer::weight_gradient(kernels, shape, input, grad_output, grad_weight),
         None => weight::dense(kernels, &problem, input, grad_output, grad_weight),
         Some(pattern) if kept::takes(shape) => {

@@ -16,7 +16,7 @@ const BUDGET: usize = 128 * 1024;
 const SELDOM: usize = 2;
 /// Most vectors of a position that are read in place together.
 const DIRECT_MOST: usize = 4;
-/// Input channels of a panel.
+/// Input channels of a panel at most.
 const CHANNELS: usize = 128;
 /// Of one position that sparse products read in place: half of the second-level cache, so that the index of an output channel is cut into
 /// few pieces.
@@ -68,12 +68,12 @@ impl Division {
 }
 
 /// `values`: floats of a gradient row that a panel may take. A panel gets as many destination rows as the kernel has, where
-/// they fit, since its first and last source rows are packed again for its neighbours.
-fn wish(problem: &Problem, row_halo: bool, position_width: usize, values: usize) -> Wish {
+/// they fit, since its first and last source rows are packed again for its neighbours. `most`: channels of a panel at most.
+fn wish(problem: &Problem, row_halo: bool, position_width: usize, values: usize, most: usize) -> Wish {
     let rows = problem.kernel.min(problem.destination_height);
     let positions = if problem.destination_width <= position_width { problem.destination_width } else { 1 };
     Wish {
-        channels: problem.source_channels.div_ceil(problem.source_channels.div_ceil(CHANNELS).max(1)),
+        channels: problem.source_channels.div_ceil(problem.source_channels.div_ceil(most).max(1)),
         budget: BUDGET,
         position_width,
         vectors: 4,
@@ -81,6 +81,18 @@ fn wish(problem: &Problem, row_halo: bool, position_width: usize, values: usize)
         row_halo,
         values,
     }
+}
+
+/// Input channels of a panel: as many as leave it room for the destination rows that give a gradient row its values, since each dot product
+/// ends in a sum across lanes.
+fn panel_channels(problem: &Problem) -> usize {
+    if problem.kernel == 1 {
+        return CHANNELS;
+    }
+    let row = problem.destination_width * problem.batch;
+    let rows = VALUES.div_ceil(row.max(1)).clamp(1, problem.destination_height);
+    let channel = ((rows - 1) * problem.stride + problem.kernel) * problem.source_width * problem.batch;
+    (BUDGET / channel.max(1)).clamp(LANES, CHANNELS)
 }
 
 /// Per tap group: the segments where it is valid. A packed gradient row holds segment after segment; one that is read in
@@ -143,14 +155,15 @@ pub(super) fn dense(
     let (mo, widest) = (kernels.mo, kernels.dot.len());
     // With few channels, tiles mix taps, which needs every tap valid everywhere.
     let mixed = channels < widest && problem.destination_width > 1;
+    let most = panel_channels(problem);
     let tiling = if mixed { None } else { direct(problem, VALUES) }
-        .unwrap_or_else(|| Tiling::new(problem, wish(problem, mixed, if mixed { 1 } else { 8 }, VALUES)));
+        .unwrap_or_else(|| Tiling::new(problem, wish(problem, mixed, if mixed { 1 } else { 8 }, VALUES, most)));
     let mixed = mixed && tiling.flat;
     let runs: Vec<_> = tiling.row_blocks.iter().map(|rows| runs(&tiling, rows, groups, true)).collect();
     let plane = problem.destination_channel();
     let length = grad_weight.len();
     let tiles = outputs.div_ceil(mo);
-    let division = Division::new(problem, &tiling, tiles, length, CHANNELS);
+    let division = Division::new(problem, &tiling, tiles, length, if tiling.direct { CHANNELS } else { most });
     with_partials(division.chunks, grad_weight, |partials| {
         let target = Shared::new(partials);
         division.run(tiles, channels, |tile_range, (first_channel, end_channel), chunk, panels| {
@@ -274,7 +287,7 @@ pub(super) fn sparse(
     // Few kept weights a tap: tiles mix taps, which needs every tap valid everywhere.
     let mixed = problem.destination_width > 2 && kept < 4 * outputs * groups;
     let tiling = direct(problem, VALUES)
-        .unwrap_or_else(|| Tiling::new(problem, wish(problem, mixed, if mixed { 2 } else { 8 }, 4 * VALUES)));
+        .unwrap_or_else(|| Tiling::new(problem, wish(problem, mixed, if mixed { 2 } else { 8 }, 4 * VALUES, CHANNELS)));
     let mixed = mixed && tiling.flat;
     let packed = !tiling.direct || kept > SELDOM * outputs * groups;
     let runs: Vec<_> = tiling.row_blocks.iter().map(|rows| runs(&tiling, rows, groups, packed)).collect();

@@ -8,6 +8,7 @@
 use super::Conv2dShape;
 use super::correlate::weight_at;
 use super::geometry::{Direction, Problem};
+use super::strips::{Map, Strips};
 use super::tiles::Kernels;
 use super::transforms::{Block, OUTPUTS, PAIRS, POINTS, Products, SIDE, STEP, Taps};
 use crate::layout::Order;
@@ -20,6 +21,8 @@ use std::ptr;
 const IMAGES: usize = 2 * LANES;
 /// Floats of a pair of rows of points, of source and gradient, that leave room for their sums in the second-level cache.
 const ROOM: usize = 96 * 1024;
+/// What moving a pair of channels' points to main memory and back costs, in multiplications (measured, AMD EPYC, Zen 4).
+const MOVED: usize = 2500;
 /// Parts into which a call is cut at most, and floats of all parts' sums of a weight's gradient together.
 const PARTS: usize = 12;
 const PARTIALS: usize = 1 << 21;
@@ -27,78 +30,47 @@ const PARTIALS: usize = 1 << 21;
 /// Whether this algorithm takes the shape and saves multiplications: tiles at a map's end reach beyond it, while direct products skip
 /// what lies outside.
 pub(super) fn pays(shape: &Conv2dShape) -> bool {
+    // Fewer images and channels leave the cutting of maps into strips too much of the time.
+    let small = shape.batch < 2 || shape.batch * shape.in_channels.min(shape.out_channels) < 128;
+    takes(shape) && !(Order::of(shape.batch) == Order::Channels && small) && filtered(shape) < direct(shape)
+}
+
+/// The same for the weight's gradient, whose sums at the points are moved through main memory where they are many.
+pub(super) fn gradient_pays(shape: &Conv2dShape) -> bool {
+    let many = Order::of(shape.batch) == Order::Channels && shape.in_channels * shape.out_channels > 1 << 14;
+    pays(shape) && filtered(shape) + if many { MOVED } else { 0 } < direct(shape)
+}
+
+fn takes(shape: &Conv2dShape) -> bool {
     let whole = |channels: usize| channels > 0 && channels.is_multiple_of(LANES);
-    if Order::of(shape.batch) != Order::Positions
-        || (shape.kernel, shape.stride) != (3, 1)
-        || shape.padding > 2
-        || !whole(shape.in_channels)
-        || !whole(shape.out_channels)
-    {
-        return false;
-    }
+    (shape.kernel, shape.stride) == (3, 1)
+        && shape.padding <= 2
+        && whole(shape.in_channels)
+        && whole(shape.out_channels)
+}
+
+/// Multiplications for each pair of channels, and a quarter more for the transforms.
+fn filtered(shape: &Conv2dShape) -> usize {
+    let strips = Strips::new(Order::of(shape.batch), shape.batch, shape.out_width(), IMAGES);
+    shape.out_height().div_ceil(STEP) * strips.tiles() * POINTS * 5 / 4
+}
+
+/// Multiplications of direct products for each pair of channels.
+fn direct(shape: &Conv2dShape) -> usize {
     let products = |out: usize, length: usize| {
         let inside = |at: &usize| (shape.padding..shape.padding + length).contains(at);
         (0..out).map(|first| (first..first + 3).filter(inside).count()).sum::<usize>()
     };
-    let (height, width) = (shape.out_height(), shape.out_width());
-    let direct = products(height, shape.in_height) * products(width, shape.in_width);
-    let tiles = height.div_ceil(STEP) * width.div_ceil(STEP);
-    // A quarter more for the transforms.
-    tiles * POINTS * 5 / 4 < direct
+    products(shape.out_height(), shape.in_height) * products(shape.out_width(), shape.in_width) * shape.batch
 }
 
-/// Maps of one side of the convolution, cut into tiles of 4×4 positions.
-#[derive(Clone, Copy)]
-struct Map {
-    height: usize,
-    width: usize,
-}
-
-impl Map {
-    /// The position `first + offset`, if it lies inside.
-    fn at(self, first: (isize, isize), y: usize, x: usize) -> Option<(usize, usize)> {
-        let (y, x) = (usize::try_from(first.0 + y as isize).ok()?, usize::try_from(first.1 + x as isize).ok()?);
-        (y < self.height && x < self.width).then_some((y, x))
-    }
-
-    /// Calls `load` for each row of a tile row's source that is not held yet, and holds it: row y in the slot y mod [`SIDE`].
-    fn hold(self, first: isize, block: usize, held: &mut [Option<(usize, usize)>; SIDE], mut load: impl FnMut(usize)) {
-        for y in 0..SIDE {
-            let Some((y, _)) = self.at((first, 0), y, 0) else { continue };
-            if held[y % SIDE].replace((block, y)) != Some((block, y)) {
-                load(y);
-            }
+/// Calls `load` for each of the source's rows that a row of tiles reads and that is not held yet, and holds it: row y in the slot y mod [`SIDE`].
+fn hold(map: &Map, first: isize, block: usize, held: &mut [Option<(usize, usize)>; SIDE], mut load: impl FnMut(usize)) {
+    for y in 0..SIDE {
+        let Some((y, _)) = map.at((first, 0), y, 0) else { continue };
+        if held[y % SIDE].replace((block, y)) != Some((block, y)) {
+            load(y);
         }
-    }
-
-    /// Calls `visit` for each position of row `y`, with a pointer to its `channels` blocks of `length` images from `start` on, `batch`
-    /// apart, and its part of `to`.
-    fn visit_row<'a>(
-        self,
-        values: &'a [f32],
-        block: Block,
-        start: usize,
-        y: usize,
-        to: impl Iterator<Item = &'a mut [f32]>,
-        visit: impl Fn(*const f32, &mut [f32]),
-    ) {
-        for (x, to) in to.enumerate().take(self.width) {
-            let values = &values[(y * self.width + x) * block.rows * block.stride + start..];
-            assert!((block.rows - 1) * block.stride + block.length <= values.len(), "conv2d: a block of a map");
-            assert!(block.rows * block.length <= to.len(), "conv2d: room for a block");
-            visit(values.as_ptr(), to);
-        }
-    }
-
-    /// Pointers to the square of positions from `first` on, row after row; `outside` stands for positions beyond the map.
-    fn pointers<const N: usize>(
-        self,
-        first: (isize, isize),
-        outside: *const f32,
-        inside: impl Fn(usize, usize) -> *const f32,
-    ) -> [*const f32; N] {
-        let side = if N == POINTS { SIDE } else { STEP };
-        std::array::from_fn(|nth| self.at(first, nth / side, nth % side).map_or(outside, |(y, x)| inside(y, x)))
     }
 }
 
@@ -111,18 +83,21 @@ pub(super) fn product(
     destination: &mut [f32],
     accumulate: bool,
 ) {
-    let (batch, channels, outputs) = (problem.batch, problem.source_channels, problem.destination_channels);
-    let from = Map { height: problem.source_height, width: problem.source_width };
-    let to = Map { height: problem.destination_height, width: problem.destination_width };
-    assert_eq!(source.len(), from.height * from.width * channels * batch, "conv2d: source length");
-    assert_eq!(destination.len(), to.height * to.width * outputs * batch, "conv2d: destination length");
+    let (channels, outputs) = (problem.source_channels, problem.destination_channels);
     // Rows and columns by which a tile's piece of the source starts before its outputs.
     let lead = match problem.direction {
         Direction::Forward => problem.padding,
         Direction::Backward => 2 - problem.padding,
-    } as isize;
-    let (tile_rows, tile_columns) = (to.height.div_ceil(STEP), to.width.div_ceil(STEP));
-    let blocks = batch.div_ceil(IMAGES);
+    };
+    let strips = Strips::new(problem.order, problem.batch, problem.destination_width, IMAGES);
+    let (from, column_lead) = Map::source(strips, problem, lead);
+    let to = Map::destination(strips, problem);
+    assert_eq!(source.len(), from.len(), "conv2d: source length");
+    assert_eq!(destination.len(), to.len(), "conv2d: destination length");
+    let (lead, column_lead) = (lead as isize, column_lead as isize);
+    let (tile_rows, tile_columns) = (problem.destination_height.div_ceil(STEP), to.width.div_ceil(STEP));
+    let (lanes, in_place) = (strips.lanes, problem.order == Order::Positions);
+    let blocks = lanes.div_ceil(IMAGES);
     let part = POINTS * channels * LANES;
     let units = tile_rows * blocks;
     let parts = units.min(PARTS);
@@ -139,20 +114,27 @@ pub(super) fn product(
             .for_each(|(nth, packed)| pack_weights(kernels, problem, weight, nth, packed));
         let (packed, zeros) = (&*packed, &*zeros);
         (0..parts).into_par_iter().with_max_len(1).for_each(|nth| {
-            scratch::with(SIDE * row_len + POINTS * (panel_stride + sums_stride), |room| {
+            // Outputs of a tile on their way to maps by channel.
+            let tile_len = if in_place { 0 } else { OUTPUTS * IMAGES * outputs };
+            scratch::with(SIDE * row_len + POINTS * (panel_stride + sums_stride) + tile_len, |room| {
                 let (near, room) = room.split_at_mut(SIDE * row_len);
-                let (panel, sums) = room.split_at_mut(POINTS * panel_stride);
+                let (panel, room) = room.split_at_mut(POINTS * panel_stride);
+                let (sums, tile) = room.split_at_mut(POINTS * sums_stride);
                 let mut held = [None; SIDE];
                 for unit in units * nth / parts..units * (nth + 1) / parts {
                     let (block, row) = (unit / tile_rows, unit % tile_rows);
                     let start = block * IMAGES;
-                    let length = IMAGES.min(batch - start);
-                    let taken = Block { rows: channels, length, stride: batch };
-                    from.hold((STEP * row) as isize - lead, block, &mut held, |y| {
-                        let to = near[y % SIDE * row_len..][..row_len].chunks_exact_mut(position);
-                        from.visit_row(source, taken, start, y, to, |from, to| {
-                            // SAFETY: `visit_row` gives blocks inside the map, and room for them one after the other.
-                            unsafe { (kernels.copy)(from, batch, to.as_mut_ptr(), length, length, length, channels) };
+                    let length = IMAGES.min(lanes - start);
+                    hold(&from, (STEP * row) as isize - lead, block, &mut held, |y| {
+                        let to = &mut near[y % SIDE * row_len..][..row_len];
+                        if !in_place {
+                            return from.gather(source, (start, length), y, position, to);
+                        }
+                        let to = to.chunks_exact_mut(position);
+                        from.visit_row(source, (start, length), y, &mut [], to, |from, block, to| {
+                            let (to, Block { rows, stride, .. }) = (to.as_mut_ptr(), block);
+                            // SAFETY: `visit_row` gives a block, and room for it.
+                            unsafe { (kernels.copy)(from, stride, to, length, length, length, rows) };
                         });
                     });
                     let products = Products {
@@ -171,18 +153,25 @@ pub(super) fn product(
                     for column in 0..tile_columns {
                         let first = ((STEP * row) as isize, (STEP * column) as isize);
                         let pieces =
-                            from.pointers::<POINTS>((first.0 - lead, first.1 - lead), zeros.as_ptr(), |y, x| {
+                            from.pointers::<POINTS>((first.0 - lead, first.1 - column_lead), zeros.as_ptr(), |y, x| {
                                 near[y % SIDE * row_len + x * position..].as_ptr()
                             });
+                        let stride = if in_place { lanes } else { length };
                         let places = to.pointers::<OUTPUTS>(first, ptr::null(), |y, x| {
-                            target.pointer().wrapping_add((y * to.width + x) * outputs * batch + start).cast_const()
+                            if !in_place {
+                                let nth = STEP * (y % STEP) + x % STEP;
+                                return tile[nth * outputs * length..].as_ptr();
+                            }
+                            target.pointer().wrapping_add((y * to.width + x) * outputs * lanes + start).cast_const()
                         });
-                        // Stores wait for lines that are not in the cache; they come while products are computed.
-                        for place in places.iter().filter(|place| !place.is_null()) {
-                            (0..outputs).for_each(|output| prefetch(place.wrapping_add(output * batch), length));
+                        if in_place {
+                            // Stores wait for lines that are not in the cache; they come while products are computed.
+                            for place in places.iter().filter(|place| !place.is_null()) {
+                                (0..outputs).for_each(|output| prefetch(place.wrapping_add(output * lanes), length));
+                            }
                         }
                         let line = Block { rows: 1, length: length * channels, stride: 0 };
-                        let block = Block { rows: outputs, length, stride: batch };
+                        let block = Block { rows: outputs, length, stride };
                         // SAFETY: pieces are positions in `near`, or zeros; places are positions inside the map, whose blocks of
                         // `length ≤ batch − start` images repeat for each channel, `batch` apart; a tile's outputs belong to this
                         // unit alone. Batches and channels are whole vectors; `packed`, `panel` and `sums` have the lengths that
@@ -191,7 +180,10 @@ pub(super) fn product(
                             (kernels.source)(&pieces, line, panel.as_mut_ptr(), panel_stride);
                             (kernels.products)(&products);
                             let places = places.map(<*const f32>::cast_mut);
-                            (kernels.output)(products.sums, sums_stride, &places, block, accumulate);
+                            (kernels.output)(products.sums, sums_stride, &places, block, in_place && accumulate);
+                            if !in_place {
+                                to.put(tile, (start, length), (STEP * row, STEP * column), accumulate, target);
+                            }
                         }
                     }
                 }
@@ -232,19 +224,20 @@ pub(super) fn weight_gradient(
     grad_weight: &mut [f32],
 ) {
     debug_assert_eq!(problem.direction, Direction::Forward);
-    let (batch, channels, outputs) = (problem.batch, problem.source_channels, problem.destination_channels);
-    let from = Map { height: problem.source_height, width: problem.source_width };
-    let to = Map { height: problem.destination_height, width: problem.destination_width };
-    assert_eq!(source.len(), from.height * from.width * channels * batch, "conv2d: source length");
-    assert_eq!(grad_output.len(), to.height * to.width * outputs * batch, "conv2d: gradient length");
-    let (tile_rows, tile_columns) = (to.height.div_ceil(STEP), to.width.div_ceil(STEP));
-    let units = tile_rows * batch.div_ceil(IMAGES);
+    let (channels, outputs) = (problem.source_channels, problem.destination_channels);
+    let strips = Strips::new(problem.order, problem.batch, problem.destination_width, IMAGES);
+    let (from, column_lead) = Map::source(strips, problem, problem.padding);
+    let to = Map::destination(strips, problem);
+    assert_eq!(source.len(), from.len(), "conv2d: source length");
+    assert_eq!(grad_output.len(), to.len(), "conv2d: gradient length");
+    let (tile_rows, tile_columns) = (problem.destination_height.div_ceil(STEP), to.width.div_ceil(STEP));
+    let units = tile_rows * strips.lanes.div_ceil(IMAGES);
     let points = POINTS * channels * outputs;
     let parts = units.min(PARTS).min((PARTIALS / points).max(1));
     // Where the sums are large, each pair of rows of points is a task of its own: it turns the maps again, but there are more tasks.
     let splits = if parts < units.min(PARTS) { PAIRS } else { 1 };
     let together = (ROOM / (2 * SIDE * (channels + outputs) * IMAGES)).clamp(1, tile_columns);
-    let lead = problem.padding as isize;
+    let (lead, column_lead) = (problem.padding as isize, column_lead as isize);
     let depth = together * IMAGES;
     // Floats of a turned position, of a row of them, of a point.
     let (position, gradient_position) = (IMAGES * channels + LANES, IMAGES * outputs + LANES);
@@ -252,7 +245,9 @@ pub(super) fn weight_gradient(
     let (panel_stride, factors_stride) = (depth * channels + LANES, depth * outputs + LANES);
     // Six rows of the source, turned: row y in the slot y mod 6; four rows of the gradient.
     let longest = IMAGES * channels.max(outputs);
-    let lengths = [SIDE * row_len, STEP * gradient_row, 2 * SIDE * panel_stride, 2 * SIDE * factors_stride, longest];
+    let gathered = from.gathered(IMAGES * channels).max(to.gathered(IMAGES * outputs));
+    let lengths =
+        [SIDE * row_len, STEP * gradient_row, 2 * SIDE * panel_stride, 2 * SIDE * factors_stride, longest, gathered];
     scratch::with(parts * points, |partials| {
         partials.par_chunks_mut(points / splits).enumerate().for_each(|(nth, sums)| {
             let (part, pairs) = (nth / splits, if splits == 1 { 0..PAIRS } else { nth % splits..nth % splits + 1 });
@@ -260,27 +255,33 @@ pub(super) fn weight_gradient(
                 let (turned, room) = room.split_at_mut(lengths[0]);
                 let (gradient, room) = room.split_at_mut(lengths[1]);
                 let (panel, room) = room.split_at_mut(lengths[2]);
-                let (factors, zeros) = room.split_at_mut(lengths[3]);
+                let (factors, room) = room.split_at_mut(lengths[3]);
+                let (zeros, room) = room.split_at_mut(lengths[4]);
                 zeros.fill(0.0);
                 let mut held = [None; SIDE];
                 let range = units * part / parts..units * (part + 1) / parts;
                 for unit in range.clone() {
                     let (block, row) = (unit / tile_rows, unit % tile_rows);
                     let start = block * IMAGES;
-                    let length = IMAGES.min(batch - start);
-                    let turn = |map: Map, values: &[f32], channels: usize, y: usize, to: &mut [f32]| {
-                        let block = Block { rows: channels, length, stride: batch };
-                        let to = to.chunks_exact_mut(IMAGES * channels + LANES);
-                        map.visit_row(values, block, start, y, to, |from, to| {
-                            // SAFETY: `visit_row` gives a block inside the map, and room for it.
+                    let length = IMAGES.min(strips.lanes - start);
+                    let mut turn = |map: Map, values: &[f32], position: usize, y: usize, to: &mut [f32]| {
+                        let to = to.chunks_exact_mut(position);
+                        map.visit_row(values, (start, length), y, room, to, |from, block, to| {
+                            // SAFETY: `visit_row` gives a block, and room for it.
                             unsafe { (kernels.turn)(from, block, to.as_mut_ptr()) };
                         });
                     };
-                    from.hold((STEP * row) as isize - lead, block, &mut held, |y| {
-                        turn(from, source, channels, y, &mut turned[y % SIDE * row_len..][..row_len]);
+                    hold(&from, (STEP * row) as isize - lead, block, &mut held, |y| {
+                        turn(from, source, position, y, &mut turned[y % SIDE * row_len..][..row_len]);
                     });
-                    for y in STEP * row..to.height.min(STEP * (row + 1)) {
-                        turn(to, grad_output, outputs, y, &mut gradient[y % STEP * gradient_row..][..gradient_row]);
+                    for y in STEP * row..problem.destination_height.min(STEP * (row + 1)) {
+                        turn(
+                            to,
+                            grad_output,
+                            gradient_position,
+                            y,
+                            &mut gradient[y % STEP * gradient_row..][..gradient_row],
+                        );
                     }
                     for group in (0..tile_columns).step_by(together) {
                         let tiles = together.min(tile_columns - group);
@@ -288,7 +289,7 @@ pub(super) fn weight_gradient(
                             for nth in 0..tiles {
                                 let first = ((STEP * row) as isize, (STEP * (group + nth)) as isize);
                                 let pieces = from.pointers::<POINTS>(
-                                    (first.0 - lead, first.1 - lead),
+                                    (first.0 - lead, first.1 - column_lead),
                                     zeros.as_ptr(),
                                     |y, x| turned[y % SIDE * row_len + x * position..].as_ptr(),
                                 );
