@@ -34,6 +34,8 @@ pub(super) struct Problem {
     pub kernel: usize,
     pub stride: usize,
     pub padding: usize,
+    /// columns of zeros on each side, where strips bring their own
+    pub column_padding: usize,
 }
 
 impl Problem {
@@ -63,6 +65,7 @@ impl Problem {
             kernel: shape.kernel,
             stride: shape.stride,
             padding: shape.padding,
+            column_padding: shape.padding,
         }
     }
 
@@ -81,6 +84,11 @@ impl Problem {
     /// Floats between channels of the destination.
     pub(super) fn destination_channel(&self) -> usize {
         self.order.channel_stride(self.destination_height * self.destination_width, self.batch)
+    }
+
+    /// The problem as its columns see it.
+    fn across(&self) -> Self {
+        Self { padding: self.column_padding, ..*self }
     }
 
     /// The source coordinate that `tap` joins to `destination`, possibly outside the map.
@@ -291,7 +299,8 @@ impl Tiling {
         }
         let vectors = problem.batch / LANES;
         let vectors = (1..=most.min(vectors)).rev().find(|&count| vectors.is_multiple_of(count))?;
-        let columns = Axis::new(problem, 0..problem.destination_width, problem.source_width, false, false, true);
+        let columns =
+            Axis::new(&problem.across(), 0..problem.destination_width, problem.source_width, false, false, true);
         let pitch = problem.source_position();
         let mut tiling = Self::assemble(problem, false, true, vectors * LANES, pitch, vectors, rows, columns, false);
         // Taps that meet neighbouring destinations in the backward direction lie `stride` apart: no pairs there.
@@ -307,7 +316,7 @@ impl Tiling {
         let flat = flat_possible && width > 1 && (width > wish.position_width || batch < 2 * LANES);
         // Small odd batches run together along the row; others are padded to whole vectors.
         let contiguous = flat && !batch.is_multiple_of(LANES) && batch < 2 * LANES;
-        let columns = Axis::new(problem, 0..width, problem.source_width, flat, flat, false);
+        let columns = Axis::new(&problem.across(), 0..width, problem.source_width, flat, flat, false);
         let rows_for = |rows: usize| {
             Axis::new(problem, 0..rows.min(height), problem.source_height, wish.row_halo, false, false).lines.len()
         };

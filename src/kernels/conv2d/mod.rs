@@ -18,6 +18,7 @@ use crate::layout::Order;
 use crate::simd::Path;
 use geometry::{Direction, Problem};
 pub use pattern::Pattern;
+use tiles::Kernels;
 
 /// Geometry of a square-kernel convolution of N images, I to O channels. Maps lie in [`Order::of`](crate::layout::Order::of) the batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,8 +192,27 @@ fn correlate(
     let (kernels, problem) = (tiles::kernels(path), Problem::new(shape, direction));
     match pattern {
         None if winograd::pays(shape) => winograd::product(kernels, &problem, weight, source, destination, accumulate),
-        None => correlate::dense(kernels, &problem, weight, source, destination, accumulate),
-        Some(pattern) => correlate::sparse(kernels, &problem, weight, pattern, source, destination, accumulate),
+        _ if strips::pays(&problem, pattern.is_some()) => {
+            strips::product(&problem, source, destination, accumulate, |problem, source, destination| {
+                direct(kernels, problem, weight, pattern, source, destination, false);
+            })
+        }
+        _ => direct(kernels, &problem, weight, pattern, source, destination, accumulate),
+    }
+}
+
+fn direct(
+    kernels: &Kernels,
+    problem: &Problem,
+    weight: &[f32],
+    pattern: Option<&Pattern>,
+    source: &[f32],
+    destination: &mut [f32],
+    accumulate: bool,
+) {
+    match pattern {
+        None => correlate::dense(kernels, problem, weight, source, destination, accumulate),
+        Some(pattern) => correlate::sparse(kernels, problem, weight, pattern, source, destination, accumulate),
     }
 }
 

@@ -1,14 +1,16 @@
-//! Lanes for minimal filtering: what takes the images' place in its vectors.
+//! Strips of maps, which take the images' place in vectors where there are few images.
 //!
-//! Maps that lie by position bring whole vectors of images. Maps that lie by channel, those of small and odd batches, are cut into strips of
-//! whole tiles across, and the strips of all images are what a vector holds: so 8 images of 56 columns are 32 strips of 14. A strip
+//! Maps that lie by position bring whole vectors of images. Maps that lie by channel, those of small and odd batches, are cut into strips
+//! of columns, and the strips of all images are what a vector holds: so 8 images of 56 columns are 32 strips of 14. A strip
 //! reads what its outputs meet beyond it, so it is padded with its neighbours, and with zeros at the map's ends alone.
 
-use super::geometry::Problem;
+use super::geometry::{Direction, Problem};
 use super::transforms::{Block, POINTS, SIDE, STEP};
 use crate::layout::Order;
-use crate::scratch::Shared;
+use crate::scratch::{self, Shared};
 use crate::simd::LANES;
+use rayon::prelude::*;
+use std::ops::Range;
 
 /// How images, or strips of them, become lanes: strip after strip, of each all images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,27 +19,27 @@ pub(super) struct Strips {
     images: usize,
     /// strips of a map
     count: usize,
-    /// columns of a strip of the destination, whole tiles where there are several strips
+    /// columns of a strip of the destination, whole units where there are several strips
     pub width: usize,
     /// strips of all images, filled up to whole vectors
     pub lanes: usize,
 }
 
 impl Strips {
-    /// The cut of maps of `width` columns that leaves the fewest lanes empty, and of those the one with the fewest strips that fills `most`
-    /// lanes.
-    pub(super) fn new(order: Order, images: usize, width: usize, most: usize) -> Self {
+    /// The cut of maps of `width` columns, in units of `unit` columns, that leaves the fewest lanes empty, and of those the one with the fewest
+    /// strips that fills `most` lanes.
+    pub(super) fn new(order: Order, images: usize, width: usize, unit: usize, most: usize) -> Self {
         if order == Order::Positions {
             return Self { order, images, count: 1, width, lanes: images };
         }
-        let tiles = width.div_ceil(STEP);
+        let units = width.div_ceil(unit);
         let cut = |across: usize| {
-            let count = tiles.div_ceil(across);
+            let count = units.div_ceil(across);
             let lanes = (images * count).next_multiple_of(LANES);
-            Self { order, images, count, width: if count == 1 { width } else { across * STEP }, lanes }
+            Self { order, images, count, width: if count == 1 { width } else { across * unit }, lanes }
         };
-        let cost = |strips: &Self| (strips.lanes * strips.width.div_ceil(STEP), strips.lanes < most, strips.lanes);
-        (1..=tiles).map(cut).min_by_key(cost).expect("a map has columns")
+        let cost = |strips: &Self| (strips.lanes * strips.width.div_ceil(unit), strips.lanes < most, strips.lanes);
+        (1..=units).map(cut).min_by_key(cost).expect("a map has columns")
     }
 
     /// Tiles of a row of tiles, in vectors' lanes.
@@ -72,6 +74,8 @@ pub(super) struct Map {
     height: usize,
     /// columns of the map
     columns: usize,
+    /// columns between two strips
+    advance: usize,
     /// columns of a strip's first position before its first output
     lead: usize,
     /// positions of a row
@@ -79,15 +83,16 @@ pub(super) struct Map {
 }
 
 impl Map {
-    /// What is summed, of which tiles read `lead` rows and columns before their outputs, and the columns of these that their positions still have
+    /// What is summed by minimal filtering, whose tiles read `lead` rows and columns before their outputs, and the columns of these that their positions still have
     /// to be moved by.
     pub(super) fn source(strips: Strips, problem: &Problem, lead: usize) -> (Self, usize) {
         let (channels, height, columns) = (problem.source_channels, problem.source_height, problem.source_width);
+        let advance = strips.width;
         match strips.order {
-            Order::Positions => (Self { strips, channels, height, columns, lead: 0, width: columns }, lead),
+            Order::Positions => (Self { strips, channels, height, columns, advance, lead: 0, width: columns }, lead),
             Order::Channels => {
                 let width = strips.width.next_multiple_of(STEP) + 2;
-                (Self { strips, channels, height, columns, lead, width }, 0)
+                (Self { strips, channels, height, columns, advance, lead, width }, 0)
             }
         }
     }
@@ -96,7 +101,7 @@ impl Map {
     pub(super) fn destination(strips: Strips, problem: &Problem) -> Self {
         let (channels, height, columns) =
             (problem.destination_channels, problem.destination_height, problem.destination_width);
-        Self { strips, channels, height, columns, lead: 0, width: strips.width }
+        Self { strips, channels, height, columns, advance: strips.width, lead: 0, width: strips.width }
     }
 
     /// Number of its values.
@@ -128,23 +133,30 @@ impl Map {
         let images = self.strips.images;
         let stretches: Vec<_> = self.strips.stretches(start, length).collect();
         let filled = stretches.last().map_or(0, |&(_, _, at, count)| at + count);
-        for channel in 0..self.channels {
-            let row = &values[(channel * self.height + y) * self.columns * images..][..self.columns * images];
-            for &(strip, image, at, count) in &stretches {
-                for x in 0..self.width {
-                    let to = &mut to[x * position + channel * length + at..][..count];
-                    match (strip * self.strips.width + x).checked_sub(self.lead).filter(|&at| at < self.columns) {
+        for (x, channels) in self.row_in_blocks() {
+            for channel in channels {
+                let row = &values[(channel * self.height + y) * self.columns * images..][..self.columns * images];
+                let to = &mut to[x * position + channel * length..][..length];
+                for &(strip, image, at, count) in &stretches {
+                    let to = &mut to[at..at + count];
+                    match (strip * self.advance + x).checked_sub(self.lead).filter(|&column| column < self.columns) {
                         Some(column) => copy(&row[column * images + image..][..count], to),
                         None => to.fill(0.0),
                     }
                 }
-            }
-            if filled < length {
-                for x in 0..self.width {
-                    to[x * position + channel * length..][filled..length].fill(0.0);
-                }
+                to[filled..].fill(0.0);
             }
         }
+    }
+
+    /// The positions of a row for some channels, then for the next ones: so few that the lines that are read or written in part stay in the
+    /// first-level cache.
+    fn row_in_blocks(&self) -> impl Iterator<Item = (usize, Range<usize>)> + use<> {
+        const TOGETHER: usize = 8;
+        let (width, channels) = (self.width, self.channels);
+        (0..channels)
+            .step_by(TOGETHER)
+            .flat_map(move |first| (0..width).map(move |x| (x, first..channels.min(first + TOGETHER))))
     }
 
     /// Calls `visit` for each position of row `y`, with its block of `length` lanes of every channel from `start` on, and its part of `to`. Maps by
@@ -188,13 +200,15 @@ impl Map {
         std::array::from_fn(|nth| self.at(first, nth / side, nth % side).map_or(outside, |(y, x)| inside(y, x)))
     }
 
-    /// Puts the outputs of the tile at `first`, `(position, channel, lane)`, to their places in maps by channel.
+    /// Puts the outputs of a tile of `rows` by `columns` positions at `first`, `(position, channel, lane)`, to their places in maps by channel.
     ///
     /// # Safety
     /// `target` has [`Map::len`] floats, and nothing else writes these lanes of the tile's rows and columns meanwhile.
+    #[expect(clippy::too_many_arguments, reason = "what of what goes where")]
     pub(super) unsafe fn put(
         &self,
         tile: &[f32],
+        (rows, columns): (usize, usize),
         (start, length): (usize, usize),
         first: (usize, usize),
         accumulate: bool,
@@ -202,12 +216,12 @@ impl Map {
     ) {
         let images = self.strips.images;
         for channel in 0..self.channels {
-            for y in 0..STEP.min(self.height - first.0) {
+            for y in 0..rows.min(self.height - first.0) {
                 let row = (channel * self.height + first.0 + y) * self.columns;
                 for (strip, image, at, count) in self.strips.stretches(start, length) {
-                    let left = strip * self.strips.width + first.1;
-                    for x in 0..STEP.min(self.columns.saturating_sub(left)) {
-                        let from = &tile[((STEP * y + x) * self.channels + channel) * length + at..][..count];
+                    let left = strip * self.advance + first.1;
+                    for x in 0..columns.min(self.columns.saturating_sub(left)) {
+                        let from = &tile[((columns * y + x) * self.channels + channel) * length + at..][..count];
                         // SAFETY: a channel, row and column inside the map, and images up to its last one; the rest is the caller's promise.
                         let to = unsafe {
                             let to = target.pointer().add((row + left + x) * images + image);
@@ -222,5 +236,90 @@ impl Map {
                 }
             }
         }
+    }
+}
+
+/// Whether direct products of a batch by channel are faster by strips: neighbours of a strided gradient have other taps, so its vectors hold one
+/// position's images alone, and the ends of short rows leave theirs half empty (which `sparse` products, whose index takes as long as they do,
+/// hardly notice).
+pub(super) fn pays(problem: &Problem, sparse: bool) -> bool {
+    let width = problem.destination_width;
+    let strided = problem.direction == Direction::Backward && problem.stride > 1 && width > problem.stride;
+    problem.order == Order::Channels
+        && problem.batch > 1
+        && problem.batch * width >= 2 * LANES
+        && (strided || !sparse && (2..=SHORT).contains(&width))
+}
+
+/// Columns of a short row.
+const SHORT: usize = 8;
+/// Floats of both maps of a band of rows: few enough for the caches, so many that weights are seldom packed again.
+const BAND: usize = 1 << 21;
+
+/// Computes a product that [`pays`] on strips, a band of rows at a time: `direct` is given them as a batch by position.
+pub(super) fn product(
+    problem: &Problem,
+    source: &[f32],
+    destination: &mut [f32],
+    accumulate: bool,
+    direct: impl Fn(&Problem, &[f32], &mut [f32]),
+) {
+    let (stride, padding) = (problem.stride, problem.padding);
+    let unit = if problem.direction == Direction::Forward { 1 } else { stride };
+    let strips = Strips::new(problem.order, problem.batch, problem.destination_width, unit, 2 * LANES);
+    // Source lines between two pieces of `length` lines of the destination, those that are read before them, and all that are read.
+    let reads = |length: usize| match problem.direction {
+        Direction::Forward => (length * stride, padding, (length - 1) * stride + problem.kernel),
+        Direction::Backward => {
+            let before = (problem.kernel - 1).saturating_sub(padding) / stride;
+            (length / stride, before, before + (length - 1 + padding) / stride + 1)
+        }
+    };
+    let (advance, lead, width) = reads(strips.width);
+    // What is left of the padding where strips bring their own.
+    let within = match problem.direction {
+        Direction::Forward => 0,
+        Direction::Backward => padding + lead * stride,
+    };
+    let (channels, height, columns) = (problem.source_channels, problem.source_height, problem.source_width);
+    let from = Map { strips, channels, height, columns, advance, lead, width };
+    let to = Map::destination(strips, problem);
+    assert_eq!(source.len(), from.len(), "conv2d: source length");
+    assert_eq!(destination.len(), to.len(), "conv2d: destination length");
+    let (position, to_position) = (channels * strips.lanes, problem.destination_channels * strips.lanes);
+    let (row, to_row) = (from.width * position, to.width * to_position);
+    let most = (BAND / (reads(unit).0 * row / unit + to_row) / unit).max(1) * unit;
+    let lanes = (0, strips.lanes);
+    let target = Shared::new(destination);
+    for first in (0..problem.destination_height).step_by(most) {
+        let rows = most.min(problem.destination_height - first);
+        let start = first / unit * reads(unit).0;
+        let taken = reads(rows).2;
+        let band = Problem {
+            order: Order::Positions,
+            batch: strips.lanes,
+            source_height: taken,
+            source_width: from.width,
+            destination_height: rows,
+            destination_width: to.width,
+            padding: within,
+            column_padding: within,
+            ..*problem
+        };
+        scratch::with(taken * row, |gathered| {
+            gathered.par_chunks_mut(row).enumerate().for_each(|(y, row)| {
+                match (start + y).checked_sub(lead).filter(|&y| y < height) {
+                    Some(y) => from.gather(source, lanes, y, position, row),
+                    None => row.fill(0.0),
+                }
+            });
+            scratch::with(rows * to_row, |outputs| {
+                direct(&band, gathered, outputs);
+                outputs.par_chunks(to_row).enumerate().for_each(|(y, row)| {
+                    // SAFETY: each row is put by its own task.
+                    unsafe { to.put(row, (1, to.width), lanes, (first + y, 0), accumulate, target) };
+                });
+            });
+        });
     }
 }

@@ -51,7 +51,7 @@ fn takes(shape: &Conv2dShape) -> bool {
 
 /// Multiplications for each pair of channels, and a quarter more for the transforms.
 fn filtered(shape: &Conv2dShape) -> usize {
-    let strips = Strips::new(Order::of(shape.batch), shape.batch, shape.out_width(), IMAGES);
+    let strips = Strips::new(Order::of(shape.batch), shape.batch, shape.out_width(), STEP, IMAGES);
     shape.out_height().div_ceil(STEP) * strips.tiles() * POINTS * 5 / 4
 }
 
@@ -89,7 +89,7 @@ pub(super) fn product(
         Direction::Forward => problem.padding,
         Direction::Backward => 2 - problem.padding,
     };
-    let strips = Strips::new(problem.order, problem.batch, problem.destination_width, IMAGES);
+    let strips = Strips::new(problem.order, problem.batch, problem.destination_width, STEP, IMAGES);
     let (from, column_lead) = Map::source(strips, problem, lead);
     let to = Map::destination(strips, problem);
     assert_eq!(source.len(), from.len(), "conv2d: source length");
@@ -182,7 +182,8 @@ pub(super) fn product(
                             let places = places.map(<*const f32>::cast_mut);
                             (kernels.output)(products.sums, sums_stride, &places, block, in_place && accumulate);
                             if !in_place {
-                                to.put(tile, (start, length), (STEP * row, STEP * column), accumulate, target);
+                                let first = (STEP * row, STEP * column);
+                                to.put(tile, (STEP, STEP), (start, length), first, accumulate, target);
                             }
                         }
                     }
@@ -225,7 +226,7 @@ pub(super) fn weight_gradient(
 ) {
     debug_assert_eq!(problem.direction, Direction::Forward);
     let (channels, outputs) = (problem.source_channels, problem.destination_channels);
-    let strips = Strips::new(problem.order, problem.batch, problem.destination_width, IMAGES);
+    let strips = Strips::new(problem.order, problem.batch, problem.destination_width, STEP, IMAGES);
     let (from, column_lead) = Map::source(strips, problem, problem.padding);
     let to = Map::destination(strips, problem);
     assert_eq!(source.len(), from.len(), "conv2d: source length");
