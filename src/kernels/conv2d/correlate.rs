@@ -95,6 +95,11 @@ fn pack_weights(problem: &Problem, taps: &[usize], weight: &[f32], (first, rows)
             }
         };
     }
+    match rows {
+        8 if all == 9 && given == rows => return pack_kernels::<8>(problem, taps, weight, first, packed),
+        4 if all == 9 && given == rows => return pack_kernels::<4>(problem, taps, weight, first, packed),
+        _ => {}
+    }
     let mut put = |row: usize, channel: usize, values: &[f32]| {
         for (rank, &tap) in taps.iter().enumerate() {
             packed[(rank * channels + channel) * rows + row] = values[tap];
@@ -115,6 +120,26 @@ fn pack_weights(problem: &Problem, taps: &[usize], weight: &[f32], (first, rows)
                 let line = &weight[weight_at(problem, first, channel)..][..given * all];
                 line.chunks_exact(all).enumerate().for_each(|(row, values)| put(row, channel, values));
             }
+        }
+    }
+}
+
+/// [`pack_weights`] of 3×3 kernels for `ROWS` channels that all exist.
+fn pack_kernels<const ROWS: usize>(
+    problem: &Problem,
+    taps: &[usize],
+    weight: &[f32],
+    first: usize,
+    packed: &mut [f32],
+) {
+    let channels = problem.source_channels;
+    let kernels = weight.as_chunks::<9>().0;
+    let packed = packed.as_chunks_mut::<ROWS>().0;
+    for channel in 0..channels {
+        let kernels: [&[f32; 9]; ROWS] =
+            std::array::from_fn(|row| &kernels[weight_at(problem, first + row, channel) / 9]);
+        for (rank, &tap) in taps.iter().enumerate() {
+            packed[rank * channels + channel] = kernels.map(|kernel| kernel[tap]);
         }
     }
 }

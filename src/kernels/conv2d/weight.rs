@@ -87,7 +87,7 @@ fn wish(problem: &Problem, row_halo: bool, position_width: usize, values: usize,
 /// ends in a sum across lanes.
 fn panel_channels(problem: &Problem) -> usize {
     if problem.kernel == 1 {
-        return CHANNELS;
+        return (BUDGET / VALUES / LANES * LANES).min(CHANNELS);
     }
     let row = problem.destination_width * problem.batch;
     let rows = VALUES.div_ceil(row.max(1)).clamp(1, problem.destination_height);
