@@ -3,37 +3,60 @@
 use crate::simd::versions;
 use rayon::prelude::*;
 
-/// Values of a task; its slices stay in the second-level cache between the step and the mask.
+/// Values of a task.
 const CHUNK: usize = 1 << 13;
+
+/// What SGD does to a weight and its momentum.
+#[inline(always)]
+fn sgd_one(weight: f32, grad: f32, buffer: f32, hyper: [f32; 3], first_step: bool) -> (f32, f32) {
+    let [learning_rate, momentum, weight_decay] = hyper;
+    let gradient = grad + weight_decay * weight;
+    let moved = if first_step { gradient } else { momentum * buffer + gradient };
+    (weight - learning_rate * moved, moved)
+}
 
 versions! {
     fn sgd(weight: &mut [f32], grad: &[f32], buffer: &mut [f32], hyper: [f32; 3], first_step: bool) {
-        let [learning_rate, momentum, weight_decay] = hyper;
         for ((weight, grad), buffer) in weight.iter_mut().zip(grad).zip(buffer) {
-            let gradient = grad + weight_decay * *weight;
-            let moved = if first_step { gradient } else { momentum * *buffer + gradient };
-            *buffer = moved;
-            *weight -= learning_rate * moved;
+            (*weight, *buffer) = sgd_one(*weight, *grad, *buffer, hyper, first_step);
         }
     }
+}
+
+versions! {
+    /// [`sgd`] where `mask` is not 0; elsewhere weight and momentum become 0.
+    fn sgd_masked(mask: &[u8], weight: &mut [f32], grad: &[f32], buffer: &mut [f32], hyper: [f32; 3], first_step: bool) {
+        for (((weight, grad), buffer), bit) in weight.iter_mut().zip(grad).zip(buffer).zip(mask) {
+            let (new_weight, new_buffer) = sgd_one(*weight, *grad, *buffer, hyper, first_step);
+            (*weight, *buffer) = if *bit == 0 { (0.0, 0.0) } else { (new_weight, new_buffer) };
+        }
+    }
+}
+
+/// What Adam does to a weight and its moments.
+#[inline(always)]
+fn adam_one(weight: f32, grad: f32, [first, second]: [f32; 2], hyper: [f32; 7]) -> (f32, [f32; 2]) {
+    let [step_size, beta1, beta2, eps, root_correction2, decay, l2] = hyper;
+    let gradient = grad + l2 * weight;
+    let first = beta1 * first + (1.0 - beta1) * gradient;
+    let second = beta2 * second + (1.0 - beta2) * gradient * gradient;
+    (weight * decay - step_size * first / (second.sqrt() / root_correction2 + eps), [first, second])
 }
 
 versions! {
     fn adam(weight: &mut [f32], grad: &[f32], first: &mut [f32], second: &mut [f32], hyper: [f32; 7]) {
-        let [step_size, beta1, beta2, eps, root_correction2, decay, l2] = hyper;
         for (((weight, grad), first), second) in weight.iter_mut().zip(grad).zip(first).zip(second) {
-            let gradient = grad + l2 * *weight;
-            *first = beta1 * *first + (1.0 - beta1) * gradient;
-            *second = beta2 * *second + (1.0 - beta2) * gradient * gradient;
-            *weight = *weight * decay - step_size * *first / (second.sqrt() / root_correction2 + eps);
+            (*weight, [*first, *second]) = adam_one(*weight, *grad, [*first, *second], hyper);
         }
     }
 }
 
 versions! {
-    fn clear(mask: &[u8], values: &mut [f32]) {
-        for (value, bit) in values.iter_mut().zip(mask) {
-            *value = if *bit == 0 { 0.0 } else { *value };
+    /// [`adam`] where `mask` is not 0; elsewhere weight and moments become 0.
+    fn adam_masked(mask: &[u8], weight: &mut [f32], grad: &[f32], first: &mut [f32], second: &mut [f32], hyper: [f32; 7]) {
+        for ((((weight, grad), first), second), bit) in weight.iter_mut().zip(grad).zip(first).zip(second).zip(mask) {
+            let (new_weight, moments) = adam_one(*weight, *grad, [*first, *second], hyper);
+            (*weight, [*first, *second]) = if *bit == 0 { (0.0, [0.0; 2]) } else { (new_weight, moments) };
         }
     }
 }
@@ -65,11 +88,7 @@ pub fn sgd_step(
         let hyper = [learning_rate, momentum, weight_decay];
         match mask {
             None => sgd(weight, grad, buffer, hyper, first_step),
-            Some(mask) => {
-                sgd(weight, grad, buffer, hyper, first_step);
-                clear(mask, weight);
-                clear(mask, buffer);
-            }
+            Some(mask) => sgd_masked(mask, weight, grad, buffer, hyper, first_step),
         }
     });
 }
@@ -108,14 +127,10 @@ pub fn adam_step(
     let hyper = [step_size, beta1, beta2, eps, root_correction2, decay, l2];
     let moments = first_moment.par_chunks_mut(CHUNK).zip(second_moment.par_chunks_mut(CHUNK));
     weight.par_chunks_mut(CHUNK).zip(grad.par_chunks(CHUNK)).zip(moments).enumerate().for_each(
-        |(nth, ((weight, grad), (first, second)))| {
-            adam(weight, grad, first, second, hyper);
-            if let Some(mask) = mask {
-                let mask = &mask[nth * CHUNK..nth * CHUNK + weight.len()];
-                clear(mask, weight);
-                clear(mask, first);
-                clear(mask, second);
-            }
+        |(nth, ((weight, grad), (first, second)))| match mask.map(|mask| &mask[nth * CHUNK..nth * CHUNK + weight.len()])
+        {
+            None => adam(weight, grad, first, second, hyper),
+            Some(mask) => adam_masked(mask, weight, grad, first, second, hyper),
         },
     );
 }

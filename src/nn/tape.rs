@@ -127,7 +127,8 @@ impl Tape {
 
 /// Gradients that a backward pass should produce.
 pub struct Gradients<'a> {
-    /// Flat gradient of the parameters, overwritten for every parameter of the section; `None`: not wanted.
+    /// Flat gradient of the parameters, overwritten for every parameter of the section but those outside its layer's pattern, which stay what
+    /// they are; `None`: not wanted.
     pub parameters: Option<&'a mut [f32]>,
     /// Whether the gradient of the section's input is wanted.
     pub input: bool,

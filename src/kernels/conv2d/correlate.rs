@@ -257,10 +257,20 @@ pub(super) fn sparse(
     let mut strides: Vec<usize> = tiling.row_blocks.iter().map(|rows| rows.channel_stride).collect();
     strides.sort_unstable();
     strides.dedup();
-    scratch::with(2 * total * strides.len(), |entries| {
-        let entries = entry_slice(entries);
+    /// Weights of a task.
+    const TOGETHER: usize = 1 << 13;
+    // By input channel, weights are looked up among the kept ones, which stay in the caches.
+    let turned = problem.direction == Direction::Backward;
+    let kept = if turned { pattern.kept() } else { 0 };
+    scratch::with(kept + 2 * total * strides.len(), |room| {
+        let (kept, entries) = room.split_at_mut(kept);
+        let positions = pattern.by_output.position.par_chunks(TOGETHER);
+        kept.par_chunks_mut(TOGETHER).zip(positions).for_each(|(kept, positions)| {
+            kept.iter_mut().zip(positions).for_each(|(kept, &position)| *kept = weight[position as usize]);
+        });
+        let (read, entries) = (if turned { &*kept } else { weight }, entry_slice(entries));
         for (stride, entries) in strides.iter().zip(entries.chunks_exact_mut(total.max(1))) {
-            let entry = |place: usize, offset| Entry { weight: weight[index.position[place] as usize], offset };
+            let entry = |place: usize, offset| Entry { weight: read[index.position[place] as usize], offset };
             gather(index, &tiling, &starts, groups, *stride, entry, entries);
         }
         let entries = &*entries;

@@ -29,7 +29,7 @@ pub(super) fn takes(shape: &Conv2dShape) -> bool {
         && i32::try_from(shape.input_len()).is_ok()
 }
 
-/// The kept weights' gradients, and zeros elsewhere, of a shape that [`takes`] says yes to.
+/// The kept weights' gradients of a shape that [`takes`] says yes to.
 pub(super) fn weight_gradient(
     kernels: &Kernels,
     problem: &Problem,
@@ -108,7 +108,9 @@ pub(super) fn weight_gradient(
         let (partials, row) = (&*partials, channels * groups);
         grad_weight.par_chunks_mut(row).enumerate().with_min_len((1_usize << 14).div_ceil(row)).for_each(
             |(output, grad_weight)| {
-                grad_weight.fill(0.0);
+                // Weights that meet no value of the map have no sums.
+                let all = index.starts[output * groups] as usize..index.starts[(output + 1) * groups] as usize;
+                index.position[all].iter().for_each(|&position| grad_weight[position as usize - output * row] = 0.0);
                 for place in heads[output]..heads[output + 1] {
                     let total = (0..chunks).map(|chunk| partials[chunk * kept.len() + place]).sum();
                     grad_weight[kept[place].position as usize - output * row] = total;

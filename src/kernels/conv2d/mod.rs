@@ -157,7 +157,7 @@ pub fn grad_input(
     correlate(Path::detect(), shape, Direction::Backward, weight, pattern, grad_output, grad_input, accumulate);
 }
 
-/// Gradient of the weight `(O, I, k, k)`, overwritten; with a `pattern`, computed inside it and 0 elsewhere.
+/// Gradient of the weight `(O, I, k, k)`, overwritten; with a `pattern` inside it alone: what lies outside is left as it is.
 pub fn grad_weight(
     shape: &Conv2dShape,
     pattern: Option<&Pattern>,
@@ -225,7 +225,10 @@ fn weight_gradient(
     grad_weight: &mut [f32],
 ) {
     if input.is_empty() || grad_output.is_empty() {
-        return grad_weight.fill(0.0);
+        return match pattern {
+            None => grad_weight.fill(0.0),
+            Some(pattern) => pattern.by_output.position.iter().for_each(|&at| grad_weight[at as usize] = 0.0),
+        };
     }
     let (kernels, problem) = (tiles::kernels(path), Problem::new(shape, Direction::Forward));
     match pattern {

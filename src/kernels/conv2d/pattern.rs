@@ -19,14 +19,21 @@ pub(super) struct Index {
     pub starts: Vec<u32>,
     /// the other channel
     pub channel: Vec<u32>,
-    /// flat position in the dense weight
+    /// where the weight is read: by output channel its flat position in the dense weight; by input channel, whose order leaps through the dense
+    /// weight, its place in the index by output channel
     pub position: Vec<u32>,
 }
 
 impl Index {
     /// Sorts kept weights by (row channel, tap), as `of` gives them with the other channel. They come by output channel, then input channel, so
-    /// that the other channel ascends in each.
-    fn new(rows: usize, taps: usize, kept: &[Place], of: impl Fn(&Place) -> (u32, u32)) -> Self {
+    /// that the other channel ascends in each. Returns each weight's place too.
+    fn new(
+        rows: usize,
+        taps: usize,
+        kept: &[Place],
+        of: impl Fn(&Place) -> (u32, u32),
+        position_of: impl Fn(usize) -> u32,
+    ) -> (Self, Vec<u32>) {
         let cell = |place: &Place| of(place).0 as usize * taps + place.tap as usize;
         let mut starts = vec![0; rows * taps + 1];
         for place in kept {
@@ -37,12 +44,14 @@ impl Index {
         }
         let mut next = starts.clone();
         let (mut channel, mut position) = (vec![0; kept.len()], vec![0; kept.len()]);
-        for place in kept {
+        let mut places = Vec::with_capacity(kept.len());
+        for (nth, place) in kept.iter().enumerate() {
             let next = &mut next[cell(place)];
-            (channel[*next as usize], position[*next as usize]) = (of(place).1, place.position);
+            (channel[*next as usize], position[*next as usize]) = (of(place).1, position_of(nth));
+            places.push(*next);
             *next += 1;
         }
-        Self { starts, channel, position }
+        (Self { starts, channel, position }, places)
     }
 
     /// Where among the entries `start..end` of one row channel and tap those of the channel `first` and later ones begin. Looked for around
@@ -104,13 +113,11 @@ impl Pattern {
         assert!(mask.len() <= u32::MAX as usize, "pattern: more weights than the index can number");
         let taps = kernel * kernel;
         let kept = kept_places(mask, in_channels, taps);
-        Self {
-            out_channels,
-            in_channels,
-            kernel,
-            by_output: Index::new(out_channels, taps, &kept, |place| (place.output, place.input)),
-            by_input: Index::new(in_channels, taps, &kept, |place| (place.input, place.output)),
-        }
+        let position = |nth: usize| kept[nth].position;
+        let (by_output, places) = Index::new(out_channels, taps, &kept, |place| (place.output, place.input), position);
+        let place = |nth: usize| places[nth];
+        let (by_input, _) = Index::new(in_channels, taps, &kept, |place| (place.input, place.output), place);
+        Self { out_channels, in_channels, kernel, by_output, by_input }
     }
 
     /// Share of the positions kept; 0 for a weight without positions.

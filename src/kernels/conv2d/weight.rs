@@ -267,7 +267,7 @@ fn with_partials(chunks: usize, total: &mut [f32], body: impl FnOnce(&mut [f32])
     });
 }
 
-/// The kept weights' gradients, and zeros elsewhere, where `kept` does not take the shape.
+/// The kept weights' gradients where `kept` does not take the shape.
 pub(super) fn sparse(
     kernels: &Kernels,
     problem: &Problem,
@@ -278,7 +278,6 @@ pub(super) fn sparse(
 ) {
     let (channels, outputs, groups) =
         (problem.source_channels, problem.destination_channels, problem.kernel * problem.kernel);
-    grad_weight.par_chunks_mut(1 << 14).for_each(|gradient| gradient.fill(0.0));
     let kept = pattern.kept();
     if kept == 0 {
         return;
