@@ -106,7 +106,16 @@ fn sgd_step() -> Box<dyn FnMut()> {
     let (mut weight, gradient, mut velocity) = (values(length, 6), values(length, 7), vec![0.0; length]);
     let mask: Vec<u8> = (0..length).map(|at| u8::from(at % 3 == 0)).collect();
     Box::new(move || {
-        optim::sgd_step(black_box(&mut weight), &gradient, Some(&mask), &mut velocity, 1e-3, 0.9, 1e-4, false);
+        optim::sgd_step(
+            black_box(&mut weight),
+            &gradient,
+            optim::Which::Masked(&mask),
+            &mut velocity,
+            1e-3,
+            0.9,
+            1e-4,
+            false,
+        );
     })
 }
 

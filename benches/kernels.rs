@@ -171,10 +171,10 @@ fn optimisers(criterion: &mut Criterion) {
         let (mut weight, grad) = (values(length, 1), values(length, 2));
         let (mut first, mut second) = (vec![0.0; length], vec![0.0; length]);
         let mask = mask(length, 0.1);
-        for (name, mask) in [("density 1", None), ("density 0.1", Some(&mask[..]))] {
+        for (name, which) in [("density 1", optim::Which::All), ("density 0.1", optim::Which::Masked(&mask))] {
             group.bench_function(BenchmarkId::new(format!("sgd {length}"), name), |bencher| {
                 bencher
-                    .iter(|| optim::sgd_step(black_box(&mut weight), &grad, mask, &mut first, 1e-3, 0.9, 1e-4, false));
+                    .iter(|| optim::sgd_step(black_box(&mut weight), &grad, which, &mut first, 1e-3, 0.9, 1e-4, false));
             });
             group.bench_function(BenchmarkId::new(format!("adam {length}"), name), |bencher| {
                 bencher.iter(|| {
@@ -182,7 +182,7 @@ fn optimisers(criterion: &mut Criterion) {
                     optim::adam_step(
                         weight,
                         &grad,
-                        mask,
+                        which,
                         &mut first,
                         &mut second,
                         1e-3,

@@ -160,7 +160,7 @@ impl Training<'_> {
             return self.run_on(engine, weights, bits, steps, schedule, observer, edit_gradient, sees, &mut after_step);
         }
         let mut optimizer =
-            Optimizer::new(self.config.optimizer, self.config.weight_decay as f32, weights.parameters.len());
+            Optimizer::new(self.config.optimizer, self.config.weight_decay as f32, weights.parameters.len(), bits);
         let mut gradient = vec![0.0; weights.parameters.len()];
         let mut workspace = Workspace::default();
         let mut losses: Vec<(f64, u64)> = Vec::new();
@@ -205,7 +205,7 @@ impl Training<'_> {
                         edit_gradient(weights, &mut gradient);
                     }
                     let rate = self.config.learning_rate * schedule.factor(step);
-                    optimizer.step(&mut weights.parameters, &gradient, bits, rate as f32);
+                    optimizer.step(&mut weights.parameters, &gradient, rate as f32);
                     Ok(loss)
                 })?;
                 if let Some(last) = losses.last_mut() {
