@@ -11,7 +11,7 @@ use rand::Rng;
 use ticketlens::explain::tcav::cav::CavKind;
 use ticketlens::explain::tcav::gram::{Rows, cross, gram};
 use ticketlens::explain::tcav::{Sets, fit_pairs, score_class};
-use ticketlens::kernels::conv2d::{self, Conv2dShape, Pattern};
+use ticketlens::kernels::conv2d::{self, Conv2dShape, Pattern, Weight};
 use ticketlens::kernels::{norm, optim, pool};
 use ticketlens::seed;
 use ticketlens::stats::permutation::label_permutation;
@@ -61,13 +61,21 @@ fn convolution(density: f64, pass: Pass) -> Box<dyn FnMut()> {
     let mut stream = seed::stream(0, "gate mask", 0);
     let mask: Vec<u8> = (0..shape.weight_len()).map(|_| u8::from(stream.random_bool(density))).collect();
     let pattern = (density < 1.0).then(|| Pattern::new(&mask, 32, 32, 3));
-    Box::new(move || match pass {
-        Pass::Forward => conv2d::forward(&shape, &weight, pattern.as_ref(), &input, black_box(&mut output)),
-        Pass::Input => {
-            conv2d::grad_input(&shape, &weight, pattern.as_ref(), &gradient, black_box(&mut grad_input), false);
-        }
-        Pass::Weight => {
-            conv2d::grad_weight(&shape, pattern.as_ref(), &input, &gradient, black_box(&mut grad_weight));
+    let kept = pattern.as_ref().map(|pattern| {
+        let mut kept = vec![0.0; pattern.kept()];
+        pattern.gather(&weight, &mut kept);
+        kept
+    });
+    Box::new(move || {
+        let weight = Weight::of(&weight, pattern.as_ref().zip(kept.as_deref()));
+        match pass {
+            Pass::Forward => conv2d::forward(&shape, weight, &input, black_box(&mut output)),
+            Pass::Input => {
+                conv2d::grad_input(&shape, weight, &gradient, black_box(&mut grad_input), false);
+            }
+            Pass::Weight => {
+                conv2d::grad_weight(&shape, pattern.as_ref(), &input, &gradient, black_box(&mut grad_weight));
+            }
         }
     })
 }

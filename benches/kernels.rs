@@ -6,7 +6,7 @@
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, measurement::WallTime};
 use rand::Rng;
 use std::hint::black_box;
-use ticketlens::kernels::conv2d::{self, Conv2dShape, Pattern};
+use ticketlens::kernels::conv2d::{self, Conv2dShape, Pattern, Weight};
 use ticketlens::kernels::{layout, norm, optim, pool};
 use ticketlens::seed;
 
@@ -60,17 +60,21 @@ fn convolutions(criterion: &mut Criterion) {
             let mask = mask(shape.weight_len(), density);
             let pattern = (density < 1.0).then(|| Pattern::new(&mask, out_channels, in_channels, kernel));
             let pattern = pattern.as_ref();
+            let kept = pattern.map(|pattern| {
+                let mut kept = vec![0.0; pattern.kept()];
+                pattern.gather(&weight, &mut kept);
+                kept
+            });
+            let weight = Weight::of(&weight, pattern.zip(kept.as_deref()));
             let id = |pass: &str| {
                 let size = format!("{network} n{BATCH} {in_channels}-{out_channels} {side}px k{kernel} s{stride}");
                 BenchmarkId::new(format!("{pass} {size}"), format!("density {density}"))
             };
             group.bench_function(id("forward"), |bencher| {
-                bencher.iter(|| conv2d::forward(&shape, &weight, pattern, &input, black_box(&mut output)));
+                bencher.iter(|| conv2d::forward(&shape, weight, &input, black_box(&mut output)));
             });
             group.bench_function(id("grad_input"), |bencher| {
-                bencher.iter(|| {
-                    conv2d::grad_input(&shape, &weight, pattern, &gradient, black_box(&mut grad_input), false)
-                });
+                bencher.iter(|| conv2d::grad_input(&shape, weight, &gradient, black_box(&mut grad_input), false));
             });
             group.bench_function(id("grad_weight"), |bencher| {
                 bencher.iter(|| conv2d::grad_weight(&shape, pattern, &input, &gradient, black_box(&mut grad_weight)));

@@ -1,7 +1,8 @@
 //! The backward pass.
 
+use crate::kernels::conv2d::{self, Weight};
 use crate::kernels::layout::unflatten;
-use crate::kernels::{bias, conv2d, norm, pool, repeat};
+use crate::kernels::{bias, norm, pool, repeat};
 
 use super::forward::{adaptive_shape, drop_out, max_pool_shape};
 use super::layer::{Layer, Norm};
@@ -241,13 +242,13 @@ impl Pass<'_, '_> {
         }
         if source > 0 || self.wanted.input {
             let weight = match &self.tape.saved[index - start] {
-                Saved::Folded(folded) if times > 1 => folded,
-                _ => self.weights.parameter(weight),
+                Saved::Folded(folded) if times > 1 => Weight::Dense(folded),
+                _ => Weight::of(self.weights.parameter(weight), pattern.zip(self.tape.kept[index - start].as_deref())),
             };
             let slot = &mut self.grads[source];
             let accumulate = slot.is_some();
             let target = slot.get_or_insert_with(|| self.workspace.take(self.tape.shapes[source].len() * batch));
-            conv2d::grad_input(&geometry, weight, pattern, grad, target, accumulate);
+            conv2d::grad_input(&geometry, weight, grad, target, accumulate);
         }
     }
 

@@ -5,8 +5,9 @@ use std::ops::Range;
 use rand::RngCore;
 
 use crate::error::Result;
+use crate::kernels::conv2d::{self, Weight};
 use crate::kernels::layout::flatten;
-use crate::kernels::{bias, conv2d, norm, pool, repeat};
+use crate::kernels::{bias, norm, pool, repeat};
 use crate::seed;
 
 use super::layer::{Layer, Norm};
@@ -39,6 +40,7 @@ impl Network {
         let shapes = self.shapes(section.clone(), shape)?;
         let mut slots: Vec<Option<Vec<f32>>> = vec![Some(input)];
         let mut saved = Vec::with_capacity(section.len());
+        let mut all_kept = Vec::with_capacity(section.len());
         for index in section.clone() {
             let layer = &self.layers[index];
             let source = layer.source() - section.start;
@@ -49,19 +51,25 @@ impl Network {
             let residual = layer.residual().map(|slot| held(slot - section.start));
             let mut keep = Saved::Nothing;
             let (operand, times) = self.operand(index, &section, &shapes);
+            let geometry = self.geometry(index, from, batch);
+            let pattern = patterns.and_then(|patterns| patterns[index].as_ref()).filter(|_| times == 1);
+            let kept = pattern.zip(geometry).map(|(pattern, (weight, _))| {
+                // Not from the workspace, whose buffers are for maps.
+                let mut kept = vec![0.0; pattern.kept()];
+                pattern.gather(weights.parameter(weight), &mut kept);
+                kept
+            });
             let product = |output: &mut [f32]| {
-                let (weight, mut geometry) =
-                    self.geometry(index, from, batch).expect("only layers that multiply come here");
+                let (weight, mut geometry) = geometry.expect("only layers that multiply come here");
                 let (weight, input) = (weights.parameter(weight), held(operand - section.start));
                 if times > 1 {
                     geometry.in_channels /= times;
                     let mut folded = vec![0.0; weight.len() / times];
                     repeat::fold(weight, times, &mut folded);
-                    conv2d::forward(&geometry, &folded, None, input, output);
+                    conv2d::forward(&geometry, Weight::Dense(&folded), input, output);
                     return folded;
                 }
-                let pattern = patterns.and_then(|patterns| patterns[index].as_ref());
-                conv2d::forward(&geometry, weight, pattern, input, output);
+                conv2d::forward(&geometry, Weight::of(weight, pattern.zip(kept.as_deref())), input, output);
                 Vec::new()
             };
             match layer {
@@ -121,6 +129,7 @@ impl Network {
             }
             slots.push(Some(output));
             saved.push(keep);
+            all_kept.push(kept.filter(|_| mode != Mode::Eval));
             if mode != Mode::EvalTape {
                 for slot in 0..slots.len() - 1 {
                     if mode.trains() && !self.made_again(&section, slot, slots[slot].as_deref()) {
@@ -137,7 +146,7 @@ impl Network {
                 }
             }
         }
-        Ok(Tape { section, batch, shapes, slots, saved })
+        Ok(Tape { section, batch, shapes, slots, saved, kept: all_kept })
     }
 
     /// Whether the backward pass makes the values of a slot again from what its batch norm keeps, rather than have them kept as well: of a

@@ -99,6 +99,8 @@ pub struct Tape {
     pub(super) shapes: Vec<Shape3>,
     pub(super) slots: Vec<Option<Vec<f32>>>,
     pub(super) saved: Vec<Saved>,
+    /// each layer's kept weights, where it has a pattern
+    pub(super) kept: Vec<Option<Vec<f32>>>,
 }
 
 impl Tape {

@@ -230,12 +230,12 @@ fn for_tiles(vectors: usize, widest: usize, mut body: impl FnMut(usize, usize)) 
     }
 }
 
-/// `destination (+)= weight ⋆ source` with the kept weights.
+/// `destination (+)= weight ⋆ source` with the weights that a pattern keeps.
 pub(super) fn sparse(
     kernels: &Kernels,
     problem: &Problem,
-    weight: &[f32],
     pattern: &Pattern,
+    kept: &[f32],
     source: &[f32],
     destination: &mut [f32],
     accumulate: bool,
@@ -257,20 +257,14 @@ pub(super) fn sparse(
     let mut strides: Vec<usize> = tiling.row_blocks.iter().map(|rows| rows.channel_stride).collect();
     strides.sort_unstable();
     strides.dedup();
-    /// Weights of a task.
-    const TOGETHER: usize = 1 << 13;
-    // By input channel, weights are looked up among the kept ones, which stay in the caches.
-    let turned = problem.direction == Direction::Backward;
-    let kept = if turned { pattern.kept() } else { 0 };
-    scratch::with(kept + 2 * total * strides.len(), |room| {
-        let (kept, entries) = room.split_at_mut(kept);
-        let positions = pattern.by_output.position.par_chunks(TOGETHER);
-        kept.par_chunks_mut(TOGETHER).zip(positions).for_each(|(kept, positions)| {
-            kept.iter_mut().zip(positions).for_each(|(kept, &position)| *kept = weight[position as usize]);
-        });
-        let (read, entries) = (if turned { &*kept } else { weight }, entry_slice(entries));
+    scratch::with(2 * total * strides.len(), |entries| {
+        let entries = entry_slice(entries);
         for (stride, entries) in strides.iter().zip(entries.chunks_exact_mut(total.max(1))) {
-            let entry = |place: usize, offset| Entry { weight: read[index.position[place] as usize], offset };
+            let kept_at = |place: usize| match problem.direction {
+                Direction::Forward => place,
+                Direction::Backward => index.position[place] as usize,
+            };
+            let entry = |place: usize, offset| Entry { weight: kept[kept_at(place)], offset };
             gather(index, &tiling, &starts, groups, *stride, entry, entries);
         }
         let entries = &*entries;

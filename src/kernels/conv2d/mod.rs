@@ -88,6 +88,31 @@ impl Conv2dShape {
     }
 }
 
+/// A convolution's weight.
+#[derive(Clone, Copy, Debug)]
+pub enum Weight<'a> {
+    /// all of it, `(O, I, k, k)`
+    Dense(&'a [f32]),
+    /// what a pattern keeps, in the pattern's order ([`Pattern::gather`]); the rest counts as zero
+    Kept(&'a Pattern, &'a [f32]),
+}
+
+impl<'a> Weight<'a> {
+    /// What a pattern keeps, where there is one, else all of `dense`.
+    #[must_use]
+    pub fn of(dense: &'a [f32], kept: Option<(&'a Pattern, &'a [f32])>) -> Self {
+        kept.map_or(Weight::Dense(dense), |(pattern, kept)| Weight::Kept(pattern, kept))
+    }
+    fn check(&self, shape: &Conv2dShape) {
+        let (pattern, length, expected) = match self {
+            Weight::Dense(weight) => (None, weight.len(), shape.weight_len()),
+            Weight::Kept(pattern, kept) => (Some(*pattern), kept.len(), pattern.kept()),
+        };
+        shape.check(pattern);
+        assert_eq!(length, expected, "conv2d: weight length");
+    }
+}
+
 /// Which kernel computes a masked convolution; the result is the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Algorithm {
@@ -130,31 +155,26 @@ pub fn crossover_at_rest(kernel: usize, stride: usize) -> f64 {
     if (kernel, stride) == (3, 1) { ALWAYS_SPARSE } else { 0.25 }
 }
 
-/// `output = weight ⋆ input`.
-///
-/// With a `pattern`, weights outside it count as zero and the cost follows the density.
-pub fn forward(shape: &Conv2dShape, weight: &[f32], pattern: Option<&Pattern>, input: &[f32], output: &mut [f32]) {
-    shape.check(pattern);
-    assert_eq!(weight.len(), shape.weight_len(), "conv2d forward: weight length");
+/// `output = weight ⋆ input`. The cost follows the number of weights.
+pub fn forward(shape: &Conv2dShape, weight: Weight<'_>, input: &[f32], output: &mut [f32]) {
+    weight.check(shape);
     assert_eq!(input.len(), shape.input_len(), "conv2d forward: input length");
     assert_eq!(output.len(), shape.output_len(), "conv2d forward: output length");
-    correlate(Path::detect(), shape, Direction::Forward, weight, pattern, input, output, false);
+    correlate(Path::detect(), shape, Direction::Forward, weight, input, output, false);
 }
 
 /// Gradient of the input from the gradient of the output; added to `grad_input` with `accumulate`, else overwriting it.
 pub fn grad_input(
     shape: &Conv2dShape,
-    weight: &[f32],
-    pattern: Option<&Pattern>,
+    weight: Weight<'_>,
     grad_output: &[f32],
     grad_input: &mut [f32],
     accumulate: bool,
 ) {
-    shape.check(pattern);
-    assert_eq!(weight.len(), shape.weight_len(), "conv2d grad_input: weight length");
+    weight.check(shape);
     assert_eq!(grad_output.len(), shape.output_len(), "conv2d grad_input: grad_output length");
     assert_eq!(grad_input.len(), shape.input_len(), "conv2d grad_input: grad_input length");
-    correlate(Path::detect(), shape, Direction::Backward, weight, pattern, grad_output, grad_input, accumulate);
+    correlate(Path::detect(), shape, Direction::Backward, weight, grad_output, grad_input, accumulate);
 }
 
 /// Gradient of the weight `(O, I, k, k)`, overwritten; with a `pattern` inside it alone: what lies outside is left as it is.
@@ -172,13 +192,11 @@ pub fn grad_weight(
     weight_gradient(Path::detect(), shape, pattern, input, grad_output, grad_weight);
 }
 
-#[expect(clippy::too_many_arguments, reason = "the parts of one product, and how to compute it")]
 fn correlate(
     path: Path,
     shape: &Conv2dShape,
     direction: Direction,
-    weight: &[f32],
-    pattern: Option<&Pattern>,
+    weight: Weight<'_>,
     source: &[f32],
     destination: &mut [f32],
     accumulate: bool,
@@ -190,29 +208,33 @@ fn correlate(
         return;
     }
     let (kernels, problem) = (tiles::kernels(path), Problem::new(shape, direction));
-    match pattern {
-        None if winograd::pays(shape) => winograd::product(kernels, &problem, weight, source, destination, accumulate),
-        _ if strips::pays(&problem, pattern.is_some()) => {
-            strips::product(&problem, source, destination, accumulate, |problem, source, destination| {
-                direct(kernels, problem, weight, pattern, source, destination, false);
-            })
+    let sparse = matches!(weight, Weight::Kept(..));
+    match weight {
+        Weight::Dense(weight) if winograd::pays(shape) => {
+            winograd::product(kernels, &problem, weight, source, destination, accumulate);
         }
-        _ => direct(kernels, &problem, weight, pattern, source, destination, accumulate),
+        _ if strips::pays(&problem, sparse) => {
+            strips::product(&problem, source, destination, accumulate, |problem, source, destination| {
+                direct(kernels, problem, weight, source, destination, false);
+            });
+        }
+        _ => direct(kernels, &problem, weight, source, destination, accumulate),
     }
 }
 
 fn direct(
     kernels: &Kernels,
     problem: &Problem,
-    weight: &[f32],
-    pattern: Option<&Pattern>,
+    weight: Weight<'_>,
     source: &[f32],
     destination: &mut [f32],
     accumulate: bool,
 ) {
-    match pattern {
-        None => correlate::dense(kernels, problem, weight, source, destination, accumulate),
-        Some(pattern) => correlate::sparse(kernels, problem, weight, pattern, source, destination, accumulate),
+    match weight {
+        Weight::Dense(weight) => correlate::dense(kernels, problem, weight, source, destination, accumulate),
+        Weight::Kept(pattern, kept) => {
+            correlate::sparse(kernels, problem, pattern, kept, source, destination, accumulate);
+        }
     }
 }
 

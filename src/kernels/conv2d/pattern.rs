@@ -1,5 +1,8 @@
 //! The compressed index of a masked weight.
 
+use crate::scratch::Shared;
+use rayon::prelude::*;
+
 /// The positions of a weight `(O, I, k, k)` that a mask keeps, as a compressed index.
 #[derive(Clone, Debug)]
 pub struct Pattern {
@@ -10,6 +13,8 @@ pub struct Pattern {
     pub(super) by_output: Index,
     /// by input channel, then tap, then output channel
     pub(super) by_input: Index,
+    /// of each kept weight, in the dense weight's order, the place in the index by output channel
+    places: Vec<u32>,
 }
 
 /// Kept positions grouped by (row channel, tap).
@@ -19,8 +24,7 @@ pub(super) struct Index {
     pub starts: Vec<u32>,
     /// the other channel
     pub channel: Vec<u32>,
-    /// where the weight is read: by output channel its flat position in the dense weight; by input channel, whose order leaps through the dense
-    /// weight, its place in the index by output channel
+    /// by output channel the flat position in the dense weight; by input channel the place in the index by output channel
     pub position: Vec<u32>,
 }
 
@@ -117,7 +121,7 @@ impl Pattern {
         let (by_output, places) = Index::new(out_channels, taps, &kept, |place| (place.output, place.input), position);
         let place = |nth: usize| places[nth];
         let (by_input, _) = Index::new(in_channels, taps, &kept, |place| (place.input, place.output), place);
-        Self { out_channels, in_channels, kernel, by_output, by_input }
+        Self { out_channels, in_channels, kernel, by_output, by_input, places }
     }
 
     /// Share of the positions kept; 0 for a weight without positions.
@@ -125,6 +129,26 @@ impl Pattern {
     pub fn density(&self) -> f64 {
         let all = self.out_channels * self.in_channels * self.kernel * self.kernel;
         if all == 0 { 0.0 } else { self.kept() as f64 / all as f64 }
+    }
+
+    /// The kept weights of a dense one, `(O, I, k, k)`, into `kept`, in the pattern's own order.
+    ///
+    /// # Panics
+    /// When a length is another than the pattern's.
+    pub fn gather(&self, weight: &[f32], kept: &mut [f32]) {
+        /// Kept weights of a task.
+        const TOGETHER: usize = 1 << 14;
+        let all = self.out_channels * self.in_channels * self.kernel * self.kernel;
+        assert_eq!((weight.len(), kept.len()), (all, self.kept()), "pattern: weight length");
+        let target = Shared::new(kept);
+        // In the dense weight's order, so that it is read from end to end.
+        self.places.par_chunks(TOGETHER).for_each(|places| {
+            for &place in places {
+                let value = weight[self.by_output.position[place as usize] as usize];
+                // SAFETY: `places` holds each place among the kept weights once.
+                unsafe { *target.pointer().add(place as usize) = value };
+            }
+        });
     }
 
     /// Number of positions kept.

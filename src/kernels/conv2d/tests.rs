@@ -29,6 +29,12 @@ fn assert_close(left: &[f32], right: &[f32], terms: usize, what: &str) {
     }
 }
 
+fn kept_of(pattern: &Pattern, weight: &[f32]) -> Vec<f32> {
+    let mut kept = vec![f32::NAN; pattern.kept()];
+    pattern.gather(weight, &mut kept);
+    kept
+}
+
 fn check(shape: &Conv2dShape, density: f64, seed: u64) {
     let input = values(shape.input_len(), seed);
     let weight = values(shape.weight_len(), seed + 1);
@@ -46,16 +52,18 @@ fn check(shape: &Conv2dShape, density: f64, seed: u64) {
         let mut grad_weight = vec![0.0; shape.weight_len()];
         reference::grad_weight(shape, kept, &input, &gradient, &mut grad_weight);
         let pattern = kept.map(|_| &pattern);
+        let kept_weight = pattern.map(|pattern| kept_of(pattern, &weight));
+        let given = Weight::of(&weight, pattern.zip(kept_weight.as_deref()));
         for path in Path::available() {
             let name = format!("{path:?} {} {shape:?}", if kept.is_some() { "sparse" } else { "dense" });
             let mut got = vec![f32::NAN; shape.output_len()];
-            correlate(path, shape, Direction::Forward, &weight, pattern, &input, &mut got, false);
+            correlate(path, shape, Direction::Forward, given, &input, &mut got, false);
             assert_close(&got, &output, shape.in_channels * taps, &format!("forward {name}"));
             let mut got = vec![f32::NAN; shape.input_len()];
-            correlate(path, shape, Direction::Backward, &weight, pattern, &gradient, &mut got, false);
+            correlate(path, shape, Direction::Backward, given, &gradient, &mut got, false);
             assert_close(&got, &grad_input, shape.out_channels * taps, &format!("grad_input {name}"));
             let mut got = before.clone();
-            correlate(path, shape, Direction::Backward, &weight, pattern, &gradient, &mut got, true);
+            correlate(path, shape, Direction::Backward, given, &gradient, &mut got, true);
             let sum: Vec<f32> = grad_input.iter().zip(&before).map(|(gradient, before)| gradient + before).collect();
             assert_close(&got, &sum, shape.out_channels * taps, &format!("grad_input accumulated {name}"));
             let mut got = vec![f32::NAN; shape.weight_len()];
@@ -234,8 +242,8 @@ fn minimal_filtering_rounds_to_less_than_1e_5() {
         }
         for path in Path::available() {
             let mut got = exact.each_ref().map(|exact| vec![0.0; exact.len()]);
-            correlate(path, &shape, Direction::Forward, &weight, None, &input, &mut got[0], false);
-            correlate(path, &shape, Direction::Backward, &weight, None, &gradient, &mut got[1], false);
+            correlate(path, &shape, Direction::Forward, Weight::Dense(&weight), &input, &mut got[0], false);
+            correlate(path, &shape, Direction::Backward, Weight::Dense(&weight), &gradient, &mut got[1], false);
             weight_gradient(path, &shape, None, &input, &gradient, &mut got[2]);
             for (pass, (got, exact)) in got.iter().zip(&exact).enumerate() {
                 let deviation = (exact.iter().map(|value| value * value).sum::<f64>() / exact.len() as f64).sqrt();
@@ -314,19 +322,12 @@ fn any_number_of_threads_gives_the_same_bits() {
             for pattern in [None, Some(&pattern)] {
                 let all = |threads| {
                     pool(threads).install(|| {
+                        let kept = pattern.map(|pattern| kept_of(pattern, &weight));
+                        let weight = Weight::of(&weight, pattern.zip(kept.as_deref()));
                         let mut output = vec![0.0; shape.output_len()];
-                        correlate(path, &shape, Direction::Forward, &weight, pattern, &input, &mut output, false);
+                        correlate(path, &shape, Direction::Forward, weight, &input, &mut output, false);
                         let mut grad_input = vec![0.0; shape.input_len()];
-                        correlate(
-                            path,
-                            &shape,
-                            Direction::Backward,
-                            &weight,
-                            pattern,
-                            &gradient,
-                            &mut grad_input,
-                            false,
-                        );
+                        correlate(path, &shape, Direction::Backward, weight, &gradient, &mut grad_input, false);
                         let mut grad_weight = vec![0.0; shape.weight_len()];
                         weight_gradient(path, &shape, pattern, &input, &gradient, &mut grad_weight);
                         [output, grad_input, grad_weight]
@@ -360,11 +361,11 @@ fn gradients_equal_finite_differences() {
     let gradient = values(shape.output_len(), 3);
     let loss = |input: &[f32], weight: &[f32]| {
         let mut output = vec![0.0; shape.output_len()];
-        forward(&shape, weight, None, input, &mut output);
+        forward(&shape, Weight::Dense(weight), input, &mut output);
         output.iter().zip(&gradient).map(|(output, gradient)| f64::from(*output) * f64::from(*gradient)).sum::<f64>()
     };
     let mut by_input = vec![0.0; shape.input_len()];
-    grad_input(&shape, &weight, None, &gradient, &mut by_input, false);
+    grad_input(&shape, Weight::Dense(&weight), &gradient, &mut by_input, false);
     let mut by_weight = vec![0.0; shape.weight_len()];
     grad_weight(&shape, None, &input, &gradient, &mut by_weight);
     for (index, expected) in by_input.iter().enumerate() {
