@@ -6,7 +6,7 @@ use candle_core::{DType, Device, Tensor};
 use rand::Rng;
 use ticketlens::data::{Images, Subset, Task, builtin_mnist};
 use ticketlens::model::{Block, Forward, ResNet, Stem, resnet};
-use ticketlens::nn::optimizer::OptimizerKind;
+use ticketlens::nn::optimizer::{Optimizer, OptimizerKind, OptimizerState};
 use ticketlens::nn::schedule::ScheduleKind;
 use ticketlens::nn::{Compute, Fixed, Gradients, Mode, Shape3, Weights, Workspace};
 use ticketlens::progress::Silent;
@@ -92,6 +92,40 @@ fn masked_weights_stay_zero_and_live_weights_of_both_signs_move() {
         assert!(checked.iter().all(|&count| count > 1000), "{checked:?}: both signs are there to be seen");
         assert_ne!(initial.buffers, weights.buffers);
     }
+}
+
+/// Where few weights are kept, an optimiser visits no others after its first step; that step clears them.
+#[test]
+fn an_optimiser_of_few_kept_weights_is_that_of_a_mask() {
+    let length = 70_000;
+    let mut stream = seed::stream(0, "few", 0);
+    let mut draw = |count: usize| -> Vec<f32> { (0..count).map(|_| stream.random_range(-1.0..1.0)).collect() };
+    let mask: Vec<u8> = draw(length).iter().map(|&value| u8::from(value > 0.96)).collect();
+    let (weights, gradients) = (draw(length), [draw(length), draw(length), draw(length)]);
+    for kind in [OptimizerKind::Sgd { momentum: 0.9 }, OptimizerKind::AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 }]
+    {
+        let (mut found, mut masked) = (weights.clone(), weights.clone());
+        let mut optimizer = Optimizer::new(kind, 0.01, length, Some(&mask));
+        // One of all weights, whose gradient and state are masked by hand.
+        let mut whole = Optimizer::new(kind, 0.01, length, None);
+        for gradient in &gradients {
+            optimizer.step(&mut found, gradient, 0.1);
+            let state = OptimizerState {
+                first: zero_where(&mask, &whole.state().first),
+                second: whole.state().second.clone(),
+                steps: whole.state().steps,
+            };
+            whole.resume(state).unwrap();
+            whole.step(&mut masked, gradient, 0.1);
+            masked = zero_where(&mask, &masked);
+            assert!(found.iter().zip(&masked).all(|(found, masked)| found.to_bits() == masked.to_bits()), "{kind:?}");
+            assert!(optimizer.state().first.iter().zip(&mask).all(|(value, bit)| *bit != 0 || value.to_bits() == 0));
+        }
+    }
+}
+
+fn zero_where(mask: &[u8], values: &[f32]) -> Vec<f32> {
+    values.iter().zip(mask).map(|(&value, &bit)| if bit == 0 { 0.0 } else { value }).collect()
 }
 
 #[test]

@@ -12,6 +12,13 @@ use crate::simd::LANES;
 use rayon::prelude::*;
 use std::ops::Range;
 
+/// Lanes that strips should fill.
+pub(super) const FILLED: usize = 2 * LANES;
+/// Columns of a short row.
+const SHORT: usize = 8;
+/// Floats of both maps of a band of rows: few enough for the caches, so many that weights are seldom packed again.
+const BAND: usize = 1 << 21;
+
 /// How images, or strips of them, become lanes: strip after strip, of each all images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Strips {
@@ -27,8 +34,8 @@ pub(super) struct Strips {
 
 impl Strips {
     /// The cut of maps of `width` columns, in units of `unit` columns, that leaves the fewest lanes empty, and of those the one with the fewest
-    /// strips that fills `most` lanes.
-    pub(super) fn new(order: Order, images: usize, width: usize, unit: usize, most: usize) -> Self {
+    /// strips that fills [`FILLED`] lanes.
+    pub(super) fn new(order: Order, images: usize, width: usize, unit: usize) -> Self {
         if order == Order::Positions {
             return Self { order, images, count: 1, width, lanes: images };
         }
@@ -38,7 +45,7 @@ impl Strips {
             let lanes = (images * count).next_multiple_of(LANES);
             Self { order, images, count, width: if count == 1 { width } else { across * unit }, lanes }
         };
-        let cost = |strips: &Self| (strips.lanes * strips.width.div_ceil(unit), strips.lanes < most, strips.lanes);
+        let cost = |strips: &Self| (strips.lanes * strips.width.div_ceil(unit), strips.lanes < FILLED, strips.lanes);
         (1..=units).map(cut).min_by_key(cost).expect("a map has columns")
     }
 
@@ -83,8 +90,8 @@ pub(super) struct Map {
 }
 
 impl Map {
-    /// What is summed by minimal filtering, whose tiles read `lead` rows and columns before their outputs, and the columns of these that their positions still have
-    /// to be moved by.
+    /// What minimal filtering sums, whose tiles read `lead` rows and columns before their outputs; and by how many columns a tile's first
+    /// position still lies before its first output.
     pub(super) fn source(strips: Strips, problem: &Problem, lead: usize) -> (Self, usize) {
         let (channels, height, columns) = (problem.source_channels, problem.source_height, problem.source_width);
         let advance = strips.width;
@@ -115,9 +122,9 @@ impl Map {
         (y < self.height && x < self.width).then_some((y, x))
     }
 
-    /// Floats of a row of maps by channel that [`Map::gather`] writes at most, positions `position` floats apart.
-    pub(super) fn gathered(&self, position: usize) -> usize {
-        if self.strips.order == Order::Channels { self.width * position } else { 0 }
+    /// Floats of room that [`Map::visit_row`] needs, of blocks of `block` floats.
+    pub(super) fn room(&self, block: usize) -> usize {
+        if self.strips.order == Order::Channels { self.width * block } else { 0 }
     }
 
     /// Puts the blocks of `length` lanes from `start` on of row `y` of maps by channel together, `(position, channel, lane)`, positions `position`
@@ -204,7 +211,6 @@ impl Map {
     ///
     /// # Safety
     /// `target` has [`Map::len`] floats, and nothing else writes these lanes of the tile's rows and columns meanwhile.
-    #[expect(clippy::too_many_arguments, reason = "what of what goes where")]
     pub(super) unsafe fn put(
         &self,
         tile: &[f32],
@@ -251,11 +257,6 @@ pub(super) fn pays(problem: &Problem, sparse: bool) -> bool {
         && (strided || !sparse && (2..=SHORT).contains(&width))
 }
 
-/// Columns of a short row.
-const SHORT: usize = 8;
-/// Floats of both maps of a band of rows: few enough for the caches, so many that weights are seldom packed again.
-const BAND: usize = 1 << 21;
-
 /// Computes a product that [`pays`] on strips, a band of rows at a time: `direct` is given them as a batch by position.
 pub(super) fn product(
     problem: &Problem,
@@ -266,7 +267,7 @@ pub(super) fn product(
 ) {
     let (stride, padding) = (problem.stride, problem.padding);
     let unit = if problem.direction == Direction::Forward { 1 } else { stride };
-    let strips = Strips::new(problem.order, problem.batch, problem.destination_width, unit, 2 * LANES);
+    let strips = Strips::new(problem.order, problem.batch, problem.destination_width, unit);
     // Source lines between two pieces of `length` lines of the destination, those that are read before them, and all that are read.
     let reads = |length: usize| match problem.direction {
         Direction::Forward => (length * stride, padding, (length - 1) * stride + problem.kernel),

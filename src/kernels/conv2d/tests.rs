@@ -190,8 +190,9 @@ proptest! {
 /// Shapes that minimal filtering takes.
 fn filtered_shapes() -> impl Strategy<Value = Conv2dShape> {
     let channels = || prop::sample::select(vec![16usize, 32, 48]);
-    let batch = prop::sample::select(vec![32usize, 48, 64, 80, 144]);
-    (batch, channels(), channels(), 3usize..=9, 3usize..=9, 0usize..=2)
+    // By position, and by channel in strips.
+    let batch = prop_oneof![prop::sample::select(vec![32usize, 48, 64, 80, 144]), 8usize..=50];
+    (batch, channels(), channels(), 3usize..=14, 3usize..=14, 0usize..=2)
         .prop_map(|(batch, in_channels, out_channels, in_height, in_width, padding)| Conv2dShape {
             batch,
             in_channels,
@@ -206,24 +207,47 @@ fn filtered_shapes() -> impl Strategy<Value = Conv2dShape> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(40))]
     #[test]
     fn minimal_filtering_equals_the_plain_loops(shape in filtered_shapes(), seed in 0u64..1 << 30) {
         check(&shape, 0.5, seed);
     }
 }
 
+/// Strided convolutions and short rows of small batches, whose direct products go by strips, some in several bands of rows.
+fn stripped_shapes() -> impl Strategy<Value = Conv2dShape> {
+    let kernel = || prop::sample::select(vec![1usize, 3, 5]);
+    let small = (2usize..=31, 1usize..=20, 1usize..=20, 3usize..=20, 3usize..=20, kernel(), 1usize..=3, 0usize..=2);
+    let large = (20usize..=31, 30usize..=40, 60usize..=70, 40usize..=60, 30usize..=40, Just(1), 2usize..=3, Just(0));
+    prop_oneof![4 => small, 1 => large].prop_map(sized).prop_filter("taken, in a moment", |shape| {
+        let taken = |direction| strips::pays(&Problem::new(shape, direction), false);
+        fits(shape) && shape.multiply_adds() < 60_000_000 && (taken(Direction::Forward) || taken(Direction::Backward))
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+    #[test]
+    fn products_by_strips_equal_the_plain_loops(shape in stripped_shapes(), seed in 0u64..1 << 30) {
+        check(&shape, 0.3, seed);
+    }
+}
+
 /// The largest error of all three passes, beside `f64`, is within 1e-5 of the deviation of what they compute.
 #[test]
 fn minimal_filtering_rounds_to_less_than_1e_5() {
-    for shape in [shape(32, 16, 16, 12, 3, 1), shape(48, 16, 32, 9, 3, 1), shape(64, 64, 64, 4, 3, 1)] {
+    let by_position = [shape(32, 16, 16, 12, 3, 1), shape(48, 16, 32, 9, 3, 1), shape(64, 64, 64, 4, 3, 1)];
+    for shape in by_position.into_iter().chain([shape(8, 32, 16, 14, 3, 1), shape(25, 16, 16, 7, 3, 1)]) {
         assert!(winograd::pays(&shape));
         let (input, weight) = (values(shape.input_len(), 1), values(shape.weight_len(), 2));
         let gradient = values(shape.output_len(), 3);
         let mut exact = [vec![0.0; shape.output_len()], vec![0.0; shape.input_len()], vec![0.0; shape.weight_len()]];
         let [outputs, inputs, weights] = &mut exact;
-        let at = |position: usize, channels: usize, channel: usize| (position * channels + channel) * shape.batch;
-        let side = shape.in_width;
+        let (side, order) = (shape.in_width, Order::of(shape.batch));
+        let at = |position: usize, channels: usize, channel: usize| {
+            position * order.position_stride(channels, shape.batch)
+                + channel * order.channel_stride(side * side, shape.batch)
+        };
         for (nth, weights) in weights.iter_mut().enumerate() {
             let (output, channel) = (nth / 9 / shape.in_channels, nth / 9 % shape.in_channels);
             for position in 0..side * side {
@@ -313,6 +337,8 @@ fn any_number_of_threads_gives_the_same_bits() {
         shape(70, 5, 37, 9, 3, 2),
         shape(128, 130, 64, 2, 3, 1),
         shape(8, 1, 8, 30, 7, 2),
+        shape(8, 32, 16, 15, 3, 1),
+        shape(9, 24, 20, 14, 3, 2),
     ] {
         let (input, weight) = (values(shape.input_len(), 1), values(shape.weight_len(), 2));
         let gradient = values(shape.output_len(), 3);

@@ -1,14 +1,15 @@
 //! Dense 3×3 convolutions of stride 1 by minimal filtering, F(4×4, 3×3) (Winograd 1980; Lavin and Gray, CVPR 2016): a tile of 4×4
 //! outputs takes 36 multiplications for each pair of channels in place of 144.
 //!
-//! Maps lie by position, so that transforms work on whole vectors of the batch. Positions and points are a line more than their length
+//! Transforms work on whole vectors: of images where maps lie by position, else of their [strips](super::strips), which are gathered before
+//! and whose outputs are put to their places after. Positions and points are a line more than their length
 //! apart, since powers of two would meet in the same few sets of the cache. A tile's 36 points are then 36 products of matrices.
 //! What is summed in which order depends on the shape alone.
 
 use super::Conv2dShape;
 use super::correlate::weight_at;
 use super::geometry::{Direction, Problem};
-use super::strips::{Map, Strips};
+use super::strips::{self, Map, Strips};
 use super::tiles::Kernels;
 use super::transforms::{Block, OUTPUTS, PAIRS, POINTS, Products, SIDE, STEP, Taps};
 use crate::layout::Order;
@@ -17,8 +18,8 @@ use crate::simd::{LANES, prefetch};
 use rayon::prelude::*;
 use std::ptr;
 
-/// Images that are transformed together.
-const IMAGES: usize = 2 * LANES;
+/// Images, or strips, that are transformed together.
+const IMAGES: usize = strips::FILLED;
 /// Floats of a pair of rows of points, of source and gradient, that leave room for their sums in the second-level cache.
 const ROOM: usize = 96 * 1024;
 /// What moving a pair of channels' points to main memory and back costs, in multiplications (measured, AMD EPYC, Zen 4).
@@ -51,7 +52,7 @@ fn takes(shape: &Conv2dShape) -> bool {
 
 /// Multiplications for each pair of channels, and a quarter more for the transforms.
 fn filtered(shape: &Conv2dShape) -> usize {
-    let strips = Strips::new(Order::of(shape.batch), shape.batch, shape.out_width(), STEP, IMAGES);
+    let strips = Strips::new(Order::of(shape.batch), shape.batch, shape.out_width(), STEP);
     shape.out_height().div_ceil(STEP) * strips.tiles() * POINTS * 5 / 4
 }
 
@@ -89,7 +90,7 @@ pub(super) fn product(
         Direction::Forward => problem.padding,
         Direction::Backward => 2 - problem.padding,
     };
-    let strips = Strips::new(problem.order, problem.batch, problem.destination_width, STEP, IMAGES);
+    let strips = Strips::new(problem.order, problem.batch, problem.destination_width, STEP);
     let (from, column_lead) = Map::source(strips, problem, lead);
     let to = Map::destination(strips, problem);
     assert_eq!(source.len(), from.len(), "conv2d: source length");
@@ -157,10 +158,10 @@ pub(super) fn product(
                                 near[y % SIDE * row_len + x * position..].as_ptr()
                             });
                         let stride = if in_place { lanes } else { length };
+                        let tile_at = tile.as_mut_ptr().cast_const();
                         let places = to.pointers::<OUTPUTS>(first, ptr::null(), |y, x| {
                             if !in_place {
-                                let nth = STEP * (y % STEP) + x % STEP;
-                                return tile[nth * outputs * length..].as_ptr();
+                                return tile_at.wrapping_add((STEP * (y % STEP) + x % STEP) * outputs * length);
                             }
                             target.pointer().wrapping_add((y * to.width + x) * outputs * lanes + start).cast_const()
                         });
@@ -173,9 +174,9 @@ pub(super) fn product(
                         let line = Block { rows: 1, length: length * channels, stride: 0 };
                         let block = Block { rows: outputs, length, stride };
                         // SAFETY: pieces are positions in `near`, or zeros; places are positions inside the map, whose blocks of
-                        // `length ≤ batch − start` images repeat for each channel, `batch` apart; a tile's outputs belong to this
-                        // unit alone. Batches and channels are whole vectors; `packed`, `panel` and `sums` have the lengths that
-                        // `products` says.
+                        // `length ≤ lanes − start` images repeat for each channel, `lanes` apart, or in `tile`, one block after the
+                        // other; a tile's outputs belong to this unit alone. Lanes and channels are whole vectors; `packed`, `panel`
+                        // and `sums` have the lengths that `products` says.
                         unsafe {
                             (kernels.source)(&pieces, line, panel.as_mut_ptr(), panel_stride);
                             (kernels.products)(&products);
@@ -226,7 +227,7 @@ pub(super) fn weight_gradient(
 ) {
     debug_assert_eq!(problem.direction, Direction::Forward);
     let (channels, outputs) = (problem.source_channels, problem.destination_channels);
-    let strips = Strips::new(problem.order, problem.batch, problem.destination_width, STEP, IMAGES);
+    let strips = Strips::new(problem.order, problem.batch, problem.destination_width, STEP);
     let (from, column_lead) = Map::source(strips, problem, problem.padding);
     let to = Map::destination(strips, problem);
     assert_eq!(source.len(), from.len(), "conv2d: source length");
@@ -246,7 +247,7 @@ pub(super) fn weight_gradient(
     let (panel_stride, factors_stride) = (depth * channels + LANES, depth * outputs + LANES);
     // Six rows of the source, turned: row y in the slot y mod 6; four rows of the gradient.
     let longest = IMAGES * channels.max(outputs);
-    let gathered = from.gathered(IMAGES * channels).max(to.gathered(IMAGES * outputs));
+    let gathered = from.room(IMAGES * channels).max(to.room(IMAGES * outputs));
     let lengths =
         [SIDE * row_len, STEP * gradient_row, 2 * SIDE * panel_stride, 2 * SIDE * factors_stride, longest, gathered];
     scratch::with(parts * points, |partials| {
