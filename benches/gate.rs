@@ -61,11 +61,7 @@ fn convolution(density: f64, pass: Pass) -> Box<dyn FnMut()> {
     let mut stream = seed::stream(0, "gate mask", 0);
     let mask: Vec<u8> = (0..shape.weight_len()).map(|_| u8::from(stream.random_bool(density))).collect();
     let pattern = (density < 1.0).then(|| Pattern::new(&mask, 32, 32, 3));
-    let kept = pattern.as_ref().map(|pattern| {
-        let mut kept = vec![0.0; pattern.kept()];
-        pattern.gather(&weight, &mut kept);
-        kept
-    });
+    let kept = pattern.as_ref().map(|pattern| pattern.gather(&weight));
     Box::new(move || {
         let weight = Weight::of(&weight, pattern.as_ref().zip(kept.as_deref()));
         match pass {

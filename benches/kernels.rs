@@ -60,11 +60,7 @@ fn convolutions(criterion: &mut Criterion) {
             let mask = mask(shape.weight_len(), density);
             let pattern = (density < 1.0).then(|| Pattern::new(&mask, out_channels, in_channels, kernel));
             let pattern = pattern.as_ref();
-            let kept = pattern.map(|pattern| {
-                let mut kept = vec![0.0; pattern.kept()];
-                pattern.gather(&weight, &mut kept);
-                kept
-            });
+            let kept = pattern.map(|pattern| pattern.gather(&weight));
             let weight = Weight::of(&weight, pattern.zip(kept.as_deref()));
             let id = |pass: &str| {
                 let size = format!("{network} n{BATCH} {in_channels}-{out_channels} {side}px k{kernel} s{stride}");

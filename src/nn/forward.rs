@@ -53,12 +53,7 @@ impl Network {
             let (operand, times) = self.operand(index, &section, &shapes);
             let geometry = self.geometry(index, from, batch);
             let pattern = patterns.and_then(|patterns| patterns[index].as_ref()).filter(|_| times == 1);
-            let kept = pattern.zip(geometry).map(|(pattern, (weight, _))| {
-                // Not from the workspace, whose buffers are for maps.
-                let mut kept = vec![0.0; pattern.kept()];
-                pattern.gather(weights.parameter(weight), &mut kept);
-                kept
-            });
+            let kept = pattern.zip(geometry).map(|(pattern, (weight, _))| pattern.gather(weights.parameter(weight)));
             let product = |output: &mut [f32]| {
                 let (weight, mut geometry) = geometry.expect("only layers that multiply come here");
                 let (weight, input) = (weights.parameter(weight), held(operand - section.start));

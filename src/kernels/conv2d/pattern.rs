@@ -131,16 +131,18 @@ impl Pattern {
         if all == 0 { 0.0 } else { self.kept() as f64 / all as f64 }
     }
 
-    /// The kept weights of a dense one, `(O, I, k, k)`, into `kept`, in the pattern's own order.
+    /// The kept weights of a dense one, `(O, I, k, k)`, in the pattern's own order.
     ///
     /// # Panics
-    /// When a length is another than the pattern's.
-    pub fn gather(&self, weight: &[f32], kept: &mut [f32]) {
+    /// When the weight has another length than the pattern's.
+    #[must_use]
+    pub fn gather(&self, weight: &[f32]) -> Vec<f32> {
         /// Kept weights of a task.
         const TOGETHER: usize = 1 << 14;
         let all = self.out_channels * self.in_channels * self.kernel * self.kernel;
-        assert_eq!((weight.len(), kept.len()), (all, self.kept()), "pattern: weight length");
-        let target = Shared::new(kept);
+        assert_eq!(weight.len(), all, "pattern: weight length");
+        let mut kept = vec![0.0; self.kept()];
+        let target = Shared::new(&mut kept);
         // In the dense weight's order, so that it is read from end to end.
         self.places.par_chunks(TOGETHER).for_each(|places| {
             for &place in places {
@@ -149,6 +151,7 @@ impl Pattern {
                 unsafe { *target.pointer().add(place as usize) = value };
             }
         });
+        kept
     }
 
     /// Number of positions kept.

@@ -29,12 +29,6 @@ fn assert_close(left: &[f32], right: &[f32], terms: usize, what: &str) {
     }
 }
 
-fn kept_of(pattern: &Pattern, weight: &[f32]) -> Vec<f32> {
-    let mut kept = vec![f32::NAN; pattern.kept()];
-    pattern.gather(weight, &mut kept);
-    kept
-}
-
 fn check(shape: &Conv2dShape, density: f64, seed: u64) {
     let input = values(shape.input_len(), seed);
     let weight = values(shape.weight_len(), seed + 1);
@@ -52,7 +46,7 @@ fn check(shape: &Conv2dShape, density: f64, seed: u64) {
         let mut grad_weight = vec![0.0; shape.weight_len()];
         reference::grad_weight(shape, kept, &input, &gradient, &mut grad_weight);
         let pattern = kept.map(|_| &pattern);
-        let kept_weight = pattern.map(|pattern| kept_of(pattern, &weight));
+        let kept_weight = pattern.map(|pattern| pattern.gather(&weight));
         let given = Weight::of(&weight, pattern.zip(kept_weight.as_deref()));
         for path in Path::available() {
             let name = format!("{path:?} {} {shape:?}", if kept.is_some() { "sparse" } else { "dense" });
@@ -348,7 +342,7 @@ fn any_number_of_threads_gives_the_same_bits() {
             for pattern in [None, Some(&pattern)] {
                 let all = |threads| {
                     pool(threads).install(|| {
-                        let kept = pattern.map(|pattern| kept_of(pattern, &weight));
+                        let kept = pattern.map(|pattern| pattern.gather(&weight));
                         let weight = Weight::of(&weight, pattern.zip(kept.as_deref()));
                         let mut output = vec![0.0; shape.output_len()];
                         correlate(path, &shape, Direction::Forward, weight, &input, &mut output, false);
