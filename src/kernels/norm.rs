@@ -74,36 +74,60 @@ impl Pieces {
 /// Two sums for each of some channels, lane by lane: in `f32` for a while, then in `f64`.
 struct Sums {
     short: Vec<[[f32; LANES]; 2]>,
+    /// Empty as long as no lane has summed more than [`TERMS`] values.
     long: Vec<[[f64; LANES]; 2]>,
     terms: usize,
 }
 
 impl Sums {
     fn new(channels: usize) -> Self {
-        Self { short: vec![[[0.0; LANES]; 2]; channels], long: vec![[[0.0; LANES]; 2]; channels], terms: 0 }
+        Self { short: vec![[[0.0; LANES]; 2]; channels], long: vec![], terms: 0 }
     }
     /// Makes room for `terms` more values in every lane.
     #[inline(always)]
     fn reserve(&mut self, terms: usize) {
-        if self.terms + terms > TERMS {
-            self.flush();
+        if self.terms + terms > TERMS && self.terms > 0 {
+            self.long.resize(self.short.len(), [[0.0; LANES]; 2]);
+            for (short, long) in self.short.iter_mut().flatten().zip(self.long.iter_mut().flatten()) {
+                add_lanes(short, long);
+                *short = [0.0; LANES];
+            }
+            self.terms = 0;
         }
         self.terms += terms;
     }
     #[inline(always)]
-    fn flush(&mut self) {
-        for (short, long) in self.short.iter_mut().flatten().zip(self.long.iter_mut().flatten()) {
-            for lane in 0..LANES {
-                long[lane] += f64::from(short[lane]);
-                short[lane] = 0.0;
+    fn finish(self) -> Vec<[f64; 2]> {
+        let mut long = self.long.into_iter();
+        let sums = self.short.iter().map(|short| {
+            let mut sums = long.next().unwrap_or_default();
+            for (short, long) in short.iter().zip(&mut sums) {
+                add_lanes(short, long);
             }
+            sums.map(across)
+        });
+        sums.collect()
+    }
+}
+
+#[inline(always)]
+fn add_lanes(short: &[f32; LANES], long: &mut [f64; LANES]) {
+    for lane in 0..LANES {
+        long[lane] += f64::from(short[lane]);
+    }
+}
+
+/// The sum of all lanes, halves at a time: one by one each addition would wait for the one before.
+#[inline(always)]
+fn across(mut lanes: [f64; LANES]) -> f64 {
+    let mut half = LANES / 2;
+    while half > 0 {
+        for lane in 0..half {
+            lanes[lane] += lanes[lane + half];
         }
-        self.terms = 0;
+        half /= 2;
     }
-    fn finish(mut self) -> Vec<[f64; 2]> {
-        self.flush();
-        self.long.iter().map(|sums| [sums[0].iter().sum(), sums[1].iter().sum()]).collect()
-    }
+    lanes[0]
 }
 
 /// The stretches of a piece's first channel, cut so that no lane sums too much in `f32`: start and length. Those of the other
@@ -176,19 +200,27 @@ fn rectified(value: f32, relu: bool) -> f32 {
     if relu && value <= 0.0 { 0.0 } else { value }
 }
 
+/// The terms of each row of a piece: its channels' in turn.
+#[inline(always)]
+fn each_row<const TERMS: usize>(terms: [&[f32]; TERMS]) -> impl Iterator<Item = [f32; TERMS]> {
+    (0..terms[0].len()).cycle().map(move |channel| terms.map(|values| values[channel]))
+}
+
 versions! {
     /// `out = relu((z − centre)·scale + shift + residual)` for a piece, with one value of each term a channel.
     fn apply(z: &[f32], length: usize, terms: [&[f32]; 3], residual: Option<&[f32]>, relu: bool, out: &mut [f32]) {
-        for (nth, (out, z)) in out.chunks_mut(length).zip(z.chunks(length)).enumerate() {
-            let terms = terms.map(|values| values[nth % values.len()]);
-            match residual {
-                None => {
+        let rows = out.chunks_mut(length).zip(z.chunks(length)).zip(each_row(terms));
+        match residual {
+            None => {
+                for ((out, z), terms) in rows {
                     for (out, z) in out.iter_mut().zip(z) {
                         *out = rectified(normalised(*z, terms), relu);
                     }
                 }
-                Some(residual) => {
-                    for ((out, z), residual) in out.iter_mut().zip(z).zip(&residual[nth * length..]) {
+            }
+            Some(residual) => {
+                for (((out, z), terms), residual) in rows.zip(residual.chunks(length)) {
+                    for ((out, z), residual) in out.iter_mut().zip(z).zip(residual) {
                         *out = rectified(normalised(*z, terms) + residual, relu);
                     }
                 }
@@ -200,16 +232,18 @@ versions! {
 versions! {
     /// [`apply`] in the place of its input.
     fn apply_in_place(values: &mut [f32], length: usize, terms: [&[f32]; 3], residual: Option<&[f32]>, relu: bool) {
-        for (nth, values) in values.chunks_mut(length).enumerate() {
-            let terms = terms.map(|values| values[nth % values.len()]);
-            match residual {
-                None => {
+        let rows = values.chunks_mut(length).zip(each_row(terms));
+        match residual {
+            None => {
+                for (values, terms) in rows {
                     for value in values {
                         *value = rectified(normalised(*value, terms), relu);
                     }
                 }
-                Some(residual) => {
-                    for (value, residual) in values.iter_mut().zip(&residual[nth * length..]) {
+            }
+            Some(residual) => {
+                for ((values, terms), residual) in rows.zip(residual.chunks(length)) {
+                    for (value, residual) in values.iter_mut().zip(residual) {
                         *value = rectified(normalised(*value, terms) + residual, relu);
                     }
                 }
@@ -242,10 +276,8 @@ versions! {
 versions! {
     /// `z = (grad − mean_grad − (z − centre)·slope)·scale` for a piece, with one value a channel.
     fn spread(z: &mut [f32], length: usize, terms: [&[f32]; 4], grad: &[f32]) {
-        let [centre, mean_grad, slope, scale] = terms;
-        for (nth, (z, grad)) in z.chunks_mut(length).zip(grad.chunks(length)).enumerate() {
-            let channel = nth % centre.len();
-            let (centre, mean_grad, slope, scale) = (centre[channel], mean_grad[channel], slope[channel], scale[channel]);
+        for ((z, grad), terms) in z.chunks_mut(length).zip(grad.chunks(length)).zip(each_row(terms)) {
+            let [centre, mean_grad, slope, scale] = terms;
             for (z, grad) in z.iter_mut().zip(grad) {
                 *z = (grad - mean_grad - (*z - centre) * slope) * scale;
             }
@@ -260,8 +292,7 @@ versions! {
                 *grad = if *out <= 0.0 { 0.0 } else { *grad };
             }
         }
-        for (nth, (grad_z, grad)) in grad_z.chunks_mut(length).zip(grad_out.chunks(length)).enumerate() {
-            let scale = scale[nth % scale.len()];
+        for ((grad_z, grad), [scale]) in grad_z.chunks_mut(length).zip(grad_out.chunks(length)).zip(each_row([scale])) {
             for (grad_z, grad) in grad_z.iter_mut().zip(grad) {
                 *grad_z = grad * scale;
             }
@@ -312,8 +343,11 @@ fn moments(z: &[f32], shape: NormShape, pieces: &Pieces, mean: &mut [f32], var: 
         Order::Positions => (shape.batch, shape.batch),
     };
     for (channel, guess) in mean.iter_mut().enumerate() {
-        let first = &z[channel * channel_start..][..count];
-        *guess = (first.iter().map(|&z| f64::from(z)).sum::<f64>() / count as f64) as f32;
+        let (whole, rest) = z[channel * channel_start..][..count].as_chunks::<LANES>();
+        let mut lanes = [0.0; LANES];
+        whole.iter().for_each(|z| add_lanes(z, &mut lanes));
+        let sum = across(lanes) + rest.iter().map(|&z| f64::from(z)).sum::<f64>();
+        *guess = (sum / count as f64) as f32;
     }
     let guess = &*mean;
     let sums: Vec<_> = (z.par_chunks(pieces.size).enumerate())
