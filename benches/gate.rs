@@ -57,13 +57,13 @@ fn convolution(density: f64, pass: Pass) -> Box<dyn FnMut()> {
     let (input, weight) = (values(shape.input_len(), 1), values(shape.weight_len(), 2));
     let gradient = values(shape.output_len(), 3);
     let (mut output, mut grad_input) = (vec![0.0; shape.output_len()], vec![0.0; shape.input_len()]);
-    let mut grad_weight = vec![0.0; shape.weight_len()];
     let mut stream = seed::stream(0, "gate mask", 0);
     let mask: Vec<u8> = (0..shape.weight_len()).map(|_| u8::from(stream.random_bool(density))).collect();
     let pattern = (density < 1.0).then(|| Pattern::new(&mask, 32, 32, 3));
-    let kept = pattern.as_ref().map(|pattern| pattern.gather(&weight));
+    let weight = pattern.as_ref().map_or_else(|| weight.clone(), |pattern| pattern.gather(&weight));
+    let mut grad_weight = vec![0.0; weight.len()];
     Box::new(move || {
-        let weight = Weight::of(&weight, pattern.as_ref().zip(kept.as_deref()));
+        let weight = Weight::of(&weight, pattern.as_ref());
         match pass {
             Pass::Forward => conv2d::forward(&shape, weight, &input, black_box(&mut output)),
             Pass::Input => {
@@ -110,16 +110,7 @@ fn sgd_step() -> Box<dyn FnMut()> {
     let (mut weight, gradient, mut velocity) = (values(length, 6), values(length, 7), vec![0.0; length]);
     let mask: Vec<u8> = (0..length).map(|at| u8::from(at % 3 == 0)).collect();
     Box::new(move || {
-        optim::sgd_step(
-            black_box(&mut weight),
-            &gradient,
-            optim::Which::Masked(&mask),
-            &mut velocity,
-            1e-3,
-            0.9,
-            1e-4,
-            false,
-        );
+        optim::sgd_step(black_box(&mut weight), &gradient, Some(&mask), &mut velocity, 1e-3, 0.9, 1e-4, false);
     })
 }
 

@@ -55,13 +55,13 @@ fn convolutions(criterion: &mut Criterion) {
         let (input, weight) = (values(shape.input_len(), 1), values(shape.weight_len(), 2));
         let gradient = values(shape.output_len(), 3);
         let (mut output, mut grad_input) = (vec![0.0; shape.output_len()], vec![0.0; shape.input_len()]);
-        let mut grad_weight = vec![0.0; shape.weight_len()];
         for density in DENSITIES {
             let mask = mask(shape.weight_len(), density);
             let pattern = (density < 1.0).then(|| Pattern::new(&mask, out_channels, in_channels, kernel));
             let pattern = pattern.as_ref();
             let kept = pattern.map(|pattern| pattern.gather(&weight));
-            let weight = Weight::of(&weight, pattern.zip(kept.as_deref()));
+            let weight = Weight::of(kept.as_deref().unwrap_or(&weight), pattern);
+            let mut grad_weight = vec![0.0; weight.values().len()];
             let id = |pass: &str| {
                 let size = format!("{network} n{BATCH} {in_channels}-{out_channels} {side}px k{kernel} s{stride}");
                 BenchmarkId::new(format!("{pass} {size}"), format!("density {density}"))
@@ -171,10 +171,10 @@ fn optimisers(criterion: &mut Criterion) {
         let (mut weight, grad) = (values(length, 1), values(length, 2));
         let (mut first, mut second) = (vec![0.0; length], vec![0.0; length]);
         let mask = mask(length, 0.1);
-        for (name, which) in [("density 1", optim::Which::All), ("density 0.1", optim::Which::Masked(&mask))] {
+        for (name, mask) in [("density 1", None), ("density 0.1", Some(&mask[..]))] {
             group.bench_function(BenchmarkId::new(format!("sgd {length}"), name), |bencher| {
                 bencher
-                    .iter(|| optim::sgd_step(black_box(&mut weight), &grad, which, &mut first, 1e-3, 0.9, 1e-4, false));
+                    .iter(|| optim::sgd_step(black_box(&mut weight), &grad, mask, &mut first, 1e-3, 0.9, 1e-4, false));
             });
             group.bench_function(BenchmarkId::new(format!("adam {length}"), name), |bencher| {
                 bencher.iter(|| {
@@ -182,7 +182,7 @@ fn optimisers(criterion: &mut Criterion) {
                     optim::adam_step(
                         weight,
                         &grad,
-                        which,
+                        mask,
                         &mut first,
                         &mut second,
                         1e-3,

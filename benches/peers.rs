@@ -178,6 +178,11 @@ fn repeat(repeats: usize, mut body: impl FnMut()) -> Vec<f64> {
         .collect()
 }
 
+/// Trains for some steps between which nobody looks at the weights.
+fn unseen(training: &Training<'_>, weights: &mut Weights, mask: &Mask, steps: u64, observer: &dyn Observer) {
+    training.run_with(weights, mask, 0, steps, observer, None, &|_| false, |_, _| {}, None).expect("images train");
+}
+
 fn steps(model: &Model, size: &Size) -> Vec<f64> {
     let images = Noise::new(size, size.batch);
     let mask = random_mask(model, size.density);
@@ -186,7 +191,7 @@ fn steps(model: &Model, size: &Size) -> Vec<f64> {
     let config = config(size.batch, (size.repeats + warm) as u64);
     let training = Training { model, images: &images, config: &config, seed: 0 };
     let clock = Clock(Mutex::new(vec![]));
-    training.run(&mut weights, &mask, 0, config.epochs, &clock, |_, _| {}).expect("noise trains");
+    unseen(&training, &mut weights, &mask, config.epochs, &clock);
     let times = clock.0.into_inner().expect("nobody panics while holding it");
     times.windows(2).skip(warm - 1).map(|pair| (pair[1] - pair[0]).as_secs_f64()).collect()
 }
@@ -237,7 +242,7 @@ fn lottery(model: &Model, size: &Size, folder: &std::path::Path, train: usize, e
     for round in 0..rounds {
         let mut weights = initial.clone();
         let start = Instant::now();
-        training.run(&mut weights, &mask, 0, config.total_steps(train), &Silent, |_, _| {}).expect("digits train");
+        unseen(&training, &mut weights, &mask, config.total_steps(train), &Silent);
         let seconds = start.elapsed().as_secs_f64();
         let right = evaluate(model, &weights, &tested, 512).expect("it fits");
         let accuracy = right.iter().filter(|&&right| right).count() as f64 / right.len() as f64;

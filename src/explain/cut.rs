@@ -52,8 +52,8 @@ impl Cut {
     ) -> Self {
         // Of a network that is mostly zeros, on the CPU.
         let on_cpu = model.compute.device().is_none();
-        let patterns = on_cpu.then(|| network.patterns_at_rest(&weights)).flatten().map(Arc::new);
-        Self { fixed: Fixed::new(&model.compute, &network, &weights, patterns.as_ref()), features, head }
+        let patterns = on_cpu.then(|| network.patterns_at_rest(&weights)).flatten();
+        Self { fixed: Fixed::new(&model.compute, &network, &weights, patterns), features, head }
     }
 
     /// Φ(images): the activation `(N, C, H, W)` at the cut, in eval mode.

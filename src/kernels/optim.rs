@@ -6,42 +6,6 @@ use rayon::prelude::*;
 /// Values of a task.
 const CHUNK: usize = 1 << 15;
 
-/// The weights that a step changes.
-#[derive(Clone, Copy, Debug)]
-pub enum Which<'a> {
-    /// Every one.
-    All,
-    /// Those where the mask is not 0. The others and their state are written as exactly 0.
-    Masked(&'a [u8]),
-    /// Those at these places, in ascending order. The others are left as they are: where few of many weights are kept, reading the others would
-    /// be most of the step.
-    Kept(&'a [u32]),
-}
-
-impl Which<'_> {
-    fn check(self, length: usize, name: &str) {
-        match self {
-            Which::All => {}
-            Which::Masked(mask) => assert_eq!(mask.len(), length, "{name}: mask length"),
-            Which::Kept(kept) => {
-                assert!(kept.last().is_none_or(|&last| (last as usize) < length), "{name}: kept place")
-            }
-        }
-    }
-
-    /// Those of `length` values from `start` on; places still count from the first value of all.
-    fn part(self, start: usize, length: usize) -> Self {
-        match self {
-            Which::All => Which::All,
-            Which::Masked(mask) => Which::Masked(&mask[start..start + length]),
-            Which::Kept(kept) => {
-                let before = |end: usize| kept.partition_point(|&at| (at as usize) < end);
-                Which::Kept(&kept[before(start)..before(start + length)])
-            }
-        }
-    }
-}
-
 /// What SGD does to a weight and its momentum.
 #[inline(always)]
 fn sgd_one(weight: f32, grad: f32, buffer: f32, hyper: [f32; 3], first_step: bool) -> (f32, f32) {
@@ -100,12 +64,12 @@ versions! {
 /// One step of SGD with momentum, with PyTorch's semantics (`torch.optim.SGD`, dampening 0, no Nesterov).
 ///
 /// `g = grad + weight_decay·w; buffer = momentum·buffer + g` (`buffer = g` on the first step); `w -= learning_rate·buffer`.
-/// With `momentum == 0` the buffer still holds `g`.
+/// With `momentum == 0` the buffer still holds `g`. Where `mask` is 0, weight and buffer become exactly 0.
 #[expect(clippy::too_many_arguments, reason = "the hyper-parameters of one formula")]
 pub fn sgd_step(
     weight: &mut [f32],
     grad: &[f32],
-    which: Which<'_>,
+    mask: Option<&[u8]>,
     momentum_buffer: &mut [f32],
     learning_rate: f32,
     momentum: f32,
@@ -115,30 +79,25 @@ pub fn sgd_step(
     let length = weight.len();
     assert_eq!(grad.len(), length, "sgd_step: grad length");
     assert_eq!(momentum_buffer.len(), length, "sgd_step: momentum_buffer length");
-    which.check(length, "sgd_step");
+    assert!(mask.is_none_or(|mask| mask.len() == length), "sgd_step: mask length");
     let buffers = weight.par_chunks_mut(CHUNK).zip(momentum_buffer.par_chunks_mut(CHUNK)).zip(grad.par_chunks(CHUNK));
     buffers.enumerate().for_each(|(nth, ((weight, buffer), grad))| {
-        let (hyper, start) = ([learning_rate, momentum, weight_decay], nth * CHUNK);
-        match which.part(start, weight.len()) {
-            Which::All => sgd(weight, grad, buffer, hyper, first_step),
-            Which::Masked(mask) => sgd_masked(mask, weight, grad, buffer, hyper, first_step),
-            Which::Kept(kept) => {
-                for at in kept.iter().map(|&at| at as usize - start) {
-                    (weight[at], buffer[at]) = sgd_one(weight[at], grad[at], buffer[at], hyper, first_step);
-                }
-            }
+        let hyper = [learning_rate, momentum, weight_decay];
+        match mask {
+            None => sgd(weight, grad, buffer, hyper, first_step),
+            Some(mask) => sgd_masked(&mask[nth * CHUNK..], weight, grad, buffer, hyper, first_step),
         }
     });
 }
 
 /// One step of Adam or, with `decoupled`, AdamW, with PyTorch's semantics (no AMSGrad). `step` counts from 1.
 ///
-/// Kingma & Ba 2015; Loshchilov & Hutter 2019.
+/// Where `mask` is 0, weight and moments become exactly 0. Kingma & Ba 2015; Loshchilov & Hutter 2019.
 #[expect(clippy::too_many_arguments, reason = "the hyper-parameters of one formula")]
 pub fn adam_step(
     weight: &mut [f32],
     grad: &[f32],
-    which: Which<'_>,
+    mask: Option<&[u8]>,
     first_moment: &mut [f32],
     second_moment: &mut [f32],
     learning_rate: f32,
@@ -154,7 +113,7 @@ pub fn adam_step(
     assert_eq!(first_moment.len(), length, "adam_step: first_moment length");
     assert_eq!(second_moment.len(), length, "adam_step: second_moment length");
     assert!(step >= 1, "adam_step: step counts from 1");
-    which.check(length, "adam_step");
+    assert!(mask.is_none_or(|mask| mask.len() == length), "adam_step: mask length");
     let correction1 = 1.0 - f64::from(beta1).powf(step as f64);
     let correction2 = 1.0 - f64::from(beta2).powf(step as f64);
     let step_size = (f64::from(learning_rate) / correction1) as f32;
@@ -163,18 +122,9 @@ pub fn adam_step(
     let hyper = [step_size, beta1, beta2, eps, root_correction2, decay, l2];
     let moments = first_moment.par_chunks_mut(CHUNK).zip(second_moment.par_chunks_mut(CHUNK));
     weight.par_chunks_mut(CHUNK).zip(grad.par_chunks(CHUNK)).zip(moments).enumerate().for_each(
-        |(nth, ((weight, grad), (first, second)))| {
-            let start = nth * CHUNK;
-            match which.part(start, weight.len()) {
-                Which::All => adam(weight, grad, first, second, hyper),
-                Which::Masked(mask) => adam_masked(mask, weight, grad, first, second, hyper),
-                Which::Kept(kept) => {
-                    for at in kept.iter().map(|&at| at as usize - start) {
-                        let moments = [first[at], second[at]];
-                        (weight[at], [first[at], second[at]]) = adam_one(weight[at], grad[at], moments, hyper);
-                    }
-                }
-            }
+        |(nth, ((weight, grad), (first, second)))| match mask {
+            None => adam(weight, grad, first, second, hyper),
+            Some(mask) => adam_masked(&mask[nth * CHUNK..], weight, grad, first, second, hyper),
         },
     );
 }

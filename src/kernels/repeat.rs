@@ -1,5 +1,6 @@
 //! Products with an input in which each value stands several times in a row: the weights of such a run count as one, their sum.
 
+use crate::conv2d::{Pattern, Weight};
 use crate::simd::{LANES, versions};
 use rayon::prelude::*;
 
@@ -19,14 +20,28 @@ versions! {
 }
 
 /// The sum of each run of `times` weights: of `(O, I·times)`, `(O, I)`.
-pub fn fold(weight: &[f32], times: usize, folded: &mut [f32]) {
+pub fn fold(weight: Weight<'_>, times: usize, folded: &mut [f32]) {
     assert!(times > 0 && weight.len() == folded.len() * times, "fold: length");
-    let count = TASK.div_ceil(times);
-    folded.par_chunks_mut(count).zip(weight.par_chunks(count * times)).for_each(|(to, run)| sums(run, times, to));
+    match weight {
+        Weight::Dense(weight) => {
+            let count = TASK.div_ceil(times);
+            folded.par_chunks_mut(count).zip(weight.par_chunks(count * times)).for_each(|(to, run)| {
+                sums(run, times, to);
+            });
+        }
+        Weight::Kept(pattern, kept) => {
+            folded.fill(0.0);
+            pattern.positions().zip(kept).for_each(|(position, value)| folded[position / times] += value);
+        }
+    }
 }
 
-/// The gradient of what [`fold`] summed: each value, `times` times in a row.
-pub fn unfold(folded: &[f32], times: usize, gradient: &mut [f32]) {
+/// The gradient of what [`fold`] summed: each value, `times` times in a row; with a `pattern` of what that keeps.
+pub fn unfold(folded: &[f32], times: usize, pattern: Option<&Pattern>, gradient: &mut [f32]) {
+    if let Some(pattern) = pattern {
+        let places = pattern.positions().zip(gradient);
+        return places.for_each(|(position, gradient)| *gradient = folded[position / times]);
+    }
     assert!(times > 0 && gradient.len() == folded.len() * times, "unfold: length");
     let count = TASK.div_ceil(times);
     gradient.par_chunks_mut(count * times).zip(folded.par_chunks(count)).for_each(|(to, from)| {
@@ -48,15 +63,33 @@ mod tests {
             let count = values.len() / times;
             let weight = &values[..count * times];
             let mut folded = vec![f32::NAN; count];
-            fold(weight, times, &mut folded);
+            fold(Weight::Dense(weight), times, &mut folded);
             let mut repeated = vec![f32::NAN; weight.len()];
-            unfold(&folded, times, &mut repeated);
+            unfold(&folded, times, None, &mut repeated);
             for (nth, folded) in folded.iter().enumerate() {
                 let run = nth * times..(nth + 1) * times;
                 let sum: f64 = weight[run.clone()].iter().map(|&value| f64::from(value)).sum();
                 prop_assert!((f64::from(*folded) - sum).abs() < 1e-4);
                 prop_assert!(repeated[run].iter().all(|value| value == folded));
             }
+        }
+
+        #[test]
+        fn kept_weights_fold_and_unfold_as_the_dense_ones_with_zeros_do(
+            mut weight in prop::collection::vec(-2.0f32..2.0, 6 * 35),
+            times in prop::sample::select(vec![1usize, 5, 7, 35]),
+        ) {
+            weight.iter_mut().filter(|value| **value < 0.5).for_each(|value| *value = 0.0);
+            let mask: Vec<u8> = weight.iter().map(|&value| u8::from(value != 0.0)).collect();
+            let pattern = Pattern::new(&mask, 6, 35, 1);
+            let [mut dense, mut kept] = [(); 2].map(|()| vec![f32::NAN; weight.len() / times]);
+            fold(Weight::Dense(&weight), times, &mut dense);
+            fold(Weight::Kept(&pattern, &pattern.gather(&weight)), times, &mut kept);
+            prop_assert!(dense.iter().zip(&kept).all(|(dense, kept)| (dense - kept).abs() < 1e-5));
+            let (mut all, mut few) = (vec![f32::NAN; weight.len()], vec![f32::NAN; pattern.kept()]);
+            unfold(&dense, times, None, &mut all);
+            unfold(&dense, times, Some(&pattern), &mut few);
+            prop_assert_eq!(few, pattern.gather(&all));
         }
     }
 }

@@ -7,7 +7,8 @@ use crate::kernels::{bias, norm, pool, repeat};
 use super::forward::{adaptive_shape, drop_out, max_pool_shape};
 use super::layer::{Layer, Norm};
 use super::layout::Weights;
-use super::network::{Network, Patterns};
+use super::network::Network;
+use super::patterns::Patterns;
 use super::tape::{Gradients, Saved, Tape, Workspace};
 
 /// What every step of a backward pass works on.
@@ -164,7 +165,7 @@ impl Pass<'_, '_> {
                     &mut grad_shift,
                 );
                 if let Some(flat) = self.wanted.parameters.as_deref_mut() {
-                    let specs = &network.layout.parameters;
+                    let specs = &weights.layout().parameters;
                     flat[specs[norm.scale].range.clone()].copy_from_slice(&grad_scale);
                     flat[specs[norm.shift].range.clone()].copy_from_slice(&grad_shift);
                 }
@@ -211,7 +212,7 @@ impl Pass<'_, '_> {
 
     fn bias_gradient(&mut self, bias: usize, grad: &[f32]) {
         if let Some(flat) = self.wanted.parameters.as_deref_mut() {
-            let range = self.network.layout.parameters[bias].range.clone();
+            let range = self.weights.layout().parameters[bias].range.clone();
             bias::gradient(self.tape.batch, grad, &mut flat[range]);
         }
     }
@@ -224,17 +225,17 @@ impl Pass<'_, '_> {
         let (weight, mut geometry) =
             self.network.geometry(index, self.tape.shapes[own], batch).expect("only layers that multiply come here");
         geometry.in_channels /= times;
-        let pattern = self.patterns.and_then(|patterns| patterns[index].as_ref()).filter(|_| times == 1);
+        let pattern = self.patterns.and_then(|patterns| patterns.of(weight));
         if self.wanted.parameters.is_some() {
             self.make_again(source);
         }
         if let Some(flat) = self.wanted.parameters.as_deref_mut() {
             let input = self.tape.slots[source].as_deref().expect("a layer's input is freed after the layer");
-            let flat = &mut flat[self.network.layout.parameters[weight].range.clone()];
+            let flat = &mut flat[self.weights.layout().parameters[weight].range.clone()];
             if times > 1 {
-                let mut folded = self.workspace.take(flat.len() / times);
+                let mut folded = self.workspace.take(geometry.weight_len());
                 conv2d::grad_weight(&geometry, None, input, grad, &mut folded);
-                repeat::unfold(&folded, times, flat);
+                repeat::unfold(&folded, times, pattern, flat);
                 self.workspace.give(folded);
             } else {
                 conv2d::grad_weight(&geometry, pattern, input, grad, flat);
@@ -243,7 +244,7 @@ impl Pass<'_, '_> {
         if source > 0 || self.wanted.input {
             let weight = match &self.tape.saved[index - start] {
                 Saved::Folded(folded) if times > 1 => Weight::Dense(folded),
-                _ => Weight::of(self.weights.parameter(weight), pattern.zip(self.tape.kept[index - start].as_deref())),
+                _ => Weight::of(self.weights.parameter(weight), pattern),
             };
             let slot = &mut self.grads[source];
             let accumulate = slot.is_some();

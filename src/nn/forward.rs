@@ -12,7 +12,8 @@ use crate::seed;
 
 use super::layer::{Layer, Norm};
 use super::layout::Weights;
-use super::network::{Network, Patterns};
+use super::network::Network;
+use super::patterns::Patterns;
 use super::shape::Shape3;
 use super::tape::{Draws, Mode, Saved, Tape, Workspace};
 
@@ -21,7 +22,7 @@ const MADE_AGAIN: usize = 1 << 21;
 
 impl Network {
     /// Runs `section` on `input`, in the kernels' order. Weights are only read: after [`Mode::Train`] the caller takes the batch
-    /// statistics over with [`Network::update_running_statistics`].
+    /// statistics over with [`Network::update_running_statistics`]. With `patterns` the weights are packed by them.
     ///
     /// # Errors
     /// When `input` does not fit the section.
@@ -40,7 +41,6 @@ impl Network {
         let shapes = self.shapes(section.clone(), shape)?;
         let mut slots: Vec<Option<Vec<f32>>> = vec![Some(input)];
         let mut saved = Vec::with_capacity(section.len());
-        let mut all_kept = Vec::with_capacity(section.len());
         for index in section.clone() {
             let layer = &self.layers[index];
             let source = layer.source() - section.start;
@@ -52,19 +52,18 @@ impl Network {
             let mut keep = Saved::Nothing;
             let (operand, times) = self.operand(index, &section, &shapes);
             let geometry = self.geometry(index, from, batch);
-            let pattern = patterns.and_then(|patterns| patterns[index].as_ref()).filter(|_| times == 1);
-            let kept = pattern.zip(geometry).map(|(pattern, (weight, _))| pattern.gather(weights.parameter(weight)));
             let product = |output: &mut [f32]| {
                 let (weight, mut geometry) = geometry.expect("only layers that multiply come here");
-                let (weight, input) = (weights.parameter(weight), held(operand - section.start));
+                let pattern = patterns.and_then(|patterns| patterns.of(weight));
+                let (weight, input) = (Weight::of(weights.parameter(weight), pattern), held(operand - section.start));
                 if times > 1 {
                     geometry.in_channels /= times;
-                    let mut folded = vec![0.0; weight.len() / times];
+                    let mut folded = vec![0.0; geometry.weight_len()];
                     repeat::fold(weight, times, &mut folded);
                     conv2d::forward(&geometry, Weight::Dense(&folded), input, output);
                     return folded;
                 }
-                conv2d::forward(&geometry, Weight::of(weight, pattern.zip(kept.as_deref())), input, output);
+                conv2d::forward(&geometry, weight, input, output);
                 Vec::new()
             };
             match layer {
@@ -124,7 +123,6 @@ impl Network {
             }
             slots.push(Some(output));
             saved.push(keep);
-            all_kept.push(kept.filter(|_| mode != Mode::Eval));
             if mode != Mode::EvalTape {
                 for slot in 0..slots.len() - 1 {
                     if mode.trains() && !self.made_again(&section, slot, slots[slot].as_deref()) {
@@ -141,7 +139,7 @@ impl Network {
                 }
             }
         }
-        Ok(Tape { section, batch, shapes, slots, saved, kept: all_kept })
+        Ok(Tape { section, batch, shapes, slots, saved })
     }
 
     /// Whether the backward pass makes the values of a slot again from what its batch norm keeps, rather than have them kept as well: of a

@@ -80,6 +80,20 @@ impl Layout {
         self.buffers.last().map_or(0, |spec| spec.range.end)
     }
 
+    /// The same tensors, where the parameters of which `length` knows one have that many values.
+    pub(super) fn shortened(&self, length: impl Fn(usize) -> Option<usize>) -> Self {
+        let mut layout = self.clone();
+        let mut start = 0;
+        for (index, spec) in layout.parameters.iter_mut().enumerate() {
+            if let Some(length) = length(index) {
+                (spec.shape, spec.range) = (vec![length], 0..length);
+            }
+            spec.range = start..start + spec.range.len();
+            start = spec.range.end;
+        }
+        layout
+    }
+
     /// Names and shapes of all tensors in state-dict order.
     pub fn tensors(&self) -> impl Iterator<Item = (&str, &[usize])> {
         self.order.iter().map(|&(buffer, index)| {
@@ -141,6 +155,10 @@ impl PartialEq for Weights {
 }
 
 impl Weights {
+    pub(super) fn new(layout: Arc<Layout>, parameters: Vec<f32>, buffers: Vec<f32>) -> Self {
+        Self { layout, parameters, buffers }
+    }
+
     /// All zeros, for a layout.
     pub fn zeros(layout: Arc<Layout>) -> Self {
         let (parameters, buffers) = (vec![0.0; layout.parameter_count()], vec![0.0; layout.buffer_count()]);

@@ -15,6 +15,7 @@ mod layout;
 mod network;
 mod op;
 pub mod optimizer;
+mod patterns;
 pub mod schedule;
 mod shape;
 mod tape;
@@ -23,8 +24,9 @@ pub use compute::{Accelerator, Compute};
 pub use init::Initialisation;
 pub use layer::{Convolution, Inside, Layer, Norm};
 pub use layout::{BufferKind, Layout, LayoutBuilder, ParameterKind, TensorSpec, Weights};
-pub use network::{Network, Patterns};
+pub use network::Network;
 pub use op::Fixed;
+pub use patterns::Patterns;
 pub use shape::Shape3;
 pub use tape::{Draws, Gradients, Mode, Tape, Workspace};
 

@@ -11,6 +11,7 @@ use crate::kernels::conv2d::{self, Algorithm, Conv2dShape, Pattern};
 use super::init::{self, Initialisation};
 use super::layer::{Inside, Layer, split};
 use super::layout::{Layout, Weights};
+use super::patterns::Patterns;
 use super::shape::Shape3;
 
 /// A network: its layers and the layout of its weights.
@@ -27,9 +28,6 @@ pub struct Network {
     /// How fresh weights are drawn.
     pub initialisation: Initialisation,
 }
-
-/// The sparse pattern of each layer whose density makes the sparse kernels faster; `None`: dense.
-pub type Patterns = Vec<Option<Pattern>>;
 
 impl Network {
     /// A network with PyTorch's batch-norm constants (ε = 1e-5, momentum 0.1).
@@ -183,29 +181,26 @@ impl Network {
     /// When `input` does not fit the network.
     pub fn patterns(&self, mask: &[u8], input: Shape3, batch: usize, sparse_below: Option<f64>) -> Result<Patterns> {
         let shapes = self.shapes(self.whole(), input)?;
-        Ok((0..self.layers.len())
-            .map(|index| {
-                let (weight, shape) = self.geometry(index, shapes[self.layers[index].source()], batch)?;
-                if self.operand(index, &self.whole(), &shapes).1 > 1 {
-                    return None;
-                }
-                let mask = &mask[self.layout.parameters[weight].range.clone()];
-                let kept = mask.iter().filter(|&&bit| bit != 0).count();
-                if kept == mask.len() {
-                    return None;
-                }
-                let density = kept as f64 / mask.len() as f64;
-                let algorithm = match sparse_below {
-                    None => conv2d::choose(&shape, density),
-                    Some(limit) if density < limit => Algorithm::Sparse,
-                    Some(_) => Algorithm::Dense,
-                };
-                match algorithm {
-                    Algorithm::Dense => None,
-                    Algorithm::Sparse => Some(Pattern::new(mask, shape.out_channels, shape.in_channels, shape.kernel)),
-                }
-            })
-            .collect())
+        let of = |index: usize| {
+            let (weight, shape) = self.geometry(index, shapes[self.layers[index].source()], batch)?;
+            if self.operand(index, &self.whole(), &shapes).1 > 1 {
+                return None;
+            }
+            let mask = &mask[self.layout.parameters[weight].range.clone()];
+            let kept = mask.iter().filter(|&&bit| bit != 0).count();
+            if kept == mask.len() {
+                return None;
+            }
+            let density = kept as f64 / mask.len() as f64;
+            let algorithm = match sparse_below {
+                None => conv2d::choose(&shape, density),
+                Some(limit) if density < limit => Algorithm::Sparse,
+                Some(_) => Algorithm::Dense,
+            };
+            let pattern = || Pattern::new(mask, shape.out_channels, shape.in_channels, shape.kernel);
+            (algorithm == Algorithm::Sparse).then(|| (weight, pattern()))
+        };
+        Ok(Patterns::new(&self.layout, (0..self.layers.len()).filter_map(of)))
     }
 }
 
@@ -242,9 +237,10 @@ impl Network {
                 return None;
             }
             let mask: Vec<u8> = values.iter().map(|&value| u8::from(value != 0.0)).collect();
-            Some(Pattern::new(&mask, outputs, inputs, kernel))
+            Some((weight, Pattern::new(&mask, outputs, inputs, kernel)))
         };
-        Some(self.layers.par_iter().zip(kept).map(pattern).collect())
+        let patterns: Vec<_> = self.layers.par_iter().zip(kept).filter_map(pattern).collect();
+        Some(Patterns::new(&self.layout, patterns))
     }
 }
 

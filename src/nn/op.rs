@@ -12,7 +12,8 @@ use crate::kernels::on_worker;
 
 use super::compute::{Accelerator, Compute};
 use super::layout::Weights;
-use super::network::{Network, Patterns};
+use super::network::Network;
+use super::patterns::Patterns;
 use super::shape::Shape3;
 use super::tape::{Gradients, Mode, Tape, Workspace};
 
@@ -22,6 +23,7 @@ pub struct Fixed {
     compute: Compute,
     network: Arc<Network>,
     weights: Arc<Weights>,
+    /// By which the weights are packed.
     patterns: Option<Arc<Patterns>>,
     /// Memory that one batch leaves to the next: its pages are there already.
     buffers: Arc<Mutex<Workspace>>,
@@ -39,14 +41,10 @@ struct SectionOp {
 impl Fixed {
     /// `network` with `weights`, where `compute` says. With `patterns` of the network's layers weights outside them count as zero; a device
     /// does without.
-    pub fn new(
-        compute: &Compute,
-        network: &Arc<Network>,
-        weights: &Arc<Weights>,
-        patterns: Option<&Arc<Patterns>>,
-    ) -> Self {
-        let (compute, network, weights) = (compute.clone(), network.clone(), weights.clone());
-        Self { compute, network, weights, patterns: patterns.cloned(), buffers: Arc::default() }
+    pub fn new(compute: &Compute, network: &Arc<Network>, weights: &Arc<Weights>, patterns: Option<Patterns>) -> Self {
+        let (compute, network) = (compute.clone(), network.clone());
+        let weights = patterns.as_ref().map_or_else(|| weights.clone(), |patterns| patterns.pack(weights).into());
+        Self { compute, network, weights, patterns: patterns.map(Arc::new), buffers: Arc::default() }
     }
 
     /// Applies `section` of the network to `input` `(N, C, H, W)` as a Candle operation; the result is `(N, C', H', W')`, or `(N, K)` when

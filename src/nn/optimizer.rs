@@ -1,10 +1,9 @@
-//! Optimisers with masks: one pass over the flat parameters, or over the kept ones where these are few, in which a masked weight and its state stay
-//! exactly zero.
+//! Optimisers with masks: one pass over the flat parameters, in which a masked weight and its state stay exactly zero.
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::kernels::optim::{self, Which};
+use crate::kernels::optim;
 
 /// Which optimiser, with its constants.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -35,18 +34,10 @@ pub enum OptimizerKind {
     },
 }
 
-/// Share of the weights below which the kept ones alone are visited; more lie too close together for that to save reading.
-const FEW: f64 = 0.06;
-
-/// An optimiser, its mask and its state.
-pub struct Optimizer<'a> {
+/// An optimiser and its state.
+pub struct Optimizer {
     kind: OptimizerKind,
     weight_decay: f32,
-    mask: Option<&'a [u8]>,
-    /// Places of the kept weights, where they are few.
-    kept: Option<Vec<u32>>,
-    /// Whether a step has cleared what is masked.
-    cleared: bool,
     state: OptimizerState,
 }
 
@@ -61,15 +52,15 @@ pub struct OptimizerState {
     pub steps: u64,
 }
 
-impl<'a> Optimizer<'a> {
-    /// A fresh optimiser for `parameters` scalars, of which those where `mask` is 0 become and stay exactly 0.
-    pub fn new(kind: OptimizerKind, weight_decay: f32, parameters: usize, mask: Option<&'a [u8]>) -> Self {
+impl Optimizer {
+    /// A fresh optimiser for `parameters` scalars.
+    pub fn new(kind: OptimizerKind, weight_decay: f32, parameters: usize) -> Self {
         let second = match kind {
             OptimizerKind::Sgd { .. } => Vec::new(),
             OptimizerKind::Adam { .. } | OptimizerKind::AdamW { .. } => vec![0.0; parameters],
         };
         let state = OptimizerState { first: vec![0.0; parameters], second, steps: 0 };
-        Self { kind, weight_decay, mask, kept: mask.and_then(few), cleared: false, state }
+        Self { kind, weight_decay, state }
     }
 
     /// What it remembers.
@@ -85,25 +76,28 @@ impl<'a> Optimizer<'a> {
         if (state.first.len(), state.second.len()) != (self.state.first.len(), self.state.second.len()) {
             return Err(Error::input("an optimiser's state is of another optimiser or network"));
         }
-        (self.state, self.cleared) = (state, false);
+        self.state = state;
         Ok(())
     }
 
-    /// One step. Where the mask is 0, `weights` and the optimiser's state become exactly 0; later steps take it that they still are.
-    pub fn step(&mut self, weights: &mut [f32], gradient: &[f32], learning_rate: f32) {
-        let which = match (self.mask, &self.kept) {
-            (None, _) => Which::All,
-            (Some(_), Some(kept)) if self.cleared => Which::Kept(kept),
-            (Some(mask), _) => Which::Masked(mask),
-        };
-        self.cleared = true;
+    /// Makes other values of what it remembers of each scalar, as when these lie in another order.
+    pub fn rearrange(&mut self, values: impl Fn(&[f32]) -> Vec<f32>) {
+        for state in [&mut self.state.first, &mut self.state.second] {
+            if !state.is_empty() {
+                *state = values(state);
+            }
+        }
+    }
+
+    /// One step: `weights` and the optimiser's state become exactly 0 where `mask` is 0.
+    pub fn step(&mut self, weights: &mut [f32], gradient: &[f32], mask: Option<&[u8]>, learning_rate: f32) {
         let state = &mut self.state;
         state.steps += 1;
         match self.kind {
             OptimizerKind::Sgd { momentum } => optim::sgd_step(
                 weights,
                 gradient,
-                which,
+                mask,
                 &mut state.first,
                 learning_rate,
                 momentum,
@@ -114,7 +108,7 @@ impl<'a> Optimizer<'a> {
                 optim::adam_step(
                     weights,
                     gradient,
-                    which,
+                    mask,
                     &mut state.first,
                     &mut state.second,
                     learning_rate,
@@ -128,11 +122,4 @@ impl<'a> Optimizer<'a> {
             }
         }
     }
-}
-
-/// The places that a mask keeps, where they are few.
-fn few(mask: &[u8]) -> Option<Vec<u32>> {
-    let kept = mask.iter().filter(|&&bit| bit != 0).count();
-    let few = (kept as f64) < FEW * mask.len() as f64 && u32::try_from(mask.len()).is_ok();
-    few.then(|| (0..).zip(mask).filter(|(_, bit)| **bit != 0).map(|(place, _)| place).collect())
 }

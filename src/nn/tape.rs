@@ -99,8 +99,6 @@ pub struct Tape {
     pub(super) shapes: Vec<Shape3>,
     pub(super) slots: Vec<Option<Vec<f32>>>,
     pub(super) saved: Vec<Saved>,
-    /// each layer's kept weights, where it has a pattern
-    pub(super) kept: Vec<Option<Vec<f32>>>,
 }
 
 impl Tape {
@@ -129,8 +127,7 @@ impl Tape {
 
 /// Gradients that a backward pass should produce.
 pub struct Gradients<'a> {
-    /// Flat gradient of the parameters, overwritten for every parameter of the section but those outside its layer's pattern, which stay what
-    /// they are; `None`: not wanted.
+    /// Flat gradient of the parameters, in the layout of the weights, overwritten for every parameter of the section; `None`: not wanted.
     pub parameters: Option<&'a mut [f32]>,
     /// Whether the gradient of the section's input is wanted.
     pub input: bool,

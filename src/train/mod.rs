@@ -1,5 +1,6 @@
 //! Training and evaluation.
 
+mod live;
 mod on_device;
 mod statistics;
 
@@ -18,6 +19,7 @@ use crate::progress::{Event, Observer};
 use crate::prune::Mask;
 use crate::seed;
 
+use live::Live;
 pub use statistics::renew_statistics;
 
 /// How a network is trained; checked by the plan.
@@ -117,7 +119,7 @@ impl Training<'_> {
     /// device there is none.
     ///
     /// With `edit_gradient`, which sees the weights and may change the loss's gradient before the optimiser takes its step (where
-    /// a plan's `as_published.freeze_below_epsilon` comes in), and with `after_step` called only after the steps that `sees` names. On a device
+    /// a plan's `as_published.freeze_below_epsilon` comes in; of a pruned network both may be packed, see [`crate::nn::Patterns`]), and with `after_step` called only after the steps that `sees` names. On a device
     /// each look at weights or gradient is a copy to the host.
     ///
     /// # Errors
@@ -148,21 +150,17 @@ impl Training<'_> {
             steps_per_epoch,
             total_steps: self.config.total_steps(self.images.len()),
         };
-        let dense = mask.bits().iter().all(|&bit| bit != 0);
-        let patterns = (!dense)
-            .then(|| self.model.network.patterns(mask.bits(), shape, batch, self.config.sparse_below))
-            .transpose()?;
-        let bits = (!dense).then_some(mask.bits());
+        let bits = Some(mask.bits()).filter(|bits| bits.contains(&0));
         mask.apply(weights);
         if let Some(device) = self.model.compute.device() {
             let engine = device.training();
             let steps = from..to;
             return self.run_on(engine, weights, bits, steps, schedule, observer, edit_gradient, sees, &mut after_step);
         }
+        let patterns = bits.map(|bits| self.model.network.patterns(bits, shape, batch, self.config.sparse_below));
+        let patterns = patterns.transpose()?;
         let mut optimizer =
-            Optimizer::new(self.config.optimizer, self.config.weight_decay as f32, weights.parameters.len(), bits);
-        let mut gradient = vec![0.0; weights.parameters.len()];
-        let mut workspace = Workspace::default();
+            Optimizer::new(self.config.optimizer, self.config.weight_decay as f32, weights.parameters.len());
         let mut losses: Vec<(f64, u64)> = Vec::new();
         let mut first = from;
         let (kept, mut keep) = keep.unzip();
@@ -171,6 +169,9 @@ impl Training<'_> {
             *weights = kept.weights;
             (first, losses) = (kept.step, kept.losses);
         }
+        let mut live = Live::new(weights, patterns.as_ref(), optimizer, bits);
+        let mut gradient = vec![0.0; live.weights().parameters.len()];
+        let mut workspace = Workspace::default();
         while first < to {
             let epoch = first / steps_per_epoch;
             let order = epoch_order(self.seed, epoch, self.images.len());
@@ -185,27 +186,28 @@ impl Training<'_> {
                     let mut input = workspace.take(pixels.len());
                     to_kernels(batch, shape.channels, shape.height * shape.width, pixels, &mut input);
                     let labels: Vec<usize> = indices.iter().map(|&index| self.images.label(index)).collect();
-                    let tape = self.model.network.forward(
-                        self.model.network.whole(),
+                    let (network, patterns) = (&self.model.network, live.patterns());
+                    let tape = network.forward(
+                        network.whole(),
                         Mode::Train(Draws { seed: self.seed, step }),
-                        weights,
-                        patterns.as_ref(),
+                        live.weights(),
+                        patterns,
                         input,
                         shape,
                         batch,
                         &mut workspace,
                     )?;
-                    self.model.network.update_running_statistics(&tape, weights);
+                    network.update_running_statistics(&tape, live.weights_mut());
                     let mut grad_logits = workspace.take(tape.output().len());
                     let loss = cross_entropy(tape.output(), &labels, &mut grad_logits);
                     finite(loss, step, self.config.learning_rate * schedule.factor(step))?;
                     let wanted = Gradients { parameters: Some(&mut gradient), input: false };
-                    self.model.network.backward(tape, weights, patterns.as_ref(), grad_logits, wanted, &mut workspace);
+                    network.backward(tape, live.weights(), patterns, grad_logits, wanted, &mut workspace);
                     if let Some(edit_gradient) = &mut edit_gradient {
-                        edit_gradient(weights, &mut gradient);
+                        edit_gradient(live.weights(), &mut gradient);
                     }
                     let rate = self.config.learning_rate * schedule.factor(step);
-                    optimizer.step(&mut weights.parameters, &gradient, rate as f32);
+                    live.step(&gradient, rate as f32);
                     Ok(loss)
                 })?;
                 if let Some(last) = losses.last_mut() {
@@ -213,17 +215,18 @@ impl Training<'_> {
                 }
                 step += 1;
                 if sees(step) {
-                    after_step(step, weights);
+                    after_step(step, live.whole());
                 }
                 observer.tell(&Event::StepDone { epoch, step: step - from, loss })
             })?;
             first = last;
             if let Some(keep) = keep.as_mut().filter(|_| first < to) {
-                keep(first, weights, optimizer.state(), &losses)?;
+                let state = live.state().into_owned();
+                keep(first, live.whole(), &state, &losses)?;
             }
         }
         let last = to.saturating_sub(1);
-        finite_weights(weights, last, self.config.learning_rate * schedule.factor(last))?;
+        finite_weights(live.whole(), last, self.config.learning_rate * schedule.factor(last))?;
         let epoch_loss = losses.iter().map(|(sum, count)| sum / *count as f64).collect();
         Ok(TrainSummary { epoch_loss, steps: to.saturating_sub(from) })
     }
@@ -282,6 +285,8 @@ pub fn logits(
         return on_device::logits(network, device.exact(), weights, images, indices, batch);
     }
     let patterns = network.patterns_at_rest(weights);
+    let packed = patterns.as_ref().map(|patterns| patterns.pack(weights));
+    let weights = packed.as_ref().unwrap_or(weights);
     let mut workspace = Workspace::default();
     let mut rows = Vec::with_capacity(indices.len());
     for chunk in indices.chunks(batch) {

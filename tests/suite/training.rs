@@ -6,13 +6,13 @@ use candle_core::{DType, Device, Tensor};
 use rand::Rng;
 use ticketlens::data::{Images, Subset, Task, builtin_mnist};
 use ticketlens::model::{Block, Forward, ResNet, Stem, resnet};
-use ticketlens::nn::optimizer::{Optimizer, OptimizerKind, OptimizerState};
+use ticketlens::nn::optimizer::{OptimizerKind, OptimizerState};
 use ticketlens::nn::schedule::ScheduleKind;
 use ticketlens::nn::{Compute, Fixed, Gradients, Mode, Shape3, Weights, Workspace};
 use ticketlens::progress::Silent;
 use ticketlens::prune::{Mask, Scope, prune};
 use ticketlens::seed;
-use ticketlens::train::{TrainConfig, Training, evaluate, logits, renew_statistics};
+use ticketlens::train::{Kept, TrainConfig, Training, evaluate, logits, renew_statistics};
 
 use crate::plain_candle;
 use crate::support::{network_gradients, relative_error, values};
@@ -94,38 +94,50 @@ fn masked_weights_stay_zero_and_live_weights_of_both_signs_move() {
     }
 }
 
-/// Where few weights are kept, an optimiser visits no others after its first step; that step clears them.
+/// What products leave out, steps do not touch; who looks at the weights or keeps the state sees all of it.
 #[test]
-fn an_optimiser_of_few_kept_weights_is_that_of_a_mask() {
-    let length = 70_000;
-    let mut stream = seed::stream(0, "few", 0);
-    let mut draw = |count: usize| -> Vec<f32> { (0..count).map(|_| stream.random_range(-1.0..1.0)).collect() };
-    let mask: Vec<u8> = draw(length).iter().map(|&value| u8::from(value > 0.96)).collect();
-    let (weights, gradients) = (draw(length), [draw(length), draw(length), draw(length)]);
-    for kind in [OptimizerKind::Sgd { momentum: 0.9 }, OptimizerKind::AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 }]
+fn a_pruned_network_trains_without_what_is_pruned_and_shows_and_resumes_the_whole() {
+    let data = builtin_mnist().unwrap().with_task(&Task::EvenOdd).unwrap();
+    let indices: Vec<usize> = (0..64).collect();
+    let images = Subset::new(&data, &indices);
+    let model = resnet(18, 4, Stem::Small, 1, 2).unwrap();
+    let initial = model.network.initialise(3);
+    let mask = prune(&initial, &Mask::dense(model.network.layout.clone()), Scope::Global, 0.8, &[]).unwrap();
+    let zero_where_pruned =
+        |values: &[f32]| values.iter().zip(mask.bits()).all(|(value, bit)| *bit != 0 || value.to_bits() == 0);
+    for optimizer in
+        [OptimizerKind::Sgd { momentum: 0.9 }, OptimizerKind::AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 }]
     {
-        let (mut found, mut masked) = (weights.clone(), weights.clone());
-        let mut optimizer = Optimizer::new(kind, 0.01, length, Some(&mask));
-        // One of all weights, whose gradient and state are masked by hand.
-        let mut whole = Optimizer::new(kind, 0.01, length, None);
-        for gradient in &gradients {
-            optimizer.step(&mut found, gradient, 0.1);
-            let state = OptimizerState {
-                first: zero_where(&mask, &whole.state().first),
-                second: whole.state().second.clone(),
-                steps: whole.state().steps,
+        // Every layer that loses a weight is sparse; about half of them; none.
+        for sparse_below in [1.1, 0.2, 0.0] {
+            let config = TrainConfig { sparse_below: Some(sparse_below), ..config(optimizer) };
+            let training = Training { model: &model, images: &images, config: &config, seed: 8 };
+            let steps = config.total_steps(64);
+            let train = |kept: Option<Kept>| {
+                let (mut weights, mut seen, mut states) = (initial.clone(), Vec::new(), Vec::new());
+                let mut keep = |step: u64, weights: &Weights, optimizer: &OptimizerState, losses: &[(f64, u64)]| {
+                    let (weights, optimizer) = (weights.clone(), optimizer.clone());
+                    states.push(Kept { step, weights, optimizer, losses: losses.to_vec() });
+                    Ok(())
+                };
+                let see = |step, weights: &Weights| seen.push((step, weights.clone()));
+                training
+                    .run_with(&mut weights, &mask, 0, steps, &Silent, None, &|_| true, see, Some((kept, &mut keep)))
+                    .unwrap();
+                (weights, seen, states)
             };
-            whole.resume(state).unwrap();
-            whole.step(&mut masked, gradient, 0.1);
-            masked = zero_where(&mask, &masked);
-            assert!(found.iter().zip(&masked).all(|(found, masked)| found.to_bits() == masked.to_bits()), "{kind:?}");
-            assert!(optimizer.state().first.iter().zip(&mask).all(|(value, bit)| *bit != 0 || value.to_bits() == 0));
+            let (end, seen, states) = train(None);
+            assert_eq!(seen.len() as u64, steps);
+            assert!(seen.iter().all(|(_, weights)| mask.holds(weights)));
+            assert!(seen.windows(2).all(|pair| pair[0].1.parameters != pair[1].1.parameters));
+            assert_eq!(seen.last().unwrap().1, end);
+            let [kept] = &states[..] else { panic!("one epoch but the last") };
+            assert_eq!(kept.weights, seen[kept.step as usize - 1].1);
+            assert!(zero_where_pruned(&kept.optimizer.first) && kept.optimizer.first.iter().any(|&value| value != 0.0));
+            assert!(zero_where_pruned(&kept.optimizer.second));
+            assert_eq!(train(Some(kept.clone())).0, end);
         }
     }
-}
-
-fn zero_where(mask: &[u8], values: &[f32]) -> Vec<f32> {
-    values.iter().zip(mask).map(|(&value, &bit)| if bit == 0 { 0.0 } else { value }).collect()
 }
 
 #[test]

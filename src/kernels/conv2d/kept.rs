@@ -20,6 +20,8 @@ const TASKS: usize = 12;
 const TOGETHER: usize = 2048;
 /// Floats of all chunks' sums together.
 const PARTIALS: usize = 1 << 21;
+/// Gradients that a task should write.
+const WRITTEN: usize = 1 << 13;
 
 /// Whether this algorithm takes the shape: where maps lie by channel a position's values lie apart, and with one position each sum would have
 /// one term.
@@ -36,7 +38,7 @@ pub(super) fn weight_gradient(
     pattern: &Pattern,
     source: &[f32],
     grad_output: &[f32],
-    grad_weight: &mut [f32],
+    grad_kept: &mut [f32],
 ) {
     debug_assert_eq!(problem.direction, Direction::Forward);
     let tiling = Tiling::direct(problem, kernels.kept_sums.len(), 1, false).expect("such maps are read in place");
@@ -46,15 +48,7 @@ pub(super) fn weight_gradient(
     let starts = starts(index, &tiling, outputs, groups);
     let mut kept = vec![Kept::default(); starts[outputs * groups] as usize];
     let stride = tiling.row_blocks[0].channel_stride;
-    gather(
-        index,
-        &tiling,
-        &starts,
-        groups,
-        stride,
-        |place, offset| Kept { position: index.position[place], offset },
-        &mut kept,
-    );
+    gather(index, &tiling, &starts, groups, stride, |place, offset| Kept { place: place as u32, offset }, &mut kept);
 
     // Where the kept weights of each output begin.
     let heads: Vec<usize> = starts.iter().step_by(groups).map(|&start| start as usize).collect();
@@ -105,15 +99,16 @@ pub(super) fn weight_gradient(
                 }
             });
         });
-        let (partials, row) = (&*partials, channels * groups);
-        grad_weight.par_chunks_mut(row).enumerate().with_min_len((1_usize << 14).div_ceil(row)).for_each(
-            |(output, grad_weight)| {
+        let partials = &*partials;
+        let least = (WRITTEN * outputs).div_ceil(pattern.kept().max(1));
+        pattern.by_outputs(grad_kept).into_par_iter().enumerate().with_min_len(least).for_each(
+            |(output, grad_kept)| {
                 // Weights that meet no value of the map have no sums.
-                let all = index.starts[output * groups] as usize..index.starts[(output + 1) * groups] as usize;
-                index.position[all].iter().for_each(|&position| grad_weight[position as usize - output * row] = 0.0);
+                grad_kept.fill(0.0);
+                let first = index.starts[output * groups];
                 for place in heads[output]..heads[output + 1] {
                     let total = (0..chunks).map(|chunk| partials[chunk * kept.len() + place]).sum();
-                    grad_weight[kept[place].position as usize - output * row] = total;
+                    grad_kept[(kept[place].place - first) as usize] = total;
                 }
             },
         );

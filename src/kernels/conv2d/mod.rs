@@ -98,15 +98,29 @@ pub enum Weight<'a> {
 }
 
 impl<'a> Weight<'a> {
-    /// What a pattern keeps, where there is one, else all of `dense`.
+    /// Values that are all of a weight, or where there is a pattern what it keeps.
     #[must_use]
-    pub fn of(dense: &'a [f32], kept: Option<(&'a Pattern, &'a [f32])>) -> Self {
-        kept.map_or(Weight::Dense(dense), |(pattern, kept)| Weight::Kept(pattern, kept))
+    pub fn of(values: &'a [f32], pattern: Option<&'a Pattern>) -> Self {
+        pattern.map_or(Weight::Dense(values), |pattern| Weight::Kept(pattern, values))
     }
-    fn check(&self, shape: &Conv2dShape) {
+    /// All values, or those that are kept.
+    #[must_use]
+    pub fn values(self) -> &'a [f32] {
+        match self {
+            Weight::Dense(values) | Weight::Kept(_, values) => values,
+        }
+    }
+    /// Number of weights, kept or not.
+    pub(crate) fn len(self) -> usize {
+        match self {
+            Weight::Dense(weight) => weight.len(),
+            Weight::Kept(pattern, _) => pattern.all(),
+        }
+    }
+    fn check(self, shape: &Conv2dShape) {
         let (pattern, length, expected) = match self {
             Weight::Dense(weight) => (None, weight.len(), shape.weight_len()),
-            Weight::Kept(pattern, kept) => (Some(*pattern), kept.len(), pattern.kept()),
+            Weight::Kept(pattern, kept) => (Some(pattern), kept.len(), pattern.kept()),
         };
         shape.check(pattern);
         assert_eq!(length, expected, "conv2d: weight length");
@@ -177,7 +191,7 @@ pub fn grad_input(
     correlate(Path::detect(), shape, Direction::Backward, weight, grad_output, grad_input, accumulate);
 }
 
-/// Gradient of the weight `(O, I, k, k)`, overwritten; with a `pattern` inside it alone: what lies outside is left as it is.
+/// Gradient of the weight `(O, I, k, k)`, or with a `pattern` of what it keeps, in its order; overwritten.
 pub fn grad_weight(
     shape: &Conv2dShape,
     pattern: Option<&Pattern>,
@@ -188,7 +202,8 @@ pub fn grad_weight(
     shape.check(pattern);
     assert_eq!(input.len(), shape.input_len(), "conv2d grad_weight: input length");
     assert_eq!(grad_output.len(), shape.output_len(), "conv2d grad_weight: grad_output length");
-    assert_eq!(grad_weight.len(), shape.weight_len(), "conv2d grad_weight: grad_weight length");
+    let length = pattern.map_or(shape.weight_len(), Pattern::kept);
+    assert_eq!(grad_weight.len(), length, "conv2d grad_weight: grad_weight length");
     weight_gradient(Path::detect(), shape, pattern, input, grad_output, grad_weight);
 }
 
@@ -247,10 +262,7 @@ fn weight_gradient(
     grad_weight: &mut [f32],
 ) {
     if input.is_empty() || grad_output.is_empty() {
-        return match pattern {
-            None => grad_weight.fill(0.0),
-            Some(pattern) => pattern.by_output.position.iter().for_each(|&at| grad_weight[at as usize] = 0.0),
-        };
+        return grad_weight.fill(0.0);
     }
     let (kernels, problem) = (tiles::kernels(path), Problem::new(shape, Direction::Forward));
     match pattern {

@@ -1,6 +1,5 @@
 //! The compressed index of a masked weight.
 
-use crate::scratch::Shared;
 use rayon::prelude::*;
 
 /// The positions of a weight `(O, I, k, k)` that a mask keeps, as a compressed index.
@@ -13,8 +12,6 @@ pub struct Pattern {
     pub(super) by_output: Index,
     /// by input channel, then tap, then output channel
     pub(super) by_input: Index,
-    /// of each kept weight, in the dense weight's order, the place in the index by output channel
-    places: Vec<u32>,
 }
 
 /// Kept positions grouped by (row channel, tap).
@@ -24,7 +21,8 @@ pub(super) struct Index {
     pub starts: Vec<u32>,
     /// the other channel
     pub channel: Vec<u32>,
-    /// by output channel the flat position in the dense weight; by input channel the place in the index by output channel
+    /// by output channel the flat position in the dense weight; by input channel the place in the index by output channel, which is the order
+    /// of kept weights and their gradients
     pub position: Vec<u32>,
 }
 
@@ -109,6 +107,9 @@ fn kept_places(mask: &[u8], in_channels: usize, taps: usize) -> Vec<Place> {
     kept
 }
 
+/// Values that a task should gather.
+const TOGETHER: usize = 1 << 14;
+
 impl Pattern {
     /// Indexes the non-zero bytes of `mask`, `(O, I, k, k)`.
     #[must_use]
@@ -121,37 +122,59 @@ impl Pattern {
         let (by_output, places) = Index::new(out_channels, taps, &kept, |place| (place.output, place.input), position);
         let place = |nth: usize| places[nth];
         let (by_input, _) = Index::new(in_channels, taps, &kept, |place| (place.input, place.output), place);
-        Self { out_channels, in_channels, kernel, by_output, by_input, places }
+        Self { out_channels, in_channels, kernel, by_output, by_input }
     }
 
     /// Share of the positions kept; 0 for a weight without positions.
     #[must_use]
     pub fn density(&self) -> f64 {
-        let all = self.out_channels * self.in_channels * self.kernel * self.kernel;
-        if all == 0 { 0.0 } else { self.kept() as f64 / all as f64 }
+        if self.all() == 0 { 0.0 } else { self.kept() as f64 / self.all() as f64 }
     }
 
-    /// The kept weights of a dense one, `(O, I, k, k)`, in the pattern's own order.
+    /// What is kept of one value for each weight `(O, I, k, k)`, in the pattern's own order.
     ///
     /// # Panics
-    /// When the weight has another length than the pattern's.
+    /// When there are more or fewer values than weights.
     #[must_use]
-    pub fn gather(&self, weight: &[f32]) -> Vec<f32> {
-        /// Kept weights of a task.
-        const TOGETHER: usize = 1 << 14;
-        let all = self.out_channels * self.in_channels * self.kernel * self.kernel;
-        assert_eq!(weight.len(), all, "pattern: weight length");
-        let mut kept = vec![0.0; self.kept()];
-        let target = Shared::new(&mut kept);
-        // In the dense weight's order, so that it is read from end to end.
-        self.places.par_chunks(TOGETHER).for_each(|places| {
-            for &place in places {
-                let value = weight[self.by_output.position[place as usize] as usize];
-                // SAFETY: `places` holds each place among the kept weights once.
-                unsafe { *target.pointer().add(place as usize) = value };
-            }
-        });
-        kept
+    pub fn gather<T: Copy + Send + Sync>(&self, dense: &[T]) -> Vec<T> {
+        self.check(dense);
+        self.by_output.position.par_iter().with_min_len(TOGETHER).map(|&position| dense[position as usize]).collect()
+    }
+
+    /// Puts kept values, in the pattern's own order, to their places among one value for each weight `(O, I, k, k)`. The others stay.
+    ///
+    /// # Panics
+    /// When there are more or fewer values than the pattern tells.
+    pub fn scatter<T: Copy>(&self, kept: &[T], dense: &mut [T]) {
+        self.check(dense);
+        assert_eq!(kept.len(), self.kept(), "pattern: kept values");
+        for (&value, &position) in kept.iter().zip(&self.by_output.position) {
+            dense[position as usize] = value;
+        }
+    }
+
+    fn check<T>(&self, dense: &[T]) {
+        assert_eq!(dense.len(), self.all(), "pattern: weight length");
+    }
+
+    /// Number of weights, kept or not.
+    pub(super) fn all(&self) -> usize {
+        self.out_channels * self.in_channels * self.kernel * self.kernel
+    }
+
+    /// Where each kept weight lies in `(O, I, k, k)`, in the pattern's own order.
+    pub(crate) fn positions(&self) -> impl Iterator<Item = usize> {
+        self.by_output.position.iter().map(|&position| position as usize)
+    }
+
+    /// Kept values in the pattern's own order, cut by output channel.
+    pub(super) fn by_outputs<'a>(&self, mut kept: &'a mut [f32]) -> Vec<&'a mut [f32]> {
+        let heads = self.by_output.starts.iter().step_by(self.kernel * self.kernel);
+        heads
+            .clone()
+            .zip(heads.skip(1))
+            .map(|(from, to)| kept.split_off_mut(..(to - from) as usize).expect("as many as kept"))
+            .collect()
     }
 
     /// Number of positions kept.

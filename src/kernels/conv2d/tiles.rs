@@ -59,10 +59,10 @@ pub(super) struct SparseTile<'a> {
     pub accumulate: bool,
 }
 
-/// Where a kept weight lies in the dense weight, and its distance in the panel, in floats.
+/// A kept weight's place among all that are kept, and its distance in the panel, in floats.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Kept {
-    pub position: u32,
+    pub place: u32,
     pub offset: i32,
 }
 

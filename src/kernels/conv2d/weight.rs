@@ -274,7 +274,7 @@ pub(super) fn sparse(
     pattern: &Pattern,
     source: &[f32],
     grad_output: &[f32],
-    grad_weight: &mut [f32],
+    grad_kept: &mut [f32],
 ) {
     let (channels, outputs, groups) =
         (problem.source_channels, problem.destination_channels, problem.kernel * problem.kernel);
@@ -295,101 +295,90 @@ pub(super) fn sparse(
     let most = if single { CHANNELS_DIRECT } else { CHANNELS };
     let division = Division::new(problem, &tiling, outputs, kept, most);
     let index = &pattern.by_output;
-    scratch::with(kept, |totals| {
-        with_partials(division.chunks, totals, |partials| {
-            let target = Shared::new(partials);
-            division.run(outputs, channels, |output_range, (first_channel, end_channel), chunk, panels| {
-                let count = end_channel - first_channel;
-                let longest = tiling.row_blocks.iter().map(|rows| room(&tiling, rows, count)).max().unwrap_or(0);
-                let row_values = |rows: &RowBlock| {
-                    if packed { rows.segments.len() * tiling.vectors * LANES } else { 0 }
-                };
-                let widest_row = tiling.row_blocks.iter().map(row_values).max().unwrap_or(0);
-                let mut sums = vec![0.0; widest];
-                let (mut distances, mut places, mut parts) = (Vec::new(), Vec::new(), Vec::new());
-                scratch::with(longest + widest_row, |buffer| {
-                    let (panel, gradient) = buffer.split_at_mut(longest);
-                    for nth in panels {
-                        let (row_block, batch_block) = (nth % tiling.row_blocks.len(), nth / tiling.row_blocks.len());
-                        let rows = &tiling.row_blocks[row_block];
-                        let stores = tiling.stores(problem, batch_block);
-                        let batch_start = batch_block * tiling.block;
-                        let held = (first_channel, count);
-                        let panel = panel_of(kernels, problem, &tiling, rows, batch_block, held, source, panel);
-                        for output in output_range.0..output_range.1 {
-                            distances.clear();
-                            places.clear();
-                            parts.clear();
-                            for group in 0..groups {
-                                let runs = &runs[row_block][group];
-                                let cell = output * groups + tiling.group_tap[group];
-                                let (start, end) = (index.starts[cell] as usize, index.starts[cell + 1] as usize);
-                                let start = index.begin((start, end), first_channel, channels);
-                                if !runs.is_empty() {
-                                    for place in start..end {
-                                        let channel = index.channel[place] as usize;
-                                        if channel >= end_channel {
-                                            break;
-                                        }
-                                        let distance = ((channel - first_channel) * rows.channel_stride) as isize;
-                                        distances.push(tiling.group_offset[group] + distance);
-                                        places.push(place);
+    with_partials(division.chunks, grad_kept, |partials| {
+        let target = Shared::new(partials);
+        division.run(outputs, channels, |output_range, (first_channel, end_channel), chunk, panels| {
+            let count = end_channel - first_channel;
+            let longest = tiling.row_blocks.iter().map(|rows| room(&tiling, rows, count)).max().unwrap_or(0);
+            let row_values = |rows: &RowBlock| {
+                if packed { rows.segments.len() * tiling.vectors * LANES } else { 0 }
+            };
+            let widest_row = tiling.row_blocks.iter().map(row_values).max().unwrap_or(0);
+            let mut sums = vec![0.0; widest];
+            let (mut distances, mut places, mut parts) = (Vec::new(), Vec::new(), Vec::new());
+            scratch::with(longest + widest_row, |buffer| {
+                let (panel, gradient) = buffer.split_at_mut(longest);
+                for nth in panels {
+                    let (row_block, batch_block) = (nth % tiling.row_blocks.len(), nth / tiling.row_blocks.len());
+                    let rows = &tiling.row_blocks[row_block];
+                    let stores = tiling.stores(problem, batch_block);
+                    let batch_start = batch_block * tiling.block;
+                    let held = (first_channel, count);
+                    let panel = panel_of(kernels, problem, &tiling, rows, batch_block, held, source, panel);
+                    for output in output_range.0..output_range.1 {
+                        distances.clear();
+                        places.clear();
+                        parts.clear();
+                        for group in 0..groups {
+                            let runs = &runs[row_block][group];
+                            let cell = output * groups + tiling.group_tap[group];
+                            let (start, end) = (index.starts[cell] as usize, index.starts[cell + 1] as usize);
+                            let start = index.begin((start, end), first_channel, channels);
+                            if !runs.is_empty() {
+                                for place in start..end {
+                                    let channel = index.channel[place] as usize;
+                                    if channel >= end_channel {
+                                        break;
                                     }
-                                }
-                                if !mixed || group + 1 == groups {
-                                    parts.push((group, distances.len()));
+                                    let distance = ((channel - first_channel) * rows.channel_stride) as isize;
+                                    distances.push(tiling.group_offset[group] + distance);
+                                    places.push(place);
                                 }
                             }
-                            if distances.is_empty() {
-                                continue;
-                            }
-                            let from = &grad_output[output * plane..];
-                            let gradient: &[f32] = if packed {
-                                pack_gradient(kernels, rows, &stores, from, batch_start, gradient);
-                                gradient
-                            } else {
-                                &from[batch_start..]
-                            };
-                            let mut start = 0;
-                            for &(group, end) in &parts {
-                                let tiles = (end - start).div_ceil(widest);
-                                for tile in 0..tiles {
-                                    let from = start + (end - start) * tile / tiles;
-                                    let to = start + (end - start) * (tile + 1) / tiles;
-                                    let sums = &mut sums[..to - from];
-                                    sums.fill(0.0);
-                                    // SAFETY: as in `dense`.
-                                    unsafe {
-                                        (kernels.dot_one[to - from - 1])(&mut DotTile {
-                                            gradient: gradient.as_ptr(),
-                                            gradient_stride: 0,
-                                            panel: panel.as_ptr(),
-                                            columns: &distances[from..to],
-                                            runs: &runs[row_block][group],
-                                            sums,
-                                        });
-                                    }
-                                    for (&place, sum) in places[from..to].iter().zip(&*sums) {
-                                        assert!(place < kept);
-                                        // SAFETY: in bounds; tasks differ in chunk, output or channel, so in place.
-                                        unsafe { *target.pointer().add(chunk * kept + place) += sum };
-                                    }
-                                }
-                                start = end;
+                            if !mixed || group + 1 == groups {
+                                parts.push((group, distances.len()));
                             }
                         }
+                        if distances.is_empty() {
+                            continue;
+                        }
+                        let from = &grad_output[output * plane..];
+                        let gradient: &[f32] = if packed {
+                            pack_gradient(kernels, rows, &stores, from, batch_start, gradient);
+                            gradient
+                        } else {
+                            &from[batch_start..]
+                        };
+                        let mut start = 0;
+                        for &(group, end) in &parts {
+                            let tiles = (end - start).div_ceil(widest);
+                            for tile in 0..tiles {
+                                let from = start + (end - start) * tile / tiles;
+                                let to = start + (end - start) * (tile + 1) / tiles;
+                                let sums = &mut sums[..to - from];
+                                sums.fill(0.0);
+                                // SAFETY: as in `dense`.
+                                unsafe {
+                                    (kernels.dot_one[to - from - 1])(&mut DotTile {
+                                        gradient: gradient.as_ptr(),
+                                        gradient_stride: 0,
+                                        panel: panel.as_ptr(),
+                                        columns: &distances[from..to],
+                                        runs: &runs[row_block][group],
+                                        sums,
+                                    });
+                                }
+                                for (&place, sum) in places[from..to].iter().zip(&*sums) {
+                                    assert!(place < kept);
+                                    // SAFETY: in bounds; tasks differ in chunk, output or channel, so in place.
+                                    unsafe { *target.pointer().add(chunk * kept + place) += sum };
+                                }
+                            }
+                            start = end;
+                        }
                     }
-                });
+                }
             });
         });
-        let (totals, row) = (&*totals, channels * groups);
-        grad_weight.par_chunks_mut(row).enumerate().with_min_len((1_usize << 14).div_ceil(row)).for_each(
-            |(output, grad_weight)| {
-                let range = index.starts[output * groups] as usize..index.starts[(output + 1) * groups] as usize;
-                for (&position, total) in index.position[range.clone()].iter().zip(&totals[range]) {
-                    grad_weight[position as usize - output * row] = *total;
-                }
-            },
-        );
     });
 }
