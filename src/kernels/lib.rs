@@ -14,10 +14,37 @@ pub mod repeat;
 mod scratch;
 mod simd;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
 /// Runs `body` on a thread of the rayon pool, where parallel loops start at once; from any other thread each of them would
-/// be handed over and waited for.
+/// be handed over and waited for. Meanwhile the pool's other threads do not fall asleep between two loops.
 pub fn on_worker<R: Send>(body: impl FnOnce() -> R + Send) -> R {
-    rayon::scope(|_| body())
+    let done = &AtomicBool::new(false);
+    rayon::scope(|scope| {
+        let own = rayon::current_thread_index();
+        scope.spawn_broadcast(move |_, thread| {
+            if Some(thread.index()) != own {
+                stay_awake(done);
+            }
+        });
+        let result = body();
+        done.store(true, Ordering::Relaxed);
+        result
+    })
+}
+
+/// Looks for work until `done`, or until there was none for a while: waking a thread takes as long as a small loop does.
+fn stay_awake(done: &AtomicBool) {
+    const A_WHILE: Duration = Duration::from_micros(200);
+    let mut idle_since = Instant::now();
+    while !done.load(Ordering::Relaxed) && idle_since.elapsed() < A_WHILE {
+        match rayon::yield_now() {
+            Some(rayon::Yield::Executed) => idle_since = Instant::now(),
+            // Other programs go first.
+            _ => std::thread::yield_now(),
+        }
+    }
 }
 
 /// The vector instructions that the kernels of this process use: `avx512`, `avx2` or `portable`. The environment variable
