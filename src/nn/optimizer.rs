@@ -52,6 +52,15 @@ pub struct OptimizerState {
     pub steps: u64,
 }
 
+impl OptimizerState {
+    /// The same with `values` of what is remembered of each scalar, as when the scalars lie in another order.
+    #[must_use]
+    pub fn rearranged(&self, values: impl Fn(&[f32]) -> Vec<f32>) -> Self {
+        let all = |values_now: &[f32]| if values_now.is_empty() { Vec::new() } else { values(values_now) };
+        Self { first: all(&self.first), second: all(&self.second), steps: self.steps }
+    }
+}
+
 impl Optimizer {
     /// A fresh optimiser for `parameters` scalars.
     pub fn new(kind: OptimizerKind, weight_decay: f32, parameters: usize) -> Self {
@@ -78,15 +87,6 @@ impl Optimizer {
         }
         self.state = state;
         Ok(())
-    }
-
-    /// Makes other values of what it remembers of each scalar, as when these lie in another order.
-    pub fn rearrange(&mut self, values: impl Fn(&[f32]) -> Vec<f32>) {
-        for state in [&mut self.state.first, &mut self.state.second] {
-            if !state.is_empty() {
-                *state = values(state);
-            }
-        }
     }
 
     /// One step: `weights` and the optimiser's state become exactly 0 where `mask` is 0.

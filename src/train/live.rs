@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use crate::error::Result;
 use crate::nn::optimizer::{Optimizer, OptimizerState};
 use crate::nn::{Patterns, Weights};
 
@@ -15,20 +16,38 @@ pub(super) struct Live<'a> {
 }
 
 impl<'a> Live<'a> {
-    /// Goes on from `whole` weights and the state of their `optimizer`.
+    /// Begins with `whole` weights and a fresh `optimizer`, made for as many scalars as it is asked for.
     pub(super) fn new(
         whole: &'a mut Weights,
         patterns: Option<&'a Patterns>,
-        mut optimizer: Optimizer,
         mask: Option<&'a [u8]>,
+        optimizer: impl FnOnce(usize) -> Optimizer,
     ) -> Self {
-        let Some(patterns) = patterns else {
-            return Self { whole, packed: None, mask: mask.map(Cow::from), optimizer };
+        let packed = patterns.map(|patterns| (patterns, patterns.pack(whole)));
+        let mask = match patterns {
+            Some(patterns) => mask.map(|mask| Cow::from(patterns.pack_values(mask))),
+            None => mask.map(Cow::from),
         };
-        optimizer.rearrange(|values| patterns.pack_values(values));
-        let mask = mask.map(|mask| patterns.pack_values(mask)).filter(|mask| mask.contains(&0));
-        let packed = patterns.pack(whole);
-        Self { whole, packed: Some((patterns, packed)), mask: mask.map(Cow::from), optimizer }
+        let optimizer = optimizer(packed.as_ref().map_or(&*whole, |(_, packed)| packed).parameters.len());
+        Self { whole, packed, mask: mask.filter(|mask| mask.contains(&0)), optimizer }
+    }
+
+    /// Goes on from the state of a training of the same weights.
+    ///
+    /// # Errors
+    /// When the state is of another optimiser or network.
+    pub(super) fn resume(&mut self, weights: Weights, state: OptimizerState) -> Result<()> {
+        let scalars = self.whole.parameters.len();
+        let of_all = |values: &[f32]| values.is_empty() || values.len() == scalars;
+        let state = match &mut self.packed {
+            Some((patterns, packed)) if of_all(&state.first) && of_all(&state.second) => {
+                *packed = patterns.pack(&weights);
+                state.rearranged(|values| patterns.pack_values(values))
+            }
+            _ => state,
+        };
+        *self.whole = weights;
+        self.optimizer.resume(state)
     }
 
     /// The patterns by which the weights are packed.
@@ -68,14 +87,11 @@ impl<'a> Live<'a> {
     pub(super) fn state(&self) -> Cow<'_, OptimizerState> {
         let state = self.optimizer.state();
         let Some((patterns, _)) = &self.packed else { return Cow::Borrowed(state) };
-        let all = |packed: &Vec<f32>| {
-            // Nothing is remembered of what is pruned; and some optimisers have one moment.
-            let mut values = vec![0.0; if packed.is_empty() { 0 } else { self.whole.parameters.len() }];
-            if !packed.is_empty() {
-                patterns.unpack_values(packed, &mut values);
-            }
+        Cow::Owned(state.rearranged(|packed| {
+            // Nothing is remembered of what is pruned.
+            let mut values = vec![0.0; self.whole.parameters.len()];
+            patterns.unpack_values(packed, &mut values);
             values
-        };
-        Cow::Owned(OptimizerState { first: all(&state.first), second: all(&state.second), steps: state.steps })
+        }))
     }
 }

@@ -159,17 +159,16 @@ impl Training<'_> {
         }
         let patterns = bits.map(|bits| self.model.network.patterns(bits, shape, batch, self.config.sparse_below));
         let patterns = patterns.transpose()?;
-        let mut optimizer =
-            Optimizer::new(self.config.optimizer, self.config.weight_decay as f32, weights.parameters.len());
+        let (kind, decay) = (self.config.optimizer, self.config.weight_decay as f32);
+        let mut live =
+            Live::new(weights, patterns.as_ref(), bits, |parameters| Optimizer::new(kind, decay, parameters));
         let mut losses: Vec<(f64, u64)> = Vec::new();
         let mut first = from;
         let (kept, mut keep) = keep.unzip();
         if let Some(kept) = kept.flatten() {
-            optimizer.resume(kept.optimizer)?;
-            *weights = kept.weights;
+            live.resume(kept.weights, kept.optimizer)?;
             (first, losses) = (kept.step, kept.losses);
         }
-        let mut live = Live::new(weights, patterns.as_ref(), optimizer, bits);
         let mut gradient = vec![0.0; live.weights().parameters.len()];
         let mut workspace = Workspace::default();
         while first < to {
