@@ -48,7 +48,7 @@ impl Patterns {
     }
 
     /// Of one value for each scalar of all parameters, those that packed weights have one for.
-    pub fn pack_values<T: Copy + Send + Sync>(&self, values: &[T]) -> Vec<T> {
+    pub fn pack_values<T: Copy>(&self, values: &[T]) -> Vec<T> {
         let mut packed = Vec::with_capacity(self.packed.parameter_count());
         for (spec, pattern) in self.whole.parameters.iter().zip(&self.of) {
             let values = &values[spec.range.clone()];

@@ -1,7 +1,5 @@
 //! The compressed index of a masked weight.
 
-use rayon::prelude::*;
-
 /// The positions of a weight `(O, I, k, k)` that a mask keeps, as a compressed index.
 #[derive(Clone, Debug)]
 pub struct Pattern {
@@ -107,9 +105,6 @@ fn kept_places(mask: &[u8], in_channels: usize, taps: usize) -> Vec<Place> {
     kept
 }
 
-/// Values that a task should gather.
-const TOGETHER: usize = 1 << 14;
-
 impl Pattern {
     /// Indexes the non-zero bytes of `mask`, `(O, I, k, k)`.
     #[must_use]
@@ -136,9 +131,9 @@ impl Pattern {
     /// # Panics
     /// When there are more or fewer values than weights.
     #[must_use]
-    pub fn gather<T: Copy + Send + Sync>(&self, dense: &[T]) -> Vec<T> {
+    pub fn gather<T: Copy>(&self, dense: &[T]) -> Vec<T> {
         self.check(dense);
-        self.by_output.position.par_iter().with_min_len(TOGETHER).map(|&position| dense[position as usize]).collect()
+        self.positions().map(|position| dense[position]).collect()
     }
 
     /// Puts kept values, in the pattern's own order, to their places among one value for each weight `(O, I, k, k)`. The others stay.
