@@ -143,8 +143,8 @@ impl Pattern {
     pub fn scatter<T: Copy>(&self, kept: &[T], dense: &mut [T]) {
         self.check(dense);
         assert_eq!(kept.len(), self.kept(), "pattern: kept values");
-        for (&value, &position) in kept.iter().zip(&self.by_output.position) {
-            dense[position as usize] = value;
+        for (position, &value) in self.positions().zip(kept) {
+            dense[position] = value;
         }
     }
 
