@@ -56,3 +56,24 @@ pub fn vector_path() -> &'static str {
 
 pub use error::{Error, Result};
 pub use simd::check_vectors;
+
+#[cfg(test)]
+mod tests {
+    use super::on_worker;
+    use rayon::prelude::*;
+
+    /// Threads that stay awake for one body run the others' work, and none outlives its body.
+    #[test]
+    fn bodies_on_workers_end_inside_and_beside_each_other_and_in_a_panic() {
+        let sum = |count: u64| on_worker(|| (0..count).into_par_iter().map(|n| on_worker(|| n)).sum::<u64>());
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().expect("a small pool");
+        assert_eq!(pool.install(|| sum(50)), 1225);
+        let sums: Vec<u64> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| sum(50))).collect();
+            threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+        });
+        assert_eq!(sums, [1225; 4]);
+        assert!(std::panic::catch_unwind(|| on_worker(|| -> u64 { panic!("a body") })).is_err());
+        assert_eq!(sum(10), 45);
+    }
+}
