@@ -114,9 +114,9 @@ pub(crate) unsafe trait Simd {
 /// Defines a function whose body is compiled once per [`Path`] and called on the best one. The body's arithmetic is the
 /// same on all of them (nothing is fused or reordered), so are its results.
 macro_rules! versions {
-    ($(#[$doc:meta])* fn $name:ident($($argument:ident: $type:ty),* $(,)?) $(-> $result:ty)? $body:block) => {
+    ($(#[$doc:meta])* $visible:vis fn $name:ident($($argument:ident: $type:ty),* $(,)?) $(-> $result:ty)? $body:block) => {
         $(#[$doc])*
-        fn $name($($argument: $type),*) $(-> $result)? {
+        $visible fn $name($($argument: $type),*) $(-> $result)? {
             #[inline(always)]
             fn body($($argument: $type),*) $(-> $result)? $body
             #[cfg(target_arch = "x86_64")]

@@ -24,12 +24,9 @@ impl<'a> Live<'a> {
         optimizer: impl FnOnce(usize) -> Optimizer,
     ) -> Self {
         let packed = patterns.map(|patterns| (patterns, patterns.pack(whole)));
-        let mask = match patterns {
-            Some(patterns) => mask.map(|mask| Cow::from(patterns.pack_values(mask))),
-            None => mask.map(Cow::from),
-        };
-        let optimizer = optimizer(packed.as_ref().map_or(&*whole, |(_, packed)| packed).parameters.len());
-        Self { whole, packed, mask: mask.filter(|mask| mask.contains(&0)), optimizer }
+        let mask = mask.map(|mask| patterns.map_or(Cow::from(mask), |patterns| patterns.pack_values(mask).into()));
+        let parameters = packed.as_ref().map_or(whole.parameters.len(), |(_, packed)| packed.parameters.len());
+        Self { whole, packed, mask: mask.filter(|mask| mask.contains(&0)), optimizer: optimizer(parameters) }
     }
 
     /// Goes on from the state of a training of the same weights.
@@ -60,18 +57,12 @@ impl<'a> Live<'a> {
     }
 
     pub(super) fn weights_mut(&mut self) -> &mut Weights {
-        match &mut self.packed {
-            Some((_, packed)) => packed,
-            None => self.whole,
-        }
+        self.packed.as_mut().map_or(&mut *self.whole, |(_, packed)| packed)
     }
 
     /// The optimiser's step.
     pub(super) fn step(&mut self, gradient: &[f32], learning_rate: f32) {
-        let weights = match &mut self.packed {
-            Some((_, packed)) => packed,
-            None => &mut *self.whole,
-        };
+        let weights = self.packed.as_mut().map_or(&mut *self.whole, |(_, packed)| packed);
         self.optimizer.step(&mut weights.parameters, gradient, self.mask.as_deref(), learning_rate);
     }
 
@@ -83,15 +74,17 @@ impl<'a> Live<'a> {
         self.whole
     }
 
-    /// What the optimiser remembers of all weights.
-    pub(super) fn state(&self) -> Cow<'_, OptimizerState> {
-        let state = self.optimizer.state();
-        let Some((patterns, _)) = &self.packed else { return Cow::Borrowed(state) };
-        Cow::Owned(state.rearranged(|packed| {
+    /// All weights as they are now, and what the optimiser remembers of each.
+    pub(super) fn state(&mut self) -> (&Weights, Cow<'_, OptimizerState>) {
+        self.whole();
+        let (whole, state) = (&*self.whole, self.optimizer.state());
+        let Some((patterns, _)) = &self.packed else { return (whole, Cow::Borrowed(state)) };
+        let state = state.rearranged(|packed| {
             // Nothing is remembered of what is pruned.
-            let mut values = vec![0.0; self.whole.parameters.len()];
+            let mut values = vec![0.0; whole.parameters.len()];
             patterns.unpack_values(packed, &mut values);
             values
-        }))
+        });
+        (whole, Cow::Owned(state))
     }
 }

@@ -119,8 +119,8 @@ impl Training<'_> {
     /// device there is none.
     ///
     /// With `edit_gradient`, which sees the weights and may change the loss's gradient before the optimiser takes its step (where
-    /// a plan's `as_published.freeze_below_epsilon` comes in; of a pruned network both may be packed, see [`crate::nn::Patterns`]), and with `after_step` called only after the steps that `sees` names. On a device
-    /// each look at weights or gradient is a copy to the host.
+    /// a plan's `as_published.freeze_below_epsilon` comes in); of a pruned network both may be packed ([`crate::nn::Patterns`]). And with
+    /// `after_step` called only after the steps that `sees` names. On a device each look at weights or gradient is a copy to the host.
     ///
     /// # Errors
     /// As [`Training::run`].
@@ -220,8 +220,8 @@ impl Training<'_> {
             })?;
             first = last;
             if let Some(keep) = keep.as_mut().filter(|_| first < to) {
-                let state = live.state().into_owned();
-                keep(first, live.whole(), &state, &losses)?;
+                let (weights, state) = live.state();
+                keep(first, weights, &state, &losses)?;
             }
         }
         let last = to.saturating_sub(1);

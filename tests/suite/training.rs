@@ -108,7 +108,10 @@ fn a_pruned_network_trains_without_what_is_pruned_and_shows_and_resumes_the_whol
     for optimizer in
         [OptimizerKind::Sgd { momentum: 0.9 }, OptimizerKind::AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 }]
     {
-        // Every layer that loses a weight is sparse; about half of them; none.
+        let input = Shape3 { channels: 1, height: 28, width: 28 };
+        let patterns = |below| model.network.patterns(mask.bits(), input, 16, Some(below)).unwrap().count();
+        assert!(patterns(1.1) > patterns(0.2) && patterns(0.2) > patterns(0.0) && patterns(0.0) == 0);
+        // Every layer that loses a weight is sparse; some of them; none.
         for sparse_below in [1.1, 0.2, 0.0] {
             let config = TrainConfig { sparse_below: Some(sparse_below), ..config(optimizer) };
             let training = Training { model: &model, images: &images, config: &config, seed: 8 };
@@ -136,6 +139,23 @@ fn a_pruned_network_trains_without_what_is_pruned_and_shows_and_resumes_the_whol
             assert!(zero_where_pruned(&kept.optimizer.first) && kept.optimizer.first.iter().any(|&value| value != 0.0));
             assert!(zero_where_pruned(&kept.optimizer.second));
             assert_eq!(train(Some(kept.clone())).0, end);
+
+            // Who edits the gradient sees it beside the weights that it is of.
+            let config = TrainConfig { weight_decay: 0.0, ..config };
+            let training = Training { config: &config, ..training };
+            let mut still = |weights: &Weights, gradient: &mut [f32]| {
+                let each = gradient.iter_mut().zip(&weights.parameters);
+                each.filter(|(_, weight)| **weight < 0.0).for_each(|(gradient, _)| *gradient = 0.0);
+            };
+            let mut edited = initial.clone();
+            training
+                .run_with(&mut edited, &mask, 0, 3, &Silent, Some(&mut still), &|_| false, |_, _| {}, None)
+                .unwrap();
+            let live = || (0..mask.bits().len()).filter(|&at| mask.bits()[at] != 0);
+            let moved = |at: &usize| edited.parameters[*at] != initial.parameters[*at];
+            let (below, above): (Vec<usize>, Vec<usize>) = live().partition(|&at| initial.parameters[at] < 0.0);
+            assert!(!below.iter().any(moved) && above.iter().filter(|at| moved(at)).count() > above.len() / 2);
+            assert!(below.len() > 1000 && mask.holds(&edited));
         }
     }
 }
