@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use rayon::prelude::*;
+
 /// What can go wrong anywhere in the crate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -189,6 +191,13 @@ impl From<ticketlens_kernels::Error> for Error {
 /// Turns the error of a statistic into the crate's own, for `map_err`: `statistic` says of what.
 pub fn undefined<E: std::fmt::Display>(statistic: &'static str) -> impl Fn(E) -> Error {
     move |error| Error::statistics(statistic, error.to_string())
+}
+
+/// All results, or the first fault in their order, whichever thread meets one first.
+pub(crate) fn first_fault<T: Send, E: Send>(
+    results: impl IndexedParallelIterator<Item = std::result::Result<T, E>>,
+) -> std::result::Result<Vec<T>, E> {
+    results.collect::<Vec<_>>().into_iter().collect()
 }
 
 #[cfg(test)]

@@ -102,11 +102,7 @@ impl ActivationSource {
             return Err(Error::input(format!("{}: images {range:?} asked for, there are {}", self.name, self.count)));
         }
         let size: usize = self.array.shape()[1..].iter().product();
-        let values = self.array.floats(range.start * size..range.end * size)?;
-        if let Some(at) = values.iter().position(|value| !value.is_finite()) {
-            let what = format!("image {} holds {} at its value {}", range.start + at / size, values[at], at % size);
-            return Err(self.array.fault(what));
-        }
+        let values = self.array.images(range, size)?;
         let Some(Tokens { skip, .. }) = self.tokens else { return Ok(values) };
         let features = self.shape[0];
         let mut planes = Vec::with_capacity(values.len());

@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
+use rayon::prelude::*;
 use serde::Deserialize;
 
 use super::impostor::what_is;
-use crate::error::{Error, Result, near_miss};
+use crate::error::{Error, Result, first_fault, near_miss};
 
 /// The longest header that is read, some 50,000 tensors; NumPy's headers are far shorter.
 const LIMIT_HEADER: u64 = 8 << 20;
@@ -203,23 +205,55 @@ impl ArrayFile {
         matches!(self.element, Element::F16 | Element::Bf16 | Element::F32 | Element::F64)
     }
 
-    /// Elements `range` of the flat array, as f32 (f64 is rounded).
-    pub(crate) fn floats(&self, range: std::ops::Range<usize>) -> Result<Vec<f32>> {
-        let bytes = self.bytes(range)?;
+    /// Images `range`, of `size` elements each, as f32 (f64 is rounded). All threads read, as nothing else is done meanwhile.
+    ///
+    /// # Errors
+    /// When they are no floating-point numbers, or one is NaN or infinite.
+    pub(crate) fn images(&self, range: Range<usize>, size: usize) -> Result<Vec<f32>> {
+        /// Elements at a time, of which bytes and values stay in a thread's cache.
+        const PIECE: usize = 1 << 16;
+        if !self.is_float() {
+            return Err(self.fault(format!("holds {:?}, floating-point values are needed", self.element)));
+        }
+        let first = range.start * size;
+        let mut values = vec![0.0; range.len() * size];
+        let pieces = values.par_chunks_mut(PIECE).enumerate();
+        first_fault(pieces.map(|(nth, values)| {
+            let start = first + nth * PIECE;
+            self.convert(&self.bytes(start..start + values.len())?, values)?;
+            match values.iter().position(|value| !value.is_finite()) {
+                Some(at) => {
+                    let (value, at) = (values[at], start + at);
+                    Err(self.fault(format!("image {} holds {value} at its value {}", at / size, at % size)))
+                }
+                None => Ok(()),
+            }
+        }))?;
+        Ok(values)
+    }
+
+    /// The floating-point numbers that `bytes` are.
+    fn convert(&self, bytes: &[u8], values: &mut [f32]) -> Result<()> {
         match self.element {
-            Element::F32 => Ok(bytes.as_chunks::<4>().0.iter().map(|&b| f32::from_le_bytes(b)).collect()),
-            Element::F64 => Ok(bytes.as_chunks::<8>().0.iter().map(|&b| f64::from_le_bytes(b) as f32).collect()),
+            Element::F64 => {
+                let wide = bytes.as_chunks().0.iter().map(|&bytes| f64::from_le_bytes(bytes));
+                values.iter_mut().zip(wide).for_each(|(value, wide)| *value = wide as f32);
+            }
             Element::F16 | Element::Bf16 => {
                 let dtype = if self.element == Element::F16 { DType::F16 } else { DType::BF16 };
-                let half = Tensor::from_raw_buffer(&bytes, dtype, &[bytes.len() / 2], &Device::Cpu)?;
-                Ok(half.to_dtype(DType::F32)?.to_vec1()?)
+                let half = Tensor::from_raw_buffer(bytes, dtype, &[values.len()], &Device::Cpu)?;
+                values.copy_from_slice(&half.to_dtype(DType::F32)?.to_vec1()?);
             }
-            other => Err(self.fault(format!("holds {other:?}, floating-point values are needed"))),
+            _ => {
+                let read = bytes.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes));
+                values.iter_mut().zip(read).for_each(|(value, read)| *value = read);
+            }
         }
+        Ok(())
     }
 
     /// Elements `range` of the flat array, as integers.
-    pub(crate) fn integers(&self, range: std::ops::Range<usize>) -> Result<Vec<i64>> {
+    pub(crate) fn integers(&self, range: Range<usize>) -> Result<Vec<i64>> {
         let bytes = self.bytes(range)?;
         match self.element {
             Element::U8 => Ok(bytes.iter().map(|&b| i64::from(b)).collect()),
@@ -230,7 +264,7 @@ impl ArrayFile {
         }
     }
 
-    fn bytes(&self, range: std::ops::Range<usize>) -> Result<Vec<u8>> {
+    fn bytes(&self, range: Range<usize>) -> Result<Vec<u8>> {
         let size = self.element.size();
         let mut file = File::open(&self.path).map_err(|e| Error::io(&self.path, e))?;
         let start = self.offset + (range.start * size) as u64;

@@ -188,18 +188,7 @@ impl ImageSource {
         let (c, h, w) = self.shape;
         let size = c * h * w;
         match &self.kind {
-            Kind::Array(array) => {
-                let values = array.floats(range.start * size..range.end * size)?;
-                match values.iter().position(|v| !v.is_finite()) {
-                    Some(i) => Err(array.fault(format!(
-                        "image {} holds {} at its value {}",
-                        range.start + i / size,
-                        values[i],
-                        i % size
-                    ))),
-                    None => Ok(values),
-                }
-            }
+            Kind::Array(array) => array.images(range, size),
             Kind::Pictures { paths, preprocess } => prepared(range, size, preprocess, |index| {
                 let path = &paths[index];
                 let picture = Picture::read(path, c)?;

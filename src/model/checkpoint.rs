@@ -5,9 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
+use rayon::prelude::*;
 
 use crate::data::impostor::what_is;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, first_fault};
 use crate::nn::Weights;
 
 use super::{Forward, Model, families, names, pruned, pytorch};
@@ -41,7 +42,7 @@ impl TensorFile {
         if !metadata.is_file() {
             return Err(Error::format(path, "is not a file"));
         }
-        let bytes = std::fs::read(path).map_err(|source| Error::io(path, source))?;
+        let bytes = read(path, metadata.len()).map_err(|source| Error::io(path, source))?;
         Self::of_bytes(path, &bytes)
     }
 
@@ -94,6 +95,25 @@ impl TensorFile {
     }
 }
 
+/// The bytes of a file of `length` bytes. All threads read pieces of a long one: most of the time goes into memory that is new to the process.
+fn read(path: &Path, length: u64) -> std::io::Result<Vec<u8>> {
+    const PIECE: usize = 4 << 20;
+    match usize::try_from(length) {
+        #[cfg(unix)]
+        Ok(length) if length > PIECE => {
+            use std::os::unix::fs::FileExt;
+            let file = std::fs::File::open(path)?;
+            let mut bytes = Vec::new();
+            bytes.try_reserve_exact(length)?;
+            bytes.par_extend(rayon::iter::repeat_n(0, length));
+            let pieces = bytes.par_chunks_mut(PIECE).enumerate();
+            pieces.try_for_each(|(nth, piece)| file.read_exact_at(piece, (nth * PIECE) as u64))?;
+            Ok(bytes)
+        }
+        _ => std::fs::read(path),
+    }
+}
+
 /// The longest header of safetensors that is read: some 50,000 tensors.
 const LONGEST_HEADER: u64 = 8 << 20;
 
@@ -113,15 +133,13 @@ fn read_safetensors(path: &Path, bytes: &[u8]) -> Result<Vec<(String, Tensor)>> 
     })?;
     let mut views = file.tensors();
     views.sort_by_key(|(name, view)| (view.data().as_ptr() as usize, name.clone()));
-    views
-        .into_iter()
-        .map(|(name, view)| {
-            let fault = |what: String| Error::tensor(format!("{}:{name}", path.display()), what);
-            let dtype = DType::try_from(view.dtype()).map_err(|_| fault(format!("has type {:?}", view.dtype())))?;
-            let tensor = Tensor::from_raw_buffer(view.data(), dtype, view.shape(), &Device::Cpu)?;
-            Ok((name, tensor))
-        })
-        .collect()
+    let tensor = |(name, view): (String, safetensors::tensor::TensorView<'_>)| {
+        let fault = |what: String| Error::tensor(format!("{}:{name}", path.display()), what);
+        let dtype = DType::try_from(view.dtype()).map_err(|_| fault(format!("has type {:?}", view.dtype())))?;
+        let tensor = Tensor::from_raw_buffer(view.data(), dtype, view.shape(), &Device::Cpu)?;
+        Ok((name, tensor))
+    };
+    first_fault(views.into_par_iter().map(tensor))
 }
 
 /// How much of a safetensors file is missing, if its header is whole and promises more than follows.
@@ -233,4 +251,20 @@ pub fn save_weights(weights: &Weights) -> Result<Vec<u8>> {
     }
     safetensors::serialize(tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)), None)
         .map_err(|error| Error::input(format!("weights cannot be serialised: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_file_is_read_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("long");
+        let bytes: Vec<u8> = (0..9_000_001_u32).map(|place| (place.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        std::fs::write(&path, &bytes).unwrap();
+        assert!(read(&path, bytes.len() as u64).unwrap() == bytes);
+        // It became shorter since its length was asked for.
+        assert!(read(&path, bytes.len() as u64 + 1).is_err());
+    }
 }

@@ -9,8 +9,9 @@ use std::io::{self, Cursor};
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
+use rayon::prelude::*;
 
-use crate::error::Error;
+use crate::error::{Error, first_fault};
 
 use super::pickle::{Fault, Id, Pickle, Value};
 
@@ -101,45 +102,62 @@ fn read_archive(bytes: &[u8]) -> Result<Tensors, Fault> {
             let entries: Vec<&str> = names.iter().map(String::as_str).take(3).collect();
             format!("is a zip archive, but not one of torch.save: it has no data.pkl, but {}", entries.join(", "))
         })?;
-    let mut left = bytes.len() as u64;
-    let mut entry = |name: String| -> Result<&[u8], Fault> {
-        let fault = |error: &dyn std::fmt::Display| format!("its entry {name}: {error}");
-        let mut entry = archive.by_name(&name).map_err(|error| fault(&error))?;
-        // Stored as it is, an entry is no longer than the file; a compressed one could claim anything.
-        if entry.compression() != zip::CompressionMethod::Stored || entry.size() > bytes.len() as u64 {
-            return Err(fault(&"is compressed, which torch.save never does"));
-        }
-        // Entries may be said to lie over each other.
-        left = left
-            .checked_sub(entry.size())
-            .ok_or_else(|| fault(&"overlaps others: together they are longer than the file"))?;
-        // Read to its end for the checksum; the bytes are there already.
-        let length = io::copy(&mut entry, &mut io::sink()).map_err(|error| fault(&error))?;
-        let start = entry.data_start().ok_or_else(|| fault(&"has no place"))?;
-        let place = usize::try_from(start).ok().zip(usize::try_from(length).ok());
-        let content = place.and_then(|(start, length)| bytes.get(start..)?.get(..length));
-        content.ok_or_else(|| fault(&"reaches beyond the file"))
-    };
-    if names.contains(&format!("{folder}byteorder")) && entry(format!("{folder}byteorder"))? != b"little" {
+    let mut entries = Entries { archive, bytes };
+    if names.contains(&format!("{folder}byteorder")) && entries.content(&format!("{folder}byteorder"))? != b"little" {
         return Err("is big-endian".into());
     }
-    let content = entry(format!("{folder}data.pkl"))?;
+    let content = entries.content(&format!("{folder}data.pkl"))?;
     let described = describe(&Pickle::read(&mut &*content)?)?;
     check_total(&described, bytes.len())?;
-    let mut storages: BTreeMap<String, &[u8]> = BTreeMap::new();
-    for tensor in &described {
-        let key = &tensor.storage.key;
-        if !storages.contains_key(key) {
-            storages.insert(key.clone(), entry(format!("{folder}data/{key}"))?);
-        }
+    let keys: BTreeSet<&str> = described.iter().map(|tensor| tensor.storage.key.as_str()).collect();
+    let keys: Vec<(&str, String)> = keys.into_iter().map(|key| (key, format!("{folder}data/{key}"))).collect();
+    let mut left = bytes.len().saturating_sub(content.len()) as u64;
+    for (_, name) in &keys {
+        // Entries may be said to lie over each other.
+        left = left
+            .checked_sub(entries.size(name)?)
+            .ok_or_else(|| format!("its entry {name} overlaps others: together they are longer than the file"))?;
     }
-    described
-        .into_iter()
-        .map(|tensor| {
-            let content = storages[&tensor.storage.key];
-            tensor.build(content)
-        })
-        .collect()
+    let contents = keys
+        .par_iter()
+        .map_init(|| entries.clone(), |entries, (key, name)| entries.content(name).map(|content| (*key, content)));
+    let storages: BTreeMap<&str, &[u8]> = first_fault(contents)?.into_iter().collect();
+    first_fault(described.par_iter().map(|tensor| tensor.build(storages[tensor.storage.key.as_str()])))
+}
+
+/// An archive over its bytes; each thread has one of its own.
+#[derive(Clone)]
+struct Entries<'a> {
+    archive: zip::ZipArchive<Cursor<&'a [u8]>>,
+    bytes: &'a [u8],
+}
+
+impl<'a> Entries<'a> {
+    fn open(&mut self, name: &str) -> Result<zip::read::ZipFile<'_, Cursor<&'a [u8]>>, Fault> {
+        let entry = self.archive.by_name(name).map_err(|error| format!("its entry {name}: {error}"))?;
+        // Stored as it is, an entry is no longer than the file; a compressed one could claim anything.
+        if entry.compression() != zip::CompressionMethod::Stored || entry.size() > self.bytes.len() as u64 {
+            return Err(format!("its entry {name}: is compressed, which torch.save never does"));
+        }
+        Ok(entry)
+    }
+
+    /// Bytes of an entry.
+    fn size(&mut self, name: &str) -> Result<u64, Fault> {
+        Ok(self.open(name)?.size())
+    }
+
+    /// The bytes themselves, once their checksum is right.
+    fn content(&mut self, name: &str) -> Result<&'a [u8], Fault> {
+        let bytes = self.bytes;
+        let mut entry = self.open(name)?;
+        // Read to its end for the checksum; the bytes are there already.
+        let length = io::copy(&mut entry, &mut io::sink()).map_err(|error| format!("its entry {name}: {error}"))?;
+        let start = entry.data_start().ok_or_else(|| format!("its entry {name}: has no place"))?;
+        let place = usize::try_from(start).ok().zip(usize::try_from(length).ok());
+        let content = place.and_then(|(start, length)| bytes.get(start..)?.get(..length));
+        content.ok_or_else(|| format!("its entry {name}: reaches beyond the file"))
+    }
 }
 
 fn read_stream(bytes: &[u8]) -> Result<Tensors, Fault> {
@@ -170,13 +188,10 @@ fn read_stream(bytes: &[u8]) -> Result<Tensors, Fault> {
         storages.insert(key.clone(), content);
         rest = after;
     }
-    described
-        .into_iter()
-        .map(|tensor| {
-            let content = storages.get(&tensor.storage.key).ok_or("a storage is missing")?;
-            tensor.build(content)
-        })
-        .collect()
+    first_fault(described.par_iter().map(|tensor| {
+        let content = storages.get(&tensor.storage.key).ok_or("a storage is missing")?;
+        tensor.build(content)
+    }))
 }
 
 /// Refuses tensors that are built from a file of `length` bytes by repeating what is in it.
@@ -273,14 +288,15 @@ struct Described {
 
 impl Described {
     /// The tensor, from the bytes of its storage. Integers of every width but one byte become i64.
-    fn build(self, storage: &[u8]) -> Result<(String, Tensor), Fault> {
+    fn build(&self, storage: &[u8]) -> Result<(String, Tensor), Fault> {
         let Self { name, offset, shape, strides, .. } = self;
+        let offset = *offset;
         let width = self.storage.element.width();
         let held = storage.len() / width;
         let count = shape.iter().try_fold(1usize, |product, &extent| product.checked_mul(extent));
         let last = shape
             .iter()
-            .zip(&strides)
+            .zip(strides)
             .try_fold(offset, |sum, (&extent, &stride)| sum.checked_add(extent.saturating_sub(1).checked_mul(stride)?));
         let count = match (count, last) {
             // An expanded tensor may repeat elements; more of them than are stored would be a claim, not a weight.
@@ -291,7 +307,7 @@ impl Described {
         };
         let mut index = vec![0; shape.len()];
         let mut contiguous = 1;
-        let dense = shape.iter().zip(&strides).rev().all(|(&extent, &stride)| {
+        let dense = shape.iter().zip(strides).rev().all(|(&extent, &stride)| {
             let fits = extent == 1 || stride == contiguous;
             contiguous *= extent;
             fits
@@ -301,9 +317,9 @@ impl Described {
         } else {
             let mut bytes = Vec::with_capacity(count * width);
             for _ in 0..count {
-                let at = offset + index.iter().zip(&strides).map(|(i, stride)| i * stride).sum::<usize>();
+                let at = offset + index.iter().zip(strides).map(|(i, stride)| i * stride).sum::<usize>();
                 bytes.extend_from_slice(&storage[at * width..(at + 1) * width]);
-                for (place, &extent) in index.iter_mut().zip(&shape).rev() {
+                for (place, &extent) in index.iter_mut().zip(shape).rev() {
                     *place += 1;
                     if *place < extent {
                         break;
@@ -314,8 +330,8 @@ impl Described {
             Cow::Owned(bytes)
         };
         let tensor = match self.storage.element {
-            Element::Float(dtype) => Tensor::from_raw_buffer(&bytes, dtype, &shape, &Device::Cpu),
-            Element::Integer(1) => Tensor::from_vec(bytes.into_owned(), shape, &Device::Cpu),
+            Element::Float(dtype) => Tensor::from_raw_buffer(&bytes, dtype, shape, &Device::Cpu),
+            Element::Integer(1) => Tensor::from_vec(bytes.into_owned(), shape.as_slice(), &Device::Cpu),
             Element::Integer(width) => {
                 let wide = |digits: &[u8]| {
                     let mut wide = [if digits[width - 1] & 0x80 == 0 { 0 } else { 0xff }; 8];
@@ -323,11 +339,11 @@ impl Described {
                     i64::from_le_bytes(wide)
                 };
                 let values: Vec<i64> = bytes.chunks_exact(width).map(wide).collect();
-                Tensor::from_vec(values, shape, &Device::Cpu)
+                Tensor::from_vec(values, shape.as_slice(), &Device::Cpu)
             }
         };
         let tensor = tensor.map_err(|error| format!("tensor `{name}`: {error}"))?;
-        Ok((name, tensor))
+        Ok((name.clone(), tensor))
     }
 }
 

@@ -4,8 +4,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::{Device, Storage, Tensor};
+use rayon::prelude::*;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, first_fault};
 
 /// What a trainable parameter is; only the two `*Weight` kinds of convolution and linear layers are prunable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -200,28 +201,16 @@ impl Weights {
             tensors.push(tensor);
         }
         let mut weights = Self::zeros(layout.clone());
-        for (&(buffer, index), tensor) in layout.order.iter().zip(tensors) {
-            let (name, target) = if buffer {
-                let spec = &layout.buffers[index];
-                (&spec.name, &mut weights.buffers[spec.range.clone()])
-            } else {
-                let spec = &layout.parameters[index];
-                (&spec.name, &mut weights.parameters[spec.range.clone()])
-            };
-            let tensor = tensor.to_dtype(candle_core::DType::F32)?.contiguous()?;
-            let (storage, place) = tensor.storage_and_layout();
-            let Storage::Cpu(storage) = &*storage else {
-                return Err(Error::tensor(format!("{origin}:{name}"), "is on a device"));
-            };
-            let values = &storage.as_slice::<f32>()?[place.start_offset()..][..target.len()];
-            if let Some(at) = values.iter().position(|value| !value.is_finite()) {
-                return Err(Error::tensor(
-                    format!("{origin}:{name}"),
-                    format!("holds {} at flat index {at}", values[at]),
-                ));
-            }
-            target.copy_from_slice(values);
-        }
+        let (mut parameters, mut buffers) = (weights.parameters.as_mut_slice(), weights.buffers.as_mut_slice());
+        let named = layout.order.iter().zip(layout.tensors()).zip(tensors);
+        let tasks: Vec<_> = named
+            .map(|((&(buffer, _), (name, _)), tensor)| {
+                let rest = if buffer { &mut buffers } else { &mut parameters };
+                let slot = rest.split_off_mut(..tensor.elem_count()).expect("tensors lie one after the other");
+                (format!("{origin}:{name}"), tensor, slot)
+            })
+            .collect();
+        first_fault(tasks.into_par_iter().map(|(name, tensor, slot)| fill(&name, tensor, slot)))?;
         Ok(weights)
     }
 
@@ -261,4 +250,19 @@ impl Weights {
         }
         crate::digest::hex(hash)
     }
+}
+
+/// Writes a tensor's values to `slot`, which has as many; `name` is for messages.
+fn fill(name: &str, tensor: Tensor, slot: &mut [f32]) -> Result<()> {
+    let tensor = tensor.to_dtype(candle_core::DType::F32)?.contiguous()?;
+    let (storage, place) = tensor.storage_and_layout();
+    let Storage::Cpu(storage) = &*storage else {
+        return Err(Error::tensor(name, "is on a device"));
+    };
+    let values = &storage.as_slice::<f32>()?[place.start_offset()..][..slot.len()];
+    if let Some(at) = values.iter().position(|value| !value.is_finite()) {
+        return Err(Error::tensor(name, format!("holds {} at flat index {at}", values[at])));
+    }
+    slot.copy_from_slice(values);
+    Ok(())
 }

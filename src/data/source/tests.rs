@@ -54,6 +54,32 @@ fn safetensors_are_read_range_by_range_as_candle_reads_them_whole() {
     assert!(message(path.to_str().unwrap()).contains("say which tensor"));
 }
 
+/// So many values that several threads read them.
+#[test]
+fn large_images_are_read_in_pieces_and_the_first_bad_value_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let values: Vec<f32> = (0..3 * 70_001).map(|i| (i as f32 * 0.37).sin()).collect();
+    for (element, shape) in [("<f4", "(3, 1, 1, 70001)"), ("<f8", "(3, 1, 1, 70001)")] {
+        let open = |values: &[f32]| {
+            let data: Vec<u8> = match element {
+                "<f4" => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+                _ => values.iter().flat_map(|&value| f64::from(value).to_le_bytes()).collect(),
+            };
+            let path = write(folder.path(), "large.npy", &npy(element, shape, &data));
+            ImageSource::open(&path, &Preprocess::mnist()).unwrap()
+        };
+        let source = open(&values);
+        assert_eq!(source.values(0..3).unwrap(), values);
+        assert_eq!(source.values(1..3).unwrap(), values[70_001..]);
+        let mut bad = values.clone();
+        (bad[70_001 + 69_000], bad[2 * 70_001 + 7]) = (f32::NAN, f32::INFINITY);
+        let message = open(&bad).values(0..3).unwrap_err().to_string();
+        assert!(message.contains("image 1 holds NaN at its value 69000"), "{message}");
+        let message = open(&bad).values(2..3).unwrap_err().to_string();
+        assert!(message.contains("image 2 holds inf at its value 7"), "{message}");
+    }
+}
+
 #[test]
 fn broken_safetensors_are_refused_before_anything_is_allocated() {
     let folder = tempfile::tempdir().unwrap();
