@@ -110,7 +110,7 @@ pub(crate) fn on_cpu(
     let mut inner = vec![0.0; images.len()];
     transpose(batch, shape.len(), images, &mut inner);
     let whole = network.whole();
-    let tape = network.forward(whole, mode, weights, None, inner, shape, batch, &mut workspace)?;
+    let tape = network.forward(whole, mode, weights, None, inner.into(), shape, batch, &mut workspace)?;
     let values = tape.output().len();
     let mut output = vec![0.0; values];
     transpose(values / batch, batch, tape.output(), &mut output);
@@ -119,7 +119,7 @@ pub(crate) fn on_cpu(
     let mut grad_parameters = vec![0.0; weights.parameters.len()];
     let parameters = (mode.trains()).then_some(&mut grad_parameters[..]);
     let wanted = Gradients { parameters, input: true };
-    let inner = network.backward(tape, weights, None, grad, wanted, &mut workspace).unwrap_or_default();
+    let inner = network.backward(tape, weights, None, grad.into(), wanted, &mut workspace).unwrap_or_default();
     let mut grad_input = vec![0.0; inner.len()];
     transpose(shape.len(), batch, &inner, &mut grad_input);
     Ok(Result3 { output, grad_parameters, grad_input })

@@ -4,12 +4,15 @@
 //!
 //! Long: the same passes for both orders of maps, forward and backward.
 
+mod at_rest;
 mod sums;
+
+pub use at_rest::AtRest;
 
 use crate::layout::Order;
 use crate::simd::{LANES, versions};
 use rayon::prelude::*;
-use sums::{centred_sums, masked_sums, sum};
+use sums::{centred_sums, masked_sums, sum, sums_let_through};
 
 /// Values a task should have.
 const TASK: usize = 1 << 15;
@@ -84,6 +87,12 @@ fn rectified(value: f32, relu: bool) -> f32 {
     if relu && value <= 0.0 { 0.0 } else { value }
 }
 
+/// The gradient where the norm itself is positive (or NaN), as its ReLU let through the one value; else zero.
+#[inline(always)]
+fn let_through(z: f32, terms: [f32; 3], grad: f32) -> f32 {
+    if normalised(z, terms) <= 0.0 { 0.0 } else { grad }
+}
+
 /// The terms of each row of a piece: its channels' in turn.
 #[inline(always)]
 fn each_row<const TERMS: usize>(terms: [&[f32]; TERMS]) -> impl Iterator<Item = [f32; TERMS]> {
@@ -114,35 +123,24 @@ versions! {
 }
 
 versions! {
-    /// [`apply`] in the place of its input.
-    fn apply_in_place(values: &mut [f32], length: usize, terms: [&[f32]; 3], residual: Option<&[f32]>, relu: bool) {
-        let rows = values.chunks_mut(length).zip(each_row(terms));
-        match residual {
-            None => {
-                for (values, terms) in rows {
-                    for value in values {
-                        *value = rectified(normalised(*value, terms), relu);
-                    }
-                }
-            }
-            Some(residual) => {
-                for ((values, terms), residual) in rows.zip(residual.chunks(length)) {
-                    for (value, residual) in values.iter_mut().zip(residual) {
-                        *value = rectified(normalised(*value, terms) + residual, relu);
-                    }
-                }
-            }
-        }
-    }
-}
-
-versions! {
     /// `z = (grad − mean_grad − (z − centre)·slope)·scale` for a piece, with one value a channel.
     fn spread(z: &mut [f32], length: usize, terms: [&[f32]; 4], grad: &[f32]) {
         for ((z, grad), terms) in z.chunks_mut(length).zip(grad.chunks(length)).zip(each_row(terms)) {
             let [centre, mean_grad, slope, scale] = terms;
             for (z, grad) in z.iter_mut().zip(grad) {
                 *z = (grad - mean_grad - (*z - centre) * slope) * scale;
+            }
+        }
+    }
+}
+
+versions! {
+    /// [`spread`] of what the norm's own ReLU lets through.
+    fn spread_let_through(z: &mut [f32], length: usize, own: [&[f32]; 3], terms: [&[f32]; 3], grad: &[f32]) {
+        let rows = z.chunks_mut(length).zip(grad.chunks(length)).zip(each_row(own).zip(each_row(terms)));
+        for ((z, grad), (own, [mean_grad, slope, scale])) in rows {
+            for (z, grad) in z.iter_mut().zip(grad) {
+                *z = (let_through(*z, own, *grad) - mean_grad - (*z - own[0]) * slope) * scale;
             }
         }
     }
@@ -226,7 +224,7 @@ fn scales(gamma: &[f32], var: &[f32], eps: f32) -> Vec<f32> {
     gamma.iter().zip(var).map(|(gamma, var)| gamma / (var + eps).sqrt()).collect()
 }
 
-/// As [`batch_norm_train`] with given statistics.
+/// As [`batch_norm_train`] with given statistics. [`AtRest`] is the same in the place of z.
 #[expect(clippy::too_many_arguments, reason = "the terms of one formula")]
 pub fn batch_norm_eval(
     z: &[f32],
@@ -254,36 +252,21 @@ pub fn batch_norm_eval(
     });
 }
 
-/// [`batch_norm_eval`] in the place of its input.
-#[expect(clippy::too_many_arguments, reason = "the terms of one formula")]
-pub fn batch_norm_eval_in_place(
-    values: &mut [f32],
-    shape: NormShape,
-    gamma: &[f32],
-    beta: &[f32],
-    running_mean: &[f32],
-    running_var: &[f32],
-    eps: f32,
-    residual: Option<&[f32]>,
-    relu: bool,
-) {
-    let pieces = Pieces::new(shape, values.len(), "batch_norm: values");
-    check(values, shape.channels, [gamma, beta, running_mean, running_var], residual, values);
-    if values.is_empty() {
-        return;
-    }
-    let scale = scales(gamma, running_var, eps);
-    values.par_chunks_mut(pieces.size).enumerate().with_min_len(pieces.together()).for_each(|(nth, values)| {
-        let terms = [pieces.of(running_mean, nth), pieces.of(&scale, nth), pieces.of(beta, nth)];
-        let residual = residual.map(|residual| &residual[nth * pieces.size..][..values.len()]);
-        apply_in_place(values, pieces.length, terms, residual, relu);
-    });
+/// What is known of the ReLU after a batch norm, where gradients pass it.
+#[derive(Clone, Copy, Debug)]
+pub enum Relu<'a> {
+    /// There is none.
+    None,
+    /// It let through what the norm, with this `beta`, itself says: nothing was added in between.
+    Own(&'a [f32]),
+    /// It let through what is positive in these maps, its output.
+    Out(&'a [f32]),
 }
 
 /// Gradient of [`batch_norm_train`].
 ///
-/// `z` comes in as the batch norm's input and goes out as its gradient; `grad_out` comes in as the gradient of `out` and
-/// goes out masked by `out > 0` (with `relu`), which is the gradient of the residual.
+/// `z` comes in as the batch norm's input and goes out as its gradient; `grad_out` comes in as the gradient of `out`. With [`Relu::Out`] it
+/// goes out masked by `out > 0`, which is the gradient of the residual.
 #[expect(clippy::too_many_arguments, reason = "the terms of one formula")]
 pub fn batch_norm_train_backward(
     z: &mut [f32],
@@ -292,40 +275,54 @@ pub fn batch_norm_train_backward(
     mean: &[f32],
     var: &[f32],
     eps: f32,
-    out: &[f32],
-    relu: bool,
+    relu: Relu<'_>,
     grad_out: &mut [f32],
     grad_gamma: &mut [f32],
     grad_beta: &mut [f32],
 ) {
     let pieces = Pieces::new(shape, z.len(), "batch_norm_train_backward: z");
-    for (length, name) in [
-        (gamma.len(), "gamma"),
-        (mean.len(), "mean"),
-        (var.len(), "var"),
-        (grad_gamma.len(), "grad_gamma"),
-        (grad_beta.len(), "grad_beta"),
+    let channels = shape.channels;
+    let (beta, out) = match relu {
+        Relu::None => (channels, z.len()),
+        Relu::Own(beta) => (beta.len(), z.len()),
+        Relu::Out(out) => (channels, out.len()),
+    };
+    for (length, expected, name) in [
+        (gamma.len(), channels, "gamma"),
+        (beta, channels, "beta"),
+        (mean.len(), channels, "mean"),
+        (var.len(), channels, "var"),
+        (grad_gamma.len(), channels, "grad_gamma"),
+        (grad_beta.len(), channels, "grad_beta"),
+        (out, z.len(), "out"),
+        (grad_out.len(), z.len(), "grad_out"),
     ] {
-        assert_eq!(length, shape.channels, "batch_norm_train_backward: {name} length");
-    }
-    assert_eq!(grad_out.len(), z.len(), "batch_norm_train_backward: grad_out length");
-    if relu {
-        assert_eq!(out.len(), z.len(), "batch_norm_train_backward: out length");
+        assert_eq!(length, expected, "batch_norm_train_backward: {name} length");
     }
     if z.is_empty() {
         return;
     }
+    let forward = scales(gamma, var, eps);
+    // The terms of the forward pass, where its sign is asked for.
+    let own = |nth| match relu {
+        Relu::Own(beta) => Some([mean, &forward, beta].map(|term| pieces.of(term, nth))),
+        _ => None,
+    };
     let input = &*z;
     let sums: Vec<_> = (grad_out.par_chunks_mut(pieces.size).enumerate())
         .with_min_len(pieces.together())
         .map(|(nth, grad)| {
             let range = nth * pieces.size..nth * pieces.size + grad.len();
-            let out = if relu { &out[range.clone()] } else { &[] };
-            masked_sums(&input[range], pieces.length, pieces.of(mean, nth), out, relu, grad)
+            let z = &input[range.clone()];
+            match (relu, own(nth)) {
+                (_, Some(own)) => sums_let_through(z, pieces.length, own, grad),
+                (Relu::Out(out), _) => masked_sums(z, pieces.length, pieces.of(mean, nth), &out[range], true, grad),
+                _ => masked_sums(z, pieces.length, pieces.of(mean, nth), &[], false, grad),
+            }
         })
         .collect();
     let mut terms: [Vec<f32>; 3] = Default::default();
-    for (channel, [sum, product]) in pieces.total(&sums, shape.channels).into_iter().enumerate() {
+    for (channel, [sum, product]) in pieces.total(&sums, channels).into_iter().enumerate() {
         let inverse = 1.0 / (f64::from(var[channel]) + f64::from(eps)).sqrt();
         grad_beta[channel] = sum as f32;
         grad_gamma[channel] = (product * inverse) as f32;
@@ -336,8 +333,11 @@ pub fn batch_norm_train_backward(
     let grad_out = &*grad_out;
     z.par_chunks_mut(pieces.size).enumerate().with_min_len(pieces.together()).for_each(|(nth, z)| {
         let grad = &grad_out[nth * pieces.size..][..z.len()];
-        let [mean_grad, slope, scale] = [0, 1, 2].map(|term: usize| pieces.of(&terms[term], nth));
-        spread(z, pieces.length, [pieces.of(mean, nth), mean_grad, slope, scale], grad);
+        let terms @ [mean_grad, slope, scale] = [0, 1, 2].map(|term: usize| pieces.of(&terms[term], nth));
+        match own(nth) {
+            Some(own) => spread_let_through(z, pieces.length, own, terms, grad),
+            None => spread(z, pieces.length, [pieces.of(mean, nth), mean_grad, slope, scale], grad),
+        }
     });
 }
 

@@ -1,6 +1,8 @@
 //! Vectors of 16 `f32` on three instruction sets, chosen at run time.
 //!
 //! The loops are written once, generic over [`Simd`], and compiled once per set by [`crate::conv2d`]'s tables.
+//!
+//! Long: the same operations on three instruction sets.
 
 /// Number of `f32` in a vector of every instruction set: one AVX-512 register, two AVX2 registers, or an array.
 pub(crate) const LANES: usize = 16;
@@ -106,6 +108,9 @@ pub(crate) unsafe trait Simd {
     unsafe fn add(a: Self::Vector, b: Self::Vector) -> Self::Vector;
     /// `a − b`
     unsafe fn subtract(a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    unsafe fn multiply(a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    /// Zero in the place of what is not positive, except for NaN.
+    unsafe fn rectify(vector: Self::Vector) -> Self::Vector;
     /// Rows become columns.
     unsafe fn transpose(rows: [Self::Vector; LANES]) -> [Self::Vector; LANES];
     unsafe fn sum(vector: Self::Vector) -> f32;
@@ -175,6 +180,14 @@ unsafe impl Simd for Portable {
         std::array::from_fn(|lane| a[lane] - b[lane])
     }
     #[inline(always)]
+    unsafe fn multiply(a: Self::Vector, b: Self::Vector) -> Self::Vector {
+        std::array::from_fn(|lane| a[lane] * b[lane])
+    }
+    #[inline(always)]
+    unsafe fn rectify(vector: Self::Vector) -> Self::Vector {
+        vector.map(|value| if value <= 0.0 { 0.0 } else { value })
+    }
+    #[inline(always)]
     unsafe fn transpose(rows: [Self::Vector; LANES]) -> [Self::Vector; LANES] {
         std::array::from_fn(|column| std::array::from_fn(|row| rows[row][column]))
     }
@@ -233,6 +246,19 @@ mod x86 {
         unsafe fn subtract(a: __m512, b: __m512) -> __m512 {
             // SAFETY: see the impl.
             unsafe { _mm512_sub_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn multiply(a: __m512, b: __m512) -> __m512 {
+            // SAFETY: see the impl.
+            unsafe { _mm512_mul_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn rectify(vector: __m512) -> __m512 {
+            // SAFETY: see the impl.
+            unsafe {
+                let kept = _mm512_cmp_ps_mask::<_CMP_NLE_UQ>(vector, _mm512_setzero_ps());
+                _mm512_maskz_mov_ps(kept, vector)
+            }
         }
         #[inline(always)]
         unsafe fn transpose(mut rows: [__m512; LANES]) -> [__m512; LANES] {
@@ -345,6 +371,20 @@ mod x86 {
         unsafe fn subtract(a: Self::Vector, b: Self::Vector) -> Self::Vector {
             // SAFETY: see the impl.
             unsafe { (_mm256_sub_ps(a.0, b.0), _mm256_sub_ps(a.1, b.1)) }
+        }
+        #[inline(always)]
+        unsafe fn multiply(a: Self::Vector, b: Self::Vector) -> Self::Vector {
+            // SAFETY: see the impl.
+            unsafe { (_mm256_mul_ps(a.0, b.0), _mm256_mul_ps(a.1, b.1)) }
+        }
+        #[inline(always)]
+        unsafe fn rectify(vector: Self::Vector) -> Self::Vector {
+            // SAFETY: see the impl.
+            unsafe {
+                let zero = _mm256_setzero_ps();
+                let kept = |half| _mm256_and_ps(_mm256_cmp_ps::<_CMP_NLE_UQ>(half, zero), half);
+                (kept(vector.0), kept(vector.1))
+            }
         }
         #[inline(always)]
         unsafe fn transpose(rows: [Self::Vector; LANES]) -> [Self::Vector; LANES] {

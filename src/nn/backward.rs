@@ -2,6 +2,7 @@
 
 use crate::kernels::conv2d::{self, Weight};
 use crate::kernels::layout::unflatten;
+use crate::kernels::norm::Relu;
 use crate::kernels::{bias, norm, pool, repeat};
 
 use super::forward::{adaptive_shape, drop_out, max_pool_shape};
@@ -9,7 +10,8 @@ use super::layer::{Layer, Norm};
 use super::layout::Weights;
 use super::network::Network;
 use super::patterns::Patterns;
-use super::tape::{Gradients, Saved, Tape, Workspace};
+use super::tape::{Gradients, Saved, Tape};
+use super::workspace::{Buffer, Workspace};
 
 /// What every step of a backward pass works on.
 struct Pass<'a, 'b> {
@@ -18,7 +20,7 @@ struct Pass<'a, 'b> {
     patterns: Option<&'a Patterns>,
     tape: Tape,
     wanted: Gradients<'b>,
-    grads: Vec<Option<Vec<f32>>>,
+    grads: Vec<Option<Buffer>>,
     workspace: &'a mut Workspace,
 }
 
@@ -31,11 +33,11 @@ impl Network {
         tape: Tape,
         weights: &Weights,
         patterns: Option<&Patterns>,
-        grad_output: Vec<f32>,
+        grad_output: Buffer,
         wanted: Gradients<'_>,
         workspace: &mut Workspace,
-    ) -> Option<Vec<f32>> {
-        let mut grads: Vec<Option<Vec<f32>>> = tape.slots.iter().map(|_| None).collect();
+    ) -> Option<Buffer> {
+        let mut grads: Vec<Option<Buffer>> = tape.slots.iter().map(|_| None).collect();
         *grads.last_mut().expect("there is an input slot") = Some(grad_output);
         let section = tape.section.clone();
         let mut pass = Pass { network: self, weights, patterns, tape, wanted, grads, workspace };
@@ -52,7 +54,7 @@ impl Network {
 
 impl Pass<'_, '_> {
     /// From the gradient of a layer's output to those of its parameters and of the slots that it reads.
-    fn layer(&mut self, index: usize, mut grad: Vec<f32>) {
+    fn layer(&mut self, index: usize, mut grad: Buffer) {
         let start = self.tape.section.start;
         let (layer, batch) = (&self.network.layers[index], self.tape.batch);
         let (source, target) = (layer.source() - start, index + 1 - start);
@@ -111,7 +113,7 @@ impl Pass<'_, '_> {
             }
             Layer::Dropout { probability, .. } => {
                 if let Saved::Kept(kept) = &self.tape.saved[target - 1] {
-                    let after = grad.clone();
+                    let after = grad.to_vec();
                     drop_out(kept, *probability, &after, &mut grad);
                 }
                 self.add(source, wants_source, grad);
@@ -126,10 +128,10 @@ impl Pass<'_, '_> {
         norm: Option<&Norm>,
         residual: Option<usize>,
         relu: bool,
-        mut grad: Vec<f32>,
-    ) -> Vec<f32> {
+        mut grad: Buffer,
+    ) -> Buffer {
         let start = self.tape.section.start;
-        let target = index + 1 - start;
+        let (target, added) = (index + 1 - start, residual.is_some());
         let residual = residual.map(|slot| slot - start).filter(|&slot| slot > 0 || self.wanted.input);
         let Some(norm) = norm else {
             if relu {
@@ -142,14 +144,19 @@ impl Pass<'_, '_> {
             }
             return grad;
         };
-        self.make_again(target);
         let (network, weights) = (self.network, self.weights);
         let scale = weights.parameter(norm.scale);
         let shape = norm::NormShape { channels: scale.len(), batch: self.tape.batch };
         let saved = std::mem::replace(&mut self.tape.saved[target - 1], Saved::Nothing);
-        let output = self.tape.slots[target].take().expect("each output is used once");
+        let output = self.tape.slots[target].take();
+        let kept = || output.as_deref().expect("an output that cannot be made again is kept");
         let grad_z = match saved {
             Saved::Norm { mut z, mean, variance } => {
+                let relu = match (relu, added) {
+                    (false, _) => Relu::None,
+                    (true, false) => Relu::Own(weights.parameter(norm.shift)),
+                    (true, true) => Relu::Out(kept()),
+                };
                 let (mut grad_scale, mut grad_shift) = (vec![0.0; scale.len()], vec![0.0; scale.len()]);
                 norm::batch_norm_train_backward(
                     &mut z,
@@ -158,7 +165,6 @@ impl Pass<'_, '_> {
                     &mean,
                     &variance,
                     network.norm_epsilon,
-                    &output,
                     relu,
                     &mut grad,
                     &mut grad_scale,
@@ -175,11 +181,13 @@ impl Pass<'_, '_> {
                 let mut grad_z = self.workspace.take(grad.len());
                 let variance = weights.buffer(norm.variance);
                 let epsilon = network.norm_epsilon;
-                norm::batch_norm_eval_backward(shape, scale, variance, epsilon, &output, relu, &mut grad, &mut grad_z);
+                norm::batch_norm_eval_backward(shape, scale, variance, epsilon, kept(), relu, &mut grad, &mut grad_z);
                 grad_z
             }
         };
-        self.workspace.give(output);
+        if let Some(output) = output {
+            self.workspace.give(output);
+        }
         match residual {
             Some(slot) => self.add(slot, true, grad),
             None => self.workspace.give(grad),
@@ -263,12 +271,12 @@ impl Pass<'_, '_> {
     }
 
     /// Adds `grad` to a slot's gradient, where that is wanted.
-    fn add(&mut self, slot: usize, wanted: bool, grad: Vec<f32>) {
+    fn add(&mut self, slot: usize, wanted: bool, grad: Buffer) {
         match &mut self.grads[slot] {
             _ if !wanted => self.workspace.give(grad),
             empty @ None => *empty = Some(grad),
             Some(sum) => {
-                sum.iter_mut().zip(&grad).for_each(|(sum, add)| *sum += add);
+                sum.iter_mut().zip(&*grad).for_each(|(sum, add)| *sum += add);
                 self.workspace.give(grad);
             }
         }

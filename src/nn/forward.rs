@@ -15,7 +15,8 @@ use super::layout::Weights;
 use super::network::Network;
 use super::patterns::Patterns;
 use super::shape::Shape3;
-use super::tape::{Draws, Mode, Saved, Tape, Workspace};
+use super::tape::{Draws, Mode, Saved, Tape};
+use super::workspace::{Buffer, Workspace};
 
 /// Floats of a map up to which it is made again in the backward pass.
 const MADE_AGAIN: usize = 1 << 21;
@@ -33,13 +34,13 @@ impl Network {
         mode: Mode,
         weights: &Weights,
         patterns: Option<&Patterns>,
-        input: Vec<f32>,
+        input: Buffer,
         shape: Shape3,
         batch: usize,
         workspace: &mut Workspace,
     ) -> Result<Tape> {
         let shapes = self.shapes(section.clone(), shape)?;
-        let mut slots: Vec<Option<Vec<f32>>> = vec![Some(input)];
+        let mut slots: Vec<Option<Buffer>> = vec![Some(input)];
         let mut saved = Vec::with_capacity(section.len());
         for index in section.clone() {
             let layer = &self.layers[index];
@@ -52,10 +53,13 @@ impl Network {
             let mut keep = Saved::Nothing;
             let (operand, times) = self.operand(index, &section, &shapes);
             let geometry = self.geometry(index, from, batch);
-            let product = |output: &mut [f32]| {
-                let (weight, mut geometry) = geometry.expect("only layers that multiply come here");
+            let operands = || {
+                let (weight, geometry) = geometry.expect("only layers that multiply come here");
                 let pattern = patterns.and_then(|patterns| patterns.of(weight));
-                let (weight, input) = (Weight::of(weights.parameter(weight), pattern), held(operand - section.start));
+                (geometry, Weight::of(weights.parameter(weight), pattern), held(operand - section.start))
+            };
+            let product = |output: &mut [f32]| {
+                let (mut geometry, weight, input) = operands();
                 if times > 1 {
                     geometry.in_channels /= times;
                     let mut folded = vec![0.0; geometry.weight_len()];
@@ -73,6 +77,11 @@ impl Network {
                         None => {
                             product(&mut output);
                             bias::finish(to.channels, batch, bias, residual, *relu, &mut output);
+                        }
+                        Some(norm) if bias.is_none() && !mode.trains() => {
+                            let (geometry, weight, input) = operands();
+                            let norm = self.at_rest(norm, weights, residual, *relu);
+                            conv2d::forward_norm(&geometry, weight, input, &norm, &mut output);
                         }
                         Some(norm) => {
                             product(&mut output);
@@ -161,7 +170,7 @@ impl Network {
         batch: usize,
         residual: Option<&[f32]>,
         relu: bool,
-        output: &mut Vec<f32>,
+        output: &mut Buffer,
         workspace: &mut Workspace,
     ) -> Saved {
         let (scale, shift) = (weights.parameter(norm.scale), weights.parameter(norm.shift));
@@ -174,9 +183,21 @@ impl Network {
             norm::batch_norm_train(&z, shape, scale, shift, epsilon, residual, relu, output, &mut mean, &mut variance);
             return Saved::Norm { z, mean, variance };
         }
-        let (mean, variance) = (weights.buffer(norm.mean), weights.buffer(norm.variance));
-        norm::batch_norm_eval_in_place(output, shape, scale, shift, mean, variance, epsilon, residual, relu);
+        self.at_rest(norm, weights, residual, relu).apply(output, batch);
         Saved::Nothing
+    }
+
+    /// A batch norm with its running statistics.
+    fn at_rest<'a>(
+        &self,
+        norm: &Norm,
+        weights: &'a Weights,
+        residual: Option<&'a [f32]>,
+        relu: bool,
+    ) -> norm::AtRest<'a> {
+        let [scale, shift] = [norm.scale, norm.shift].map(|index| weights.parameter(index));
+        let [mean, variance] = [norm.mean, norm.variance].map(|index| weights.buffer(index));
+        norm::AtRest::new(scale, shift, mean, variance, self.norm_epsilon, residual, relu)
     }
 
     /// Blends the batch statistics of a training tape into the running ones; the variance unbiased, as in PyTorch.

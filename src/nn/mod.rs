@@ -19,6 +19,7 @@ mod patterns;
 pub mod schedule;
 mod shape;
 mod tape;
+mod workspace;
 
 pub use compute::{Accelerator, Compute};
 pub use init::Initialisation;
@@ -28,7 +29,8 @@ pub use network::Network;
 pub use op::Fixed;
 pub use patterns::Patterns;
 pub use shape::Shape3;
-pub use tape::{Draws, Gradients, Mode, Tape, Workspace};
+pub use tape::{Draws, Gradients, Mode, Tape};
+pub use workspace::{Buffer, Workspace};
 
 /// The class a row of logits predicts: the largest; the first of equals.
 pub fn predicted_class(logits: &[f32]) -> usize {

@@ -15,7 +15,8 @@ use super::layout::Weights;
 use super::network::Network;
 use super::patterns::Patterns;
 use super::shape::Shape3;
-use super::tape::{Gradients, Mode, Tape, Workspace};
+use super::tape::{Gradients, Mode, Tape};
+use super::workspace::Workspace;
 
 /// A network with weights that nothing changes, whose sections are Candle operations.
 #[derive(Clone)]

@@ -1,11 +1,11 @@
-//! What a forward pass of a [`super::Network`] leaves for the backward pass, and the buffers of both.
+//! What a forward pass of a [`super::Network`] leaves for the backward pass.
 //!
-//! Activations are kept in the kernels' order ([`crate::kernels::layout::Order`]), batch innermost. Buffers come from a [`Workspace`] and go
-//! back to it, so a training step allocates nothing after the first.
+//! Activations are kept in the kernels' order ([`crate::kernels::layout::Order`]), batch innermost.
 
 use std::ops::Range;
 
 use super::shape::Shape3;
+use super::workspace::{Buffer, Workspace};
 
 /// How batch norm and dropout behave and what a forward pass keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,50 +37,12 @@ impl Mode {
     }
 }
 
-/// Buffers for reuse. One per thread of control.
-#[derive(Default)]
-pub struct Workspace {
-    free: Vec<Vec<f32>>,
-}
-
-impl Workspace {
-    /// A buffer of `len` floats with arbitrary content.
-    pub fn take(&mut self, len: usize) -> Vec<f32> {
-        // The smallest free buffer that is large enough keeps large ones for large maps; of equal ones the last to be freed, as its values may
-        // still be in the caches.
-        let fit = self
-            .free
-            .iter()
-            .enumerate()
-            .rev()
-            .filter(|(_, buffer)| buffer.capacity() >= len)
-            .min_by_key(|(_, buffer)| buffer.capacity())
-            .map(|(index, _)| index);
-        match fit {
-            // Zeros as the system gives them: no page is touched before the kernels write it, with all threads.
-            None => vec![0.0; len],
-            Some(index) => {
-                let mut buffer = self.free.remove(index);
-                buffer.resize(len, 0.0);
-                buffer
-            }
-        }
-    }
-
-    /// Takes a buffer back.
-    pub fn give(&mut self, buffer: Vec<f32>) {
-        if buffer.capacity() > 0 {
-            self.free.push(buffer);
-        }
-    }
-}
-
 /// What layer keeps between forward and backward, beside its output.
 pub(super) enum Saved {
     Nothing,
     /// Input of the batch norm and the batch's mean and biased variance.
     Norm {
-        z: Vec<f32>,
+        z: Buffer,
         mean: Vec<f32>,
         variance: Vec<f32>,
     },
@@ -97,7 +59,7 @@ pub struct Tape {
     pub(super) section: Range<usize>,
     pub(super) batch: usize,
     pub(super) shapes: Vec<Shape3>,
-    pub(super) slots: Vec<Option<Vec<f32>>>,
+    pub(super) slots: Vec<Option<Buffer>>,
     pub(super) saved: Vec<Saved>,
 }
 

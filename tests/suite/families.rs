@@ -426,13 +426,14 @@ fn dropout_draws_from_seed_and_step_and_keeps_the_mean() {
     let input: Vec<f32> = (0..batch * features).map(|at| 1.0 + (at % 5) as f32).collect();
     let run = |mode: Mode| {
         let mut workspace = Workspace::default();
-        let tape = network.forward(0..1, mode, &weights, None, input.clone(), shape, batch, &mut workspace).unwrap();
+        let tape =
+            network.forward(0..1, mode, &weights, None, input.clone().into(), shape, batch, &mut workspace).unwrap();
         let output = tape.output().to_vec();
         let wanted = Gradients { parameters: None, input: true };
         let ones = vec![1.0; output.len()];
         let gradient = match mode {
             Mode::Eval => ones,
-            _ => network.backward(tape, &weights, None, ones, wanted, &mut workspace).unwrap(),
+            _ => network.backward(tape, &weights, None, ones.into(), wanted, &mut workspace).unwrap().to_vec(),
         };
         (output, gradient)
     };

@@ -58,7 +58,8 @@ pub(crate) fn network_gradients(
     let mut workspace = Workspace::default();
     let mut input = vec![0.0; batch * shape.len()];
     to_kernels(batch, channels, height * width, &values(images), &mut input);
-    let tape = network.forward(network.whole(), mode, weights, None, input, shape, batch, &mut workspace).unwrap();
+    let tape =
+        network.forward(network.whole(), mode, weights, None, input.into(), shape, batch, &mut workspace).unwrap();
     let classes = tape.output_shape().len();
     let mut logits = vec![0.0; batch * classes];
     from_kernels(batch, classes, 1, tape.output(), &mut logits);
@@ -68,7 +69,7 @@ pub(crate) fn network_gradients(
     to_kernels(batch, classes, 1, &values(of_loss.get(logits.as_tensor()).unwrap()), &mut of_logits);
     let mut of_parameters = vec![0.0; weights.parameters.len()];
     let wanted = Gradients { parameters: mode.trains().then_some(&mut of_parameters[..]), input: true };
-    let found = network.backward(tape, weights, None, of_logits, wanted, &mut workspace).unwrap();
+    let found = network.backward(tape, weights, None, of_logits.into(), wanted, &mut workspace).unwrap();
     let mut of_images = vec![0.0; found.len()];
     from_kernels(batch, channels, height * width, &found, &mut of_images);
     (of_parameters, of_images)

@@ -8,7 +8,7 @@ use ticketlens::data::{Images, Subset, Task, builtin_mnist};
 use ticketlens::model::{Block, Forward, ResNet, Stem, resnet};
 use ticketlens::nn::optimizer::{OptimizerKind, OptimizerState};
 use ticketlens::nn::schedule::ScheduleKind;
-use ticketlens::nn::{Compute, Fixed, Gradients, Mode, Shape3, Weights, Workspace};
+use ticketlens::nn::{Buffer, Compute, Fixed, Gradients, Mode, Shape3, Weights, Workspace};
 use ticketlens::progress::Silent;
 use ticketlens::prune::{Mask, Scope, prune};
 use ticketlens::seed;
@@ -215,17 +215,18 @@ fn two_sections_in_training_mode_are_the_whole_network() {
         let (mut tapes, mut values, mut shape) = (Vec::new(), images.clone(), shape);
         for part in cuts.windows(2) {
             let part = part[0]..part[1];
-            let tape =
-                network.forward(part, Mode::TRAIN, &weights, None, values, shape, batch, &mut workspace).unwrap();
+            let tape = network
+                .forward(part, Mode::TRAIN, &weights, None, values.into(), shape, batch, &mut workspace)
+                .unwrap();
             (values, shape) = (tape.output().to_vec(), tape.output_shape());
             tapes.push(tape);
         }
-        let (mut gradient, mut of_parameters) = (values, vec![0.0; weights.parameters.len()]);
+        let (mut gradient, mut of_parameters): (Buffer, _) = (values.into(), vec![0.0; weights.parameters.len()]);
         for tape in tapes.into_iter().rev() {
             let wanted = Gradients { parameters: Some(&mut of_parameters), input: true };
             gradient = network.backward(tape, &weights, None, gradient, wanted, &mut workspace).unwrap();
         }
-        (of_parameters, gradient)
+        (of_parameters, gradient.to_vec())
     };
     let end = network.whole().end;
     assert_eq!(through(&[0, 1, end]), through(&[0, end]));

@@ -5,6 +5,7 @@ use super::panel::{panel_of, room};
 use super::pattern::{Index, Pattern};
 use super::tiles::{DenseTile, Entry, Kernels, SparseTile};
 use crate::layout::transpose_into;
+use crate::norm::AtRest;
 use crate::scratch::{self, Shared};
 use crate::simd::LANES;
 use rayon::prelude::*;
@@ -230,15 +231,15 @@ fn for_tiles(vectors: usize, widest: usize, mut body: impl FnMut(usize, usize)) 
     }
 }
 
-/// `destination (+)= weight ⋆ source` with the weights that a pattern keeps.
+/// `destination (+)= weight ⋆ source` with the weights that a pattern keeps; or, in maps by position, `norm` of it.
 pub(super) fn sparse(
     kernels: &Kernels,
     problem: &Problem,
-    pattern: &Pattern,
-    kept: &[f32],
+    (pattern, kept): (&Pattern, &[f32]),
     source: &[f32],
     destination: &mut [f32],
     accumulate: bool,
+    norm: Option<&AtRest<'_>>,
 ) {
     // A pair keeps enough sums going at once where a position alone does not.
     let pairs = problem.batch <= kernels.sparse_pair.len() * LANES;
@@ -273,8 +274,9 @@ pub(super) fn sparse(
             let nth = strides.partition_point(|&stride| stride < rows.channel_stride);
             for segment in &rows.segments {
                 let table = if segment.pair { kernels.sparse_pair } else { kernels.sparse };
+                let start = segment.destination + batch_block * tiling.block;
                 for_tiles(tiling.vectors, table.len(), |first, count| {
-                    // SAFETY: as in `dense`.
+                    // SAFETY: as in `dense`; a norm's maps lie as the destination does.
                     unsafe {
                         (table[count - 1])(&SparseTile {
                             panel: panel.as_ptr().wrapping_offset(segment.panel).wrapping_add(first * LANES),
@@ -283,13 +285,12 @@ pub(super) fn sparse(
                             groups,
                             entries: &entries[nth * total..(nth + 1) * total],
                             channel_range: range,
-                            destination: target
-                                .pointer()
-                                .wrapping_add(segment.destination + batch_block * tiling.block),
+                            destination: target.pointer().wrapping_add(start),
                             plane,
                             stores: &stores[first..first + count],
                             pair: (tiling.pair_step, problem.destination_position()),
                             accumulate,
+                            norm: norm.map(|norm| (norm, start)),
                         });
                     }
                 });

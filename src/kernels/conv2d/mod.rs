@@ -15,6 +15,7 @@ mod weight;
 mod winograd;
 
 use crate::layout::Order;
+use crate::norm::AtRest;
 use crate::simd::Path;
 use geometry::{Direction, Problem};
 pub use pattern::Pattern;
@@ -171,10 +172,46 @@ pub fn crossover_at_rest(kernel: usize, stride: usize) -> f64 {
 
 /// `output = weight ⋆ input`. The cost follows the number of weights.
 pub fn forward(shape: &Conv2dShape, weight: Weight<'_>, input: &[f32], output: &mut [f32]) {
+    forward_on(Path::detect(), shape, weight, input, output);
+}
+
+fn forward_on(path: Path, shape: &Conv2dShape, weight: Weight<'_>, input: &[f32], output: &mut [f32]) {
+    check_forward(shape, weight, input, output);
+    correlate(path, shape, Direction::Forward, weight, input, output, false);
+}
+
+fn check_forward(shape: &Conv2dShape, weight: Weight<'_>, input: &[f32], output: &[f32]) {
     weight.check(shape);
     assert_eq!(input.len(), shape.input_len(), "conv2d forward: input length");
     assert_eq!(output.len(), shape.output_len(), "conv2d forward: output length");
-    correlate(Path::detect(), shape, Direction::Forward, weight, input, output, false);
+}
+
+/// `output = norm(weight ⋆ input)`. The sums of sparse products meet the norm in registers. Dense ones have none to spare, and maps by channel
+/// are written in pieces; a pass after them is as fast.
+pub fn forward_norm(shape: &Conv2dShape, weight: Weight<'_>, input: &[f32], norm: &AtRest<'_>, output: &mut [f32]) {
+    forward_norm_on(Path::detect(), shape, weight, input, norm, output);
+}
+
+fn forward_norm_on(
+    path: Path,
+    shape: &Conv2dShape,
+    weight: Weight<'_>,
+    input: &[f32],
+    norm: &AtRest<'_>,
+    output: &mut [f32],
+) {
+    match weight {
+        Weight::Kept(pattern, kept) if Order::of(shape.batch) == Order::Positions && !input.is_empty() => {
+            check_forward(shape, weight, input, output);
+            norm.check(shape.out_channels, output.len());
+            let (kernels, problem) = (tiles::kernels(path), Problem::new(shape, Direction::Forward));
+            correlate::sparse(kernels, &problem, (pattern, kept), input, output, false, Some(norm));
+        }
+        _ => {
+            forward_on(path, shape, weight, input, output);
+            norm.apply(output, shape.batch);
+        }
+    }
 }
 
 /// Gradient of the input from the gradient of the output; added to `grad_input` with `accumulate`, else overwriting it.
@@ -248,7 +285,7 @@ fn direct(
     match weight {
         Weight::Dense(weight) => correlate::dense(kernels, problem, weight, source, destination, accumulate),
         Weight::Kept(pattern, kept) => {
-            correlate::sparse(kernels, problem, pattern, kept, source, destination, accumulate);
+            correlate::sparse(kernels, problem, (pattern, kept), source, destination, accumulate, None);
         }
     }
 }

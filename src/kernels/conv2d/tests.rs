@@ -53,6 +53,16 @@ fn check(shape: &Conv2dShape, density: f64, seed: u64) {
             let mut got = vec![f32::NAN; shape.output_len()];
             correlate(path, shape, Direction::Forward, given, &input, &mut got, false);
             assert_close(&got, &output, shape.in_channels * taps, &format!("forward {name}"));
+            for residual in [None, Some(&gradient[..])] {
+                let [scale, shift, mean] = [6, 7, 8].map(|nth| values(shape.out_channels, seed + nth));
+                let variance: Vec<f32> = mean.iter().map(|mean| mean * mean).collect();
+                let norm = AtRest::new(&scale, &shift, &mean, &variance, 1e-5, residual, residual.is_some());
+                let mut after = got.clone();
+                norm.apply(&mut after, shape.batch);
+                let mut during = vec![f32::NAN; after.len()];
+                forward_norm_on(path, shape, given, &input, &norm, &mut during);
+                assert_eq!(during, after, "with a norm, {name}");
+            }
             let mut got = vec![f32::NAN; shape.input_len()];
             correlate(path, shape, Direction::Backward, given, &gradient, &mut got, false);
             assert_close(&got, &grad_input, shape.out_channels * taps, &format!("grad_input {name}"));

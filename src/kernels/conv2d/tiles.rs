@@ -4,7 +4,9 @@
 
 use super::geometry::Segment;
 use super::transforms::{self, Block, OUTPUTS, POINTS, Products, SIDE, STEP, Taps};
-use crate::simd::{LANES, Path, Portable, Simd};
+use crate::norm::AtRest;
+use crate::simd::{LANES, Path, Portable, Simd, prefetch};
+use std::ptr;
 
 /// A tile of `MR` destination channels × some vectors.
 pub(super) struct DenseTile<'a> {
@@ -57,6 +59,8 @@ pub(super) struct SparseTile<'a> {
     /// floats between the two positions of a pair, in the panel and in the destination
     pub pair: (isize, usize),
     pub accumulate: bool,
+    /// what sums of whole vectors meet before they are written, and where the destination lies in all maps
+    pub norm: Option<(&'a AtRest<'a>, usize)>,
 }
 
 /// A kept weight's place among all that are kept, and its distance in the panel, in floats.
@@ -203,6 +207,53 @@ unsafe fn add_entry<S: Simd, const NR: usize, const POSITIONS: usize>(
     }
 }
 
+/// The terms of a batch norm for a channel.
+struct ChannelNorm<S: Simd> {
+    centre: S::Vector,
+    scale: S::Vector,
+    shift: S::Vector,
+    /// where the tile's destination lies in what is added; null for nothing
+    residual: *const f32,
+    relu: bool,
+}
+
+impl<S: Simd> ChannelNorm<S> {
+    /// # Safety
+    /// `norm` has the channel, and adds nothing or maps that reach to `start`; the machine has the instruction set.
+    #[inline(always)]
+    unsafe fn new(norm: &AtRest<'_>, start: usize, channel: usize) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe {
+            Self {
+                centre: S::broadcast(*norm.centre.get_unchecked(channel)),
+                scale: S::broadcast(*norm.scale.get_unchecked(channel)),
+                shift: S::broadcast(*norm.shift.get_unchecked(channel)),
+                residual: norm.residual.map_or(ptr::null(), |residual| residual.as_ptr().wrapping_add(start)),
+                relu: norm.relu,
+            }
+        }
+    }
+
+    /// Of a vector of sums, `offset` floats into the tile's destination: the arithmetic of [`AtRest::apply`].
+    ///
+    /// # Safety
+    /// What is added has a vector there; the machine has the instruction set.
+    #[inline(always)]
+    unsafe fn of(&self, sums: S::Vector, offset: usize) -> S::Vector {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut value = S::add(S::multiply(S::subtract(sums, self.centre), self.scale), self.shift);
+            if !self.residual.is_null() {
+                value = S::add(value, S::load(self.residual.wrapping_add(offset)));
+            }
+            if self.relu { S::rectify(value) } else { value }
+        }
+    }
+}
+
+/// Channels that main memory takes as long as, for what is added to their sums.
+const AHEAD: usize = 8;
+
 /// `POSITIONS` is 1, or 2 for a pair.
 ///
 /// # Safety
@@ -215,6 +266,12 @@ unsafe fn sparse<S: Simd, const NR: usize, const POSITIONS: usize>(tile: &Sparse
         let two_sets = POSITIONS * NR <= 4;
         for channel in tile.channel_range.0..tile.channel_range.1 {
             let (mut sums, mut second) = ([[S::zero(); NR]; POSITIONS], [[S::zero(); NR]; POSITIONS]);
+            if let Some((AtRest { residual: Some(residual), .. }, start)) = tile.norm {
+                let first = start + (channel + AHEAD) * tile.plane + tile.stores.get_unchecked(0).0;
+                for position in 0..POSITIONS {
+                    prefetch(residual.as_ptr().wrapping_add(first + position * tile.pair.1), NR * LANES);
+                }
+            }
             for &(start, end) in tile.ranges {
                 let from = *tile.starts.get_unchecked(channel * tile.groups + start) as usize;
                 let to = *tile.starts.get_unchecked(channel * tile.groups + end) as usize;
@@ -230,13 +287,18 @@ unsafe fn sparse<S: Simd, const NR: usize, const POSITIONS: usize>(tile: &Sparse
                     add_entry::<S, NR, POSITIONS>(tile, entry, &mut sums);
                 }
             }
+            let norm = tile.norm.map(|(norm, start)| ChannelNorm::<S>::new(norm, start, channel));
             for position in 0..POSITIONS {
-                let destination = tile.destination.wrapping_add(channel * tile.plane + position * tile.pair.1);
                 for column in 0..NR {
                     let (offset, lanes) = *tile.stores.get_unchecked(column);
+                    let offset = channel * tile.plane + position * tile.pair.1 + offset;
                     let sum = sums[position][column];
                     let sum = if two_sets { S::add(sum, second[position][column]) } else { sum };
-                    put::<S>(destination.wrapping_add(offset), lanes, sum, tile.accumulate);
+                    let sum = match &norm {
+                        Some(norm) => norm.of(sum, offset),
+                        None => sum,
+                    };
+                    put::<S>(tile.destination.wrapping_add(offset), lanes, sum, tile.accumulate);
                 }
             }
         }

@@ -1,5 +1,6 @@
 //! The sums of a batch norm's passes over maps.
 
+use super::let_through;
 use crate::simd::{LANES, versions};
 
 /// Values that a lane sums in `f32` before their sum goes into an `f64`.
@@ -117,6 +118,40 @@ versions! {
             sums.reserve(count.div_ceil(LANES));
             for (channel, (sums, &centre)) in sums.short.iter_mut().zip(centre).enumerate() {
                 add_centred(sums, &z[start + channel * length..][..count], centre);
+            }
+        }
+        sums.finish()
+    }
+}
+
+/// Adds what a batch norm's own ReLU lets through of grad, and that times z − centre, to the lanes of two sums.
+#[inline(always)]
+fn add_let_through([sum, product]: &mut [[f32; LANES]; 2], z: &[f32], [centre, scale, shift]: [f32; 3], grad: &[f32]) {
+    let ((whole, rest), (grads, grads_rest)) = (z.as_chunks::<LANES>(), grad.as_chunks::<LANES>());
+    for (z, grad) in whole.iter().zip(grads) {
+        for lane in 0..LANES {
+            let grad = let_through(z[lane], [centre, scale, shift], grad[lane]);
+            sum[lane] += grad;
+            product[lane] += grad * (z[lane] - centre);
+        }
+    }
+    for (lane, (z, grad)) in rest.iter().zip(grads_rest).enumerate() {
+        let grad = let_through(*z, [centre, scale, shift], *grad);
+        sum[lane] += grad;
+        product[lane] += grad * (z - centre);
+    }
+}
+
+versions! {
+    /// Σ grad and Σ grad·(z − centre) for every channel of a piece, of what the norm's own ReLU lets through.
+    pub(super) fn sums_let_through(z: &[f32], length: usize, terms: [&[f32]; 3], grad: &[f32]) -> Vec<[f64; 2]> {
+        let channels = terms[0].len();
+        let mut sums = Sums::new(channels);
+        for (start, count) in stretches(z.len(), length, channels) {
+            sums.reserve(count.div_ceil(LANES));
+            for (channel, sums) in sums.short.iter_mut().enumerate() {
+                let range = start + channel * length..start + channel * length + count;
+                add_let_through(sums, &z[range.clone()], terms.map(|term| term[channel]), &grad[range]);
             }
         }
         sums.finish()

@@ -99,7 +99,7 @@ fn forward_equals_the_formula() {
                     plain(&wide(&z), shape, &wide(&gamma), &wide(&beta), Some((&mean, &var)), &residual, relu);
                 close(&out, &expected, bound, "eval");
                 let mut values = z.clone();
-                batch_norm_eval_in_place(&mut values, shape, &gamma, &beta, &mean, &var, 1e-5, added, relu);
+                AtRest::new(&gamma, &beta, &mean, &var, 1e-5, added, relu).apply(&mut values, batch);
                 assert_eq!(values, out, "in place");
             }
         }
@@ -154,8 +154,7 @@ fn gradients_equal_finite_differences(positions: usize, batch: usize) {
                     &mean,
                     &var,
                     1e-5,
-                    &out,
-                    relu,
+                    if relu { Relu::Out(&out) } else { Relu::None },
                     &mut grad_out,
                     &mut grad_gamma,
                     &mut grad_beta,
@@ -193,6 +192,41 @@ fn gradients_equal_finite_differences(positions: usize, batch: usize) {
     }
 }
 
+/// What the norm's own ReLU let through is what its output says, to the last bit, also where the output is exactly zero.
+#[test]
+fn a_mask_by_the_norm_itself_is_the_one_by_its_output() {
+    for (channels, positions, batch) in [(3, 9, 7), (2, 100, 50), (37, 20, 64), (16, 49, 128)] {
+        let shape = shape(channels, batch);
+        let z = values(channels * positions * batch, 1);
+        let (mut gamma, beta) =
+            (values(channels, 3), values(channels, 4).iter().map(|beta| beta.max(0.0)).collect::<Vec<_>>());
+        gamma[1] = 0.0;
+        let (mut out, mut mean, mut var) = (vec![0.0; z.len()], vec![0.0; channels], vec![0.0; channels]);
+        batch_norm_train(&z, shape, &gamma, &beta, 1e-5, None, true, &mut out, &mut mean, &mut var);
+        let back = |relu: Relu<'_>| {
+            let (mut grad_z, mut grad_out) = (z.clone(), values(z.len(), 5));
+            let (mut grad_gamma, mut grad_beta) = (vec![0.0; channels], vec![0.0; channels]);
+            let grads = (&mut grad_gamma, &mut grad_beta);
+            batch_norm_train_backward(
+                &mut grad_z,
+                shape,
+                &gamma,
+                &mean,
+                &var,
+                1e-5,
+                relu,
+                &mut grad_out,
+                grads.0,
+                grads.1,
+            );
+            [grad_z, grad_gamma, grad_beta].concat().iter().map(|value| value.to_bits()).collect::<Vec<_>>()
+        };
+        let own = back(Relu::Own(&beta));
+        assert!(own == back(Relu::Out(&out)), "{channels} {positions} {batch}");
+        assert!(own != back(Relu::None), "{channels} {positions} {batch}");
+    }
+}
+
 #[test]
 fn any_number_of_threads_gives_the_same_bits() {
     for (positions, batch) in [(3001, 1), (47, 64)] {
@@ -208,26 +242,15 @@ fn threads_give_the_same_bits(channels: usize, positions: usize, batch: usize) {
         pool(threads).install(|| {
             let (mut out, mut mean, mut var) = (vec![0.0; z.len()], vec![0.0; channels], vec![0.0; channels]);
             batch_norm_train(&z, shape, &gamma, &gamma, 1e-5, None, true, &mut out, &mut mean, &mut var);
-            let (mut grad_z, mut grad_out) = (z.clone(), values(z.len(), 5));
-            let (mut grad_gamma, mut grad_beta) = (vec![0.0; channels], vec![0.0; channels]);
-            batch_norm_train_backward(
-                &mut grad_z,
-                shape,
-                &gamma,
-                &mean,
-                &var,
-                1e-5,
-                &out,
-                true,
-                &mut grad_out,
-                &mut grad_gamma,
-                &mut grad_beta,
-            );
-            [out, grad_z, grad_out, grad_gamma, grad_beta]
-                .concat()
-                .iter()
-                .map(|value| value.to_bits())
-                .collect::<Vec<_>>()
+            let mut found = out.clone();
+            for relu in [Relu::Out(&out), Relu::Own(&gamma)] {
+                let (mut z, mut grad) = (z.clone(), values(z.len(), 5));
+                let (mut of_gamma, mut of_beta) = (vec![0.0; channels], vec![0.0; channels]);
+                let grads = (&mut of_gamma, &mut of_beta);
+                batch_norm_train_backward(&mut z, shape, &gamma, &mean, &var, 1e-5, relu, &mut grad, grads.0, grads.1);
+                found.extend([z, grad, of_gamma, of_beta].concat());
+            }
+            found.iter().map(|value| value.to_bits()).collect::<Vec<_>>()
         })
     };
     assert!(all(1) == all(2));
