@@ -12,7 +12,8 @@ pub use at_rest::AtRest;
 use crate::layout::Order;
 use crate::simd::{LANES, versions};
 use rayon::prelude::*;
-use sums::{centred_sums, masked_sums, sum, sums_let_through};
+use std::ops::Range;
+use sums::{centred_sums, masked_sums, sum};
 
 /// Values a task should have.
 const TASK: usize = 1 << 15;
@@ -123,24 +124,25 @@ versions! {
 }
 
 versions! {
-    /// `z = (grad − mean_grad − (z − centre)·slope)·scale` for a piece, with one value a channel.
-    fn spread(z: &mut [f32], length: usize, terms: [&[f32]; 4], grad: &[f32]) {
-        for ((z, grad), terms) in z.chunks_mut(length).zip(grad.chunks(length)).zip(each_row(terms)) {
-            let [centre, mean_grad, slope, scale] = terms;
-            for (z, grad) in z.iter_mut().zip(grad) {
-                *z = (grad - mean_grad - (*z - centre) * slope) * scale;
+    /// `z = (grad − mean_grad − (z − centre)·slope)·scale` for a piece, with one value a channel. What the norm's own ReLU does not let
+    /// through of `grad` counts as zero; `own` are the norm's centre and scale.
+    fn spread(z: &mut [f32], length: usize, own: [&[f32]; 2], relu: Relu<'_>, terms: [&[f32]; 3], grad: &[f32]) {
+        let rows = z.chunks_mut(length).zip(grad.chunks(length));
+        match relu {
+            Relu::Own(shift) => {
+                let terms = each_row([own[0], own[1], shift]).zip(each_row(terms));
+                for ((z, grad), (own, [mean_grad, slope, scale])) in rows.zip(terms) {
+                    for (z, grad) in z.iter_mut().zip(grad) {
+                        *z = (let_through(*z, own, *grad) - mean_grad - (*z - own[0]) * slope) * scale;
+                    }
+                }
             }
-        }
-    }
-}
-
-versions! {
-    /// [`spread`] of what the norm's own ReLU lets through.
-    fn spread_let_through(z: &mut [f32], length: usize, own: [&[f32]; 3], terms: [&[f32]; 3], grad: &[f32]) {
-        let rows = z.chunks_mut(length).zip(grad.chunks(length)).zip(each_row(own).zip(each_row(terms)));
-        for ((z, grad), (own, [mean_grad, slope, scale])) in rows {
-            for (z, grad) in z.iter_mut().zip(grad) {
-                *z = (let_through(*z, own, *grad) - mean_grad - (*z - own[0]) * slope) * scale;
+            Relu::None | Relu::Out(_) => {
+                for ((z, grad), ([centre], [mean_grad, slope, scale])) in rows.zip(each_row([own[0]]).zip(each_row(terms))) {
+                    for (z, grad) in z.iter_mut().zip(grad) {
+                        *z = (grad - mean_grad - (*z - centre) * slope) * scale;
+                    }
+                }
             }
         }
     }
@@ -263,6 +265,17 @@ pub enum Relu<'a> {
     Out(&'a [f32]),
 }
 
+impl<'a> Relu<'a> {
+    /// For the piece `nth`, which are the floats `range` of the maps.
+    fn of(self, pieces: &Pieces, nth: usize, range: Range<usize>) -> Self {
+        match self {
+            Relu::None => Relu::None,
+            Relu::Own(beta) => Relu::Own(pieces.of(beta, nth)),
+            Relu::Out(out) => Relu::Out(&out[range]),
+        }
+    }
+}
+
 /// Gradient of [`batch_norm_train`].
 ///
 /// `z` comes in as the batch norm's input and goes out as its gradient; `grad_out` comes in as the gradient of `out`. With [`Relu::Out`] it
@@ -303,22 +316,13 @@ pub fn batch_norm_train_backward(
         return;
     }
     let forward = scales(gamma, var, eps);
-    // The terms of the forward pass, where its sign is asked for.
-    let own = |nth| match relu {
-        Relu::Own(beta) => Some([mean, &forward, beta].map(|term| pieces.of(term, nth))),
-        _ => None,
-    };
+    let own = |nth| [mean, &forward].map(|term| pieces.of(term, nth));
     let input = &*z;
     let sums: Vec<_> = (grad_out.par_chunks_mut(pieces.size).enumerate())
         .with_min_len(pieces.together())
         .map(|(nth, grad)| {
             let range = nth * pieces.size..nth * pieces.size + grad.len();
-            let z = &input[range.clone()];
-            match (relu, own(nth)) {
-                (_, Some(own)) => sums_let_through(z, pieces.length, own, grad),
-                (Relu::Out(out), _) => masked_sums(z, pieces.length, pieces.of(mean, nth), &out[range], true, grad),
-                _ => masked_sums(z, pieces.length, pieces.of(mean, nth), &[], false, grad),
-            }
+            masked_sums(&input[range.clone()], pieces.length, own(nth), relu.of(&pieces, nth, range), grad)
         })
         .collect();
     let mut terms: [Vec<f32>; 3] = Default::default();
@@ -332,12 +336,9 @@ pub fn batch_norm_train_backward(
     }
     let grad_out = &*grad_out;
     z.par_chunks_mut(pieces.size).enumerate().with_min_len(pieces.together()).for_each(|(nth, z)| {
-        let grad = &grad_out[nth * pieces.size..][..z.len()];
-        let terms @ [mean_grad, slope, scale] = [0, 1, 2].map(|term: usize| pieces.of(&terms[term], nth));
-        match own(nth) {
-            Some(own) => spread_let_through(z, pieces.length, own, terms, grad),
-            None => spread(z, pieces.length, [pieces.of(mean, nth), mean_grad, slope, scale], grad),
-        }
+        let range = nth * pieces.size..nth * pieces.size + z.len();
+        let terms = [0, 1, 2].map(|term: usize| pieces.of(&terms[term], nth));
+        spread(z, pieces.length, own(nth), relu.of(&pieces, nth, range.clone()), terms, &grad_out[range]);
     });
 }
 

@@ -186,8 +186,8 @@ fn check_forward(shape: &Conv2dShape, weight: Weight<'_>, input: &[f32], output:
     assert_eq!(output.len(), shape.output_len(), "conv2d forward: output length");
 }
 
-/// `output = norm(weight ⋆ input)`. The sums of sparse products meet the norm in registers. Dense ones have none to spare, and maps by channel
-/// are written in pieces; a pass after them is as fast.
+/// `output = norm(weight ⋆ input)`. In maps by position the sums of sparse products meet the norm in registers. After dense ones, which wait for
+/// multiplications and not for memory, a pass of its own is faster.
 pub fn forward_norm(shape: &Conv2dShape, weight: Weight<'_>, input: &[f32], norm: &AtRest<'_>, output: &mut [f32]) {
     forward_norm_on(Path::detect(), shape, weight, input, norm, output);
 }

@@ -251,7 +251,7 @@ impl<S: Simd> ChannelNorm<S> {
     }
 }
 
-/// Channels that main memory takes as long as, for what is added to their sums.
+/// How many channels ahead main memory is asked for what is added to sums: their products take as long as it does.
 const AHEAD: usize = 8;
 
 /// `POSITIONS` is 1, or 2 for a pair.

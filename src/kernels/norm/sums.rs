@@ -1,6 +1,6 @@
 //! The sums of a batch norm's passes over maps.
 
-use super::let_through;
+use super::{Relu, let_through};
 use crate::simd::{LANES, versions};
 
 /// Values that a lane sums in `f32` before their sum goes into an `f64`.
@@ -94,19 +94,21 @@ fn add_centred([sum, square]: &mut [[f32; LANES]; 2], z: &[f32], centre: f32) {
     }
 }
 
-/// Adds grad and grad·(z − centre) to the lanes of two sums.
+/// Adds grad and grad·(z − centre) to the lanes of two sums; with `OWN` of what the norm's own ReLU lets through.
 #[inline(always)]
-fn add_products([sum, product]: &mut [[f32; LANES]; 2], z: &[f32], centre: f32, grad: &[f32]) {
+fn add_products<const OWN: bool>([sum, product]: &mut [[f32; LANES]; 2], z: &[f32], terms: [f32; 3], grad: &[f32]) {
     let ((whole, rest), (grads, grads_rest)) = (z.as_chunks::<LANES>(), grad.as_chunks::<LANES>());
     for (z, grad) in whole.iter().zip(grads) {
         for lane in 0..LANES {
-            sum[lane] += grad[lane];
-            product[lane] += grad[lane] * (z[lane] - centre);
+            let grad = if OWN { let_through(z[lane], terms, grad[lane]) } else { grad[lane] };
+            sum[lane] += grad;
+            product[lane] += grad * (z[lane] - terms[0]);
         }
     }
     for (lane, (z, grad)) in rest.iter().zip(grads_rest).enumerate() {
+        let grad = if OWN { let_through(*z, terms, *grad) } else { *grad };
         sum[lane] += grad;
-        product[lane] += grad * (z - centre);
+        product[lane] += grad * (z - terms[0]);
     }
 }
 
@@ -124,55 +126,28 @@ versions! {
     }
 }
 
-/// Adds what a batch norm's own ReLU lets through of grad, and that times z − centre, to the lanes of two sums.
-#[inline(always)]
-fn add_let_through([sum, product]: &mut [[f32; LANES]; 2], z: &[f32], [centre, scale, shift]: [f32; 3], grad: &[f32]) {
-    let ((whole, rest), (grads, grads_rest)) = (z.as_chunks::<LANES>(), grad.as_chunks::<LANES>());
-    for (z, grad) in whole.iter().zip(grads) {
-        for lane in 0..LANES {
-            let grad = let_through(z[lane], [centre, scale, shift], grad[lane]);
-            sum[lane] += grad;
-            product[lane] += grad * (z[lane] - centre);
-        }
-    }
-    for (lane, (z, grad)) in rest.iter().zip(grads_rest).enumerate() {
-        let grad = let_through(*z, [centre, scale, shift], *grad);
-        sum[lane] += grad;
-        product[lane] += grad * (z - centre);
-    }
-}
-
 versions! {
-    /// Σ grad and Σ grad·(z − centre) for every channel of a piece, of what the norm's own ReLU lets through.
-    pub(super) fn sums_let_through(z: &[f32], length: usize, terms: [&[f32]; 3], grad: &[f32]) -> Vec<[f64; 2]> {
-        let channels = terms[0].len();
-        let mut sums = Sums::new(channels);
-        for (start, count) in stretches(z.len(), length, channels) {
-            sums.reserve(count.div_ceil(LANES));
-            for (channel, sums) in sums.short.iter_mut().enumerate() {
-                let range = start + channel * length..start + channel * length + count;
-                add_let_through(sums, &z[range.clone()], terms.map(|term| term[channel]), &grad[range]);
-            }
-        }
-        sums.finish()
-    }
-}
-
-versions! {
-    /// Masks `grad` by `out > 0` (with `relu`) and returns Σ grad and Σ grad·(z − centre) for every channel of a piece.
-    pub(super) fn masked_sums(z: &[f32], length: usize, centre: &[f32], out: &[f32], relu: bool, grad: &mut [f32]) -> Vec<[f64; 2]> {
+    /// Σ grad and Σ grad·(z − centre) for every channel of a piece, of what `relu` lets through; `own` are the norm's
+    /// centre and scale. With [`Relu::Out`] `grad` is masked.
+    pub(super) fn masked_sums(z: &[f32], length: usize, own: [&[f32]; 2], relu: Relu<'_>, grad: &mut [f32]) -> Vec<[f64; 2]> {
+        let [centre, scale] = own;
         let mut sums = Sums::new(centre.len());
         for (start, count) in stretches(z.len(), length, centre.len()) {
             sums.reserve(count.div_ceil(LANES));
-            for (channel, (sums, &centre)) in sums.short.iter_mut().zip(centre).enumerate() {
+            for (channel, sums) in sums.short.iter_mut().enumerate() {
                 let range = start + channel * length..start + channel * length + count;
-                let grad = &mut grad[range.clone()];
-                if relu {
-                    for (grad, out) in grad.iter_mut().zip(&out[range.clone()]) {
+                let (z, grad) = (&z[range.clone()], &mut grad[range.clone()]);
+                let shift = if let Relu::Own(shift) = relu { shift[channel] } else { 0.0 };
+                let terms = [centre[channel], scale[channel], shift];
+                if let Relu::Out(out) = relu {
+                    for (grad, out) in grad.iter_mut().zip(&out[range]) {
                         *grad = if *out <= 0.0 { 0.0 } else { *grad };
                     }
                 }
-                add_products(sums, &z[range], centre, grad);
+                match relu {
+                    Relu::Own(_) => add_products::<true>(sums, z, terms, grad),
+                    _ => add_products::<false>(sums, z, terms, grad),
+                }
             }
         }
         sums.finish()

@@ -126,6 +126,25 @@ fn moments_hold_where_the_first_values_are_unlike_the_rest() {
     }
 }
 
+/// What becomes of z and of the gradient, and the gradients of γ and β.
+fn backward(
+    z: &[f32],
+    shape: NormShape,
+    gamma: &[f32],
+    [mean, var]: [&[f32]; 2],
+    relu: Relu<'_>,
+    gradient: &[f32],
+) -> [Vec<f32>; 4] {
+    let (mut z, mut grad) = (z.to_vec(), gradient.to_vec());
+    let [mut of_gamma, mut of_beta] = [(); 2].map(|()| vec![0.0; gamma.len()]);
+    batch_norm_train_backward(&mut z, shape, gamma, mean, var, 1e-5, relu, &mut grad, &mut of_gamma, &mut of_beta);
+    [z, grad, of_gamma, of_beta]
+}
+
+fn bits(values: Vec<f32>) -> Vec<u32> {
+    values.into_iter().map(f32::to_bits).collect()
+}
+
 #[test]
 fn backward_equals_finite_differences() {
     for (positions, batch) in [(3, 7), (2, 64)] {
@@ -144,26 +163,14 @@ fn gradients_equal_finite_differences(positions: usize, batch: usize) {
         for train in [true, false] {
             let (mut out, mut mean, mut var) = (vec![0.0; z.len()], vec![0.0; channels], vec![0.0; channels]);
             batch_norm_train(&z, shape, &gamma, &beta, 1e-5, Some(&residual), relu, &mut out, &mut mean, &mut var);
-            let (mut grad_z, mut grad_out) = (z.clone(), gradient.clone());
-            let (mut grad_gamma, mut grad_beta) = (vec![0.0; channels], vec![0.0; channels]);
-            let statistics = if train {
-                batch_norm_train_backward(
-                    &mut grad_z,
-                    shape,
-                    &gamma,
-                    &mean,
-                    &var,
-                    1e-5,
-                    if relu { Relu::Out(&out) } else { Relu::None },
-                    &mut grad_out,
-                    &mut grad_gamma,
-                    &mut grad_beta,
-                );
-                None
-            } else {
+            let relu_of = if relu { Relu::Out(&out) } else { Relu::None };
+            let [mut grad_z, mut grad_out, grad_gamma, grad_beta] =
+                backward(&z, shape, &gamma, [&mean, &var], relu_of, &gradient);
+            let statistics = (!train).then_some((&mean[..], &var[..]));
+            if !train {
+                grad_out.copy_from_slice(&gradient);
                 batch_norm_eval_backward(shape, &gamma, &var, 1e-5, &out, relu, &mut grad_out, &mut grad_z);
-                Some((&mean[..], &var[..]))
-            };
+            }
             // `f` is the loss with one value moved; the difference quotient is central.
             let loss = |z: &[f64], gamma: &[f64], beta: &[f64], residual: &[f64]| {
                 plain(z, shape, gamma, beta, statistics, residual, relu)
@@ -204,22 +211,8 @@ fn a_mask_by_the_norm_itself_is_the_one_by_its_output() {
         let (mut out, mut mean, mut var) = (vec![0.0; z.len()], vec![0.0; channels], vec![0.0; channels]);
         batch_norm_train(&z, shape, &gamma, &beta, 1e-5, None, true, &mut out, &mut mean, &mut var);
         let back = |relu: Relu<'_>| {
-            let (mut grad_z, mut grad_out) = (z.clone(), values(z.len(), 5));
-            let (mut grad_gamma, mut grad_beta) = (vec![0.0; channels], vec![0.0; channels]);
-            let grads = (&mut grad_gamma, &mut grad_beta);
-            batch_norm_train_backward(
-                &mut grad_z,
-                shape,
-                &gamma,
-                &mean,
-                &var,
-                1e-5,
-                relu,
-                &mut grad_out,
-                grads.0,
-                grads.1,
-            );
-            [grad_z, grad_gamma, grad_beta].concat().iter().map(|value| value.to_bits()).collect::<Vec<_>>()
+            let [z, _, gamma, beta] = backward(&z, shape, &gamma, [&mean, &var], relu, &values(z.len(), 5));
+            bits([z, gamma, beta].concat())
         };
         let own = back(Relu::Own(&beta));
         assert!(own == back(Relu::Out(&out)), "{channels} {positions} {batch}");
@@ -244,13 +237,9 @@ fn threads_give_the_same_bits(channels: usize, positions: usize, batch: usize) {
             batch_norm_train(&z, shape, &gamma, &gamma, 1e-5, None, true, &mut out, &mut mean, &mut var);
             let mut found = out.clone();
             for relu in [Relu::Out(&out), Relu::Own(&gamma)] {
-                let (mut z, mut grad) = (z.clone(), values(z.len(), 5));
-                let (mut of_gamma, mut of_beta) = (vec![0.0; channels], vec![0.0; channels]);
-                let grads = (&mut of_gamma, &mut of_beta);
-                batch_norm_train_backward(&mut z, shape, &gamma, &mean, &var, 1e-5, relu, &mut grad, grads.0, grads.1);
-                found.extend([z, grad, of_gamma, of_beta].concat());
+                found.extend(backward(&z, shape, &gamma, [&mean, &var], relu, &values(z.len(), 5)).concat());
             }
-            found.iter().map(|value| value.to_bits()).collect::<Vec<_>>()
+            bits(found)
         })
     };
     assert!(all(1) == all(2));
