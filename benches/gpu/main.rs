@@ -49,6 +49,9 @@ enum What {
         /// Repetitions.
         #[arg(long, default_value_t = 20)]
         repeats: usize,
+        /// Times only what has each of these in its operation, size and precision.
+        #[arg(long)]
+        only: Vec<String>,
         /// JSON lines.
         #[arg(long)]
         out: PathBuf,
@@ -75,7 +78,7 @@ fn main() -> ExitCode {
             println!("{}", engine.description());
             checks::all(&engine).and_then(|parity| Ok(study::all(arguments.ordinal, steps)? && parity))
         }
-        What::Time { small, repeats, out } => timings::all(&engine, small, repeats, &out).map(|()| true),
+        What::Time { small, repeats, only, out } => timings::all(&engine, small, repeats, only, &out).map(|()| true),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use serde_json::json;
 use ticketlens::error::{Error, Result};
-use ticketlens::kernels::device::{Engine, Pass, Precision, Rule, Wanted};
+use ticketlens::kernels::device::{Clock, Engine, Pass, Precision, Rule, Wanted};
 use ticketlens::model::{Model, Stage, Stem, resnet};
 use ticketlens::nn::{Network, Shape3};
 
@@ -29,9 +29,18 @@ const CONVOLUTIONS: [(&str, Sizes, usize); 8] = [
 struct Table {
     out: File,
     engine: String,
+    only: Vec<String>,
 }
 
 impl Table {
+    /// Whether a row of one of these operations is asked for.
+    fn wants(&self, operations: &[&str], size: &str, precision: Precision) -> bool {
+        operations.iter().any(|op| {
+            let row = format!("{op} {size} {}", precision.name());
+            self.only.iter().all(|word| row.contains(word))
+        })
+    }
+
     fn row(
         &mut self,
         op: &str,
@@ -51,9 +60,9 @@ impl Table {
     }
 }
 
-pub(crate) fn all(engine: &Engine, small: bool, repeats: usize, out: &Path) -> Result<()> {
+pub(crate) fn all(engine: &Engine, small: bool, repeats: usize, only: Vec<String>, out: &Path) -> Result<()> {
     let out = File::create(out).map_err(|error| Error::io(out, error))?;
-    let mut table = Table { out, engine: engine.name().to_owned() };
+    let mut table = Table { out, engine: engine.name().to_owned(), only };
     for precision in [Precision::F32, Precision::Tf32, Precision::Bf16] {
         let engine = engine.with_precision(precision)?;
         operations(&mut table, &engine, small, repeats)?;
@@ -80,6 +89,10 @@ fn operations(table: &mut Table, engine: &Engine, small: bool, repeats: usize) -
             ("conv grad input", Wanted { parameters: false, input: true }),
             ("conv grad weight", Wanted { parameters: true, input: false }),
         ] {
+            let rows: &[&str] = if wanted.input { &["conv forward", op] } else { &[op] };
+            if !table.wants(rows, &size, precision) {
+                continue;
+            }
             let (forward, backward) = time(engine, &network, Pass::Tape, Some(wanted), shape, batch, repeats)?;
             if wanted.input {
                 table.row("conv forward", &size, precision, forward, flops)?;
@@ -92,6 +105,9 @@ fn operations(table: &mut Table, engine: &Engine, small: bool, repeats: usize) -
         let (channels, side) = (channels.div_ceil(shrink), side.div_ceil(shrink));
         let shape = Shape3 { channels: 1, height: side, width: side };
         let size = format!("{channels} at {side}, {batch} images");
+        if !table.wants(&["batch norm + ReLU", "batch norm + ReLU grad"], &size, precision) {
+            continue;
+        }
         let plain = nets::convolution([1, channels, 1, 1, 0], false, false, false);
         let normed = nets::convolution([1, channels, 1, 1, 0], true, false, true);
         let (bare_forward, bare_backward) = time(engine, &plain, Pass::Tape, Some(both), shape, batch, repeats)?;
@@ -106,8 +122,11 @@ fn operations(table: &mut Table, engine: &Engine, small: bool, repeats: usize) -
     }
     let (channels, side) = (64usize.div_ceil(shrink), 112usize.div_ceil(shrink));
     let shape = Shape3 { channels, height: side, width: side };
-    let (forward, backward) = time(engine, &nets::max_pool(3, 2, 1), Pass::Tape, Some(both), shape, batch, repeats)?;
     let size = format!("3x3/2, {channels} at {side}, {batch} images");
+    if !table.wants(&["max pool", "max pool grad"], &size, precision) {
+        return Ok(());
+    }
+    let (forward, backward) = time(engine, &nets::max_pool(3, 2, 1), Pass::Tape, Some(both), shape, batch, repeats)?;
     table.row("max pool", &size, precision, forward, 0.0)?;
     table.row("max pool grad", &size, precision, backward, 0.0)
 }
@@ -129,7 +148,8 @@ fn time(
     let weights = nets::weights(network, false);
     let loaded = engine.load(&weights.parameters, &weights.buffers)?;
     let program = network.program(network.whole(), shape, batch)?;
-    Ok(engine.time(&program, pass, wanted, &loaded, &noise("images", batch * shape.len()), repeats)?)
+    let images = noise("images", batch * shape.len());
+    Ok(engine.time(&program, pass, wanted, &loaded, &images, repeats, Clock::Device)?)
 }
 
 /// Sizes of whole networks: name, network, images a step, side.
@@ -149,6 +169,9 @@ fn studies(small: bool) -> Result<Vec<(&'static str, Model, usize, usize)>> {
 /// Training steps from images in pageable memory, as a study takes them: copying to the device is in them.
 fn steps(table: &mut Table, engine: &Engine, small: bool, repeats: usize) -> Result<()> {
     for (name, model, batch, side) in studies(small)? {
+        if !table.wants(&["training step"], name, engine.precision()) {
+            continue;
+        }
         let network = &model.network;
         let shape = Shape3 { channels: model.channels, height: side, width: side };
         let weights = network.initialise(1);
@@ -182,22 +205,27 @@ fn steps(table: &mut Table, engine: &Engine, small: bool, repeats: usize) -> Res
     Ok(())
 }
 
-/// Logits, and activations with gradients at layer3, on the device alone.
+/// Logits, and logits with gradients at layer3, of images that are on the device.
 fn explaining(table: &mut Table, engine: &Engine, small: bool, repeats: usize) -> Result<()> {
     for (name, model, batch, side) in studies(small)? {
         let network = Arc::clone(&model.network);
         let shape = Shape3 { channels: model.channels, height: side, width: side };
         let size = format!("{name}, {batch} images");
-        let (forward, _) = time(engine, &network, Pass::Evaluate, None, shape, batch, repeats)?;
-        table.row("inference", &size, engine.precision(), forward, 0.0)?;
+        if !table.wants(&["inference", "gradient at layer3"], &size, engine.precision()) {
+            continue;
+        }
         let weights = nets::weights(&network, false);
         let loaded = engine.load(&weights.parameters, &weights.buffers)?;
+        let program = network.program(network.whole(), shape, batch)?;
+        let images = noise("images", batch * shape.len());
+        let (forward, _) = engine.time(&program, Pass::Evaluate, None, &loaded, &images, repeats, Clock::Host)?;
+        table.row("inference", &size, engine.precision(), forward, 0.0)?;
         let stage = Stage::new("layer3");
         let activation = model.activation_shape(stage, shape)?;
         let program = network.program(model.halves(stage)?.layers..network.layers.len(), activation, batch)?;
         let wanted = Some(Wanted { parameters: false, input: true });
         let images = noise("activations", batch * activation.len());
-        let (forward, backward) = engine.time(&program, Pass::Tape, wanted, &loaded, &images, repeats)?;
+        let (forward, backward) = engine.time(&program, Pass::Tape, wanted, &loaded, &images, repeats, Clock::Host)?;
         let both = forward.iter().zip(&backward).map(|(forward, backward)| forward + backward).collect();
         table.row("gradient at layer3", &size, engine.precision(), both, 0.0)?;
     }
@@ -207,6 +235,10 @@ fn explaining(table: &mut Table, engine: &Engine, small: bool, repeats: usize) -
 /// The Gram matrix of a study, copying the activations included.
 fn products(table: &mut Table, engine: &Engine, small: bool, repeats: usize) -> Result<()> {
     let (rows, features) = if small { (40, 100) } else { (1000, 50_176) };
+    let size = format!("{rows} rows of {features}");
+    if !table.wants(&["Gram matrix"], &size, Precision::F32) {
+        return Ok(());
+    }
     let activations = noise("activations", rows * features);
     let mut seconds = Vec::new();
     for _ in 0..repeats.min(10) {
@@ -215,5 +247,5 @@ fn products(table: &mut Table, engine: &Engine, small: bool, repeats: usize) -> 
         seconds.push(started.elapsed().as_secs_f64());
     }
     let flops = 2.0 * (rows * rows * features) as f64;
-    table.row("Gram matrix", &format!("{rows} rows of {features}"), Precision::F32, seconds, flops)
+    table.row("Gram matrix", &size, Precision::F32, seconds, flops)
 }

@@ -5,7 +5,7 @@
 // It is strict where a GPU is lenient. Work is asynchronous: nothing runs before something waits for it (PRETEND=lazy, the default) or
 // everything runs at once (PRETEND=eager). New memory is NaN. Writing past the end of an allocation, or using one that was freed, aborts.
 // cuDNN's heuristics offer algorithms that are not deterministic or fail when run, odd numbers of channels are refused where they lie
-// innermost, and convolutions round their factors to TF32 unless they were told not to.
+// innermost, and convolutions cut their factors off to TF32 (some of cuDNN's round) unless they were told not to.
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -393,8 +393,7 @@ static size_t place(const Tensor& t, int n, int c, int h, int w) {
 }
 static float rounded(float value, int math) {
   if (math == 3) return value;
-  unsigned bits = __float_as_uint(value) + 0x1000;
-  return __uint_as_float(bits & ~0x1fffu);
+  return __uint_as_float(__float_as_uint(value) & ~0x1fffu);
 }
 static float get(const Tensor& t, const void* data, size_t at, int math) {
   return t.type == 9 ? bfloats::load(((const uint16_t*)data)[at]) : rounded(((const float*)data)[at], math);

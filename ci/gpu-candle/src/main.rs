@@ -70,7 +70,9 @@ fn all(device: &Device, repeats: usize, out: &mut File) -> Result<()> {
         for (channels, side) in [(64usize, 112usize), (64, 56), (256, 56), (512, 7)] {
             let image = Tensor::randn(0f32, 1f32, (BATCH, channels, side, side), device)?.to_dtype(dtype)?;
             let ones = Tensor::ones(channels, dtype, device)?;
-            let norm = BatchNorm::new(channels, ones.zeros_like()?, ones.clone(), ones.clone(), ones.zeros_like()?, 1e-5)?;
+            // Running statistics are floats whatever the maps are.
+            let variance = Tensor::ones(channels, DType::F32, device)?;
+            let norm = BatchNorm::new(channels, variance.zeros_like()?, variance, ones.clone(), ones.zeros_like()?, 1e-5)?;
             let size = format!("{channels} at {side}, {BATCH} images");
             let forward = || norm.forward_t(&image, true)?.relu();
             row(out, "batch norm + ReLU", &size, precision, time(device, repeats, forward)?)?;

@@ -1,6 +1,6 @@
 //! The device of a build without the feature `cuda`: it cannot be opened, and so nothing else can be called.
 
-use super::{HostGradients, Pass, Precision, Program, Rule, Wanted};
+use super::{Clock, HostGradients, Pass, Precision, Program, Rule, Wanted};
 use crate::error::{Error, Result};
 
 #[derive(Clone, Copy, Debug)]
@@ -91,6 +91,7 @@ impl Engine {
     ///
     /// # Errors
     /// None.
+    #[expect(clippy::too_many_arguments, reason = "as with a device")]
     pub fn time(
         &self,
         _: &Program,
@@ -99,6 +100,7 @@ impl Engine {
         _: &DeviceWeights,
         _: &[f32],
         _: usize,
+        _: Clock,
     ) -> Result<(Vec<f64>, Vec<f64>)> {
         match self.0 {}
     }

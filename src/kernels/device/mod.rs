@@ -41,6 +41,15 @@ pub enum Precision {
     Bf16,
 }
 
+/// Whose clock a timing is read from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clock {
+    /// The device's: what the host takes to ask for the work does not count.
+    Device,
+    /// The host's: from asking to done.
+    Host,
+}
+
 impl Precision {
     /// The name in plans.
     pub fn name(self) -> &'static str {

@@ -1,17 +1,28 @@
-//! Seconds on the device's own clock.
+//! Seconds of passes, on the device's own clock or on the host's.
+
+use std::time::Instant;
 
 use cudarc::driver::CudaEvent;
 use cudarc::driver::sys::CUevent_flags::CU_EVENT_DEFAULT;
 
-use super::{DeviceWeights, Engine, Pass, Program, Wanted, failed};
+use super::memory::Memory;
+use super::{Argument, DeviceWeights, Engine, Pass, Program, Wanted, arguments, failed};
+use crate::device::Clock;
 use crate::error::Result;
+
+/// Rows, and values in a row, of the product that keeps the device busy for about a millisecond.
+const BUSY: (usize, usize) = (64, 1 << 14);
 
 impl Engine {
     /// Seconds of the forward and, if any gradient is wanted, of the backward pass, `repeats` times after two that are not counted.
     /// Weights are packed in the forward pass each time; moving images and results to and from the device is not counted.
     ///
+    /// With [`Clock::Device`] the device is kept busy while the host asks for the work, so that only the device's time counts: right for
+    /// a few operations. [`Clock::Host`] is the time until all is done.
+    ///
     /// # Errors
     /// As [`Engine::forward`] and [`Engine::backward`].
+    #[expect(clippy::too_many_arguments, reason = "what is run, and how it is timed")]
     pub fn time(
         &self,
         program: &Program,
@@ -20,27 +31,59 @@ impl Engine {
         weights: &DeviceWeights,
         images: &[f32],
         repeats: usize,
+        clock: Clock,
     ) -> Result<(Vec<f64>, Vec<f64>)> {
         let floats = self.0.pool.upload(images)?;
         let ones = vec![1e-3; program.output_len()];
         let gradient = self.take_floats(program.parameters)?;
+        let (rows, features) = BUSY;
+        let busy = self.0.pool.upload(&vec![1.0f32; rows * features])?;
+        let timed = |work: &mut dyn FnMut() -> Result<()>| match clock {
+            Clock::Host => {
+                self.0.pool.synchronize()?;
+                let started = Instant::now();
+                work()?;
+                self.0.pool.synchronize()?;
+                Ok(started.elapsed().as_secs_f64())
+            }
+            Clock::Device => {
+                self.occupy(&busy)?;
+                let started = self.mark()?;
+                work()?;
+                let ended = self.mark()?;
+                seconds(&started, &ended)
+            }
+        };
         let (mut forward, mut backward) = (Vec::new(), Vec::new());
         for _ in 0..repeats + 2 {
-            let input = self.import_input(program, weights, floats.pointer())?;
-            let started = self.mark()?;
-            let tape = self.forward_map(program, pass, weights, input)?;
-            let ended = self.mark()?;
-            forward.push(seconds(&started, &ended)?);
-            if let Some(wanted) = wanted {
-                let grad = self.import_gradient(program, &tape, &ones)?;
-                let started = self.mark()?;
+            let mut input = Some(self.import_input(program, weights, floats.pointer())?);
+            let mut tape = None;
+            forward.push(timed(&mut || {
+                tape = input.take().map(|input| self.forward_map(program, pass, weights, input)).transpose()?;
+                Ok(())
+            })?);
+            if let (Some(wanted), Some(tape)) = (wanted, tape) {
+                let mut grad = Some((self.import_gradient(program, &tape, &ones)?, tape));
                 let to = wanted.parameters.then(|| gradient.pointer());
-                self.backward_from(program, tape, weights, grad, to, wanted.input)?;
-                let ended = self.mark()?;
-                backward.push(seconds(&started, &ended)?);
+                backward.push(timed(&mut || {
+                    let Some((grad, tape)) = grad.take() else { return Ok(()) };
+                    self.backward_from(program, tape, weights, grad, to, wanted.input).map(|_| ())
+                })?);
             }
         }
         Ok((forward.split_off(2), if backward.is_empty() { backward } else { backward.split_off(2) }))
+    }
+
+    /// Something to do.
+    fn occupy(&self, busy: &Memory) -> Result<()> {
+        let (rows, features) = BUSY;
+        let out = self.0.pool.take(rows * rows * 8)?;
+        self.launch(
+            "row_products",
+            (1, 1),
+            (16, 16),
+            arguments![busy, busy, &out, rows, rows, Argument::Long(features as u64)],
+        )
     }
 
     fn mark(&self) -> Result<CudaEvent> {
