@@ -7,6 +7,7 @@ pub use adaptive::{AdaptiveShape, adaptive_average_pool, adaptive_average_pool_b
 use crate::layout::Order;
 use crate::simd::versions;
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Values a task should have at least.
 const TASK: usize = 1 << 14;
@@ -95,6 +96,49 @@ pub fn max_pool(shape: &PoolShape, input: &[f32], output: &mut [f32], argmax: &m
             let (channel, row) = (nth / shape.out_height(), nth % shape.out_height());
             pool_row(shape, row, &input[channel * map..(channel + 1) * map], output, argmax)
         });
+}
+
+/// Rows `rows` of a max pool without its winners, for what is never run backward. `input` holds what their windows meet: its rows from `first` on,
+/// of maps by position, or all of it, of any maps, for all rows.
+pub fn max_pool_rows(shape: &PoolShape, rows: Range<usize>, first: usize, input: &[f32], output: &mut [f32]) {
+    shape.check();
+    let all = rows == (0..shape.out_height());
+    let shape = &shape.folded();
+    let (line, row) = (shape.out_width() * shape.batch, shape.in_width * shape.batch);
+    assert!(rows.end <= shape.out_height() && (shape.channels == 1 || all && first == 0), "max_pool_rows: rows");
+    assert_eq!(output.len(), shape.channels * rows.len() * line, "max_pool_rows: output length");
+    if output.is_empty() {
+        return;
+    }
+    let map = input.len() / shape.channels;
+    assert!(map.is_multiple_of(row) && (shape.channels == 1 || map == shape.in_height * row), "max_pool_rows: input");
+    let met = (rows.start * shape.stride).saturating_sub(shape.padding)
+        ..((rows.end - 1) * shape.stride + shape.kernel).saturating_sub(shape.padding).min(shape.in_height);
+    assert!(first <= met.start && met.end * row <= first * row + map, "max_pool_rows: rows of the input");
+    output.par_chunks_mut(line).enumerate().with_min_len(lines_per_task(line)).for_each(|(nth, output)| {
+        let (channel, nth) = (nth / rows.len(), nth % rows.len());
+        largest_row(shape, rows.start + nth, first, &input[channel * map..(channel + 1) * map], output);
+    });
+}
+
+versions! {
+    /// [`pool_row`] without winners, of rows of the input from `first` on.
+    fn largest_row(shape: &PoolShape, row: usize, first: usize, input: &[f32], output: &mut [f32]) {
+        let batch = shape.batch;
+        for (col, best) in output.chunks_exact_mut(batch).enumerate() {
+            let mut fresh = true;
+            for (_, from) in shape.window(row, col) {
+                let values = &input[(from - first * shape.in_width) * batch..][..batch];
+                if std::mem::take(&mut fresh) {
+                    best.copy_from_slice(values);
+                    continue;
+                }
+                for (best, &value) in best.iter_mut().zip(values) {
+                    *best = if value > *best || value.is_nan() { value } else { *best };
+                }
+            }
+        }
+    }
 }
 
 versions! {

@@ -5,7 +5,7 @@ use crate::kernels::layout::unflatten;
 use crate::kernels::norm::Relu;
 use crate::kernels::{bias, norm, pool, repeat};
 
-use super::forward::{adaptive_shape, drop_out, max_pool_shape};
+use super::forward::drop_out;
 use super::layer::{Layer, Norm};
 use super::layout::Weights;
 use super::network::Network;
@@ -82,7 +82,7 @@ impl Pass<'_, '_> {
                 self.workspace.give(grad);
             }
             Layer::MaxPool { kernel, stride, padding, .. } => {
-                let geometry = max_pool_shape(from, batch, *kernel, *stride, *padding);
+                let geometry = from.max_pool(batch, *kernel, *stride, *padding);
                 let saved = std::mem::replace(&mut self.tape.saved[target - 1], Saved::Nothing);
                 self.through(source, wants_source, &grad, |grad, to| {
                     if let Saved::MaxPool(argmax) = &saved {
@@ -99,7 +99,7 @@ impl Pass<'_, '_> {
                 self.workspace.give(grad);
             }
             Layer::AdaptiveAveragePool { .. } => {
-                let shape = adaptive_shape(from, to, batch);
+                let shape = from.adaptive(to, batch);
                 self.through(source, wants_source, &grad, |grad, to| {
                     pool::adaptive_average_pool_backward(&shape, grad, to);
                 });

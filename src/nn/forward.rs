@@ -10,6 +10,7 @@ use crate::kernels::layout::flatten;
 use crate::kernels::{bias, norm, pool, repeat};
 use crate::seed;
 
+use super::at_rest::Convolved;
 use super::layer::{Layer, Norm};
 use super::layout::Weights;
 use super::network::Network;
@@ -42,10 +43,12 @@ impl Network {
         let shapes = self.shapes(section.clone(), shape)?;
         let mut slots: Vec<Option<Buffer>> = vec![Some(input)];
         let mut saved = Vec::with_capacity(section.len());
-        for index in section.clone() {
+        let mut layers = section.clone();
+        while let Some(mut index) = layers.next() {
             let layer = &self.layers[index];
             let source = layer.source() - section.start;
-            let (from, to) = (shapes[source], shapes[index + 1 - section.start]);
+            let pool = if mode == Mode::Eval { self.pool_behind(&section, index, &shapes, batch) } else { None };
+            let (from, to) = (shapes[source], shapes[index + 1 + usize::from(pool.is_some()) - section.start]);
             let mut output = workspace.take(to.len() * batch);
             let held = |slot: usize| slots[slot].as_deref().expect("slots are freed after their last use only");
             let from_values = held(source);
@@ -71,20 +74,22 @@ impl Network {
                 Vec::new()
             };
             match layer {
+                Layer::Convolution { convolution, norm, relu, .. } if !mode.trains() => {
+                    let (geometry, weight, input) = operands();
+                    let bias = convolution.bias.map(|bias| weights.parameter(bias));
+                    let norm = norm.as_ref().map(|norm| self.at_rest(norm, weights, residual, *relu));
+                    let convolved = Convolved { geometry, weight, input, bias, norm, residual, relu: *relu };
+                    match &pool {
+                        None => convolved.whole(&mut output),
+                        Some((pool, rows)) => convolved.pooled(pool, *rows, &mut output, workspace),
+                    }
+                }
                 Layer::Convolution { convolution, norm, relu, .. } => {
                     let bias = convolution.bias.map(|bias| weights.parameter(bias));
+                    product(&mut output);
                     match norm {
-                        None => {
-                            product(&mut output);
-                            bias::finish(to.channels, batch, bias, residual, *relu, &mut output);
-                        }
-                        Some(norm) if bias.is_none() && !mode.trains() => {
-                            let (geometry, weight, input) = operands();
-                            let norm = self.at_rest(norm, weights, residual, *relu);
-                            conv2d::forward_norm(&geometry, weight, input, &norm, &mut output);
-                        }
+                        None => bias::finish(to.channels, batch, bias, residual, *relu, &mut output),
                         Some(norm) => {
-                            product(&mut output);
                             if bias.is_some() {
                                 bias::finish(to.channels, batch, bias, None, false, &mut output);
                             }
@@ -103,16 +108,20 @@ impl Network {
                     }
                 },
                 Layer::MaxPool { kernel, stride, padding, .. } => {
-                    let geometry = max_pool_shape(from, batch, *kernel, *stride, *padding);
-                    let mut argmax = vec![0; output.len()];
-                    pool::max_pool(&geometry, from_values, &mut output, &mut argmax);
-                    keep = Saved::MaxPool(argmax);
+                    let geometry = from.max_pool(batch, *kernel, *stride, *padding);
+                    if mode == Mode::Eval {
+                        pool::max_pool_rows(&geometry, 0..to.height, 0, from_values, &mut output);
+                    } else {
+                        let mut argmax = vec![0; output.len()];
+                        pool::max_pool(&geometry, from_values, &mut output, &mut argmax);
+                        keep = Saved::MaxPool(argmax);
+                    }
                 }
                 Layer::GlobalAveragePool { .. } => {
                     pool::global_average_pool(from.channels, from.height * from.width, batch, from_values, &mut output);
                 }
                 Layer::AdaptiveAveragePool { .. } => {
-                    pool::adaptive_average_pool(&adaptive_shape(from, to, batch), from_values, &mut output);
+                    pool::adaptive_average_pool(&from.adaptive(to, batch), from_values, &mut output);
                 }
                 Layer::Flatten { .. } => {
                     flatten(batch, from.channels, from.height * from.width, from_values, &mut output);
@@ -130,6 +139,12 @@ impl Network {
                     bias::finish(to.channels, batch, Some(weights.parameter(*bias)), None, *relu, &mut output);
                 }
             }
+            if pool.is_some() {
+                // The convolution's own map never was.
+                slots.push(None);
+                saved.push(Saved::Nothing);
+                index = layers.next().unwrap_or(index);
+            }
             slots.push(Some(output));
             saved.push(keep);
             if mode != Mode::EvalTape {
@@ -137,11 +152,7 @@ impl Network {
                     if mode.trains() && !self.made_again(&section, slot, slots[slot].as_deref()) {
                         continue;
                     }
-                    let needed = (index + 1..section.end).any(|later| {
-                        let (layer, at) = (&self.layers[later], slot + section.start);
-                        let (operand, _) = self.operand(later, &section, &shapes);
-                        operand == at || layer.source() == at || layer.residual() == Some(at)
-                    });
+                    let needed = self.is_read(&section, &shapes, slot + section.start, index + 1);
                     if !needed && let Some(buffer) = slots[slot].take() {
                         workspace.give(buffer);
                     }
@@ -149,6 +160,14 @@ impl Network {
             }
         }
         Ok(Tape { section, batch, shapes, slots, saved })
+    }
+
+    /// Whether a layer of the section from number `from` on reads `slot`.
+    pub(super) fn is_read(&self, section: &Range<usize>, shapes: &[Shape3], slot: usize, from: usize) -> bool {
+        (from..section.end).any(|later| {
+            let (layer, (operand, _)) = (&self.layers[later], self.operand(later, section, shapes));
+            operand == slot || layer.source() == slot || layer.residual() == Some(slot)
+        })
     }
 
     /// Whether the backward pass makes the values of a slot again from what its batch norm keeps, rather than have them kept as well: of a
@@ -236,34 +255,5 @@ pub(super) fn drop_out(kept: &[bool], probability: f32, from: &[f32], to: &mut [
     let scale = 1.0 / (1.0 - probability);
     for ((to, from), &kept) in to.iter_mut().zip(from).zip(kept) {
         *to = if kept { from * scale } else { 0.0 };
-    }
-}
-
-pub(super) fn max_pool_shape(
-    from: Shape3,
-    batch: usize,
-    kernel: usize,
-    stride: usize,
-    padding: usize,
-) -> pool::PoolShape {
-    pool::PoolShape {
-        batch,
-        channels: from.channels,
-        in_height: from.height,
-        in_width: from.width,
-        kernel,
-        stride,
-        padding,
-    }
-}
-
-pub(super) fn adaptive_shape(from: Shape3, to: Shape3, batch: usize) -> pool::AdaptiveShape {
-    pool::AdaptiveShape {
-        batch,
-        channels: from.channels,
-        in_height: from.height,
-        in_width: from.width,
-        out_height: to.height,
-        out_width: to.width,
     }
 }

@@ -5,6 +5,7 @@
 //! ([`Weights`]), both described by a [`Layout`] of torchvision names, so that masks, rewinding and optimiser steps are
 //! single passes over slices.
 
+mod at_rest;
 mod backward;
 mod compute;
 mod device;

@@ -9,6 +9,7 @@
 use super::Conv2dShape;
 use crate::layout::Order;
 use crate::simd::LANES;
+use std::ops::Range;
 
 /// Which way the taps connect the two maps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +35,7 @@ pub(super) struct Problem {
     pub kernel: usize,
     pub stride: usize,
     pub padding: usize,
-    /// columns of zeros on each side, where strips bring their own
+    /// columns of zeros on each side, where not as many as rows
     pub column_padding: usize,
 }
 
@@ -67,6 +68,17 @@ impl Problem {
             padding: shape.padding,
             column_padding: shape.padding,
         }
+    }
+
+    /// Leaves the rows `rows` of the destination, and gives the rows of the source that they meet, which are the source then. Forward alone.
+    pub(super) fn take_rows(&mut self, rows: &Range<usize>) -> Range<usize> {
+        let top = rows.start * self.stride;
+        let first = top.saturating_sub(self.padding).min(self.source_height);
+        let end = (rows.end * self.stride + self.kernel).saturating_sub(self.stride + self.padding);
+        let met = first..end.clamp(first, self.source_height);
+        (self.source_height, self.destination_height) = (met.len(), rows.len());
+        self.padding = self.padding.saturating_sub(top);
+        met
     }
 
     /// Floats between neighbouring positions of the source.
@@ -126,7 +138,7 @@ impl Axis {
     /// are the same.
     pub(super) fn new(
         problem: &Problem,
-        destinations: std::ops::Range<usize>,
+        destinations: Range<usize>,
         length: usize,
         halo: bool,
         runs: bool,

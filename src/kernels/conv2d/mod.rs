@@ -19,6 +19,7 @@ use crate::norm::AtRest;
 use crate::simd::Path;
 use geometry::{Direction, Problem};
 pub use pattern::Pattern;
+use std::ops::Range;
 use tiles::Kernels;
 
 /// Geometry of a square-kernel convolution of N images, I to O channels. Maps lie in [`Order::of`](crate::layout::Order::of) the batch.
@@ -172,44 +173,60 @@ pub fn crossover_at_rest(kernel: usize, stride: usize) -> f64 {
 
 /// `output = weight ⋆ input`. The cost follows the number of weights.
 pub fn forward(shape: &Conv2dShape, weight: Weight<'_>, input: &[f32], output: &mut [f32]) {
-    forward_on(Path::detect(), shape, weight, input, output);
+    forward_rows(shape, weight, input, 0..shape.out_height(), None, output);
 }
 
-fn forward_on(path: Path, shape: &Conv2dShape, weight: Weight<'_>, input: &[f32], output: &mut [f32]) {
-    check_forward(shape, weight, input, output);
-    correlate(path, shape, Direction::Forward, weight, input, output, false);
+/// Rows `rows` of `weight ⋆ input`, and `norm` of them if there is one, with the bits that they have among all rows. Maps by channel have no rows
+/// of their own: of them only all are taken, of maps by position any that begin at a multiple of [`ROWS`].
+///
+/// In maps by position the sums of sparse products meet the norm in registers. After dense ones, which wait for multiplications and not for
+/// memory, a pass of its own is faster.
+pub fn forward_rows(
+    shape: &Conv2dShape,
+    weight: Weight<'_>,
+    input: &[f32],
+    rows: Range<usize>,
+    norm: Option<&AtRest<'_>>,
+    output: &mut [f32],
+) {
+    forward_rows_on(Path::detect(), shape, weight, input, rows, norm, output);
 }
 
-fn check_forward(shape: &Conv2dShape, weight: Weight<'_>, input: &[f32], output: &[f32]) {
-    weight.check(shape);
-    assert_eq!(input.len(), shape.input_len(), "conv2d forward: input length");
-    assert_eq!(output.len(), shape.output_len(), "conv2d forward: output length");
-}
+/// Rows that some products take together.
+pub const ROWS: usize = transforms::STEP;
 
-/// `output = norm(weight ⋆ input)`. In maps by position the sums of sparse products meet the norm in registers. After dense ones, which wait for
-/// multiplications and not for memory, a pass of its own is faster.
-pub fn forward_norm(shape: &Conv2dShape, weight: Weight<'_>, input: &[f32], norm: &AtRest<'_>, output: &mut [f32]) {
-    forward_norm_on(Path::detect(), shape, weight, input, norm, output);
-}
-
-fn forward_norm_on(
+fn forward_rows_on(
     path: Path,
     shape: &Conv2dShape,
     weight: Weight<'_>,
     input: &[f32],
-    norm: &AtRest<'_>,
+    rows: Range<usize>,
+    norm: Option<&AtRest<'_>>,
     output: &mut [f32],
 ) {
-    match weight {
-        Weight::Kept(pattern, kept) if Order::of(shape.batch) == Order::Positions && !input.is_empty() => {
-            check_forward(shape, weight, input, output);
+    weight.check(shape);
+    let all = 0..shape.out_height();
+    assert_eq!(input.len(), shape.input_len(), "conv2d forward: input length");
+    assert_eq!(output.len(), shape.output_len() / all.len() * rows.len(), "conv2d forward: output length");
+    let (mut problem, mut source) = (Problem::new(shape, Direction::Forward), input);
+    if rows != all {
+        assert!(Order::of(shape.batch) == Order::Positions && rows.start.is_multiple_of(ROWS), "conv2d forward: rows");
+        let met = problem.take_rows(&rows);
+        let row = shape.input_len() / shape.in_height.max(1);
+        source = &input[met.start * row..met.end * row];
+    }
+    match (weight, norm) {
+        (Weight::Kept(pattern, kept), Some(norm))
+            if Order::of(shape.batch) == Order::Positions && !source.is_empty() =>
+        {
             norm.check(shape.out_channels, output.len());
-            let (kernels, problem) = (tiles::kernels(path), Problem::new(shape, Direction::Forward));
-            correlate::sparse(kernels, &problem, (pattern, kept), input, output, false, Some(norm));
+            correlate::sparse(tiles::kernels(path), &problem, (pattern, kept), source, output, false, Some(norm));
         }
         _ => {
-            forward_on(path, shape, weight, input, output);
-            norm.apply(output, shape.batch);
+            correlate(path, shape, &problem, weight, source, output, false);
+            if let Some(norm) = norm {
+                norm.apply(output, shape.batch);
+            }
         }
     }
 }
@@ -225,7 +242,8 @@ pub fn grad_input(
     weight.check(shape);
     assert_eq!(grad_output.len(), shape.output_len(), "conv2d grad_input: grad_output length");
     assert_eq!(grad_input.len(), shape.input_len(), "conv2d grad_input: grad_input length");
-    correlate(Path::detect(), shape, Direction::Backward, weight, grad_output, grad_input, accumulate);
+    let problem = Problem::new(shape, Direction::Backward);
+    correlate(Path::detect(), shape, &problem, weight, grad_output, grad_input, accumulate);
 }
 
 /// Gradient of the weight `(O, I, k, k)`, or with a `pattern` of what it keeps, in its order; overwritten.
@@ -244,10 +262,11 @@ pub fn grad_weight(
     weight_gradient(Path::detect(), shape, pattern, input, grad_output, grad_weight);
 }
 
+/// A product of maps of `shape`, or of the rows of them that `problem` has.
 fn correlate(
     path: Path,
     shape: &Conv2dShape,
-    direction: Direction,
+    problem: &Problem,
     weight: Weight<'_>,
     source: &[f32],
     destination: &mut [f32],
@@ -259,18 +278,18 @@ fn correlate(
         }
         return;
     }
-    let (kernels, problem) = (tiles::kernels(path), Problem::new(shape, direction));
+    let kernels = tiles::kernels(path);
     let sparse = matches!(weight, Weight::Kept(..));
     match weight {
         Weight::Dense(weight) if winograd::pays(shape) => {
-            winograd::product(kernels, &problem, weight, source, destination, accumulate);
+            winograd::product(kernels, problem, weight, source, destination, accumulate);
         }
-        _ if strips::pays(&problem, sparse) => {
-            strips::product(&problem, source, destination, accumulate, |problem, source, destination| {
+        _ if strips::pays(problem, sparse) => {
+            strips::product(problem, source, destination, accumulate, |problem, source, destination| {
                 direct(kernels, problem, weight, source, destination, false);
             });
         }
-        _ => direct(kernels, &problem, weight, source, destination, accumulate),
+        _ => direct(kernels, problem, weight, source, destination, accumulate),
     }
 }
 

@@ -29,6 +29,19 @@ fn assert_close(left: &[f32], right: &[f32], terms: usize, what: &str) {
     }
 }
 
+/// Product of whole maps.
+fn product(
+    path: Path,
+    shape: &Conv2dShape,
+    direction: Direction,
+    weight: Weight<'_>,
+    source: &[f32],
+    destination: &mut [f32],
+    accumulate: bool,
+) {
+    correlate(path, shape, &Problem::new(shape, direction), weight, source, destination, accumulate);
+}
+
 fn check(shape: &Conv2dShape, density: f64, seed: u64) {
     let input = values(shape.input_len(), seed);
     let weight = values(shape.weight_len(), seed + 1);
@@ -51,7 +64,7 @@ fn check(shape: &Conv2dShape, density: f64, seed: u64) {
         for path in Path::available() {
             let name = format!("{path:?} {} {shape:?}", if kept.is_some() { "sparse" } else { "dense" });
             let mut got = vec![f32::NAN; shape.output_len()];
-            correlate(path, shape, Direction::Forward, given, &input, &mut got, false);
+            product(path, shape, Direction::Forward, given, &input, &mut got, false);
             assert_close(&got, &output, shape.in_channels * taps, &format!("forward {name}"));
             for residual in [None, Some(&gradient[..])] {
                 let [scale, shift, mean] = [6, 7, 8].map(|nth| values(shape.out_channels, seed + nth));
@@ -60,14 +73,25 @@ fn check(shape: &Conv2dShape, density: f64, seed: u64) {
                 let mut after = got.clone();
                 norm.apply(&mut after, shape.batch);
                 let mut during = vec![f32::NAN; after.len()];
-                forward_norm_on(path, shape, given, &input, &norm, &mut during);
+                forward_rows_on(path, shape, given, &input, 0..shape.out_height(), Some(&norm), &mut during);
                 assert_eq!(during, after, "with a norm, {name}");
+                if Order::of(shape.batch) == Order::Positions {
+                    let row = after.len() / shape.out_height();
+                    let mut by_rows = vec![f32::NAN; after.len()];
+                    for (nth, by_rows) in by_rows.chunks_mut(ROWS * row).enumerate() {
+                        let rows = ROWS * nth..ROWS * nth + by_rows.len() / row;
+                        let residual = residual.map(|residual| &residual[rows.start * row..rows.end * row]);
+                        let norm = AtRest { scale: norm.scale.clone(), residual, ..norm };
+                        forward_rows_on(path, shape, given, &input, rows, Some(&norm), by_rows);
+                    }
+                    assert_eq!(by_rows, after, "by rows, {name}");
+                }
             }
             let mut got = vec![f32::NAN; shape.input_len()];
-            correlate(path, shape, Direction::Backward, given, &gradient, &mut got, false);
+            product(path, shape, Direction::Backward, given, &gradient, &mut got, false);
             assert_close(&got, &grad_input, shape.out_channels * taps, &format!("grad_input {name}"));
             let mut got = before.clone();
-            correlate(path, shape, Direction::Backward, given, &gradient, &mut got, true);
+            product(path, shape, Direction::Backward, given, &gradient, &mut got, true);
             let sum: Vec<f32> = grad_input.iter().zip(&before).map(|(gradient, before)| gradient + before).collect();
             assert_close(&got, &sum, shape.out_channels * taps, &format!("grad_input accumulated {name}"));
             let mut got = vec![f32::NAN; given.values().len()];
@@ -271,8 +295,8 @@ fn minimal_filtering_rounds_to_less_than_1e_5() {
         }
         for path in Path::available() {
             let mut got = exact.each_ref().map(|exact| vec![0.0; exact.len()]);
-            correlate(path, &shape, Direction::Forward, Weight::Dense(&weight), &input, &mut got[0], false);
-            correlate(path, &shape, Direction::Backward, Weight::Dense(&weight), &gradient, &mut got[1], false);
+            product(path, &shape, Direction::Forward, Weight::Dense(&weight), &input, &mut got[0], false);
+            product(path, &shape, Direction::Backward, Weight::Dense(&weight), &gradient, &mut got[1], false);
             weight_gradient(path, &shape, None, &input, &gradient, &mut got[2]);
             for (pass, (got, exact)) in got.iter().zip(&exact).enumerate() {
                 let deviation = (exact.iter().map(|value| value * value).sum::<f64>() / exact.len() as f64).sqrt();
@@ -356,9 +380,9 @@ fn any_number_of_threads_gives_the_same_bits() {
                         let kept = pattern.map(|pattern| pattern.gather(&weight));
                         let weight = Weight::of(kept.as_deref().unwrap_or(&weight), pattern);
                         let mut output = vec![0.0; shape.output_len()];
-                        correlate(path, &shape, Direction::Forward, weight, &input, &mut output, false);
+                        product(path, &shape, Direction::Forward, weight, &input, &mut output, false);
                         let mut grad_input = vec![0.0; shape.input_len()];
-                        correlate(path, &shape, Direction::Backward, weight, &gradient, &mut grad_input, false);
+                        product(path, &shape, Direction::Backward, weight, &gradient, &mut grad_input, false);
                         let mut grad_weight = vec![0.0; weight.values().len()];
                         weight_gradient(path, &shape, pattern, &input, &gradient, &mut grad_weight);
                         [output, grad_input, grad_weight]

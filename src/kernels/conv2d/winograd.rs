@@ -86,12 +86,12 @@ pub(super) fn product(
 ) {
     let (channels, outputs) = (problem.source_channels, problem.destination_channels);
     // Rows and columns by which a tile's piece of the source starts before its outputs.
-    let lead = match problem.direction {
-        Direction::Forward => problem.padding,
-        Direction::Backward => 2 - problem.padding,
-    };
+    let [lead, column_lead] = [problem.padding, problem.column_padding].map(|padding| match problem.direction {
+        Direction::Forward => padding,
+        Direction::Backward => 2 - padding,
+    });
     let strips = Strips::new(problem.order, problem.batch, problem.destination_width, STEP);
-    let (from, column_lead) = Map::source(strips, problem, lead);
+    let (from, column_lead) = Map::source(strips, problem, column_lead);
     let to = Map::destination(strips, problem);
     assert_eq!(source.len(), from.len(), "conv2d: source length");
     assert_eq!(destination.len(), to.len(), "conv2d: destination length");

@@ -27,6 +27,19 @@ proptest! {
         let gradient = values(shape.output_len(), seed + 1, 1 << 20);
         let (mut output, mut argmax) = (vec![f32::NAN; shape.output_len()], vec![99; shape.output_len()]);
         max_pool(&shape, &input, &mut output, &mut argmax);
+        let mut largest = vec![f32::NAN; output.len()];
+        max_pool_rows(&shape, 0..shape.out_height(), 0, &input, &mut largest);
+        prop_assert_eq!(&largest, &output);
+        if Order::of(batch) == Order::Positions {
+            let (line, row) = (output.len() / shape.out_height(), input.len() / in_height);
+            for (nth, expected) in output.chunks(line).enumerate() {
+                let first = (nth * stride).saturating_sub(padding).saturating_sub(1);
+                let last = (nth * stride + kernel - padding).min(in_height);
+                let mut largest = vec![f32::NAN; line];
+                max_pool_rows(&shape, nth..nth + 1, first, &input[first * row..last * row], &mut largest);
+                prop_assert_eq!(&largest, expected);
+            }
+        }
         let mut grad_input = vec![f32::NAN; shape.input_len()];
         max_pool_backward(&shape, &argmax, &gradient, &mut grad_input);
         let mut expected_gradient = vec![0.0f32; shape.input_len()];
