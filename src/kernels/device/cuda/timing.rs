@@ -10,7 +10,7 @@ use super::{Argument, DeviceWeights, Engine, Pass, Program, Wanted, arguments, f
 use crate::device::Clock;
 use crate::error::Result;
 
-/// Rows, and values in a row, of the product that keeps the device busy for about a millisecond.
+/// Rows, and values in a row, of the product that keeps the device busy: by its operations about a millisecond on one multiprocessor.
 const BUSY: (usize, usize) = (64, 1 << 14);
 
 impl Engine {
@@ -38,40 +38,39 @@ impl Engine {
         let gradient = self.take_floats(program.parameters)?;
         let (rows, features) = BUSY;
         let busy = self.0.pool.upload(&vec![1.0f32; rows * features])?;
-        let timed = |work: &mut dyn FnMut() -> Result<()>| match clock {
-            Clock::Host => {
-                self.0.pool.synchronize()?;
-                let started = Instant::now();
-                work()?;
-                self.0.pool.synchronize()?;
-                Ok(started.elapsed().as_secs_f64())
-            }
-            Clock::Device => {
-                self.occupy(&busy)?;
-                let started = self.mark()?;
-                work()?;
-                let ended = self.mark()?;
-                seconds(&started, &ended)
-            }
-        };
         let (mut forward, mut backward) = (Vec::new(), Vec::new());
         for _ in 0..repeats + 2 {
-            let mut input = Some(self.import_input(program, weights, floats.pointer())?);
-            let mut tape = None;
-            forward.push(timed(&mut || {
-                tape = input.take().map(|input| self.forward_map(program, pass, weights, input)).transpose()?;
-                Ok(())
-            })?);
-            if let (Some(wanted), Some(tape)) = (wanted, tape) {
-                let mut grad = Some((self.import_gradient(program, &tape, &ones)?, tape));
+            let input = self.import_input(program, weights, floats.pointer())?;
+            let (seconds, tape) = self.timed(clock, &busy, || self.forward_map(program, pass, weights, input))?;
+            forward.push(seconds);
+            if let Some(wanted) = wanted {
+                let grad = self.import_gradient(program, &tape, &ones)?;
                 let to = wanted.parameters.then(|| gradient.pointer());
-                backward.push(timed(&mut || {
-                    let Some((grad, tape)) = grad.take() else { return Ok(()) };
-                    self.backward_from(program, tape, weights, grad, to, wanted.input).map(|_| ())
-                })?);
+                let backwards = || self.backward_from(program, tape, weights, grad, to, wanted.input);
+                backward.push(self.timed(clock, &busy, backwards)?.0);
             }
         }
         Ok((forward.split_off(2), if backward.is_empty() { backward } else { backward.split_off(2) }))
+    }
+
+    /// Seconds of `work`, and its result.
+    fn timed<T>(&self, clock: Clock, busy: &Memory, work: impl FnOnce() -> Result<T>) -> Result<(f64, T)> {
+        match clock {
+            Clock::Host => {
+                self.0.pool.synchronize()?;
+                let started = Instant::now();
+                let done = work()?;
+                self.0.pool.synchronize()?;
+                Ok((started.elapsed().as_secs_f64(), done))
+            }
+            Clock::Device => {
+                self.occupy(busy)?;
+                let started = self.mark()?;
+                let done = work()?;
+                let ended = self.mark()?;
+                Ok((seconds(&started, &ended)?, done))
+            }
+        }
     }
 
     /// Something to do.
