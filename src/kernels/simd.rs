@@ -93,6 +93,19 @@ pub(crate) fn prefetch(at: *const f32, floats: usize) {
     let _ = (at, floats);
 }
 
+/// The same into the second-level cache.
+#[inline(always)]
+pub(crate) fn prefetch_far(at: *const f32, floats: usize) {
+    #[cfg(target_arch = "x86_64")]
+    for first in (0..floats).step_by(LANES) {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // SAFETY: as in `prefetch`.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(at.wrapping_add(first).cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (at, floats);
+}
+
 /// A vector of [`LANES`] floats.
 ///
 /// # Safety

@@ -3,7 +3,7 @@
 use super::geometry::{Direction, Problem, RowBlock, Tiling, Wish};
 use super::panel::{panel_of, room};
 use super::pattern::{Index, Pattern};
-use super::tiles::{DenseTile, Entry, Kernels, SparseTile};
+use super::tiles::{Ahead, DenseTile, Entry, Kernels, SparseTile};
 use crate::layout::transpose_into;
 use crate::norm::AtRest;
 use crate::scratch::{self, Shared};
@@ -272,7 +272,8 @@ pub(super) fn sparse(
         for_each_item(kernels, problem, &tiling, source, outputs, |rows, batch_block, range, panel| {
             let stores = tiling.stores(problem, batch_block);
             let nth = strides.partition_point(|&stride| stride < rows.channel_stride);
-            for segment in &rows.segments {
+            for (at, segment) in rows.segments.iter().enumerate() {
+                let ahead = Ahead::new(panel, tiling.fresh(problem, rows, at + 1));
                 let table = if segment.pair { kernels.sparse_pair } else { kernels.sparse };
                 let start = segment.destination + batch_block * tiling.block;
                 for_tiles(tiling.vectors, table.len(), |first, count| {
@@ -291,6 +292,7 @@ pub(super) fn sparse(
                             pair: (tiling.pair_step, problem.destination_position()),
                             accumulate,
                             norm: norm.map(|norm| (norm, start)),
+                            ahead: ahead.filter(|_| first == 0),
                         });
                     }
                 });

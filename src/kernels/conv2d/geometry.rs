@@ -242,6 +242,18 @@ pub(super) struct Segment {
     pub pair: bool,
 }
 
+/// What a segment reads of a source in place that neither the one before it in its row nor the one above it does.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Fresh {
+    /// where its last row begins in the panel, in floats
+    pub panel: isize,
+    /// floats of a row
+    pub length: usize,
+    pub rows: usize,
+    /// floats from a row to the next one
+    pub distance: usize,
+}
+
 /// Some destination rows and what they read.
 #[derive(Debug)]
 pub(super) struct RowBlock {
@@ -254,6 +266,9 @@ pub(super) struct RowBlock {
     /// floats of the panel that vectors may touch
     pub panel_len: usize,
 }
+
+/// Floats of a source from which on main memory is asked for what is read next. Twice the second-level cache (AMD EPYC, Zen 4).
+const FAR: usize = 1 << 19;
 
 /// The tiling of a problem: shared by all threads of a call.
 #[derive(Debug)]
@@ -438,6 +453,28 @@ impl Tiling {
         for rows in &mut self.row_blocks {
             rows.segments.sort_by_key(|segment| column(segment) / columns);
         }
+    }
+
+    /// What the nth segment of `rows` reads first. Nothing where there is no such segment, the source stays in the caches or is packed, or a
+    /// position's values do not lie together.
+    pub(super) fn fresh(&self, problem: &Problem, rows: &RowBlock, nth: usize) -> Option<Fresh> {
+        let source_len = problem.source_height * problem.source_width * problem.source_position();
+        let far = self.direct && self.block == problem.batch && source_len >= FAR;
+        let segment = rows.segments.get(nth).filter(|_| far)?;
+        let ranges = &rows.ranges[segment.ranges.0..segment.ranges.1];
+        // In one direction the last tap meets the last position, in the other the first does.
+        let last = self.group_offset[ranges.first()?.0].max(self.group_offset[ranges.last()?.1 - 1]);
+        let step = match problem.direction {
+            Direction::Forward => problem.stride.min(problem.kernel),
+            Direction::Backward => 1,
+        };
+        let more = if segment.pair { self.pair_step } else { 0 };
+        Some(Fresh {
+            panel: segment.panel + last - ((step - 1) * self.pitch) as isize,
+            length: step * self.pitch + more as usize,
+            rows: step,
+            distance: self.columns.lines.len() * self.pitch,
+        })
     }
 
     fn row_block(

@@ -8,7 +8,7 @@ use super::correlate::{gather, starts};
 use super::geometry::{Direction, Problem, Tiling};
 use super::panel::panel_of;
 use super::pattern::Pattern;
-use super::tiles::{Kept, KeptTile, Kernels};
+use super::tiles::{Ahead, Kept, KeptTile, Kernels};
 use crate::layout::Order;
 use crate::scratch::{self, Shared};
 use crate::simd::LANES;
@@ -70,7 +70,8 @@ pub(super) fn weight_gradient(
                     let (row_block, batch_block) = (nth % tiling.row_blocks.len(), nth / tiling.row_blocks.len());
                     let rows = &tiling.row_blocks[row_block];
                     let panel = panel_of(kernels, problem, &tiling, rows, batch_block, (0, channels), source, &mut []);
-                    for segment in &rows.segments {
+                    for (at, segment) in rows.segments.iter().enumerate() {
+                        let ahead = Ahead::new(panel, tiling.fresh(problem, rows, at + 1));
                         let gradient = &grad_output[segment.destination + batch_block * tiling.block..];
                         assert!(
                             (outputs - 1) * plane + tiling.vectors * LANES <= gradient.len(),
@@ -89,6 +90,7 @@ pub(super) fn weight_gradient(
                                 gradient: gradient.as_ptr(),
                                 plane,
                                 sums: sums.as_mut_ptr(),
+                                ahead,
                             });
                         }
                     }

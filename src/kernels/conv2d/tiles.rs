@@ -2,10 +2,10 @@
 //!
 //! Long: all loops that are compiled for each instruction set by one macro, with the table of them.
 
-use super::geometry::Segment;
+use super::geometry::{Fresh, Segment};
 use super::transforms::{self, Block, OUTPUTS, POINTS, Products, SIDE, STEP, Taps};
 use crate::norm::AtRest;
-use crate::simd::{LANES, Path, Portable, Simd, prefetch};
+use crate::simd::{LANES, Path, Portable, Simd, prefetch, prefetch_far};
 use std::ptr;
 
 /// A tile of `MR` destination channels × some vectors.
@@ -35,6 +35,31 @@ pub(super) struct DenseTile<'a> {
     pub whole: bool,
 }
 
+/// What the next tile reads first: main memory is asked for it, piece by piece, while this one is computed.
+#[derive(Clone, Copy)]
+pub(super) struct Ahead {
+    panel: *const f32,
+    fresh: Fresh,
+}
+
+impl Ahead {
+    pub(super) fn new(panel: &[f32], fresh: Option<Fresh>) -> Option<Self> {
+        fresh.map(|fresh| Self { panel: panel.as_ptr(), fresh })
+    }
+
+    /// The nth of `all` pieces.
+    #[inline(always)]
+    fn ask(&self, nth: usize, all: usize) {
+        let Fresh { panel, length, rows, distance } = self.fresh;
+        let lines = length / LANES;
+        let (first, end) = (lines * nth / all, lines * (nth + 1) / all);
+        let at = self.panel.wrapping_offset(panel).wrapping_add(first * LANES);
+        for row in 0..rows {
+            prefetch_far(at.wrapping_sub(row * distance), (end - first) * LANES);
+        }
+    }
+}
+
 /// A kept weight and its distance in the panel, in floats.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -61,6 +86,7 @@ pub(super) struct SparseTile<'a> {
     pub accumulate: bool,
     /// what sums of whole vectors meet before they are written, and where the destination lies in all maps
     pub norm: Option<(&'a AtRest<'a>, usize)>,
+    pub ahead: Option<Ahead>,
 }
 
 /// A kept weight's place among all that are kept, and its distance in the panel, in floats.
@@ -86,6 +112,7 @@ pub(super) struct KeptTile<'a> {
     pub plane: usize,
     /// a vector of sums for each kept weight of the range, added to
     pub sums: *mut f32,
+    pub ahead: Option<Ahead>,
 }
 
 /// Vectors of a gradient row and of a panel that meet.
@@ -264,7 +291,11 @@ unsafe fn sparse<S: Simd, const NR: usize, const POSITIONS: usize>(tile: &Sparse
     unsafe {
         // A few sums alone would wait for each other: every other entry then goes into a second set.
         let two_sets = POSITIONS * NR <= 4;
-        for channel in tile.channel_range.0..tile.channel_range.1 {
+        let all = tile.channel_range.1 - tile.channel_range.0;
+        for (nth, channel) in (tile.channel_range.0..tile.channel_range.1).enumerate() {
+            if let Some(ahead) = &tile.ahead {
+                ahead.ask(nth, all);
+            }
             let (mut sums, mut second) = ([[S::zero(); NR]; POSITIONS], [[S::zero(); NR]; POSITIONS]);
             if let Some((AtRest { residual: Some(residual), .. }, start)) = tile.norm {
                 let first = start + (channel + AHEAD) * tile.plane + tile.stores.get_unchecked(0).0;
@@ -345,7 +376,11 @@ unsafe fn kept_sums<S: Simd, const NR: usize>(tile: &KeptTile) {
     // SAFETY: the caller's promise.
     unsafe {
         let first = *tile.starts.get_unchecked(tile.channel_range.0 * tile.groups) as usize;
-        for channel in tile.channel_range.0..tile.channel_range.1 {
+        let all = tile.channel_range.1 - tile.channel_range.0;
+        for (nth, channel) in (tile.channel_range.0..tile.channel_range.1).enumerate() {
+            if let Some(ahead) = &tile.ahead {
+                ahead.ask(nth, all);
+            }
             let starts = tile.starts.get_unchecked(channel * tile.groups..=(channel + 1) * tile.groups);
             if starts[0] == starts[tile.groups] {
                 continue;
