@@ -80,6 +80,9 @@ pub fn check_vectors() -> Result<(), String> {
 /// callgrind, which knows no AVX-512, can count instructions.
 const VARIABLE: &str = "TICKETLENS_SIMD";
 
+/// Bytes of a line of the caches.
+pub(crate) const LINE: usize = 64;
+
 /// Asks for the lines of `floats` floats from `at` on, which are written or read soon; `at` need not be valid.
 #[inline(always)]
 pub(crate) fn prefetch(at: *const f32, floats: usize) {
@@ -106,6 +109,15 @@ pub(crate) fn prefetch_far(at: *const f32, floats: usize) {
     let _ = (at, floats);
 }
 
+/// Orders what this thread streamed before all that it writes later, so that who sees the one sees the other.
+pub(crate) fn fence() {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: an instruction of every x86-64 machine.
+    unsafe {
+        std::arch::x86_64::_mm_sfence();
+    }
+}
+
 /// A vector of [`LANES`] floats.
 ///
 /// # Safety
@@ -116,6 +128,8 @@ pub(crate) unsafe trait Simd {
     unsafe fn broadcast(value: f32) -> Self::Vector;
     unsafe fn load(from: *const f32) -> Self::Vector;
     unsafe fn store(to: *mut f32, vector: Self::Vector);
+    /// [`Self::store`] to the begin of a line ([`LINE`]), past the caches. Other threads see it after [`fence`].
+    unsafe fn stream(to: *mut f32, vector: Self::Vector);
     /// `a·b + c`
     unsafe fn multiply_add(a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
     unsafe fn add(a: Self::Vector, b: Self::Vector) -> Self::Vector;
@@ -181,6 +195,11 @@ unsafe impl Simd for Portable {
         unsafe { to.cast::<[f32; LANES]>().write_unaligned(vector) }
     }
     #[inline(always)]
+    unsafe fn stream(to: *mut f32, vector: Self::Vector) {
+        // SAFETY: the caller's promise.
+        unsafe { Self::store(to, vector) }
+    }
+    #[inline(always)]
     unsafe fn multiply_add(a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector {
         std::array::from_fn(|lane| a[lane] * b[lane] + c[lane])
     }
@@ -244,6 +263,11 @@ mod x86 {
         unsafe fn store(to: *mut f32, vector: __m512) {
             // SAFETY: see the impl.
             unsafe { _mm512_storeu_ps(to, vector) }
+        }
+        #[inline(always)]
+        unsafe fn stream(to: *mut f32, vector: __m512) {
+            // SAFETY: see the impl.
+            unsafe { _mm512_stream_ps(to, vector) }
         }
         #[inline(always)]
         unsafe fn multiply_add(a: __m512, b: __m512, c: __m512) -> __m512 {
@@ -368,6 +392,14 @@ mod x86 {
             unsafe {
                 _mm256_storeu_ps(to, vector.0);
                 _mm256_storeu_ps(to.add(8), vector.1);
+            }
+        }
+        #[inline(always)]
+        unsafe fn stream(to: *mut f32, vector: Self::Vector) {
+            // SAFETY: see the impl.
+            unsafe {
+                _mm256_stream_ps(to, vector.0);
+                _mm256_stream_ps(to.add(8), vector.1);
             }
         }
         #[inline(always)]

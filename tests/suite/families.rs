@@ -294,6 +294,7 @@ fn a_network_of_zeros_is_evaluated_and_explained_as_its_dense_products_would() {
     for (name, model, images) in small() {
         let dense = weights(&model);
         assert!(model.network.patterns_at_rest(&pruned(&model, dense.clone(), 0.2)).is_none(), "{name}: 80 % zeros");
+        assert!(model.network.patterns_at_rest(&pruned(&model, dense.clone(), 0.1501)).is_some(), "{name}: 85 % zeros");
         let pixels = pictures(5, images);
         let network = &model.network;
         for sparse in [pruned(&model, dense.clone(), 0.05), thinned(&model, dense)].map(Arc::new) {

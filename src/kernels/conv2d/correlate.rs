@@ -7,13 +7,15 @@ use super::tiles::{Ahead, DenseTile, Entry, Kernels, SparseTile};
 use crate::layout::transpose_into;
 use crate::norm::AtRest;
 use crate::scratch::{self, Shared};
-use crate::simd::LANES;
+use crate::simd::{LANES, fence};
 use rayon::prelude::*;
 
 /// Floats of a panel that leave room for weights in a 1 MiB second-level cache.
 const BUDGET: usize = 112 * 1024;
 /// Floats of source rows that are read in place together.
 pub(super) const DIRECT_BUDGET: usize = 160 * 1024;
+/// Floats of a destination of sparse products from which on it is written past the caches: it would have left them before it is read.
+pub(super) const PAST_CACHES: usize = 1 << 21;
 /// Vectors of a position that are read in place together at most, by dense and by sparse products.
 const DENSE_MOST: usize = 4;
 const SPARSE_MOST: usize = 8;
@@ -252,6 +254,7 @@ pub(super) fn sparse(
     let plane = problem.destination_channel();
     let groups = problem.kernel * problem.kernel;
     let starts = starts(index, &tiling, outputs, groups);
+    let past_caches = !accumulate && destination.len() >= PAST_CACHES;
     let target = Shared::new(destination);
     let total = starts[outputs * groups] as usize;
     // The channel stride differs between row blocks only if their heights do: entries are gathered per distinct stride.
@@ -273,7 +276,7 @@ pub(super) fn sparse(
             let stores = tiling.stores(problem, batch_block);
             let nth = strides.partition_point(|&stride| stride < rows.channel_stride);
             for (at, segment) in rows.segments.iter().enumerate() {
-                let ahead = Ahead::new(panel, tiling.fresh(problem, rows, at + 1));
+                let ahead = Ahead::new(panel, tiling.ahead(problem, rows, at + 1));
                 let table = if segment.pair { kernels.sparse_pair } else { kernels.sparse };
                 let start = segment.destination + batch_block * tiling.block;
                 for_tiles(tiling.vectors, table.len(), |first, count| {
@@ -291,11 +294,15 @@ pub(super) fn sparse(
                             stores: &stores[first..first + count],
                             pair: (tiling.pair_step, problem.destination_position()),
                             accumulate,
+                            past_caches,
                             norm: norm.map(|norm| (norm, start)),
                             ahead: ahead.filter(|_| first == 0),
                         });
                     }
                 });
+            }
+            if past_caches {
+                fence();
             }
         });
     });

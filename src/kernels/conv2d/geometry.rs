@@ -457,10 +457,13 @@ impl Tiling {
 
     /// What the nth segment of `rows` reads first. Nothing where there is no such segment, the source stays in the caches or is packed, or a
     /// position's values do not lie together.
-    pub(super) fn fresh(&self, problem: &Problem, rows: &RowBlock, nth: usize) -> Option<Fresh> {
+    pub(super) fn ahead(&self, problem: &Problem, rows: &RowBlock, nth: usize) -> Option<Fresh> {
         let source_len = problem.source_height * problem.source_width * problem.source_position();
         let far = self.direct && self.block == problem.batch && source_len >= FAR;
-        let segment = rows.segments.get(nth).filter(|_| far)?;
+        rows.segments.get(nth).filter(|_| far).and_then(|segment| self.fresh(problem, rows, segment))
+    }
+
+    fn fresh(&self, problem: &Problem, rows: &RowBlock, segment: &Segment) -> Option<Fresh> {
         let ranges = &rows.ranges[segment.ranges.0..segment.ranges.1];
         // In one direction the last tap meets the last position, in the other the first does.
         let last = self.group_offset[ranges.first()?.0].max(self.group_offset[ranges.last()?.1 - 1]);
@@ -541,5 +544,67 @@ impl Tiling {
                 }
             })
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    /// The positions of the source, row after row, that a segment reads.
+    fn read(tiling: &Tiling, rows: &RowBlock, segment: &Segment) -> BTreeSet<isize> {
+        let pitch = tiling.pitch as isize;
+        let ranges = &rows.ranges[segment.ranges.0..segment.ranges.1];
+        let pairs = if segment.pair { vec![0, tiling.pair_step] } else { vec![0] };
+        let groups = ranges.iter().flat_map(|&(start, end)| start..end);
+        groups
+            .flat_map(|group| pairs.iter().map(move |pair| (segment.panel + tiling.group_offset[group] + pair) / pitch))
+            .collect()
+    }
+
+    proptest! {
+        #[test]
+        fn fresh_is_what_neither_the_segment_before_nor_the_one_above_reads(
+            (kernel, stride) in prop_oneof![Just((3, 1)), Just((1, 1)), Just((7, 1)), Just((2, 2)), Just((3, 2)), Just((7, 2))],
+            (height, width) in (24usize..30, 24usize..30),
+            backward in any::<bool>(),
+            pairs in any::<bool>(),
+        ) {
+            let shape = Conv2dShape {
+                batch: 32, in_channels: 2, out_channels: 3, in_height: height, in_width: width, kernel, stride, padding: kernel / 2,
+            };
+            let backward = backward && stride == 1;
+            let problem = Problem::new(&shape, if backward { Direction::Backward } else { Direction::Forward });
+            let tiling = Tiling::direct(&problem, 8, problem.destination_height, pairs).unwrap();
+            let rows = &tiling.row_blocks[0];
+            let at = |segment: &Segment| {
+                let position = segment.destination / problem.destination_position();
+                (position / problem.destination_width, position % problem.destination_width)
+            };
+            let mut compared = 0;
+            for (nth, segment) in rows.segments.iter().enumerate().skip(1) {
+                let (row, column) = at(segment);
+                let before = &rows.segments[nth - 1];
+                let above = rows.segments.iter().find(|above| row > 0 && at(above) == (row - 1, column));
+                // Where a kernel reaches beyond the map, what it meets is not all new.
+                let inside = |at: usize, length: usize| at * stride >= kernel && (at + 2) * stride + kernel <= length + kernel / 2;
+                let inside = inside(row, problem.source_height) && inside(column, problem.source_width);
+                let (Some(above), true) = (above.filter(|above| above.pair == segment.pair), inside) else { continue };
+                let mut expected = read(&tiling, rows, segment);
+                for seen in [before, above] {
+                    read(&tiling, rows, seen).iter().for_each(|position| { expected.remove(position); });
+                }
+                let fresh = tiling.fresh(&problem, rows, segment).unwrap();
+                let got: BTreeSet<isize> = (0..fresh.rows)
+                    .flat_map(|up| (0..fresh.length / tiling.pitch).map(move |step| (up, step)))
+                    .map(|(up, step)| (fresh.panel - (up * fresh.distance) as isize) / tiling.pitch as isize + step as isize)
+                    .collect();
+                prop_assert_eq!(&got, &expected, "segment {} of {:?}", nth, problem);
+                compared += 1;
+            }
+            prop_assert!(compared > 0);
+        }
     }
 }

@@ -71,7 +71,7 @@ pub(super) fn weight_gradient(
                     let rows = &tiling.row_blocks[row_block];
                     let panel = panel_of(kernels, problem, &tiling, rows, batch_block, (0, channels), source, &mut []);
                     for (at, segment) in rows.segments.iter().enumerate() {
-                        let ahead = Ahead::new(panel, tiling.fresh(problem, rows, at + 1));
+                        let ahead = Ahead::new(panel, tiling.ahead(problem, rows, at + 1));
                         let gradient = &grad_output[segment.destination + batch_block * tiling.block..];
                         assert!(
                             (outputs - 1) * plane + tiling.vectors * LANES <= gradient.len(),

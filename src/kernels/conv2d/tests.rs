@@ -357,6 +357,33 @@ fn networks_geometries_equal_the_plain_loops() {
     }
 }
 
+/// Maps by position that are so large that sparse products write them past the caches have the bits of their rows, which are not; wherever the
+/// maps begin, since only what begins a line can be written so.
+#[test]
+fn maps_written_past_the_caches_have_the_bits_of_their_rows() {
+    let shape = shape(32, 1, 64, 33, 3, 1);
+    let (row, length) = (shape.output_len() / 33, shape.output_len());
+    assert!(length >= correlate::PAST_CACHES && ROWS * row < correlate::PAST_CACHES);
+    let (input, all) = (values(shape.input_len(), 1), values(shape.weight_len(), 2));
+    let pattern = Pattern::new(&mask(all.len(), 0.4, 3), shape.out_channels, shape.in_channels, shape.kernel);
+    let kept = pattern.gather(&all);
+    let weight = Weight::of(&kept, Some(&pattern));
+    for path in Path::available() {
+        let mut by_rows = vec![f32::NAN; length];
+        for (nth, by_rows) in by_rows.chunks_mut(ROWS * row).enumerate() {
+            let rows = ROWS * nth..ROWS * nth + by_rows.len() / row;
+            forward_rows_on(path, &shape, weight, &input, rows, None, by_rows);
+        }
+        for first in [0, 1, 8] {
+            let mut room = vec![f32::NAN; length + 32];
+            let begin = room.as_ptr().align_offset(64) + first;
+            let whole = &mut room[begin..][..length];
+            forward_rows_on(path, &shape, weight, &input, 0..33, None, whole);
+            assert!(whole == by_rows, "{path:?}, {first} floats into a line");
+        }
+    }
+}
+
 #[test]
 fn any_number_of_threads_gives_the_same_bits() {
     let pool = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a small pool");

@@ -5,7 +5,7 @@
 use super::geometry::{Fresh, Segment};
 use super::transforms::{self, Block, OUTPUTS, POINTS, Products, SIDE, STEP, Taps};
 use crate::norm::AtRest;
-use crate::simd::{LANES, Path, Portable, Simd, prefetch, prefetch_far};
+use crate::simd::{LANES, LINE, Path, Portable, Simd, prefetch, prefetch_far};
 use std::ptr;
 
 /// A tile of `MR` destination channels × some vectors.
@@ -84,6 +84,8 @@ pub(super) struct SparseTile<'a> {
     /// floats between the two positions of a pair, in the panel and in the destination
     pub pair: (isize, usize),
     pub accumulate: bool,
+    /// whether whole vectors are written past the caches, which takes a [`fence`](crate::simd::fence) after the last tile
+    pub past_caches: bool,
     /// what sums of whole vectors meet before they are written, and where the destination lies in all maps
     pub norm: Option<(&'a AtRest<'a>, usize)>,
     pub ahead: Option<Ahead>,
@@ -329,7 +331,12 @@ unsafe fn sparse<S: Simd, const NR: usize, const POSITIONS: usize>(tile: &Sparse
                         Some(norm) => norm.of(sum, offset),
                         None => sum,
                     };
-                    put::<S>(tile.destination.wrapping_add(offset), lanes, sum, tile.accumulate);
+                    let to = tile.destination.wrapping_add(offset);
+                    if tile.past_caches && lanes == LANES && to.addr().is_multiple_of(LINE) {
+                        S::stream(to, sum);
+                    } else {
+                        put::<S>(to, lanes, sum, tile.accumulate);
+                    }
                 }
             }
         }
