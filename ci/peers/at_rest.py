@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A pruned network beside its own dense time: `predict` of 64 images by turns, medians.
+"""A pruned network beside its own dense time: `predict` of 64 and of 256 images by turns, medians.
 
     python3 ci/peers/at_rest.py inputs FOLDER              writes checkpoints (resnet18, resnet50) and images; needs PyTorch
     python3 ci/peers/at_rest.py time PROGRAM FOLDER [N]    N rounds (5) by turns, wall clock in seconds
@@ -8,6 +8,7 @@ Random weights; `0.05` keeps the largest 5 % of all weights, `0.05-even` 5 % of 
 import array, math, pathlib, statistics, struct, subprocess, sys, time
 
 KINDS = ["1", "0.15", "0.05", "0.05-even"]
+COUNTS = [64, 256]
 
 
 def convolution(state, name, outputs, inputs, kernel):
@@ -54,26 +55,29 @@ def inputs(folder):
             least = magnitudes.kthvalue(int((1 - share) * magnitudes.numel())).values
             torch.save({k: v * (v.abs() > least) if k in weights else v for k, v in state.items()}, folder / f"{name}-{share}.pth")
         torch.save({k: v * (torch.rand_like(v) < 0.05) if k in weights else v for k, v in state.items()}, folder / f"{name}-0.05-even.pth")
-    shape = (64, 3, 224, 224)
-    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}"
-    header += " " * (63 - (10 + len(header)) % 64) + "\n"
-    values = array.array("f", torch.randn(shape).flatten().tolist()).tobytes()
-    (folder / "images.npy").write_bytes(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode() + values)
+    for count in COUNTS:
+        shape = (count, 3, 224, 224)
+        header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}"
+        header += " " * (63 - (10 + len(header)) % 64) + "\n"
+        values = array.array("f", torch.randn(shape).flatten().tolist()).tobytes()
+        (folder / f"images{count}.npy").write_bytes(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode() + values)
 
 
 def timed(program, folder, rounds):
-    names = [f"{network}-{kind}" for network in ["resnet18", "resnet50"] for kind in KINDS]
-    seconds = {name: [] for name in names}
+    runs = [(network, count, kind) for network in ["resnet18", "resnet50"] for count in COUNTS for kind in KINDS]
+    seconds = {run: [] for run in runs}
     for _ in range(rounds):
-        for name in names:
+        for network, count, kind in runs:
             started = time.perf_counter()
-            subprocess.run([program, "predict", "--quiet", "--checkpoint", folder / f"{name}.pth", "--images", folder / "images.npy", "--out",
-                            folder / "logits.safetensors"], check=True)
-            seconds[name].append(time.perf_counter() - started)
-    for name in names:
-        middle = statistics.median(seconds[name])
-        dense = statistics.median(seconds[name.split("-")[0] + "-1"])
-        print(f"{name:20} {middle:6.2f} s ({min(seconds[name]):.2f} to {max(seconds[name]):.2f}), {dense / middle:.2f} times as fast as dense")
+            subprocess.run([program, "predict", "--quiet", "--checkpoint", folder / f"{network}-{kind}.pth", "--images",
+                            folder / f"images{count}.npy", "--out", folder / "logits.safetensors"], check=True)
+            seconds[network, count, kind].append(time.perf_counter() - started)
+    for run in runs:
+        network, count, kind = run
+        middle = statistics.median(seconds[run])
+        dense = statistics.median(seconds[network, count, "1"])
+        print(f"{network}-{kind:10} {count:4} images {middle:6.2f} s ({min(seconds[run]):.2f} to {max(seconds[run]):.2f}), "
+              f"{dense / middle:.2f} times as fast as dense")
 
 
 if __name__ == "__main__":
