@@ -14,7 +14,7 @@ use rayon::prelude::*;
 const BUDGET: usize = 112 * 1024;
 /// Floats of source rows that are read in place together.
 pub(super) const DIRECT_BUDGET: usize = 160 * 1024;
-/// Floats of a destination of sparse products from which on it is written past the caches: it would have left them before it is read.
+/// Floats of a destination of sparse products beyond which it is written past the caches: it would have left them before it is read.
 pub(super) const PAST_CACHES: usize = 1 << 21;
 /// Vectors of a position that are read in place together at most, by dense and by sparse products.
 const DENSE_MOST: usize = 4;
@@ -254,7 +254,7 @@ pub(super) fn sparse(
     let plane = problem.destination_channel();
     let groups = problem.kernel * problem.kernel;
     let starts = starts(index, &tiling, outputs, groups);
-    let past_caches = !accumulate && destination.len() >= PAST_CACHES;
+    let past_caches = !accumulate && destination.len() > PAST_CACHES;
     let target = Shared::new(destination);
     let total = starts[outputs * groups] as usize;
     // The channel stride differs between row blocks only if their heights do: entries are gathered per distinct stride.
