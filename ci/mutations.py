@@ -103,7 +103,7 @@ MUTATIONS = [
     ("kept weights are put to their neighbours' places", "src/kernels/conv2d/pattern.rs", "dense[«position»] = value;", "position / 2 * 2", ["kernels conv2d::"]),
     ("kept weights of a run count for the run before", "src/kernels/repeat.rs", "folded[«position / times»] += value", "(position / times).saturating_sub(1)", ["kernels repeat::"]),
     ("a run's gradient is that of the run before", "src/kernels/repeat.rs", "*gradient = folded[«position / times»]", "(position / times).saturating_sub(1)", ["kernels repeat::"]),
-    ("taps are packed from the last to the first", "src/kernels/conv2d/correlate.rs", "kernels.map(|kernel| kernel[«tap»])", "8 - tap", ["kernels conv2d::"]),
+    ("taps are packed from the last to the first", "src/kernels/conv2d/pack.rs", "kernels.map(|kernel| kernel[«tap»])", "8 - tap", ["kernels conv2d::"]),
     ("who looks at a pruned network sees it as it began", "src/train/live.rs", "«patterns.unpack(packed, self.whole);»", "let _ = (patterns, packed);", ["suite training::"]),
     ("a gradient is edited beside weights in another order", "src/train/mod.rs", "edit_gradient(«live.weights()», &mut gradient)", "live.whole()", ["suite training::"]),
     ("a pruned network's statistics are those of its start", "src/nn/patterns.rs", "«weights.buffers.copy_from_slice(&packed.buffers);»", "", ["suite training::"]),

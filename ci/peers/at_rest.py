@@ -2,7 +2,7 @@
 """A pruned network beside its own dense time: `predict` of 64 and of 256 images by turns, medians.
 
     python3 ci/peers/at_rest.py inputs FOLDER              writes checkpoints (resnet18, resnet50) and images; needs PyTorch
-    python3 ci/peers/at_rest.py time PROGRAM FOLDER [N]    N rounds (5) by turns, wall clock in seconds
+    python3 ci/peers/at_rest.py time PROGRAM FOLDER [N]    N rounds (5) by turns, wall clock: a Markdown table
 
 Random weights; `0.05` keeps the largest 5 % of all weights, `0.05-even` 5 % of every layer, drawn."""
 import array, math, pathlib, statistics, struct, subprocess, sys, time
@@ -72,12 +72,16 @@ def timed(program, folder, rounds):
             subprocess.run([program, "predict", "--quiet", "--checkpoint", folder / f"{network}-{kind}.pth", "--images",
                             folder / f"images{count}.npy", "--out", folder / "logits.safetensors"], check=True)
             seconds[network, count, kind].append(time.perf_counter() - started)
-    for run in runs:
-        network, count, kind = run
-        middle = statistics.median(seconds[run])
-        dense = statistics.median(seconds[network, count, "1"])
-        print(f"{network}-{kind:10} {count:4} images {middle:6.2f} s ({min(seconds[run]):.2f} to {max(seconds[run]):.2f}), "
-              f"{dense / middle:.2f} times as fast as dense")
+    print("| | images | dense, s | 15 %, globally | 5 %, globally | 5 %, layer by layer |\n|---|---|---|---|---|---|")
+    for network, label in [("resnet18", "ResNet-18"), ("resnet50", "ResNet-50")]:
+        for count in COUNTS:
+            cells, dense = [], statistics.median(seconds[network, count, "1"])
+            for kind in KINDS:
+                times = seconds[network, count, kind]
+                middle = statistics.median(times)
+                times_as_fast = "" if kind == "1" else f", {dense / middle:.2f} times"
+                cells.append(f"{middle:.2f} ({min(times):.2f}–{max(times):.2f}){times_as_fast}")
+            print(f"| {label} | {count} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":

@@ -124,6 +124,8 @@ pub(crate) fn fence() {
 /// Callers run on a machine with the instruction set; pointers are valid for the lanes read or written.
 pub(crate) unsafe trait Simd {
     type Vector: Copy;
+    /// Vectors of sums that wait for each other, and of which registers hold twice as many.
+    const FEW: usize;
     unsafe fn zero() -> Self::Vector;
     unsafe fn broadcast(value: f32) -> Self::Vector;
     unsafe fn load(from: *const f32) -> Self::Vector;
@@ -176,6 +178,7 @@ pub(crate) struct Portable;
 // SAFETY: plain arithmetic on arrays; loads and stores are the caller's promise.
 unsafe impl Simd for Portable {
     type Vector = [f32; LANES];
+    const FEW: usize = 1;
     #[inline(always)]
     unsafe fn zero() -> Self::Vector {
         [0.0; LANES]
@@ -244,6 +247,7 @@ mod x86 {
     // SAFETY: the methods are the instructions of the same name; the caller promises AVX-512F and valid pointers.
     unsafe impl Simd for Avx512 {
         type Vector = __m512;
+        const FEW: usize = 4;
         #[inline(always)]
         unsafe fn zero() -> __m512 {
             // SAFETY: see the impl.
@@ -371,6 +375,7 @@ mod x86 {
     // SAFETY: the methods are the instructions of the same name; the caller promises AVX2, FMA and valid pointers.
     unsafe impl Simd for Avx2 {
         type Vector = (__m256, __m256);
+        const FEW: usize = 3;
         #[inline(always)]
         unsafe fn zero() -> Self::Vector {
             // SAFETY: see the impl.

@@ -215,7 +215,8 @@ impl Network {
         // Its weight, output and input channels, kernel, and the density below which it is sparse.
         let shape = |layer: &Layer| match layer {
             Layer::Convolution { convolution: c, .. } => {
-                Some((c.weight, c.out_channels, c.in_channels, c.kernel, conv2d::crossover_at_rest(c.kernel, c.stride)))
+                let crossover = conv2d::crossover_at_rest(c.in_channels, c.kernel, c.stride);
+                Some((c.weight, c.out_channels, c.in_channels, c.kernel, crossover))
             }
             Layer::Linear { weight, in_features, out_features, .. } => {
                 Some((*weight, *out_features, *in_features, 1, conv2d::ALWAYS_SPARSE))

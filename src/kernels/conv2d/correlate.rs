@@ -1,19 +1,19 @@
 //! Forward and grad-input, dense and sparse: panels through tiles.
 
-use super::geometry::{Direction, Problem, RowBlock, Tiling, Wish};
+use super::geometry::{Direction, Problem, RowBlock, Segment, Tiling, Wish};
+use super::pack::pack_weights;
 use super::panel::{panel_of, room};
 use super::pattern::{Index, Pattern};
 use super::tiles::{Ahead, DenseTile, Entry, Kernels, SparseTile};
-use crate::layout::transpose_into;
 use crate::norm::AtRest;
 use crate::scratch::{self, Shared};
 use crate::simd::{LANES, fence};
 use rayon::prelude::*;
 
-/// Floats of a panel that leave room for weights in a 1 MiB second-level cache.
-const BUDGET: usize = 112 * 1024;
-/// Floats of source rows that are read in place together.
-pub(super) const DIRECT_BUDGET: usize = 160 * 1024;
+/// Floats of what a tile reads of a panel that stay in the first-level cache while all tiles read them.
+const COLUMN: usize = 6 * 1024;
+/// Floats of a source that stays in the caches while it is read again and again.
+const NEAR: usize = 160 * 1024;
 /// Floats of a destination of sparse products beyond which it is written past the caches: it would have left them before it is read.
 pub(super) const PAST_CACHES: usize = 1 << 21;
 /// Vectors of a position that are read in place together at most, by dense and by sparse products.
@@ -22,11 +22,22 @@ const SPARSE_MOST: usize = 8;
 /// Work items a call should have, so that a few threads stay busy to the end.
 const ITEMS: usize = 8;
 
-fn wish(problem: &Problem, sparse: bool) -> Wish {
+/// Floats of a panel that leave room for weights in the second-level cache.
+fn panel_budget(kernels: &Kernels) -> usize {
+    kernels.cache * 7 / 16
+}
+
+/// Floats of source rows that are read in place together.
+pub(super) fn rows_budget(kernels: &Kernels) -> usize {
+    kernels.cache * 5 / 8
+}
+
+fn wish(kernels: &Kernels, problem: &Problem, sparse: bool) -> Wish {
+    let budget = panel_budget(kernels);
     let single = problem.destination_height * problem.destination_width == 1;
     Wish {
         channels: problem.source_channels,
-        budget: if sparse { BUDGET * 5 / 4 } else { BUDGET },
+        budget: if sparse { budget * 5 / 4 } else { budget },
         position_width: if sparse { 2 } else { 8 },
         vectors: if sparse { 8 } else { 3 },
         vectors_max: if single {
@@ -38,15 +49,6 @@ fn wish(problem: &Problem, sparse: bool) -> Wish {
         },
         row_halo: false,
         values: usize::MAX,
-    }
-}
-
-/// The other channel's and the row channel's place in the dense weight `(O, I, k, k)`.
-pub(super) fn weight_at(problem: &Problem, destination: usize, source: usize) -> usize {
-    let taps = problem.kernel * problem.kernel;
-    match problem.direction {
-        Direction::Forward => (destination * problem.source_channels + source) * taps,
-        Direction::Backward => (source * problem.destination_channels + destination) * taps,
     }
 }
 
@@ -75,78 +77,6 @@ fn for_each_item(
     });
 }
 
-/// Packs the weights of `rows` destination channels from `first` on as `[tap][source channel][row]`, each line of the weight tensor
-/// read once from end to end; rows beyond the last channel are zeros.
-fn pack_weights(problem: &Problem, taps: &[usize], weight: &[f32], (first, rows): (usize, usize), packed: &mut [f32]) {
-    /// Source channels whose packed weights stay in the first-level cache while all rows are written.
-    const TOGETHER: usize = 64;
-    let (channels, all) = (problem.source_channels, problem.kernel * problem.kernel);
-    let given = rows.min(problem.destination_channels - first);
-    if given < rows {
-        packed.fill(0.0);
-    }
-    if all == 1 {
-        return match problem.direction {
-            Direction::Forward => {
-                let lines = &weight[weight_at(problem, first, 0)..][..given * channels];
-                transpose_into(given, channels, lines, packed, rows);
-            }
-            Direction::Backward => {
-                for (channel, packed) in packed.chunks_exact_mut(rows).enumerate() {
-                    packed[..given].copy_from_slice(&weight[weight_at(problem, first, channel)..][..given]);
-                }
-            }
-        };
-    }
-    match rows {
-        8 if all == 9 && given == rows => return pack_kernels::<8>(problem, taps, weight, first, packed),
-        4 if all == 9 && given == rows => return pack_kernels::<4>(problem, taps, weight, first, packed),
-        _ => {}
-    }
-    let mut put = |row: usize, channel: usize, values: &[f32]| {
-        for (rank, &tap) in taps.iter().enumerate() {
-            packed[(rank * channels + channel) * rows + row] = values[tap];
-        }
-    };
-    match problem.direction {
-        Direction::Forward => {
-            for start in (0..channels).step_by(TOGETHER) {
-                let end = channels.min(start + TOGETHER);
-                for row in 0..given {
-                    let line = &weight[weight_at(problem, first + row, start)..][..(end - start) * all];
-                    line.chunks_exact(all).zip(start..).for_each(|(values, channel)| put(row, channel, values));
-                }
-            }
-        }
-        Direction::Backward => {
-            for channel in 0..channels {
-                let line = &weight[weight_at(problem, first, channel)..][..given * all];
-                line.chunks_exact(all).enumerate().for_each(|(row, values)| put(row, channel, values));
-            }
-        }
-    }
-}
-
-/// [`pack_weights`] of 3×3 kernels for `ROWS` channels that all exist.
-fn pack_kernels<const ROWS: usize>(
-    problem: &Problem,
-    taps: &[usize],
-    weight: &[f32],
-    first: usize,
-    packed: &mut [f32],
-) {
-    let channels = problem.source_channels;
-    let kernels = weight.as_chunks::<9>().0;
-    let packed = packed.as_chunks_mut::<ROWS>().0;
-    for channel in 0..channels {
-        let kernels: [&[f32; 9]; ROWS] =
-            std::array::from_fn(|row| &kernels[weight_at(problem, first + row, channel) / 9]);
-        for (rank, &tap) in taps.iter().enumerate() {
-            packed[rank * channels + channel] = kernels.map(|kernel| kernel[tap]);
-        }
-    }
-}
-
 /// `destination (+)= weight ⋆ source` with all weights.
 pub(super) fn dense(
     kernels: &Kernels,
@@ -156,7 +86,8 @@ pub(super) fn dense(
     destination: &mut [f32],
     accumulate: bool,
 ) {
-    let tiling = direct(problem, DENSE_MOST, false).unwrap_or_else(|| Tiling::new(problem, wish(problem, false)));
+    let tiling = direct(kernels, problem, DENSE_MOST, false)
+        .unwrap_or_else(|| Tiling::new(problem, wish(kernels, problem, false)));
     let (channels, outputs) = (problem.source_channels, problem.destination_channels);
     let (mr, taps) = (kernels.mr, problem.kernel * problem.kernel);
     let used: Vec<usize> = (0..taps).filter(|&group| tiling.group_used[group]).collect();
@@ -167,36 +98,45 @@ pub(super) fn dense(
     let target = Shared::new(destination);
     let taps: Vec<usize> = used.iter().map(|&group| tiling.group_tap[group]).collect();
     let pack = |tile: usize, packed: &mut [f32]| pack_weights(problem, &taps, weight, (tile * mr, mr), packed);
-    let product = |tile: usize, packed: &[f32], rows: &RowBlock, batch_block: usize, panel: &[f32]| {
+    // Tiles of one (row block, batch block), whose packed weights lie one after the other.
+    let product = |range: (usize, usize), packed: &[f32], rows: &RowBlock, batch_block: usize, panel: &[f32]| {
         let stores = tiling.stores(problem, batch_block);
-        for segment in &rows.segments {
-            let ranges = &rows.ranges[segment.ranges.0..segment.ranges.1];
+        let part = |tile: usize, segment: &Segment, (first, count): (usize, usize)| {
             let start = tile * mr * plane + segment.destination + batch_block * tiling.block;
-            for_tiles(tiling.vectors, kernels.dense.len(), |first, count| {
-                // SAFETY: the tiling keeps panel reads inside `panel` (with its slack) and stores inside this
-                // item's own part of the destination: no two items share a (channel tile, row, batch value).
-                unsafe {
-                    (kernels.dense[count - 1])(&DenseTile {
-                        weight: packed.as_ptr(),
-                        panel: panel.as_ptr().wrapping_offset(segment.panel).wrapping_add(first * LANES),
-                        ranges,
-                        group_offset: &tiling.group_offset,
-                        group_rank: &group_rank,
-                        channels,
-                        channel_stride: rows.channel_stride,
-                        destination: target.pointer().wrapping_add(start),
-                        plane,
-                        rows: mr.min(outputs - tile * mr),
-                        stores: &stores[first..first + count],
-                        accumulate,
-                        whole: tiling.direct && !accumulate && (tile + 1) * mr <= outputs,
-                    });
-                }
-            });
+            // SAFETY: the tiling keeps panel reads inside `panel` (with its slack) and stores inside this
+            // item's own part of the destination: no two items share a (channel tile, row, batch value).
+            unsafe {
+                (kernels.dense[count - 1])(&DenseTile {
+                    weight: packed[(tile - range.0) * tile_len..][..tile_len].as_ptr(),
+                    panel: panel.as_ptr().wrapping_offset(segment.panel).wrapping_add(first * LANES),
+                    ranges: &rows.ranges[segment.ranges.0..segment.ranges.1],
+                    group_offset: &tiling.group_offset,
+                    group_rank: &group_rank,
+                    channels,
+                    channel_stride: rows.channel_stride,
+                    destination: target.pointer().wrapping_add(start),
+                    plane,
+                    rows: mr.min(outputs - tile * mr),
+                    stores: &stores[first..first + count],
+                    accumulate,
+                    whole: tiling.direct && !accumulate && (tile + 1) * mr <= outputs,
+                });
+            }
+        };
+        let columns = |body: &mut dyn FnMut(&Segment, (usize, usize))| {
+            for segment in &rows.segments {
+                for_tiles(tiling.vectors, kernels.dense.len(), |first, count| body(segment, (first, count)));
+            }
+        };
+        // A source in place lies far away: what a tile reads of it is read once, and what all tiles write there lies together.
+        if tiling.direct && used.len() * channels * kernels.dense.len() * LANES <= COLUMN {
+            columns(&mut |segment, vectors| (range.0..range.1).for_each(|tile| part(tile, segment, vectors)));
+        } else {
+            (range.0..range.1).for_each(|tile| columns(&mut |segment, vectors| part(tile, segment, vectors)));
         }
     };
     // A source that stays in the cache is read again for each tile, whose weights then never leave the cache.
-    if tiling.direct && source.len() <= DIRECT_BUDGET && tiles >= ITEMS {
+    if tiling.direct && source.len() <= NEAR && tiles >= ITEMS {
         let batch_blocks = tiling.batch_blocks(problem);
         return (0..tiles).into_par_iter().with_max_len(1).for_each(|tile| {
             scratch::with(tile_len, |packed| {
@@ -205,7 +145,7 @@ pub(super) fn dense(
                     for batch_block in 0..batch_blocks {
                         let held = (0, channels);
                         let panel = panel_of(kernels, problem, &tiling, rows, batch_block, held, source, &mut []);
-                        product(tile, packed, rows, batch_block, panel);
+                        product((tile, tile + 1), packed, rows, batch_block, panel);
                     }
                 }
             });
@@ -217,9 +157,7 @@ pub(super) fn dense(
         }
         let packed = &*packed;
         for_each_item(kernels, problem, &tiling, source, tiles, |rows, batch_block, range, panel| {
-            for tile in range.0..range.1 {
-                product(tile, &packed[tile * tile_len..(tile + 1) * tile_len], rows, batch_block, panel);
-            }
+            product(range, &packed[range.0 * tile_len..range.1 * tile_len], rows, batch_block, panel);
         });
     });
 }
@@ -245,7 +183,8 @@ pub(super) fn sparse(
 ) {
     // A pair keeps enough sums going at once where a position alone does not.
     let pairs = problem.batch <= kernels.sparse_pair.len() * LANES;
-    let tiling = in_place(problem, pairs).unwrap_or_else(|| Tiling::new(problem, wish(problem, true)));
+    let tiling =
+        in_place(kernels, problem, pairs).unwrap_or_else(|| Tiling::new(problem, wish(kernels, problem, true)));
     let index = match problem.direction {
         Direction::Forward => &pattern.by_output,
         Direction::Backward => &pattern.by_input,
@@ -309,25 +248,26 @@ pub(super) fn sparse(
 }
 
 /// Reading in place, as many rows at a time as leave the source in the second-level cache, and `ITEMS` pieces where it can.
-fn direct(problem: &Problem, most: usize, pairs: bool) -> Option<Tiling> {
+fn direct(kernels: &Kernels, problem: &Problem, most: usize, pairs: bool) -> Option<Tiling> {
     let row = problem.source_channels * problem.source_width * problem.batch.min(most * LANES);
-    let fitting = (DIRECT_BUDGET / row.max(1)).saturating_sub(problem.kernel - 1).max(1);
+    let fitting = (rows_budget(kernels) / row.max(1)).saturating_sub(problem.kernel - 1).max(1);
     Tiling::direct(problem, most, fitting.min(problem.destination_height.div_ceil(ITEMS)), pairs)
 }
 
 /// The same for sparse products, which read what a position's taps meet once for each channel. Where the rows that a row meets do not fit into
 /// the second-level cache, strips of them do.
-fn in_place(problem: &Problem, pairs: bool) -> Option<Tiling> {
+fn in_place(kernels: &Kernels, problem: &Problem, pairs: bool) -> Option<Tiling> {
+    let budget = rows_budget(kernels);
     let column = problem.source_channels * problem.batch.min(SPARSE_MOST * LANES) * problem.kernel;
     let width = problem.destination_width;
     let met = |columns: usize| match problem.direction {
         Direction::Forward => (columns - 1) * problem.stride + problem.kernel,
         Direction::Backward => (columns + problem.kernel - 2) / problem.stride + 1,
     };
-    if problem.kernel == 1 || problem.source_width * column <= DIRECT_BUDGET {
-        return direct(problem, SPARSE_MOST, pairs);
+    if problem.kernel == 1 || problem.source_width * column <= budget {
+        return direct(kernels, problem, SPARSE_MOST, pairs);
     }
-    let strip = (2..width).rev().find(|&columns| met(columns) * column <= DIRECT_BUDGET).unwrap_or(2);
+    let strip = (2..width).rev().find(|&columns| met(columns) * column <= budget).unwrap_or(2);
     let mut tiling = Tiling::direct(problem, SPARSE_MOST, problem.destination_height.div_ceil(ITEMS), pairs)?;
     tiling.in_strips(problem, width.div_ceil(width.div_ceil(strip)));
     Some(tiling)

@@ -4,6 +4,7 @@ mod correlate;
 mod geometry;
 mod kept;
 mod outer;
+mod pack;
 mod panel;
 mod pattern;
 #[cfg(test)]
@@ -140,10 +141,10 @@ pub enum Algorithm {
 
 /// The faster algorithm for this geometry and density, from a measured crossover.
 ///
-/// Measured on AVX-512 (AMD EPYC) over the three passes of ResNet-18's and LeNet's layers, uniform masks. Where minimal filtering
-/// (`winograd`) computes all weights they break even at a density of 0.34 with 16 channels and 0.15 with 128, and at 0.25 and 0.13 with 32
-/// images; of maps by channel (8 to 24 images, ResNet-50's layers too) at 0.3 and 0.2. Where the weight's gradient is an outer product they do
-/// near 0.2; elsewhere between 0.3 and 0.5.
+/// Measured on AVX-512, and again on AVX2 (AMD EPYC), over the three passes of ResNet-18's and LeNet's layers, uniform masks. Where minimal
+/// filtering (`winograd`) computes all weights they break even at a density of 0.34 with 16 channels and 0.15 with 128, and at 0.25 and 0.13
+/// with 32 images; of maps by channel (8 to 24 images, ResNet-50's layers too) at 0.3 and 0.2. Where the weight's gradient is an outer product
+/// they do near 0.2; elsewhere between 0.3 and 0.5.
 #[must_use]
 pub fn choose(shape: &Conv2dShape, density: f64) -> Algorithm {
     let crossover = if winograd::pays(shape) {
@@ -164,12 +165,17 @@ pub fn choose(shape: &Conv2dShape, density: f64) -> Algorithm {
 /// The density below which the sparse product of a forward pass is the faster for every layer and map that was measured.
 pub const ALWAYS_SPARSE: f64 = 0.12;
 
-/// The same for a convolution, whatever its maps; [`choose`] knows them. Measured on AVX-512 (AMD EPYC, Zen 4) over ResNet-18's and ResNet-50's
-/// layers at 224 px, 8 to 128 images.
+/// The same for a convolution, whatever its maps; [`choose`] knows them. Measured on AVX-512 and AVX2 (AMD EPYC, Zen 4 and Zen 3) over ResNet-18's
+/// and ResNet-50's layers at 224 px, 1 to 128 images.
 #[must_use]
-pub fn crossover_at_rest(kernel: usize, stride: usize) -> f64 {
-    // Minimal filtering may take such layers.
-    if (kernel, stride) == (3, 1) { 0.16 } else { 0.35 }
+pub fn crossover_at_rest(in_channels: usize, kernel: usize, stride: usize) -> f64 {
+    match (kernel, stride) {
+        // Minimal filtering may take such layers.
+        (3, 1) => 0.16,
+        // What so few channels read of a position is read once, and the output is most of what is moved.
+        (1, _) if in_channels <= 128 => 0.6,
+        _ => 0.35,
+    }
 }
 
 /// `output = weight ⋆ input`. The cost follows the number of weights.

@@ -153,7 +153,9 @@ fn long_shapes() -> impl Strategy<Value = Conv2dShape> {
     (batch, 20usize..=40, 1usize..=6, 1usize..=5, 20usize..=60, kernel, 1usize..=2, 0usize..=2)
         .prop_map(sized)
         .prop_filter("in strips", |shape| {
-            fits(shape) && shape.input_len() / shape.in_height * shape.kernel > correlate::DIRECT_BUDGET
+            fits(shape)
+                && shape.input_len() / shape.in_height * shape.kernel
+                    > correlate::rows_budget(tiles::kernels(Path::detect()))
         })
 }
 

@@ -292,7 +292,7 @@ unsafe fn sparse<S: Simd, const NR: usize, const POSITIONS: usize>(tile: &Sparse
     // SAFETY: the caller's promise.
     unsafe {
         // A few sums alone would wait for each other: every other entry then goes into a second set.
-        let two_sets = POSITIONS * NR <= 4;
+        let two_sets = POSITIONS * NR <= S::FEW;
         let all = tile.channel_range.1 - tile.channel_range.0;
         for (nth, channel) in (tile.channel_range.0..tile.channel_range.1).enumerate() {
             if let Some(ahead) = &tile.ahead {
@@ -491,6 +491,9 @@ type CopyFn = unsafe fn(*const f32, usize, *mut f32, usize, usize, usize, usize)
 
 /// The compiled loops of one instruction set.
 pub(super) struct Kernels {
+    /// floats of the second-level cache of a machine whose best set this is. A constant: how work is cut decides in which order is summed,
+    /// and machines with the same set agree on that
+    pub cache: usize,
     /// destination channels of a dense tile
     pub mr: usize,
     /// dense tiles by number of vectors − 1
@@ -521,7 +524,7 @@ pub(super) struct Kernels {
 }
 
 macro_rules! compile {
-    ($name:ident, $module:ident, $simd:ty, $mr:literal, [$($nr:literal)*], [$($sr:literal)*], [$($sp:literal)*], $mo:literal, [$($mc:literal)*], [$($one:literal)*], $widest:literal, $tall:literal $(, $feature:literal)?) => {
+    ($name:ident, $module:ident, $simd:ty, $cache:literal, $mr:literal, [$($nr:literal)*], [$($sr:literal)*], [$($sp:literal)*], $mo:literal, [$($mc:literal)*], [$($one:literal)*], $widest:literal, $tall:literal $(, $feature:literal)?) => {
         mod $module {
             use super::*;
             $(#[target_feature(enable = $feature)])?
@@ -596,6 +599,7 @@ macro_rules! compile {
             }
         }
         static $name: Kernels = Kernels {
+            cache: $cache * 1024 / size_of::<f32>(),
             mr: $mr,
             dense: &[$($module::dense::<$nr>),*],
             sparse: &[$($module::sparse::<$sr, 1>),*],
@@ -621,10 +625,10 @@ macro_rules! compile {
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{Avx2, Avx512};
 #[cfg(target_arch = "x86_64")]
-compile!(AVX512, avx512, Avx512, 8, [1 2 3], [1 2 3 4 5 6 7 8], [1 2 3 4], 4, [1 2 3 4 5 6], [1 2 3 4 5 6 7 8], 3, 16, "avx512f,avx512vl,avx512dq");
+compile!(AVX512, avx512, Avx512, 1024, 8, [1 2 3], [1 2 3 4 5 6 7 8], [1 2 3 4], 4, [1 2 3 4 5 6], [1 2 3 4 5 6 7 8], 3, 16, "avx512f,avx512vl,avx512dq");
 #[cfg(target_arch = "x86_64")]
-compile!(AVX2, avx2, Avx2, 4, [1], [1 2 3 4], [1 2], 2, [1 2], [1 2 3 4], 1, 4, "avx2,fma");
-compile!(PORTABLE, portable, Portable, 4, [1], [1 2], [1], 2, [1], [1 2], 1, 4);
+compile!(AVX2, avx2, Avx2, 512, 6, [1], [1 2 3 4], [1 2], 3, [1 2], [1 2 3 4], 1, 6, "avx2,fma");
+compile!(PORTABLE, portable, Portable, 512, 4, [1], [1 2], [1], 2, [1], [1 2], 1, 4);
 
 pub(super) fn kernels(path: Path) -> &'static Kernels {
     match path {

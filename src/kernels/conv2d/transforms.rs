@@ -420,7 +420,7 @@ pub(super) unsafe fn output<S: Simd>(
     }
 }
 
-/// `MR` rows × `NR` vectors of a product.
+/// `MR` rows × `NR` vectors of a product; gives `MR`.
 ///
 /// # Safety
 /// As [`products`].
@@ -430,7 +430,7 @@ unsafe fn product<S: Simd, const MR: usize, const NR: usize>(
     mut weight: *const f32,
     mut panel: *const f32,
     sums: *mut f32,
-) {
+) -> usize {
     // SAFETY: the caller's promise.
     unsafe {
         let width = part.vectors * LANES;
@@ -456,6 +456,7 @@ unsafe fn product<S: Simd, const MR: usize, const NR: usize>(
             }
         }
     }
+    MR
 }
 
 /// All products of `part`. `WIDEST`: vectors that stay in registers beside 8 rows; a single vector takes `TALL` rows.
@@ -476,15 +477,17 @@ pub(super) unsafe fn products<S: Simd, const WIDEST: usize, const TALL: usize>(p
                 for piece in 0..pieces {
                     let (first, end) = (part.vectors * piece / pieces, part.vectors * (piece + 1) / pieces);
                     let (panel, sums) = (panel.add(first * LANES), sums.add(first * LANES));
-                    let rows = if end - first == 1 { TALL } else { 8 };
-                    for row in (0..LANES).step_by(rows) {
+                    let mut row = 0;
+                    while row < LANES {
                         let (weight, sums) = (weight.add(row), sums.add(row * width));
-                        match end - first {
-                            1 => product::<S, TALL, 1>(part, weight, panel, sums),
-                            2 if WIDEST > 1 => product::<S, 8, 2>(part, weight, panel, sums),
-                            3 if WIDEST > 1 => product::<S, 8, 3>(part, weight, panel, sums),
+                        row += match (end - first, TALL) {
+                            // 16 rows are one of 6 and two of 5: as many sums as registers hold, and none for nothing.
+                            (1, 6) if row > 0 => product::<S, 5, 1>(part, weight, panel, sums),
+                            (1, _) => product::<S, TALL, 1>(part, weight, panel, sums),
+                            (2, _) if WIDEST > 1 => product::<S, 8, 2>(part, weight, panel, sums),
+                            (3, _) if WIDEST > 1 => product::<S, 8, 3>(part, weight, panel, sums),
                             _ => unreachable!("pieces are at most WIDEST ≤ 3 vectors"),
-                        }
+                        };
                     }
                 }
             }

@@ -7,8 +7,8 @@
 //! What is summed in which order depends on the shape alone.
 
 use super::Conv2dShape;
-use super::correlate::weight_at;
 use super::geometry::{Direction, Problem};
+use super::pack::weight_at;
 use super::strips::{self, Map, Strips};
 use super::tiles::Kernels;
 use super::transforms::{Block, OUTPUTS, PAIRS, POINTS, Products, SIDE, STEP, Taps};
