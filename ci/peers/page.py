@@ -80,8 +80,8 @@ def builds(shared, folder):
         taken.append(divmod(round(time.time() - started), 60))
     size = (clone / "target/release/ticketlens").stat().st_size / 1e6
     shutil.rmtree(clone)
-    (minutes, seconds), (more, rest) = taken
-    return f"`cargo build --release` {minutes} min {seconds} s, then `cargo test --no-run` {more} min {rest} s. The program is {size:.2f} MB.\n"
+    (build, seconds), (tests, more) = taken
+    return f"`cargo build --release` {build} min {seconds} s, then `cargo test --no-run` {tests} min {more} s. The program is {size:.2f} MB.\n"
 
 
 def kernels(shared, folder):

@@ -124,7 +124,7 @@ pub(crate) fn fence() {
 /// Callers run on a machine with the instruction set; pointers are valid for the lanes read or written.
 pub(crate) unsafe trait Simd {
     type Vector: Copy;
-    /// Vectors of sums that wait for each other, and of which registers hold twice as many.
+    /// Up to this many vectors of sums wait for each other's additions, and registers hold a second set of them.
     const FEW: usize;
     unsafe fn zero() -> Self::Vector;
     unsafe fn broadcast(value: f32) -> Self::Vector;
