@@ -372,6 +372,21 @@ mod x86 {
         }
     }
 
+    /// Columns 0 to 7 or 8 to 15 of eight rows, turned. No closure, which a test build would call, with its vectors in memory.
+    ///
+    /// # Safety
+    /// The machine has AVX.
+    #[inline(always)]
+    unsafe fn corner(rows: &[(__m256, __m256); LANES], first: usize, half: usize) -> [__m256; 8] {
+        // SAFETY: the caller's promise.
+        unsafe {
+            turn(std::array::from_fn(|row| {
+                let (left, right) = rows[first + row];
+                if half == 0 { left } else { right }
+            }))
+        }
+    }
+
     // SAFETY: the methods are the instructions of the same name; the caller promises AVX2, FMA and valid pointers.
     unsafe impl Simd for Avx2 {
         type Vector = (__m256, __m256);
@@ -440,13 +455,8 @@ mod x86 {
         unsafe fn transpose(rows: [Self::Vector; LANES]) -> [Self::Vector; LANES] {
             // SAFETY: see the impl.
             unsafe {
-                let corner = |first: usize, right: bool| {
-                    turn(std::array::from_fn(|row| {
-                        let row = rows[first + row];
-                        if right { row.1 } else { row.0 }
-                    }))
-                };
-                let (top, bottom) = ([corner(0, false), corner(0, true)], [corner(8, false), corner(8, true)]);
+                let (top, bottom) =
+                    ([corner(&rows, 0, 0), corner(&rows, 0, 1)], [corner(&rows, 8, 0), corner(&rows, 8, 1)]);
                 std::array::from_fn(|column| (top[column / 8][column % 8], bottom[column / 8][column % 8]))
             }
         }
