@@ -12,6 +12,7 @@ mod reference;
 mod strips;
 mod tiles;
 mod transforms;
+mod turned;
 mod weight;
 mod winograd;
 
@@ -333,6 +334,9 @@ fn weight_gradient(
             winograd::weight_gradient(kernels, &problem, input, grad_output, grad_weight)
         }
         None if outer::pays(shape) => outer::weight_gradient(kernels, shape, input, grad_output, grad_weight),
+        None if turned::pays(kernels, shape) => {
+            turned::weight_gradient(kernels, shape, input, grad_output, grad_weight)
+        }
         None => weight::dense(kernels, &problem, input, grad_output, grad_weight),
         Some(pattern) if kept::takes(shape) => {
             kept::weight_gradient(kernels, &problem, pattern, input, grad_output, grad_weight);

@@ -185,6 +185,27 @@ proptest! {
     }
 }
 
+/// Whole vectors of channels, whose weight gradient is a product of turned maps.
+fn turned_shapes() -> impl Strategy<Value = Conv2dShape> {
+    let batch = prop::sample::select(vec![1usize, 8, 10, 24, 32, 48, 100, 300]);
+    let (inputs, outputs) = ((1usize..=3).prop_map(|n| 16 * n), prop::sample::select(vec![16usize, 48, 144, 272]));
+    let side = || 1usize..=17;
+    (batch, inputs, outputs, side(), side(), 1usize..=4, 1usize..=3, 0usize..=2).prop_map(sized).prop_filter(
+        "taken, in a moment",
+        |shape| {
+            fits(shape) && !winograd::gradient_pays(shape) && turned::takes(shape) && shape.multiply_adds() < 20_000_000
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn turned_maps_equal_the_plain_loops(shape in turned_shapes(), seed in 0u64..1 << 30) {
+        check(&shape, 0.5, seed);
+    }
+}
+
 /// Linear layers, whose weight gradient is an outer product.
 fn linear_shapes() -> impl Strategy<Value = Conv2dShape> {
     (prop_oneof![1usize..=70, Just(64usize), Just(128)], 64usize..=400, 41usize..=260)
