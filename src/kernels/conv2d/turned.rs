@@ -1,4 +1,5 @@
-//! Grad-weight of dense convolutions by products of turned maps: for each tap `G Xᵀ`, summed over positions and images.
+//! Grad-weight of dense convolutions by products of turned maps, where these lie by channel: for each tap `G Xᵀ`, summed over positions and
+//! images.
 //!
 //! Dot products load both factors of every product from the caches. Here a vector holds [`LANES`] input channels, and each gradient multiplies
 //! all of them. To this end [`LANES`] channels of some positions are turned at a time, and stay in the first-level cache.
@@ -30,17 +31,16 @@ pub(super) fn pays(kernels: &Kernels, shape: &Conv2dShape) -> bool {
 
 pub(super) fn takes(shape: &Conv2dShape) -> bool {
     let whole = |channels: usize| channels > 0 && channels.is_multiple_of(LANES);
-    whole(shape.in_channels)
+    Order::of(shape.batch) == Order::Channels
+        && whole(shape.in_channels)
         && whole(shape.out_channels)
         && shape.batch <= 2 * DEPTH
         && shape.out_height() * shape.out_width() * shape.batch >= 2 * LEAST
 }
 
-/// Maps whose channels are turned.
+/// Maps by channel, `(C, positions, N)`.
 struct Map<'a> {
     values: &'a [f32],
-    order: Order,
-    channels: usize,
     positions: usize,
     batch: usize,
 }
@@ -58,20 +58,6 @@ impl Map<'_> {
         to: &mut [f32],
     ) {
         let (first, batch) = (nth * LANES, self.batch);
-        if self.order == Order::Positions {
-            let mut places = to.chunks_exact_mut(batch * LANES);
-            for (position, to) in positions.zip(&mut places) {
-                match position {
-                    Some(position) => {
-                        let from = &self.values[(position * self.channels + first) * batch..][..LANES * batch];
-                        square(kernels, from, batch, batch, to);
-                    }
-                    None => to.fill(0.0),
-                }
-            }
-            places.into_remainder().fill(0.0);
-            return;
-        }
         let (plane, length) = (self.positions * batch, to.len() / LANES);
         if let Some(run) = run.filter(|run| run.start * batch + length <= plane) {
             let from = &self.values[first * plane + run.start * batch..][..(LANES - 1) * plane + length];
@@ -114,10 +100,9 @@ pub(super) fn weight_gradient(
 ) {
     let (batch, inputs, outputs, taps) =
         (shape.batch, shape.in_channels, shape.out_channels, shape.kernel * shape.kernel);
-    let order = Order::of(batch);
     let positions = shape.out_height() * shape.out_width();
-    let from = Map { values: source, order, channels: inputs, positions: shape.in_height * shape.in_width, batch };
-    let gradient = Map { values: grad_output, order, channels: outputs, positions, batch };
+    let from = Map { values: source, positions: shape.in_height * shape.in_width, batch };
+    let gradient = Map { values: grad_output, positions, batch };
     let most = (DEPTH / batch).clamp(1, positions);
     let depth = (most * batch).next_multiple_of(LANES);
     let (input_strips, output_strips) = (inputs / LANES, outputs / LANES);
