@@ -91,8 +91,8 @@ MUTATIONS = [
     ("looks are lost where a training goes on", "src/run/keeping.rs", "Ok(«record.looks»)", "Vec::new()", ["suite run::a_training_goes_on"]),
     # explain
     ("a tap's last position alone counts", "src/kernels/conv2d/outer.rs", "images, sum, «nth > 0»)", "false", ["kernels conv2d::"]),
-    ("a part sums its last piece alone", "src/kernels/conv2d/turned.rs", "accumulate: «piece > 0»,", "false", ["kernels conv2d::turned"]),
-    ("what lies outside a turned map is what was there before", "src/kernels/conv2d/turned.rs", "None => «to.fill(0.0)»,\n                }\n            }\n            filled", "()", ["kernels conv2d::turned"]),
+    ("a part sums its last piece alone", "src/kernels/conv2d/turned.rs", "accumulate: «piece > 0»,", "false", ["kernels conv2d::tests::turned"]),
+    ("what lies outside a turned map is what was there before", "src/kernels/conv2d/turned.rs", "None => «to.fill(0.0)»,\n                }\n            }\n            filled", "()", ["kernels conv2d::tests::turned"]),
     ("a tile is packed with its neighbour's weights", "src/kernels/conv2d/correlate.rs", "                pack(«tile», packed);", "tile.saturating_sub(1)", ["kernels conv2d::"]),
     ("gradients of kept weights are those of the first rows", "src/kernels/conv2d/kept.rs", "(0..«chunks»).map(|chunk| partials", "1", ["kernels conv2d::"]),
     ("a part's last output has no gradients of kept weights", "src/kernels/conv2d/kept.rs", "let channel_range = (bounds[part], «bounds[part + 1]»);", "bounds[part + 1].saturating_sub(1).max(bounds[part])", ["kernels conv2d::"]),
