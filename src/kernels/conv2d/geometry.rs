@@ -104,7 +104,7 @@ impl Problem {
     }
 
     /// The source coordinate that `tap` joins to `destination`, possibly outside the map.
-    fn source(&self, destination: usize, tap: usize) -> Option<isize> {
+    pub(super) fn source(&self, destination: usize, tap: usize) -> Option<isize> {
         let (destination, tap) = (destination as isize, tap as isize);
         let (stride, padding) = (self.stride as isize, self.padding as isize);
         match self.direction {

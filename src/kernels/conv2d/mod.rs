@@ -2,6 +2,7 @@
 
 mod correlate;
 mod geometry;
+mod im2col;
 mod kept;
 mod outer;
 mod pack;
@@ -291,6 +292,9 @@ fn correlate(
     match weight {
         Weight::Dense(weight) if winograd::pays(shape) => {
             winograd::product(kernels, problem, weight, source, destination, accumulate);
+        }
+        Weight::Dense(weight) if im2col::pays(kernels, problem) => {
+            im2col::product(kernels, problem, weight, source, destination, accumulate);
         }
         _ if strips::pays(problem, sparse) => {
             strips::product(problem, source, destination, accumulate, |problem, source, destination| {

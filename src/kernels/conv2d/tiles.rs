@@ -31,7 +31,7 @@ pub(super) struct DenseTile<'a> {
     /// per vector: offset in the destination, lanes
     pub stores: &'a [(usize, usize)],
     pub accumulate: bool,
-    /// whether all rows exist, all lanes of neighbouring vectors are stored, and nothing is accumulated
+    /// whether all rows exist and all lanes of neighbouring vectors are stored; sums that are added to begin with what is there
     pub whole: bool,
 }
 
@@ -167,6 +167,14 @@ unsafe fn dense<S: Simd, const MR: usize, const NR: usize>(tile: &DenseTile) {
     // SAFETY: the caller's promise.
     unsafe {
         let mut sums = [[S::zero(); NR]; MR];
+        if tile.whole && tile.accumulate {
+            let destination = tile.destination.wrapping_add(tile.stores.get_unchecked(0).0);
+            for (row, sums) in sums.iter_mut().enumerate() {
+                for (column, sum) in sums.iter_mut().enumerate() {
+                    *sum = S::load(destination.wrapping_add(row * tile.plane + column * LANES));
+                }
+            }
+        }
         for &(start, end) in tile.ranges {
             for group in start..end {
                 let mut panel = tile.panel.wrapping_offset(*tile.group_offset.get_unchecked(group));
@@ -506,8 +514,8 @@ pub(super) struct Kernels {
     pub mo: usize,
     /// dot tiles by number of columns − 1
     pub dot: &'static [DotFn],
-    /// whether products of turned maps are faster than dot products
-    pub turned: bool,
+    /// whether tiles wait for loads, so that maps by channel are gathered and turned for them (`im2col`, `turned`)
+    pub rearranged: bool,
     /// dot tiles of one gradient row, by number of columns − 1
     pub dot_one: &'static [DotFn],
     /// kept weights' gradients at a position, by number of vectors − 1
@@ -526,7 +534,7 @@ pub(super) struct Kernels {
 }
 
 macro_rules! compile {
-    ($name:ident, $module:ident, $simd:ty, $cache:literal, $mr:literal, [$($nr:literal)*], [$($sr:literal)*], [$($sp:literal)*], $mo:literal, [$($mc:literal)*], [$($one:literal)*], $turned:literal, $widest:literal, $tall:literal $(, $feature:literal)?) => {
+    ($name:ident, $module:ident, $simd:ty, $cache:literal, $mr:literal, [$($nr:literal)*], [$($sr:literal)*], [$($sp:literal)*], $mo:literal, [$($mc:literal)*], [$($one:literal)*], $rearranged:literal, $widest:literal, $tall:literal $(, $feature:literal)?) => {
         mod $module {
             use super::*;
             $(#[target_feature(enable = $feature)])?
@@ -608,7 +616,7 @@ macro_rules! compile {
             sparse_pair: &[$($module::sparse::<$sp, 2>),*],
             mo: $mo,
             dot: &[$($module::dot::<$mo, $mc>),*],
-            turned: $turned,
+            rearranged: $rearranged,
             dot_one: &[$($module::dot::<1, $one>),*],
             kept_sums: &[$($module::kept_sums::<$sr>),*],
             collect: $module::collect,

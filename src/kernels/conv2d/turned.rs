@@ -26,7 +26,7 @@ const LEAST: usize = 128;
 
 /// Whether [`weight_gradient`] takes the shape and is faster than dot products.
 pub(super) fn pays(kernels: &Kernels, shape: &Conv2dShape) -> bool {
-    kernels.turned && takes(shape)
+    kernels.rearranged && takes(shape)
 }
 
 pub(super) fn takes(shape: &Conv2dShape) -> bool {

@@ -1,0 +1,263 @@
+//! Dense products of maps that lie by channel, from panels of what their values read (im2col).
+//!
+//! Values that follow each other among a channel's positions and images are taken [`LANES`] at a time, a strip. What a strip reads is gathered
+//! as `(taps · source channels, LANES)`, so that tiles read it from end to end and the first-level cache holds it while all of them do.
+//! Neighbours in a strided gradient have different taps, so values that lie `stride` apart are taken together there.
+
+use super::geometry::{Direction, Problem};
+use super::pack::pack_weights;
+use super::tiles::{DenseTile, Kernels};
+use crate::layout::Order;
+use crate::scratch::{self, Shared};
+use crate::simd::{LANES, prefetch};
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// Steps of the sum that a panel holds: those of a strip take half of the first-level cache.
+const DEPTH: usize = 256;
+/// Floats of a panel with the sums of its strips, and strips of a panel, at least.
+const ROOM: usize = 1 << 16;
+const STRIPS: usize = 4;
+/// Tiles whose weights stay in the second-level cache while all strips read them.
+const TILES: usize = 24;
+/// Panels that a call should have, and by what their number divides, so that a few threads stay busy to the end.
+const ITEMS: usize = 8;
+const SHARED_BY: usize = 4;
+/// Channels between those that are gathered and those that main memory is asked for.
+const AHEAD: usize = 6;
+
+/// Whether [`product`] takes the problem and is faster than tiles of the maps as they lie.
+pub(super) fn pays(kernels: &Kernels, problem: &Problem) -> bool {
+    kernels.rearranged && takes(problem)
+}
+
+pub(super) fn takes(problem: &Problem) -> bool {
+    problem.order == Order::Channels
+        && problem.source_channels >= LANES
+        && problem.destination_height * problem.destination_width * problem.batch >= ITEMS * LANES
+}
+
+/// Positions of the destination that have the same taps.
+struct Class {
+    /// row and column of the first one
+    first: (usize, usize),
+    /// number of rows and columns
+    size: (usize, usize),
+    /// rows, and columns, from one to the next
+    step: usize,
+    taps: Vec<usize>,
+}
+
+impl Class {
+    fn all(problem: &Problem) -> impl Iterator<Item = Self> {
+        let (height, width) = (problem.destination_height, problem.destination_width);
+        let step = if problem.direction == Direction::Forward { 1 } else { problem.stride };
+        let firsts = (0..step.min(height)).flat_map(move |row| (0..step.min(width)).map(move |column| (row, column)));
+        firsts.map(move |first| {
+            let meets = |destination, tap| problem.source(destination, tap).is_some();
+            let met = |&tap: &usize| meets(first.0, tap / problem.kernel) && meets(first.1, tap % problem.kernel);
+            let taps = (0..problem.kernel * problem.kernel).filter(met).collect();
+            let size = ((height - first.0).div_ceil(step), (width - first.1).div_ceil(step));
+            Self { first, size, step, taps }
+        })
+    }
+
+    /// Row and column of the nth position.
+    fn position(&self, nth: usize) -> (usize, usize) {
+        (self.first.0 + nth / self.size.1 * self.step, self.first.1 + nth % self.size.1 * self.step)
+    }
+
+    /// What `tap` joins to the nth position, if it lies inside the source.
+    fn read(&self, problem: &Problem, nth: usize, tap: usize) -> Option<usize> {
+        let (row, column) = self.position(nth);
+        let inside = |at: Option<isize>, length: usize| usize::try_from(at?).ok().filter(|&at| at < length);
+        let row = inside(problem.source(row, tap / problem.kernel), problem.source_height)?;
+        let column = inside(problem.source(column, tap % problem.kernel), problem.source_width)?;
+        Some(row * problem.source_width + column)
+    }
+}
+
+/// Values that lie together in a channel, and where; zeros where nowhere.
+struct Run {
+    first: Option<usize>,
+    length: usize,
+}
+
+/// The values `range` of positions, each of `batch` images, that lie where `place` says.
+fn runs(batch: usize, range: &Range<usize>, place: impl Fn(usize) -> Option<usize>) -> Vec<Run> {
+    let mut runs: Vec<Run> = Vec::new();
+    let mut value = range.start;
+    while value < range.end {
+        let (nth, image) = (value / batch, value % batch);
+        let length = (batch - image).min(range.end - value);
+        let first = place(nth).map(|position| position * batch + image);
+        match runs.last_mut() {
+            Some(last) if last.first.map(|first| first + last.length) == first => last.length += length,
+            _ => runs.push(Run { first, length }),
+        }
+        value += length;
+    }
+    runs
+}
+
+/// `destination (+)= weight ⋆ source`.
+pub(super) fn product(
+    kernels: &Kernels,
+    problem: &Problem,
+    weight: &[f32],
+    source: &[f32],
+    destination: &mut [f32],
+    accumulate: bool,
+) {
+    let (outputs, mr) = (problem.destination_channels, kernels.mr);
+    let plane = problem.destination_height * problem.destination_width * problem.batch;
+    assert_eq!(destination.len(), outputs * plane, "conv2d: destination length");
+    let target = Shared::new(destination);
+    let tiles = outputs.div_ceil(mr);
+    for class in Class::all(problem) {
+        let depth = class.taps.len() * problem.source_channels;
+        let (values, held) = (class.size.0 * class.size.1 * problem.batch, depth.min(DEPTH));
+        let strips = values.div_ceil(LANES);
+        let most = (ROOM / (LANES * (held + outputs))).max(STRIPS);
+        let items = strips.div_ceil(most).next_multiple_of(SHARED_BY).max(ITEMS).min(strips);
+        scratch::with(tiles * depth * mr, |packed| {
+            packed.par_chunks_exact_mut((depth * mr).max(1)).enumerate().for_each(|(tile, packed)| {
+                pack_weights(problem, &class.taps, weight, (tile * mr, mr), packed);
+            });
+            let packed = &*packed;
+            (0..items).into_par_iter().with_max_len(1).for_each(|item| {
+                let range = strips * item / items * LANES..values.min(strips * (item + 1) / items * LANES);
+                let width = range.len().next_multiple_of(LANES);
+                scratch::with(width * (held + 1 + tiles * mr), |room| {
+                    let (panel, room) = room.split_at_mut(width * held);
+                    let (row, sums) = room.split_at_mut(width);
+                    if depth == 0 {
+                        sums.fill(0.0);
+                    }
+                    let read = |&tap| runs(problem.batch, &range, |nth| class.read(problem, nth, tap));
+                    let read: Vec<Vec<Run>> = class.taps.iter().map(read).collect();
+                    for first in (0..depth).step_by(DEPTH) {
+                        let steps = first..depth.min(first + DEPTH);
+                        let panel = &mut panel[..width * steps.len()];
+                        gather(problem, &read, steps.clone(), source, row, panel);
+                        add_products(kernels, packed, depth, steps, panel, sums, width);
+                    }
+                    let place = |nth| Some(class.position(nth)).map(|(y, x)| y * problem.destination_width + x);
+                    let written = runs(problem.batch, &range, place);
+                    for (output, sums) in sums.chunks_exact(width).take(outputs).enumerate() {
+                        // SAFETY: a channel of the destination, and values that are this class's and item's alone.
+                        unsafe { put(sums, &written, target.pointer().add(output * plane), plane, accumulate) };
+                    }
+                });
+            });
+        });
+    }
+}
+
+/// Steps of the sum for all strips, `(strip, step, LANES)`; `row` has room for one step of them.
+fn gather(
+    problem: &Problem,
+    read: &[Vec<Run>],
+    steps: Range<usize>,
+    source: &[f32],
+    row: &mut [f32],
+    panel: &mut [f32],
+) {
+    let plane = problem.source_height * problem.source_width * problem.batch;
+    let (channels, strip) = (problem.source_channels, steps.len() * LANES);
+    for (nth, step) in steps.enumerate() {
+        let (runs, channel) = (&read[step / channels], step % channels);
+        let values = &source[channel * plane..][..plane];
+        let row = match runs[..] {
+            [Run { first: Some(first), length }] if length == row.len() => {
+                if channel + AHEAD < channels {
+                    prefetch(values[first..].as_ptr().wrapping_add(AHEAD * plane), length);
+                }
+                &values[first..][..length]
+            }
+            _ => {
+                let mut filled = 0;
+                for run in runs {
+                    let to = &mut row[filled..filled + run.length];
+                    match run.first {
+                        Some(first) => copy(&values[first..][..run.length], to),
+                        None => to.fill(0.0),
+                    }
+                    filled += run.length;
+                }
+                row[filled..].fill(0.0);
+                &*row
+            }
+        };
+        for (from, to) in row.as_chunks::<LANES>().0.iter().zip(panel.chunks_exact_mut(strip)) {
+            to[nth * LANES..][..LANES].copy_from_slice(from);
+        }
+    }
+}
+
+/// For the few images of a position, for which a call of the standard library's function takes longer than the copy.
+#[inline(always)]
+fn copy(from: &[f32], to: &mut [f32]) {
+    match (<&[f32; 8]>::try_from(from), <&mut [f32; 8]>::try_from(&mut *to)) {
+        (Ok(from), Ok(to)) => *to = *from,
+        _ => to.copy_from_slice(from),
+    }
+}
+
+/// Adds `steps` of all `depth` ones to the sums of all tiles and strips, `(tile, row, strip, LANES)`; before the first step they are what they are.
+fn add_products(
+    kernels: &Kernels,
+    packed: &[f32],
+    depth: usize,
+    steps: Range<usize>,
+    panel: &[f32],
+    sums: &mut [f32],
+    width: usize,
+) {
+    let mr = kernels.mr;
+    let tiles = sums.len() / (mr * width);
+    for group in (0..tiles).step_by(TILES) {
+        for (strip, panel) in panel.chunks_exact(steps.len() * LANES).enumerate() {
+            for tile in group..tiles.min(group + TILES) {
+                let weight = &packed[(tile * depth + steps.start) * mr..][..steps.len() * mr];
+                let sums = &mut sums[tile * mr * width..][..mr * width][strip * LANES..];
+                // SAFETY: `weight` and `panel` hold the steps, and `sums` a vector in each of the tile's rows.
+                unsafe {
+                    (kernels.dense[0])(&DenseTile {
+                        weight: weight.as_ptr(),
+                        panel: panel.as_ptr(),
+                        ranges: &[(0, 1)],
+                        group_offset: &[0],
+                        group_rank: &[0],
+                        channels: steps.len(),
+                        channel_stride: LANES,
+                        destination: sums.as_mut_ptr(),
+                        plane: width,
+                        rows: mr,
+                        stores: &[(0, LANES)],
+                        accumulate: steps.start > 0,
+                        whole: true,
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// # Safety
+/// `to` is valid for `plane` floats, and nothing else writes those of `runs` meanwhile.
+unsafe fn put(mut sums: &[f32], runs: &[Run], to: *mut f32, plane: usize, accumulate: bool) {
+    for run in runs {
+        let first = run.first.expect("a position of the destination");
+        assert!(first + run.length <= plane, "conv2d: a run of the destination");
+        let (now, rest) = sums.split_at(run.length);
+        // SAFETY: as asserted; the rest is the caller's promise.
+        let to = unsafe { std::slice::from_raw_parts_mut(to.add(first), run.length) };
+        if accumulate {
+            to.iter_mut().zip(now).for_each(|(to, sum)| *to += sum);
+        } else {
+            copy(now, to);
+        }
+        sums = rest;
+    }
+}
