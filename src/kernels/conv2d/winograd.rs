@@ -24,6 +24,8 @@ const IMAGES: usize = strips::FILLED;
 const ROOM: usize = 96 * 1024;
 /// What moving a pair of channels' points to main memory and back costs, in multiplications (measured, AMD EPYC, Zen 4).
 const MOVED: usize = 2500;
+/// Channels from which on what a tile reads of one image after the other lies so far apart that it meets in few sets of the cache.
+const APART: usize = 128;
 /// Parts into which a call is cut at most, and floats of all parts' sums of a weight's gradient together.
 const PARTS: usize = 12;
 const PARTIALS: usize = 1 << 21;
@@ -240,6 +242,9 @@ pub(super) fn weight_gradient(
     let splits = if parts < units.min(PARTS) { PAIRS } else { 1 };
     let together = (ROOM / (2 * SIDE * (channels + outputs) * IMAGES)).clamp(1, tile_columns);
     let (lead, column_lead) = (problem.padding as isize, column_lead as isize);
+    // Channels that lie together for all images, and then the next ones.
+    let strip_of = |channels: usize| if kernels.rearranged && channels >= APART { LANES } else { channels };
+    let (strip, gradient_strip) = (strip_of(channels), strip_of(outputs));
     let depth = together * IMAGES;
     // Floats of a turned position, of a row of them, of a point.
     let (position, gradient_position) = (IMAGES * channels + LANES, IMAGES * outputs + LANES);
@@ -269,8 +274,16 @@ pub(super) fn weight_gradient(
                     let mut turn = |map: Map, values: &[f32], position: usize, y: usize, to: &mut [f32]| {
                         let to = to.chunks_exact_mut(position);
                         map.visit_row(values, (start, length), y, room, to, |from, block, to| {
-                            // SAFETY: `visit_row` gives a block, and room for it.
-                            unsafe { (kernels.turn)(from, block, to.as_mut_ptr()) };
+                            let Block { rows, length, stride } = block;
+                            let strip = strip_of(rows);
+                            for first in (0..rows).step_by(strip) {
+                                let block = Block { rows: strip, ..block };
+                                // SAFETY: `visit_row` gives a block, and room for it, of which this is a strip of channels.
+                                unsafe {
+                                    let to = to.as_mut_ptr().add(first * length);
+                                    (kernels.turn)(from.add(first * stride), block, to);
+                                }
+                            }
                         });
                     };
                     hold(&from, (STEP * row) as isize - lead, block, &mut held, |y| {
@@ -301,29 +314,41 @@ pub(super) fn weight_gradient(
                                 // SAFETY: turned positions hold `length·channels` floats, `panel` and `factors` `depth` times as
                                 // many channels at each point.
                                 unsafe {
-                                    let to = panel.as_mut_ptr().add(nth * length * channels);
-                                    (kernels.source_rows)(&pieces, length * channels, pair, to, panel_stride);
-                                    let to = factors.as_mut_ptr().add(nth * length * outputs);
-                                    (kernels.gradient_rows)(&places, length * outputs, pair, to, factors_stride);
+                                    for first in (0..channels).step_by(strip) {
+                                        let to = panel.as_mut_ptr().add((first * tiles + nth * strip) * length);
+                                        let pieces = pieces.map(|piece| piece.wrapping_add(first * length));
+                                        (kernels.source_rows)(&pieces, length * strip, pair, to, panel_stride);
+                                    }
+                                    for first in (0..outputs).step_by(gradient_strip) {
+                                        let to =
+                                            factors.as_mut_ptr().add((first * tiles + nth * gradient_strip) * length);
+                                        let places = places.map(|place| place.wrapping_add(first * length));
+                                        let length = length * gradient_strip;
+                                        (kernels.gradient_rows)(&places, length, pair, to, factors_stride);
+                                    }
                                 }
                             }
+                            let depth = tiles * length;
                             let of_pair = 2 * SIDE * outputs * channels;
-                            // SAFETY: `tiles·length ≤ depth` steps of the sum at each of the pair's points; the part's sums are
-                            // its own.
-                            unsafe {
-                                (kernels.products)(&Products {
-                                    points: 2 * SIDE,
-                                    depth: tiles * length,
-                                    rows: outputs,
-                                    vectors: channels / LANES,
-                                    weight: factors.as_ptr(),
-                                    weight_strides: [factors_stride, LANES, outputs],
-                                    panel: panel.as_ptr(),
-                                    panel_stride,
-                                    sums: sums[(pair - pairs.start) * of_pair..][..of_pair].as_mut_ptr(),
-                                    sums_stride: outputs * channels,
-                                    accumulate: unit > range.start || group > 0,
-                                });
+                            let sums = &mut sums[(pair - pairs.start) * of_pair..][..of_pair];
+                            let next = if gradient_strip == outputs { LANES } else { depth * LANES };
+                            for first in (0..channels).step_by(strip) {
+                                // SAFETY: steps of the sum at each of the pair's points; the part's sums are its own.
+                                unsafe {
+                                    (kernels.products)(&Products {
+                                        points: 2 * SIDE,
+                                        depth,
+                                        rows: outputs,
+                                        vectors: strip / LANES,
+                                        weight: factors.as_ptr(),
+                                        weight_strides: [factors_stride, next, gradient_strip],
+                                        panel: panel.as_ptr().add(first * depth),
+                                        panel_stride,
+                                        sums: sums[first * outputs..].as_mut_ptr(),
+                                        sums_stride: outputs * channels,
+                                        accumulate: unit > range.start || group > 0,
+                                    });
+                                }
                             }
                         }
                     }
@@ -334,9 +359,10 @@ pub(super) fn weight_gradient(
         grad_weight.par_chunks_mut(channels * 9).enumerate().for_each(|(output, grad_weight)| {
             let mut taps: Taps = [[0.0; LANES]; 9];
             for (nth, grad_weight) in grad_weight.chunks_exact_mut(9 * LANES).enumerate() {
-                // SAFETY: point p of part q of these sums lies at q·points + (p·outputs + output)·channels + nth·LANES.
+                let (first, within) = (nth * LANES / strip * strip, nth * LANES % strip);
+                // SAFETY: of point p of part q of these sums at q·points + p·outputs·channels, strip after strip.
                 unsafe {
-                    let from = partials.as_ptr().add(output * channels + nth * LANES);
+                    let from = partials.as_ptr().add(first * outputs + output * strip + within);
                     (kernels.kernel_gradients)(from, outputs * channels, parts, points, &mut taps);
                 }
                 for (lane, grad_weight) in grad_weight.chunks_exact_mut(9).enumerate() {
