@@ -92,7 +92,11 @@ MUTATIONS = [
     # explain
     ("a tap's last position alone counts", "src/kernels/conv2d/outer.rs", "images, sum, «nth > 0»)", "false", ["kernels conv2d::"]),
     ("a part sums its last piece alone", "src/kernels/conv2d/turned.rs", "accumulate: «piece > 0»,", "false", ["kernels conv2d::tests::turned"]),
-    ("what lies outside a turned map is what was there before", "src/kernels/conv2d/turned.rs", "None => «to.fill(0.0)»,\n                }\n            }\n            filled", "()", ["kernels conv2d::tests::turned"]),
+    ("what lies outside a turned map is what was there before", "src/kernels/conv2d/turned.rs", "None => «to.fill(0.0)»,", "()", ["kernels conv2d::tests::turned"]),
+    ("a panel's later steps forget the earlier ones", "src/kernels/conv2d/im2col.rs", "accumulate: «steps.start > 0»,", "false", ["kernels conv2d::tests::gathered"]),
+    ("what lies outside a gathered map is what was there before", "src/kernels/conv2d/im2col.rs", "None => «to.fill(0.0)»,", "()", ["kernels conv2d::tests::gathered"]),
+    ("what no tap reaches keeps what was there", "src/kernels/conv2d/im2col.rs", "if «depth == 0» {", "false", ["kernels conv2d::tests::gathered"]),
+    ("strips of channels are read as rows of them", "src/kernels/conv2d/winograd.rs", "«first * outputs + output * strip + within»", "output * channels + nth * LANES", ["kernels conv2d::tests::minimal_filtering_of_many"]),
     ("a tile is packed with its neighbour's weights", "src/kernels/conv2d/correlate.rs", "                pack(«tile», packed);", "tile.saturating_sub(1)", ["kernels conv2d::"]),
     ("gradients of kept weights are those of the first rows", "src/kernels/conv2d/kept.rs", "(0..«chunks»).map(|chunk| partials", "1", ["kernels conv2d::"]),
     ("a part's last output has no gradients of kept weights", "src/kernels/conv2d/kept.rs", "let channel_range = (bounds[part], «bounds[part + 1]»);", "bounds[part + 1].saturating_sub(1).max(bounds[part])", ["kernels conv2d::"]),

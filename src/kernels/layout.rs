@@ -49,6 +49,15 @@ pub fn filled(batch: usize) -> usize {
     if whole >= POSITIONS_BATCH && whole <= batch + batch / 7 { whole } else { batch }
 }
 
+/// Copies what is often the few images of a position, for which a call of the standard library's function takes longer than the copy.
+#[inline(always)]
+pub(crate) fn copy_images(from: &[f32], to: &mut [f32]) {
+    match (<&[f32; 8]>::try_from(from), <&mut [f32; 8]>::try_from(&mut *to)) {
+        (Ok(from), Ok(to)) => *to = *from,
+        _ => to.copy_from_slice(from),
+    }
+}
+
 /// `(N, C, H, W)` with `positions = H·W` into the kernels' order.
 pub fn to_kernels(batch: usize, channels: usize, positions: usize, input: &[f32], output: &mut [f32]) {
     assert_eq!(input.len(), batch * channels * positions, "layout: input length");

@@ -7,7 +7,7 @@
 use super::geometry::{Direction, Problem};
 use super::pack::pack_weights;
 use super::tiles::{DenseTile, Kernels};
-use crate::layout::Order;
+use crate::layout::{Order, copy_images};
 use crate::scratch::{self, Shared};
 use crate::simd::{LANES, prefetch};
 use rayon::prelude::*;
@@ -180,7 +180,7 @@ fn gather(
                 for run in runs {
                     let to = &mut row[filled..filled + run.length];
                     match run.first {
-                        Some(first) => copy(&values[first..][..run.length], to),
+                        Some(first) => copy_images(&values[first..][..run.length], to),
                         None => to.fill(0.0),
                     }
                     filled += run.length;
@@ -192,15 +192,6 @@ fn gather(
         for (from, to) in row.as_chunks::<LANES>().0.iter().zip(panel.chunks_exact_mut(strip)) {
             to[nth * LANES..][..LANES].copy_from_slice(from);
         }
-    }
-}
-
-/// For the few images of a position, for which a call of the standard library's function takes longer than the copy.
-#[inline(always)]
-fn copy(from: &[f32], to: &mut [f32]) {
-    match (<&[f32; 8]>::try_from(from), <&mut [f32; 8]>::try_from(&mut *to)) {
-        (Ok(from), Ok(to)) => *to = *from,
-        _ => to.copy_from_slice(from),
     }
 }
 
@@ -256,7 +247,7 @@ unsafe fn put(mut sums: &[f32], runs: &[Run], to: *mut f32, plane: usize, accumu
         if accumulate {
             to.iter_mut().zip(now).for_each(|(to, sum)| *to += sum);
         } else {
-            copy(now, to);
+            copy_images(now, to);
         }
         sums = rest;
     }

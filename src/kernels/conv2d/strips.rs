@@ -6,7 +6,7 @@
 
 use super::geometry::{Direction, Problem};
 use super::transforms::{Block, POINTS, SIDE, STEP};
-use crate::layout::Order;
+use crate::layout::{Order, copy_images};
 use crate::scratch::{self, Shared};
 use crate::simd::LANES;
 use rayon::prelude::*;
@@ -61,15 +61,6 @@ impl Strips {
             let (first, last) = (start.max(strip * images), end.min((strip + 1) * images));
             (first < last).then(|| (strip, first - strip * images, first - start, last - first))
         })
-    }
-}
-
-/// For the few images of a stretch, for which a call of the standard library's function takes longer than the copy.
-#[inline(always)]
-fn copy(from: &[f32], to: &mut [f32]) {
-    match (<&[f32; 8]>::try_from(from), <&mut [f32; 8]>::try_from(&mut *to)) {
-        (Ok(from), Ok(to)) => *to = *from,
-        _ => to.copy_from_slice(from),
     }
 }
 
@@ -147,7 +138,7 @@ impl Map {
                 for &(strip, image, at, count) in &stretches {
                     let to = &mut to[at..at + count];
                     match (strip * self.advance + x).checked_sub(self.lead).filter(|&column| column < self.columns) {
-                        Some(column) => copy(&row[column * images + image..][..count], to),
+                        Some(column) => copy_images(&row[column * images + image..][..count], to),
                         None => to.fill(0.0),
                     }
                 }
@@ -236,7 +227,7 @@ impl Map {
                         if accumulate {
                             to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
                         } else {
-                            copy(from, to);
+                            copy_images(from, to);
                         }
                     }
                 }

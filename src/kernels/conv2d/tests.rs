@@ -185,10 +185,34 @@ proptest! {
     }
 }
 
-/// Whole vectors of channels, whose weight gradient is a product of turned maps.
+/// Maps by channel, whose dense products go by gathered panels: of several depths, several groups of tiles, strided gradients.
+fn gathered_shapes() -> impl Strategy<Value = Conv2dShape> {
+    let batch = prop::sample::select(vec![1usize, 3, 8, 10, 24, 50, 100]);
+    let (inputs, outputs) = (16usize..=40, prop_oneof![3 => 16usize..=40, 1 => 145usize..=160]);
+    let side = || 1usize..=20;
+    (batch, inputs, outputs, side(), side(), 1usize..=4, 1usize..=3, 0usize..=2).prop_map(sized).prop_filter(
+        "taken, in a moment",
+        |shape| {
+            let taken = |direction| im2col::takes(&Problem::new(shape, direction));
+            let taken = fits(shape) && taken(Direction::Forward) && taken(Direction::Backward);
+            taken && !winograd::pays(shape) && shape.multiply_adds() < 20_000_000
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+    #[test]
+    fn gathered_panels_equal_the_plain_loops(shape in gathered_shapes(), seed in 0u64..1 << 30) {
+        check(&shape, 0.5, seed);
+    }
+}
+
+/// Small batches whose weight gradient is a product of turned maps, of whole vectors of input channels and of others.
 fn turned_shapes() -> impl Strategy<Value = Conv2dShape> {
     let batch = prop::sample::select(vec![1usize, 3, 8, 10, 24, 50, 100, 300]);
-    let (inputs, outputs) = ((1usize..=3).prop_map(|n| 16 * n), prop::sample::select(vec![16usize, 48, 144, 272]));
+    let inputs = prop_oneof![(1usize..=3).prop_map(|n| 16 * n), 1usize..=40];
+    let outputs = prop::sample::select(vec![16usize, 48, 144, 272]);
     let side = || 1usize..=17;
     (batch, inputs, outputs, side(), side(), 1usize..=4, 1usize..=3, 0usize..=2).prop_map(sized).prop_filter(
         "taken, in a moment",
@@ -262,6 +286,27 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
     #[test]
     fn minimal_filtering_equals_the_plain_loops(shape in filtered_shapes(), seed in 0u64..1 << 30) {
+        check(&shape, 0.5, seed);
+    }
+}
+
+/// So many channels that those of all images lie in strips where tiles wait for loads.
+fn wide_filtered_shapes() -> impl Strategy<Value = Conv2dShape> {
+    let channels = || prop::sample::select(vec![32usize, 128, 144]);
+    let batch = prop::sample::select(vec![12usize, 32, 48, 64]);
+    (batch, channels(), channels(), 1usize..=6, 1usize..=6, Just(3), Just(1), Just(1)).prop_map(sized).prop_filter(
+        "taken, in a moment",
+        |shape| {
+            let wide = shape.in_channels.max(shape.out_channels) >= 128;
+            wide && fits(shape) && winograd::gradient_pays(shape) && shape.multiply_adds() < 100_000_000
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(8))]
+    #[test]
+    fn minimal_filtering_of_many_channels_equals_the_plain_loops(shape in wide_filtered_shapes(), seed in 0u64..1 << 30) {
         check(&shape, 0.5, seed);
     }
 }

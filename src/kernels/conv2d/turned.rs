@@ -1,14 +1,14 @@
 //! Grad-weight of dense convolutions by products of turned maps, where these lie by channel: for each tap `G Xᵀ`, summed over positions and
 //! images.
 //!
-//! Dot products load both factors of every product from the caches. Here a vector holds [`LANES`] input channels, and each gradient multiplies
-//! all of them. To this end [`LANES`] channels of some positions are turned at a time, and stay in the first-level cache.
-//! What is summed in which order depends on the shape alone.
+//! Dot products load both factors of every product from the caches. Here a vector holds [`LANES`] pairs of a tap and an input channel, and each
+//! gradient multiplies all of them. To this end what [`LANES`] pairs read at some positions is turned at a time, and stays in the first-level
+//! cache. What is summed in which order depends on the shape alone.
 
 use super::Conv2dShape;
 use super::tiles::Kernels;
 use super::transforms::{Block, Products};
-use crate::layout::Order;
+use crate::layout::{Order, copy_images};
 use crate::scratch::{self, Shared};
 use crate::simd::LANES;
 use rayon::prelude::*;
@@ -30,10 +30,10 @@ pub(super) fn pays(kernels: &Kernels, shape: &Conv2dShape) -> bool {
 }
 
 pub(super) fn takes(shape: &Conv2dShape) -> bool {
-    let whole = |channels: usize| channels > 0 && channels.is_multiple_of(LANES);
     Order::of(shape.batch) == Order::Channels
-        && whole(shape.in_channels)
-        && whole(shape.out_channels)
+        && shape.in_channels * shape.kernel * shape.kernel >= LANES
+        && shape.out_channels > 0
+        && shape.out_channels.is_multiple_of(LANES)
         && shape.batch <= 2 * DEPTH
         && shape.out_height() * shape.out_width() * shape.batch >= 2 * LEAST
 }
@@ -46,38 +46,40 @@ struct Map<'a> {
 }
 
 impl Map<'_> {
-    /// Writes `(value, channel)` of the nth [`LANES`] channels at `positions`, zeros for none and up to `to`'s end; `gathered` has the length
-    /// of `to`. `run`: the positions, where one follows the other.
-    fn turn(
+    /// Writes `(value, row)` of [`LANES`] channels from `first` on at the positions `run`, then zeros up to `to`'s end. Nothing and false where the
+    /// channels end before.
+    fn turn_run(&self, kernels: &Kernels, first: usize, run: &Range<usize>, to: &mut [f32]) -> bool {
+        let (plane, length) = (self.positions * self.batch, to.len() / LANES);
+        let start = run.start * self.batch;
+        let from = self.values.get(first * plane + start..(first + LANES - 1) * plane + start + length);
+        if let Some(from) = from {
+            square(kernels, from, plane, length, to);
+            to[run.len() * self.batch * LANES..].fill(0.0);
+        }
+        from.is_some()
+    }
+
+    /// The same of rows that each are a channel at some positions, zeros for none; `gathered` has the length of `to`.
+    fn turn<'b>(
         &self,
         kernels: &Kernels,
-        nth: usize,
-        positions: impl Iterator<Item = Option<usize>>,
-        run: Option<Range<usize>>,
+        rows: impl Fn(usize) -> Option<(usize, &'b [Option<usize>])>,
         gathered: &mut [f32],
         to: &mut [f32],
     ) {
-        let (first, batch) = (nth * LANES, self.batch);
-        let (plane, length) = (self.positions * batch, to.len() / LANES);
-        if let Some(run) = run.filter(|run| run.start * batch + length <= plane) {
-            let from = &self.values[first * plane + run.start * batch..][..(LANES - 1) * plane + length];
-            square(kernels, from, plane, length, to);
-            return to[run.len() * batch * LANES..].fill(0.0);
-        }
-        let mut filled = 0;
-        for position in positions {
-            for (lane, row) in gathered.chunks_exact_mut(length).enumerate() {
-                let to = &mut row[filled..filled + batch];
+        let (plane, length) = (self.positions * self.batch, to.len() / LANES);
+        for (nth, row) in gathered.chunks_exact_mut(length).enumerate() {
+            let (channel, positions) = rows(nth).unwrap_or((0, &[]));
+            let values = &self.values[channel * plane..][..plane];
+            let (filled, empty) = row.split_at_mut(positions.len() * self.batch);
+            for (to, position) in filled.chunks_exact_mut(self.batch).zip(positions) {
                 match position {
-                    Some(position) => {
-                        to.copy_from_slice(&self.values[(first + lane) * plane + position * batch..][..batch])
-                    }
+                    Some(position) => copy_images(&values[position * self.batch..][..self.batch], to),
                     None => to.fill(0.0),
                 }
             }
-            filled += batch;
+            empty.fill(0.0);
         }
-        gathered.chunks_exact_mut(length).for_each(|row| row[filled..].fill(0.0));
         square(kernels, gathered, length, length, to);
     }
 }
@@ -105,12 +107,13 @@ pub(super) fn weight_gradient(
     let gradient = Map { values: grad_output, positions, batch };
     let most = (DEPTH / batch).clamp(1, positions);
     let depth = (most * batch).next_multiple_of(LANES);
-    let (input_strips, output_strips) = (inputs / LANES, outputs / LANES);
-    let all = taps * outputs * inputs;
+    let (pair_strips, output_strips) = ((taps * inputs).div_ceil(LANES), outputs / LANES);
+    let all = pair_strips * LANES * outputs;
     let splits = output_strips.div_ceil(OUTPUTS / LANES);
     let parts = TASKS.div_ceil(splits).min(positions).min(positions * batch / LEAST).min(PARTIALS / all).max(1);
     let share = |all: usize, parts: usize, nth: usize| all * nth / parts..all * (nth + 1) / parts;
     let rows_of = |split: usize| share(output_strips, splits, split);
+    let pointwise = (shape.kernel, shape.stride, shape.padding) == (1, 1, 0);
     scratch::with(parts * all, |partials| {
         let target = Shared::new(partials);
         (0..parts * splits).into_par_iter().with_max_len(1).for_each(|task| {
@@ -118,8 +121,8 @@ pub(super) fn weight_gradient(
             let rows = strips.len() * LANES;
             // SAFETY: `(part, output strips)` are this task's alone.
             let sums = unsafe {
-                let start = part * all + strips.start * LANES * taps * inputs;
-                std::slice::from_raw_parts_mut(target.pointer().add(start), rows * taps * inputs)
+                let start = part * all + strips.start * LANES * pair_strips * LANES;
+                std::slice::from_raw_parts_mut(target.pointer().add(start), rows * pair_strips * LANES)
             };
             scratch::with((rows + 2 * LANES) * depth, |room| {
                 let (factors, room) = room.split_at_mut(rows * depth);
@@ -131,32 +134,36 @@ pub(super) fn weight_gradient(
                     let met = range.start + start..range.start + end;
                     let depth = (met.len() * batch).next_multiple_of(LANES);
                     let (panel, gathered) = (&mut panel[..LANES * depth], &mut gathered[..LANES * depth]);
+                    let written: Vec<Option<usize>> = met.clone().map(Some).collect();
                     for (nth, factors) in strips.clone().zip(factors.chunks_exact_mut(LANES * depth)) {
-                        gradient.turn(kernels, nth, met.clone().map(Some), Some(met.clone()), gathered, factors);
+                        if !gradient.turn_run(kernels, nth * LANES, &met, factors) {
+                            gradient.turn(kernels, |lane| Some((nth * LANES + lane, &written)), gathered, factors);
+                        }
                     }
-                    let mut sums = sums.chunks_exact_mut(rows * LANES);
-                    for tap in 0..taps {
-                        let run = (shape.kernel, shape.stride, shape.padding) == (1, 1, 0);
-                        for nth in 0..input_strips {
-                            let sums = sums.next().expect("sums of every tap and strip");
-                            let (positions, run) = (read(shape, tap, met.clone()), run.then(|| met.clone()));
-                            from.turn(kernels, nth, positions, run, gathered, panel);
-                            // SAFETY: `factors` and `panel` hold `depth` steps of the sum, `sums` all products of the strip.
-                            unsafe {
-                                (kernels.products)(&Products {
-                                    points: 1,
-                                    depth,
-                                    rows,
-                                    vectors: 1,
-                                    weight: factors.as_ptr(),
-                                    weight_strides: [0, LANES * depth, LANES],
-                                    panel: panel.as_ptr(),
-                                    panel_stride: 0,
-                                    sums: sums.as_mut_ptr(),
-                                    sums_stride: 0,
-                                    accumulate: piece > 0,
-                                });
-                            }
+                    let read: Vec<_> = (0..taps).map(|tap| read(shape, tap, met.clone())).collect();
+                    for (nth, sums) in sums.chunks_exact_mut(rows * LANES).enumerate() {
+                        let pair = |lane| {
+                            let (tap, channel) = ((nth * LANES + lane) / inputs, (nth * LANES + lane) % inputs);
+                            read.get(tap).map(|positions: &Vec<_>| (channel, positions.as_slice()))
+                        };
+                        if !(pointwise && from.turn_run(kernels, nth * LANES, &met, panel)) {
+                            from.turn(kernels, pair, gathered, panel);
+                        }
+                        // SAFETY: `factors` and `panel` hold `depth` steps of the sum, `sums` all products of the strip.
+                        unsafe {
+                            (kernels.products)(&Products {
+                                points: 1,
+                                depth,
+                                rows,
+                                vectors: 1,
+                                weight: factors.as_ptr(),
+                                weight_strides: [0, LANES * depth, LANES],
+                                panel: panel.as_ptr(),
+                                panel_stride: 0,
+                                sums: sums.as_mut_ptr(),
+                                sums_stride: 0,
+                                accumulate: piece > 0,
+                            });
                         }
                     }
                 }
@@ -166,16 +173,18 @@ pub(super) fn weight_gradient(
         grad_weight.par_chunks_exact_mut(LANES * inputs * taps).enumerate().for_each(|(strip, grad_weight)| {
             let split = (0..splits).find(|&split| rows_of(split).contains(&strip)).expect("every strip has its task");
             let Range { start, end } = rows_of(split);
-            let (rows, start, inside) = ((end - start) * LANES, start * LANES * taps * inputs, (strip - start) * LANES);
+            let (rows, inside) = ((end - start) * LANES, (strip - start) * LANES);
+            let start = start * LANES * pair_strips * LANES;
             for (row, grad_weight) in grad_weight.chunks_exact_mut(inputs * taps).enumerate() {
-                for nth in 0..taps * input_strips {
+                for nth in 0..pair_strips {
                     let mut sum = [0.0f32; LANES];
                     for part in partials.chunks_exact(all) {
                         let values = &part[start + (nth * rows + inside + row) * LANES..][..LANES];
                         sum.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
                     }
-                    let to = &mut grad_weight[nth % input_strips * LANES * taps + nth / input_strips..];
-                    to.iter_mut().step_by(taps).zip(sum).for_each(|(to, sum)| *to = sum);
+                    for (pair, sum) in (nth * LANES..taps * inputs).zip(sum) {
+                        grad_weight[pair % inputs * taps + pair / inputs] = sum;
+                    }
                 }
             }
         });
@@ -183,13 +192,14 @@ pub(super) fn weight_gradient(
 }
 
 /// The source's positions that `tap` reads for some of the output's, none outside.
-fn read(shape: &Conv2dShape, tap: usize, met: Range<usize>) -> impl Iterator<Item = Option<usize>> {
+fn read(shape: &Conv2dShape, tap: usize, met: Range<usize>) -> Vec<Option<usize>> {
     let (width, tap_row, tap_column) = (shape.out_width(), tap / shape.kernel, tap % shape.kernel);
     let Conv2dShape { stride, padding, in_height, in_width, .. } = *shape;
-    met.map(move |position| {
+    let read = |position: usize| {
         let row = (position / width * stride + tap_row).checked_sub(padding).filter(|&row| row < in_height)?;
         let column =
             (position % width * stride + tap_column).checked_sub(padding).filter(|&column| column < in_width)?;
         Some(row * in_width + column)
-    })
+    };
+    met.map(read).collect()
 }
