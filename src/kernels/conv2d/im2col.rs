@@ -32,8 +32,9 @@ pub(super) fn pays(kernels: &Kernels, problem: &Problem) -> bool {
 }
 
 pub(super) fn takes(problem: &Problem) -> bool {
+    // Few channels on either side take less time than the gathering.
     problem.order == Order::Channels
-        && problem.source_channels >= LANES
+        && problem.source_channels.min(problem.destination_channels) >= LANES
         && problem.destination_height * problem.destination_width * problem.batch >= ITEMS * LANES
 }
 

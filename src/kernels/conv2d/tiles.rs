@@ -514,7 +514,7 @@ pub(super) struct Kernels {
     pub mo: usize,
     /// dot tiles by number of columns − 1
     pub dot: &'static [DotFn],
-    /// whether tiles wait for loads, so that maps by channel are gathered and turned for them (`im2col`, `turned`)
+    /// whether tiles wait for loads, so that maps are rearranged for them (`im2col`, `turned`, `winograd`)
     pub rearranged: bool,
     /// dot tiles of one gradient row, by number of columns − 1
     pub dot_one: &'static [DotFn],

@@ -24,6 +24,9 @@ const PARTIALS: usize = 1 << 21;
 /// Values of a channel that are worth a task, twice as many worth the turning.
 const LEAST: usize = 128;
 
+/// Images from which on pairs that do not fill whole vectors of channels are worth their gathering (AMD EPYC, Zen 3, ResNet-50's stem).
+const TOGETHER: usize = 4;
+
 /// Whether [`weight_gradient`] takes the shape and is faster than dot products.
 pub(super) fn pays(kernels: &Kernels, shape: &Conv2dShape) -> bool {
     kernels.rearranged && takes(shape)
@@ -31,6 +34,7 @@ pub(super) fn pays(kernels: &Kernels, shape: &Conv2dShape) -> bool {
 
 pub(super) fn takes(shape: &Conv2dShape) -> bool {
     Order::of(shape.batch) == Order::Channels
+        && (shape.in_channels.is_multiple_of(LANES) || shape.batch >= TOGETHER)
         && shape.in_channels * shape.kernel * shape.kernel >= LANES
         && shape.out_channels > 0
         && shape.out_channels.is_multiple_of(LANES)
