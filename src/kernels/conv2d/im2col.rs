@@ -196,7 +196,7 @@ fn gather(
     }
 }
 
-/// Adds `steps` of all `depth` ones to the sums of all tiles and strips, `(tile, row, strip, LANES)`; before the first step they are what they are.
+/// Adds `steps`, of `depth` in all, to the sums of all tiles and strips, `(tile, row, strip, LANES)`. The first steps overwrite what was there.
 fn add_products(
     kernels: &Kernels,
     packed: &[f32],
