@@ -13,12 +13,8 @@ struct Lines;
 
 impl Observer for Lines {
     fn notice(&self, event: &Event) -> ControlFlow<()> {
-        match event {
-            Event::RoundStarted { arm, replicate, density, .. } => {
-                eprint!("{arm}, replicate {replicate}, {:.1} % of the weights: ", 100.0 * density);
-            }
-            Event::RoundDone { test_accuracy, .. } => eprintln!("{:.2} % right", 100.0 * test_accuracy),
-            _ => {}
+        if let Event::RoundDone { arm, replicate, round, test_accuracy, .. } = event {
+            eprintln!("{arm}, replicate {replicate}, round {round}: {:.2} % right", 100.0 * test_accuracy);
         }
         ControlFlow::Continue(())
     }

@@ -48,6 +48,10 @@ pub enum Event {
     },
     /// A round was recorded.
     RoundDone {
+        /// Name of the arm.
+        arm: String,
+        /// Index of the replicate.
+        replicate: usize,
         /// Round, 0 is the dense network.
         round: usize,
         /// Share of test images classified correctly.
@@ -55,13 +59,18 @@ pub enum Event {
         /// Whether it was read from disk, not computed.
         resumed: bool,
     },
+    /// Nothing more comes of a replicate.
+    ReplicateDone {
+        /// Index of the replicate.
+        replicate: usize,
+    },
     /// A warning that the reader of the result should see.
     Warning(String),
 }
 
 /// Receives events; answering [`ControlFlow::Break`] interrupts the work at the next safe point.
 pub trait Observer: Sync {
-    /// Called for each event, in order.
+    /// Called for each event, in order. Where replicates are made side by side, each reports from a thread of its own, in its order.
     fn notice(&self, event: &Event) -> ControlFlow<()>;
 
     /// [`Observer::notice`] for work that ends where it is interrupted.

@@ -2,9 +2,12 @@
 //! both. Nothing here sets an outcome: plans go in, verdicts come out, and each test prints its table. docs/lab-notes.md says how these
 //! plans were found and what else was tried.
 
+use std::path::Path;
+
 use ticketlens::plan::Plan;
 use ticketlens::progress::Silent;
-use ticketlens::records::{Call, Outcome, StudyRecord};
+use ticketlens::records::{Call, Outcome, Store, StudyRecord, round_ids};
+use ticketlens::run::Setup;
 use ticketlens::study::run;
 
 const DIGITS: &[(&str, &str)] = &[("data.train", "3000")];
@@ -56,9 +59,8 @@ fn plan(parts: &[&[(&str, &str)]]) -> Plan {
 }
 
 /// Runs the study and prints its table.
-fn study(name: &str, plan: &Plan) -> StudyRecord {
-    let folder = tempfile::tempdir().unwrap();
-    let study = run(plan, folder.path(), &Silent).unwrap();
+fn study(name: &str, plan: &Plan, folder: &Path) -> StudyRecord {
+    let study = run(plan, folder, &Silent).unwrap();
     println!("\n{name}: {}", study.answer);
     for record in &study.densities {
         println!("  {:>6.2} %: {:?}: {}", 100.0 * record.density, record.call, record.reason);
@@ -72,43 +74,44 @@ fn study(name: &str, plan: &Plan) -> StudyRecord {
     study
 }
 
-/// A supported at the mild density, B not; random weights move the maps further than retraining.
-fn mild_pruning_supports_a(name: &str, data: &[(&str, &str)]) {
-    let plan = plan(&[data, MILD]);
-    let study = study(&format!("{name}, mild pruning"), &plan);
-    assert_eq!(study.hypothesis_a.outcome, Outcome::Supported, "{}", study.hypothesis_a.reason);
-    assert_ne!(study.hypothesis_b.outcome, Outcome::Supported, "{}", study.hypothesis_b.reason);
-    assert_eq!(study.densities[1].call, Call::A);
-    assert_eq!(study.sanity.len(), plan.replicates);
-    for check in &study.sanity {
-        assert_eq!(check.destroyed, Some(true), "random weights: {check:?}");
+/// Begins the run of a plan in `folder` with the dense networks of another that differs in its pruning alone.
+fn take_dense_networks_over(plan: &Plan, folder: &Path, from: &Path) {
+    let mut store = Store::open(folder, plan).unwrap();
+    let setup = Setup::new(plan).unwrap();
+    let (shape, pixels) = setup.cam_pixels().unwrap();
+    store.begin(&setup.manifest(plan).unwrap(), (&shape, &pixels), false).unwrap();
+    let from = Store::existing(from).unwrap();
+    for id in round_ids(plan).iter().filter(|id| id.round == 0) {
+        assert!(store.take_over(&from, id).unwrap(), "{id:?}");
     }
 }
 
-/// B supported at the extreme density, A not.
-fn extreme_pruning_supports_b(name: &str, data: &[(&str, &str)], extreme: &[(&str, &str)]) {
-    let study = study(&format!("{name}, extreme pruning"), &plan(&[data, extreme]));
-    assert_ne!(study.hypothesis_a.outcome, Outcome::Supported, "{}", study.hypothesis_a.reason);
-    assert_eq!(study.hypothesis_b.outcome, Outcome::Supported, "{}", study.hypothesis_b.reason);
-    assert_eq!(study.densities[1].call, Call::B);
+/// At the mild density A is supported, B not, and random weights move the maps further than retraining; at the extreme one B is, A not.
+fn mild_pruning_supports_a_and_extreme_pruning_b(name: &str, data: &[(&str, &str)], extreme: &[(&str, &str)]) {
+    let (mild, extreme) = (plan(&[data, MILD]), plan(&[data, extreme]));
+    let folders = tempfile::tempdir().unwrap();
+    let (mild_folder, extreme_folder) = (folders.path().join("mild"), folders.path().join("extreme"));
+    let found = study(&format!("{name}, mild pruning"), &mild, &mild_folder);
+    assert_eq!(found.hypothesis_a.outcome, Outcome::Supported, "{}", found.hypothesis_a.reason);
+    assert_ne!(found.hypothesis_b.outcome, Outcome::Supported, "{}", found.hypothesis_b.reason);
+    assert_eq!(found.densities[1].call, Call::A);
+    assert_eq!(found.sanity.len(), mild.replicates);
+    for check in &found.sanity {
+        assert_eq!(check.destroyed, Some(true), "random weights: {check:?}");
+    }
+    take_dense_networks_over(&extreme, &extreme_folder, &mild_folder);
+    let found = study(&format!("{name}, extreme pruning"), &extreme, &extreme_folder);
+    assert_ne!(found.hypothesis_a.outcome, Outcome::Supported, "{}", found.hypothesis_a.reason);
+    assert_eq!(found.hypothesis_b.outcome, Outcome::Supported, "{}", found.hypothesis_b.reason);
+    assert_eq!(found.densities[1].call, Call::B);
 }
 
 #[test]
-fn mild_pruning_of_digits_supports_a() {
-    mild_pruning_supports_a("digits", DIGITS);
+fn mild_pruning_of_digits_supports_a_and_extreme_pruning_b() {
+    mild_pruning_supports_a_and_extreme_pruning_b("digits", DIGITS, EXTREME_DIGITS);
 }
 
 #[test]
-fn extreme_pruning_of_digits_supports_b() {
-    extreme_pruning_supports_b("digits", DIGITS, EXTREME_DIGITS);
-}
-
-#[test]
-fn mild_pruning_of_planted_images_supports_a() {
-    mild_pruning_supports_a("planted", PLANTED);
-}
-
-#[test]
-fn extreme_pruning_of_planted_images_supports_b() {
-    extreme_pruning_supports_b("planted", PLANTED, EXTREME_PLANTED);
+fn mild_pruning_of_planted_images_supports_a_and_extreme_pruning_b() {
+    mild_pruning_supports_a_and_extreme_pruning_b("planted", PLANTED, EXTREME_PLANTED);
 }

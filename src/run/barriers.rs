@@ -12,7 +12,6 @@ use crate::progress::{Event, Observer};
 use crate::records::{Barrier, BarriersRecord, FORMAT, Line, RoundId, Store};
 use crate::train::{evaluate, renew_statistics};
 
-use super::rounds::EVALUATION_BATCH;
 use super::setup::Setup;
 
 /// Training images from which the batch-norm statistics of each point are taken, at most.
@@ -45,7 +44,7 @@ pub fn barriers(plan: &Plan, store: &Store, points: usize, observer: &dyn Observ
         model: &setup.model,
         statistics: Subset::new(&setup.data, statistics),
         test: Subset::new(&setup.data, &setup.splits.test),
-        batch: setup.images_within(EVALUATION_BATCH)?,
+        batch: setup.evaluation_batch()?,
         points,
     };
     let mut barriers = Vec::new();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::data::Subset;
+use crate::data::{Images, Subset};
 use crate::error::Result;
 use crate::nn::Compute;
 use crate::plan::{Arm, Plan, Rewind};
@@ -13,7 +13,7 @@ use crate::records::Line;
 use crate::train::{Training, evaluate};
 
 use super::explanations::Explainer;
-use super::rounds::EVALUATION_BATCH;
+use super::lanes::{lanes, network_bytes, pools};
 use super::setup::Setup;
 
 /// Steps that are timed, after one that is not.
@@ -34,18 +34,18 @@ pub struct Estimate {
     pub explain_seconds: f64,
     /// Bytes of the run folder.
     pub disk_bytes: u64,
+    /// Bytes of memory that replicates made side by side take beside those of one.
+    pub beside_bytes: u64,
 }
 
 /// Estimates what `plan` takes; nothing is written. Takes as long as a few steps and one network's explanations; the memory that it
-/// needs is what a run needs.
+/// needs is what a run of one replicate needs.
 ///
 /// # Errors
 /// As [`super::rounds`], and [`crate::error::Error::Interrupted`].
 pub fn estimate(plan: &Plan, compute: &Compute, observer: &dyn Observer) -> Result<Estimate> {
     let mut setup = Setup::new(plan)?;
     setup.model = setup.model.on(compute);
-    let network = &setup.model.network;
-    let images = Subset::new(&setup.data, &setup.splits.train);
     let config = plan.train_config();
     let total = config.total_steps(setup.splits.train.len());
     let rewind = Rewind::parse(&plan.prune.rewind)?.step(config.steps_per_epoch(setup.splits.train.len()));
@@ -62,10 +62,38 @@ pub fn estimate(plan: &Plan, compute: &Compute, observer: &dyn Observer) -> Resu
     }
     let replicates = plan.own_replicates().len() as u64;
     let (networks, steps) = (networks * replicates, steps * replicates);
+    let side_by_side = lanes(plan, &setup)?;
+    // As a replicate has them; those left over at the end have more threads, and less company.
+    let one = pools(side_by_side)?[side_by_side - 1].install(|| one_network(plan, &setup, observer))?;
+    let beside = (side_by_side - 1) as u64;
+    let layout = &setup.model.network.layout;
+    let scalars = layout.parameter_count() + layout.buffer_count();
+    Ok(Estimate {
+        networks,
+        steps,
+        train_seconds: steps as f64 * one.step_seconds / side_by_side as f64,
+        explain_seconds: networks as f64 * one.explain_seconds / side_by_side as f64,
+        disk_bytes: networks * one.disk_bytes + replicates * 4 * scalars as u64,
+        beside_bytes: beside * network_bytes(plan, &setup)? as u64,
+    })
+}
+
+/// What one network takes.
+struct One {
+    step_seconds: f64,
+    explain_seconds: f64,
+    disk_bytes: u64,
+}
+
+/// Trains a network for a few steps, and explains it.
+fn one_network(plan: &Plan, setup: &Setup, observer: &dyn Observer) -> Result<One> {
+    let images = Subset::new(&setup.data, &setup.splits.train);
+    let config = plan.train_config();
     let mut weights = setup.initial(plan.seed);
-    let mask = Mask::dense_of(network.layout.clone(), plan.as_published.prunable());
+    let mask = Mask::dense_of(setup.model.network.layout.clone(), plan.as_published.prunable());
     let training = Training { model: &setup.model, images: &images, config: &config, seed: plan.seed };
-    let (mut started, timed) = (Instant::now(), TIMED.min(total.saturating_sub(1)));
+    let timed = TIMED.min(config.total_steps(images.len()).saturating_sub(1));
+    let mut started = Instant::now();
     training.run(&mut weights, &mask, 0, timed + 1, observer, |step, _| {
         if step == 1 {
             started = Instant::now();
@@ -73,22 +101,16 @@ pub fn estimate(plan: &Plan, compute: &Compute, observer: &dyn Observer) -> Resu
     })?;
     let step_seconds = started.elapsed().as_secs_f64() / timed.max(1) as f64;
     let started = Instant::now();
-    let batch = setup.images_within(EVALUATION_BATCH)?;
+    let batch = setup.evaluation_batch()?;
     let some = &setup.splits.test[..setup.splits.test.len().min(batch)];
     evaluate(&setup.model, &weights, &Subset::new(&setup.data, some), batch)?;
     let evaluated = (setup.splits.test.len() + setup.splits.validation.len()) as f64 / some.len().max(1) as f64;
     let evaluate_seconds = started.elapsed().as_secs_f64() * evaluated;
     let started = Instant::now();
     let scalars = weights.parameters.len() + weights.buffers.len();
-    let explained = Explainer::new(plan, &setup)?.explain(&Arc::new(weights), false, &Silent)?;
-    let explain_seconds = started.elapsed().as_secs_f64();
+    let explained = Explainer::new(plan, setup)?.explain(&Arc::new(weights), false, &Silent)?;
+    let explain_seconds = evaluate_seconds + started.elapsed().as_secs_f64();
     let maps: usize = explained.maps.values().map(candle_core::Tensor::elem_count).sum();
-    let per_network = (4 * (scalars + maps) + mask.bits().len()) as u64 + RECORD_BYTES;
-    Ok(Estimate {
-        networks,
-        steps,
-        train_seconds: steps as f64 * step_seconds,
-        explain_seconds: networks as f64 * (evaluate_seconds + explain_seconds),
-        disk_bytes: networks * per_network + replicates * 4 * scalars as u64,
-    })
+    let disk_bytes = (4 * (scalars + maps) + mask.bits().len()) as u64 + RECORD_BYTES;
+    Ok(One { step_seconds, explain_seconds, disk_bytes })
 }

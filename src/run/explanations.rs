@@ -35,7 +35,7 @@ const INPUT: Stage = Stage::new("input");
 /// Images that pass through the network at a time, in whole groups of the kernels; fewer of large ones.
 const BATCH: usize = 128;
 /// Activations of concept and random images that are kept at a time.
-const ACTIVATION_BYTES: usize = 1536 << 20;
+pub(super) const ACTIVATION_BYTES: usize = 1536 << 20;
 
 /// Explains networks of one run on its fixed images.
 pub(super) struct Explainer<'a> {

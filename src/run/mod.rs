@@ -7,6 +7,7 @@ mod checks;
 mod estimate;
 mod explanations;
 mod keeping;
+mod lanes;
 mod localisation;
 mod looks;
 mod representations;

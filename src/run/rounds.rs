@@ -16,17 +16,15 @@ use crate::train::{EditGradient, Keep, Training, evaluate};
 
 use super::explanations::Explainer;
 use super::keeping::Keeping;
+use super::lanes::{lanes, side_by_side};
 use super::looks::Looks;
 use super::setup::Setup;
 use crate::plan::{Arm, Plan, Rewind};
 use crate::records::Store;
 use crate::records::{DivergedRecord, FORMAT, Line, Look, RoundId, RoundRecord, Seconds, round_ids};
 
-/// Images evaluated at a time; bounds memory, does not change results.
-pub(super) const EVALUATION_BATCH: usize = 128;
-
 /// Where trained networks come from if they are not trained here.
-pub type Checkpoints<'a> = &'a dyn Fn(&RoundId, &Model) -> Result<Weights>;
+pub type Checkpoints<'a> = &'a (dyn Fn(&RoundId, &Model) -> Result<Weights> + Sync);
 
 /// How a plan is run, beside what it says.
 #[derive(Clone)]
@@ -80,10 +78,12 @@ pub fn rounds(plan: &Plan, out: &Path, options: &Options<'_>, observer: &dyn Obs
     let finished = ids.iter().map(|id| store.round(id)).collect::<Result<Vec<_>>>()?;
     let finished = finished.iter().flatten().count();
     observer.tell(&Event::RunStarted { rounds: ids.len(), finished })?;
-    let run = Run { plan, setup: &setup, store: &store, explainer: Explainer::new(plan, &setup)?, options, observer };
-    for replicate in plan.own_replicates() {
-        run.replicate(replicate)?;
-    }
+    let explainer = Explainer::new(plan, &setup)?;
+    let replicates: Vec<usize> = plan.own_replicates().collect();
+    side_by_side(&replicates, lanes(plan, &setup)?, observer, |replicate, observer| {
+        let explainer = &explainer;
+        Run { plan, setup: &setup, store: &store, explainer, options, observer }.replicate(replicate)
+    })?;
     Ok(store)
 }
 
@@ -105,7 +105,7 @@ struct Run<'a> {
     plan: &'a Plan,
     setup: &'a Setup,
     store: &'a Store,
-    explainer: Explainer<'a>,
+    explainer: &'a Explainer<'a>,
     options: &'a Options<'a>,
     observer: &'a dyn Observer,
 }
@@ -148,8 +148,7 @@ impl Run<'_> {
                 }
             }
             if let Some(record) = self.store.round(&id)? {
-                let test_accuracy = record.test_accuracy;
-                self.observer.tell(&Event::RoundDone { round, test_accuracy, resumed: true })?;
+                self.done(&record, true)?;
                 continue;
             }
             let record = match self.round(line, id.clone()) {
@@ -158,10 +157,14 @@ impl Run<'_> {
                 }
                 other => other?,
             };
-            let test_accuracy = record.test_accuracy;
-            self.observer.tell(&Event::RoundDone { round, test_accuracy, resumed: false })?;
+            self.done(&record, false)?;
         }
         Ok(None)
+    }
+
+    fn done(&self, record: &RoundRecord, resumed: bool) -> Result<()> {
+        let RoundId { arm, replicate, round } = record.id.clone();
+        self.observer.tell(&Event::RoundDone { arm, replicate, round, test_accuracy: record.test_accuracy, resumed })
     }
 
     /// The sanity check of the replicate's dense network, once; it is of the method as defined, so where the maps are something else there is none.
@@ -202,7 +205,7 @@ impl Run<'_> {
         self.observer.tell(&Event::Phase("evaluating"))?;
         let test = Subset::new(&setup.data, &setup.splits.test);
         let validation = Subset::new(&setup.data, &setup.splits.validation);
-        let batch = setup.images_within(EVALUATION_BATCH)?;
+        let batch = setup.evaluation_batch()?;
         let test_correct = evaluate(&setup.model, &weights, &test, batch)?;
         let validation_correct = evaluate(&setup.model, &weights, &validation, batch)?;
         let weights = Arc::new(weights);
@@ -292,7 +295,7 @@ impl Run<'_> {
         }
         let validation = Subset::new(&setup.data, &setup.splits.validation);
         let theta_k = RefCell::new(None);
-        let batch = setup.images_within(EVALUATION_BATCH)?;
+        let batch = setup.evaluation_batch()?;
         let mut best = published.best_epoch(config.steps_per_epoch(images.len()));
         let mut edit_gradient = |weights: &Weights, gradient: &mut [f32]| published.edit_gradient(weights, gradient);
         let edit_gradient = published.freeze_below_epsilon.then_some(&mut edit_gradient as EditGradient<'_>);

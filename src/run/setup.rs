@@ -24,6 +24,8 @@ use crate::records::{FORMAT, Manifest, ShownImage};
 
 /// The largest map of a batch may take so many bytes; without a tape about four are alive at once.
 const MAP_BYTES: usize = 384 << 20;
+/// Images evaluated at a time, at most.
+const EVALUATION_BATCH: usize = 128;
 
 /// Everything that the plan draws once for all replicates, arms and rounds: comparisons over rounds need the same images.
 pub struct Setup {
@@ -157,6 +159,14 @@ impl Setup {
     /// When they do not fit the network.
     pub(super) fn images_within(&self, most: usize) -> Result<usize> {
         self.model.network.images_within(self.data.shape().into(), MAP_BYTES, most)
+    }
+
+    /// Images evaluated at a time; bounds memory, does not change results.
+    ///
+    /// # Errors
+    /// When they do not fit the network.
+    pub(super) fn evaluation_batch(&self) -> Result<usize> {
+        self.images_within(EVALUATION_BATCH)
     }
 
     /// The images as the replicate of that seed trains on them: varied, where the source says so, by draws of its own.

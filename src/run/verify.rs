@@ -13,7 +13,6 @@ use crate::records::{Line, RoundId, RoundRecord, Store, round_ids};
 use crate::train::evaluate;
 
 use super::explanations::Explainer;
-use super::rounds::EVALUATION_BATCH;
 use super::setup::Setup;
 
 /// Share of sampled images that another machine may classify otherwise: its sums round differently.
@@ -50,7 +49,7 @@ pub fn recompute(plan: &Plan, store: &Store, observer: &dyn Observer) -> Result<
         let what = format!("the data at hand are not those of the run ({} is)", manifest.data);
         return Err(crate::error::Error::format(store.root(), what));
     }
-    let batch = setup.images_within(EVALUATION_BATCH)?;
+    let batch = setup.evaluation_batch()?;
     let first_test = &setup.splits.test[..setup.splits.test.len().min(batch)];
     let mut check = Check {
         plan,

@@ -216,18 +216,22 @@ fn every_round_starts_from_theta_k_buffers_and_all() {
 }
 
 #[test]
-fn one_thread_or_two_an_interrupted_run_or_a_whole_one_give_the_same_bits() {
-    let plan = tiny_plan(&[("arms", "[\"lottery\"]")]);
+fn one_thread_or_more_an_interrupted_run_or_a_whole_one_give_the_same_bits() {
+    // With two threads two replicates side by side, then the third; with five all three, one of them with one thread.
+    let plan = tiny_plan(&[("arms", "[\"lottery\"]"), ("replicates", "3")]);
     let with_threads = |threads: usize| {
         let folder = tempfile::tempdir().unwrap();
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| run(&plan, folder.path(), &Silent)).unwrap();
         contents(folder.path())
     };
-    let (one, two) = (with_threads(1), with_threads(2));
-    assert_eq!(one.keys().collect::<Vec<_>>(), two.keys().collect::<Vec<_>>());
-    for (path, bytes) in &one {
-        assert!(bytes == &two[path], "{} differs between 1 and 2 threads", path.display());
+    let one = with_threads(1);
+    for threads in [2, 5] {
+        let more = with_threads(threads);
+        assert_eq!(one.keys().collect::<Vec<_>>(), more.keys().collect::<Vec<_>>());
+        for (path, bytes) in &one {
+            assert!(bytes == &more[path], "{} differs between 1 and {threads} threads", path.display());
+        }
     }
     let folder = tempfile::tempdir().unwrap();
     for event in [2, 5, 12, 17, 30] {

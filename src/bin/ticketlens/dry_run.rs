@@ -20,7 +20,7 @@ pub(crate) fn say(plan: &Plan, out: &Path, compute: &Compute, observer: &dyn Obs
     terminal::say(&format!("networks  {}, {} optimiser steps", of.networks, terminal::thousands(of.steps as usize)));
     terminal::say(&format!("time      at most about {duration} ({training:.0} % training), were all networks dense"));
     match peak_memory() {
-        Some(bytes) => terminal::say(&format!("memory    about {}", HumanBytes(bytes))),
+        Some(bytes) => terminal::say(&format!("memory    about {}", HumanBytes(bytes + of.beside_bytes))),
         None => terminal::say("memory    not known on this system"),
     }
     terminal::say(&format!("disk      about {} in {}", HumanBytes(of.disk_bytes), out.display()));

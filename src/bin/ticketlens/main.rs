@@ -14,6 +14,7 @@ mod dry_run;
 mod output;
 mod overlay;
 mod predict;
+mod progress;
 mod prune;
 mod record;
 mod report;

@@ -1,24 +1,20 @@
 //! `ticketlens run`: a whole study.
 
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Args;
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use ticketlens::error::Error;
 use ticketlens::output;
 use ticketlens::plan::Plan;
-use ticketlens::progress::{Event, Observer};
 use ticketlens::run::Options;
 use ticketlens::study::run_with;
 
 use crate::args::open_device;
-use crate::{dry_run, report, signals, terminal};
+use crate::progress::{INTERRUPTED_CODE, INTERRUPTED_TEXT, Progress, interrupt_once};
+use crate::{dry_run, report, terminal};
 
 /// Prune, retrain, explain every round, and decide on hypotheses A and B
 ///
@@ -135,132 +131,5 @@ pub(crate) fn beside(plan: &str, checkpoint: &Path) -> PathBuf {
     match Path::new(plan).parent() {
         Some(folder) if !checkpoint.exists() && folder.join(checkpoint).exists() => folder.join(checkpoint),
         _ => checkpoint.to_owned(),
-    }
-}
-
-/// Exit code of a run that Ctrl-C ended, as shells count it.
-pub(crate) const INTERRUPTED_CODE: u8 = 130;
-
-/// Set by the first Ctrl-C; the observer then breaks at the next step.
-static INTERRUPTED: AtomicBool = AtomicBool::new(false);
-/// What Ctrl-C waits for; explaining and evaluating may take longer.
-const PATIENCE: Duration = Duration::from_millis(500);
-pub(crate) const INTERRUPTED_TEXT: &str = "interrupted; the same command goes on from the last finished round";
-
-/// Ctrl-C, SIGTERM and SIGHUP end the program at the next step, or after [`PATIENCE`], or at the second one: every file is written
-/// whole or not at all, so any moment will do. Returns what they call.
-pub(crate) fn interrupt_once(progress: &Progress) -> anyhow::Result<impl Fn() + Clone + Send + use<>> {
-    let bars = [progress.rounds.clone(), progress.steps.clone()];
-    let end = move || {
-        if !INTERRUPTED.swap(true, Ordering::SeqCst) {
-            let bars = bars.clone();
-            std::thread::spawn(move || {
-                std::thread::sleep(PATIENCE);
-                bars.iter().for_each(ProgressBar::finish_and_clear);
-                output::remove_unfinished();
-                terminal::error(INTERRUPTED_TEXT);
-                std::process::exit(INTERRUPTED_CODE.into());
-            });
-            return;
-        }
-        output::remove_unfinished();
-        std::process::exit(INTERRUPTED_CODE.into());
-    };
-    signals::on_end(end.clone()).context("signals cannot be handled")?;
-    Ok(end)
-}
-
-/// Bars on a terminal, a line for each round elsewhere.
-pub(crate) struct Progress {
-    rounds: ProgressBar,
-    steps: ProgressBar,
-    folder: String,
-    state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    title: String,
-    steps: u64,
-    since: Option<Instant>,
-    loss: f64,
-}
-
-impl Progress {
-    pub(crate) fn new(out: &Path) -> Self {
-        let all = MultiProgress::with_draw_target(if terminal::quiet() {
-            ProgressDrawTarget::hidden()
-        } else {
-            ProgressDrawTarget::stderr_with_hz(4)
-        });
-        let style =
-            |template: &str| ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-        let rounds = all.add(ProgressBar::new(1));
-        rounds.set_style(style("rounds {wide_bar} {pos}/{len}  {elapsed} gone, {eta} left"));
-        let steps = all.add(ProgressBar::new(1));
-        steps.set_style(style("{msg:68!} {wide_bar} {pos}/{len}"));
-        rounds.enable_steady_tick(Duration::from_secs(1));
-        steps.enable_steady_tick(Duration::from_secs(1));
-        Self { rounds, steps, folder: out.display().to_string(), state: Mutex::default() }
-    }
-
-    pub(crate) fn finish(&self) {
-        self.rounds.finish_and_clear();
-        self.steps.finish_and_clear();
-    }
-}
-
-impl Observer for Progress {
-    fn notice(&self, event: &Event) -> ControlFlow<()> {
-        let mut state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        match event {
-            Event::RunStarted { rounds, finished } => {
-                self.rounds.set_length(*rounds as u64);
-                let line = format!("run folder {}: {rounds} networks, {finished} finished", self.folder);
-                if terminal::is_interactive() {
-                    // Above the bars, so that they are not torn.
-                    self.rounds.println(line);
-                } else {
-                    terminal::note(&line);
-                }
-            }
-            Event::RoundStarted { arm, replicate, round, density, steps } => {
-                *state = State {
-                    title: format!("replicate {replicate} {arm} round {round}, density {:.1} %", 100.0 * density),
-                    steps: *steps,
-                    since: Some(Instant::now()),
-                    loss: 0.0,
-                };
-                self.steps.set_length(*steps);
-                self.steps.set_position(0);
-                self.steps.set_message(state.title.clone());
-            }
-            Event::StepDone { step, loss, epoch } => {
-                state.loss = if *step == 1 { *loss } else { 0.95 * state.loss + 0.05 * loss };
-                self.steps.set_position(*step);
-                if step % 8 == 0 {
-                    self.steps.set_message(format!("{} epoch {} loss {:.3}", state.title, epoch + 1, state.loss));
-                }
-            }
-            Event::Phase(phase) => {
-                self.steps.set_position(state.steps);
-                self.steps.set_message(format!("{} {phase}", state.title));
-            }
-            Event::RoundDone { round, test_accuracy, resumed } => {
-                self.rounds.inc(1);
-                if !terminal::is_interactive() {
-                    let how = match (resumed, state.since) {
-                        (false, Some(since)) => {
-                            format!("{} {:.1} s", state.title, since.elapsed().as_secs_f64())
-                        }
-                        _ => format!("round {round} was finished before"),
-                    };
-                    terminal::note(&format!("{how}, test accuracy {:.2} %", 100.0 * test_accuracy));
-                }
-            }
-            Event::Warning(text) => self.rounds.suspend(|| terminal::warn(text)),
-            _ => {}
-        }
-        if INTERRUPTED.load(Ordering::SeqCst) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 }

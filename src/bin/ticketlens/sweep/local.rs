@@ -13,7 +13,7 @@ use ticketlens::progress::{Event, Observer};
 use ticketlens::records::Store;
 
 use super::{Engine, Job, Script, aggregate};
-use crate::run::INTERRUPTED_CODE;
+use crate::progress::INTERRUPTED_CODE;
 use crate::{signals, terminal};
 
 pub(super) const LOCAL: Engine = Engine { name: "local", start, scripts, active, cancel };

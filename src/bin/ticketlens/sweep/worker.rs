@@ -13,7 +13,7 @@ use ticketlens::run::{Options, unit};
 
 use super::slurm;
 use crate::args::open_device;
-use crate::run::{INTERRUPTED_CODE, INTERRUPTED_TEXT, Progress, interrupt_once};
+use crate::progress::{INTERRUPTED_CODE, INTERRUPTED_TEXT, Progress, interrupt_once};
 use crate::terminal;
 
 /// Nothing in these is a plan's text: numbers, and the sweep's folder.
