@@ -63,8 +63,11 @@ pub fn estimate(plan: &Plan, compute: &Compute, observer: &dyn Observer) -> Resu
     let replicates = plan.own_replicates().len() as u64;
     let (networks, steps) = (networks * replicates, steps * replicates);
     let side_by_side = lanes(plan, &setup)?;
-    // As a replicate has them; those left over at the end have more threads, and less company.
-    let one = pools(side_by_side)?[side_by_side - 1].install(|| one_network(plan, &setup, observer))?;
+    let one = match side_by_side {
+        1 => one_network(plan, &setup, observer)?,
+        // Those left over at the end have more threads, and less company.
+        lanes => pools(lanes)?[lanes - 1].install(|| one_network(plan, &setup, observer))?,
+    };
     let beside = (side_by_side - 1) as u64;
     let layout = &setup.model.network.layout;
     let scalars = layout.parameter_count() + layout.buffer_count();

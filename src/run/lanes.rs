@@ -15,14 +15,29 @@ use crate::progress::{Event, Observer};
 
 /// Bytes that the networks made side by side may take together, by [`network_bytes`].
 const TOGETHER_BYTES: usize = 2 << 30;
+/// Share of a small network's time that more threads do not shorten (`quick`, one thread and two).
+const UNSHARED: f64 = 0.2;
 
-/// How many replicates of a plan are made side by side: one on a device, whose memory and time are one network's.
+/// How many replicates of a plan are made side by side: as many as end the run first. One on a device, whose memory and time are one
+/// network's.
 pub(super) fn lanes(plan: &Plan, setup: &Setup) -> Result<usize> {
     if setup.model.compute.device().is_some() {
         return Ok(1);
     }
-    let most = TOGETHER_BYTES / network_bytes(plan, setup)?.max(1);
-    Ok(most.min(rayon::current_num_threads()).min(plan.own_replicates().len()).max(1))
+    let (replicates, threads) = (plan.own_replicates().len(), rayon::current_num_threads());
+    let most = (TOGETHER_BYTES / network_bytes(plan, setup)?.max(1)).min(threads).min(replicates).max(1);
+    Ok(fastest(replicates, threads, most))
+}
+
+/// The number of lanes, up to `most`, after which all replicates are made first; the larger of two that are as fast.
+fn fastest(replicates: usize, threads: usize, most: usize) -> usize {
+    // Of a replicate among so many side by side, in parts of its time on one thread.
+    let time = |lanes: usize| UNSHARED + (1.0 - UNSHARED) / (threads / lanes) as f64;
+    let ends_after = |lanes: usize| {
+        let rest = replicates % lanes;
+        (replicates / lanes) as f64 * time(lanes) + if rest > 0 { time(rest) } else { 0.0 }
+    };
+    (1..=most).rev().min_by(|&one, &other| ends_after(one).total_cmp(&ends_after(other))).unwrap_or(1)
 }
 
 /// Bytes that making one network takes, at most about: the maps of a training step with their gradients, and the activations that TCAV
@@ -36,9 +51,9 @@ pub(super) fn network_bytes(plan: &Plan, setup: &Setup) -> Result<usize> {
     let mut activations = 0;
     for &stage in &plan.explain.stages {
         let features = setup.model.activation_shape(stage, shape)?.len();
-        activations = activations.max(4 * features * rows);
+        activations = activations.max(features.saturating_mul(4 * rows));
     }
-    Ok(8 * maps * images + activations.min(2 * ACTIVATION_BYTES))
+    Ok(maps.saturating_mul(8).saturating_mul(images).saturating_add(activations.min(2 * ACTIVATION_BYTES)))
 }
 
 /// The pools of threads in which `lanes` replicates are made side by side: as many threads as there are here, shared out.

@@ -115,6 +115,17 @@ fn each_lane_tells_from_a_thread_of_its_own_and_where_a_replicate_ends() {
 }
 
 #[test]
+fn lanes_are_as_many_as_end_a_run_first() {
+    // Nine on 16 threads: nine side by side would leave seven threads idle behind the two that have one each.
+    for (replicates, threads, lanes) in
+        [(9, 1, 1), (9, 2, 2), (9, 4, 4), (9, 8, 8), (9, 16, 8), (9, 64, 9), (3, 16, 3), (1, 16, 1)]
+    {
+        assert_eq!(fastest(replicates, threads, threads.min(replicates)), lanes, "{replicates} on {threads}");
+    }
+    assert_eq!(fastest(9, 16, 3), 3);
+}
+
+#[test]
 fn lanes_are_as_many_as_threads_and_replicates_and_memory_allow() {
     let of = |threads, overrides: &[(&str, &str)]| {
         let overrides: Vec<(String, String)> =
