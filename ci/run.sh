@@ -18,7 +18,7 @@ step "docs"
 RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
 step "tests (with two seconds of fuzzing for each reader)"
 cargo test --locked
-step "the kernels' own tests, with every check of unsafe code"
+step "the kernels' own tests, with every check of overflow and of unsafe code"
 cargo test --locked --profile checked -p ticketlens-kernels
 step "killed runs go on (short form of ci/kill.sh), hostile inputs are refused"
 python3 ci/kill.py target/debug/ticketlens 5 20
