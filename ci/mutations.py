@@ -90,8 +90,7 @@ MUTATIONS = [
     ("a linear layer's weight gradient is that of one image", "src/kernels/conv2d/outer.rs", "in_channels: «batch»,", "1", ["kernels conv2d::"]),
     ("looks are lost where a training goes on", "src/run/keeping.rs", "Ok(«record.looks»)", "Vec::new()", ["suite run::a_training_goes_on"]),
     ("replicates left over are not made", "src/run/lanes.rs", "in [(full, lanes), «(rest, rest.len())»] {", "(&rest[..0], 0)", ["lib run::lanes::", "suite run::one_thread"]),
-    ("a lane that fails lets the others go on", "src/run/lanes.rs", ".inspect_err(|_| «stopped.store(true, Ordering::Relaxed)»)?", "()", ["lib run::lanes::"]),
-    ("an observer that breaks ends its own lane", "src/run/lanes.rs", ".map_break(|()| «self.stopped.store(true, Ordering::Relaxed)»)", "()", ["lib run::lanes::"]),
+    ("a lane that ends early lets the others go on", "src/run/lanes.rs", ".inspect_err(|_| «stopped.store(true, Ordering::Relaxed)»)?", "()", ["lib run::lanes::"]),
     ("being stopped hides the fault", "src/run/lanes.rs", "let Some(error) = «faults.into_iter().chain(interrupted)».next()", "interrupted.into_iter().chain(faults)", ["lib run::lanes::"]),
     # explain
     ("a tap's last position alone counts", "src/kernels/conv2d/outer.rs", "images, sum, «nth > 0»)", "false", ["kernels conv2d::"]),

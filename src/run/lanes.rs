@@ -109,7 +109,7 @@ pub(super) fn side_by_side(
     Ok(())
 }
 
-/// Breaks in every lane once it has broken in one, or one has failed.
+/// Breaks in every lane once one has ended with an error, which a break is too.
 struct Stoppable<'a> {
     observer: &'a dyn Observer,
     stopped: &'a AtomicBool,
@@ -117,10 +117,7 @@ struct Stoppable<'a> {
 
 impl Observer for Stoppable<'_> {
     fn notice(&self, event: &Event) -> ControlFlow<()> {
-        if self.stopped.load(Ordering::Relaxed) {
-            return ControlFlow::Break(());
-        }
-        self.observer.notice(event).map_break(|()| self.stopped.store(true, Ordering::Relaxed))
+        if self.stopped.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { self.observer.notice(event) }
     }
 }
 
