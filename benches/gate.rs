@@ -1,8 +1,9 @@
 //! What `ci/bench-gate` measures: small, deterministic pieces of the work, on one thread.
 //!
-//! `gate names`, `gate run NAME REPETITIONS` (under callgrind) and `gate time NAME MILLISECONDS`, which prints the median
-//! seconds of a repetition. Without arguments each piece runs once. `TICKETLENS_GATE_SLOW=NAME` does half of the work of NAME
-//! again, so that the gate can be seen to trip.
+//! `gate names`, `gate run NAME REPETITIONS` (under callgrind) and `gate time NAME MILLISECONDS`,
+//! which prints the median seconds of a repetition. Without arguments each piece runs once.
+//! `TICKETLENS_GATE_SLOW=NAME` does half of the work of NAME again, so that the gate can be seen to
+//! trip.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};

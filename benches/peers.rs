@@ -1,6 +1,7 @@
 //! Whole steps, inference, Grad-CAM and a lottery run, to be timed beside PyTorch by `ci/peers/kernels.py`.
 //!
-//! `cargo bench --bench peers -- step --width 16` prints one JSON line: seconds of each repetition and the peak of memory.
+//! `cargo bench --bench peers -- step --width 16` prints one JSON line: seconds of each repetition
+//! and the peak of memory.
 
 use std::cell::RefCell;
 use std::ops::ControlFlow;

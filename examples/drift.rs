@@ -14,8 +14,9 @@ fn main() -> anyhow::Result<()> {
     let stage: Stage = "layer3".parse()?;
 
     let parent = CheckpointMaps::new(&checkpoint("round-0")?, &images, stage, Targets::Predicted, 100, |_| ())?;
-    // One class for each image, the same for all networks: maps of different classes do not compare. (A study goes further: ρ measures
-    // ticket and parent from the twins, because ticket and parent share the data order.)
+    // One class for each image, the same for all networks: maps of different classes do not
+    // compare. (A study goes further: ρ measures ticket and parent from the twins, because ticket
+    // and parent share the data order.)
     let classes = parent.predicted.clone();
     let drift = |name: &str| -> anyhow::Result<f64> {
         let targets = Targets::PerImage(&classes);

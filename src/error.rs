@@ -1,4 +1,5 @@
-//! The crate's one error type. Every message is a lowercase fragment that names the file, tensor, field or flag at fault.
+//! The crate's one error type. Every message is a lowercase fragment that names the file, tensor,
+//! field or flag at fault.
 
 use std::path::{Path, PathBuf};
 
@@ -101,7 +102,8 @@ pub enum Error {
 /// A result with the crate's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Line breaks as spaces, other control characters escaped: what a file or a decoder says may hold both, and an error is one line.
+/// Line breaks as spaces, other control characters escaped: what a file or a decoder says may hold
+/// both, and an error is one line.
 fn one_line(text: impl Into<String>) -> String {
     let text = text.into();
     match text.contains(char::is_control) {
@@ -122,8 +124,9 @@ pub fn printable(text: &str) -> String {
     out
 }
 
-/// The name among `known` that `name` was probably meant to be, as a clause for the end of a message: `; did you mean `x`?`, or
-/// nothing. Letter case, `-`, `_` and spaces do not count as differences.
+/// The name among `known` that `name` was probably meant to be, as a clause for the end of a
+/// message: `; did you mean `x`?`, or nothing. Letter case, `-`, `_` and spaces do not count as
+/// differences.
 pub fn near_miss<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     let fold = |text: &str| text.to_lowercase().replace(['-', '_', ' '], "");
     let wanted = fold(name);

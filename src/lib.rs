@@ -1,13 +1,15 @@
-//! When a network is pruned to a lottery ticket, does it still look at the same pixels and use the same concepts, and is that
-//! why the ticket wins or loses?
+//! When a network is pruned to a lottery ticket, does it still look at the same pixels and use the
+//! same concepts, and is that why the ticket wins or loses?
 //!
-//! ticketlens prunes networks by the Lottery Ticket Hypothesis (iterative magnitude pruning with rewinding), explains every
-//! network on the way (saliency maps such as Grad-CAM; TCAV with tests that hold their level), and measures how far the
-//! explanations moved beyond what retraining alone moves them. [`study::run`] does all of it from a [`plan::Plan`]; each part
-//! also works by itself on checkpoints from PyTorch.
+//! ticketlens prunes networks by the Lottery Ticket Hypothesis (iterative magnitude pruning with
+//! rewinding), explains every network on the way (saliency maps such as Grad-CAM; TCAV with tests
+//! that hold their level), and measures how far the explanations moved beyond what retraining alone
+//! moves them. [`study::run`] does all of it from a [`plan::Plan`]; each part also works by itself
+//! on checkpoints from PyTorch.
 //!
 //! # Example
-//! A dense network, the ticket that was pruned from it, and a *twin*: the same initial weights retrained without pruning.
+//! A dense network, the ticket that was pruned from it, and a *twin*: the same initial weights
+//! retrained without pruning.
 //!
 //! ```
 //! use ticketlens::data::{ImageSource, Preprocess};
@@ -48,8 +50,9 @@
 //! # Ok::<(), ticketlens::error::Error>(())
 //! ```
 //!
-//! Products with pruned weights are up to 1.5 times faster where large buffers begin at cache lines, as with the allocator that the
-//! program uses (mimalloc); glibc's begins them 16 bytes later.
+//! Products with pruned weights are up to 1.5 times faster where large buffers begin at cache
+//! lines, as with the allocator that the program uses (mimalloc); glibc's begins them 16 bytes
+//! later.
 //!
 //! Programs to start from are in `examples/`: a study, a map, a tested concept, drift, pruning.
 //!
@@ -69,8 +72,8 @@
 //! | [`kernels`] | convolution, pooling and optimiser steps on slices; the device |
 //! | [`output`], [`progress`], [`error`], [`seed`] | whole files or none; events; errors; named random streams |
 //!
-//! Shapes are written `(N, C, H, W)`: images, channels, rows, columns. What the numbers mean is in `docs/statistics.md`, the
-//! words in `docs/glossary.md`.
+//! Shapes are written `(N, C, H, W)`: images, channels, rows, columns. What the numbers mean is in
+//! `docs/statistics.md`, the words in `docs/glossary.md`.
 #![forbid(unsafe_code)]
 
 pub mod data;
@@ -89,7 +92,8 @@ pub mod run;
 pub mod study;
 pub mod train;
 
-/// Convolution, pooling, batch norm and optimiser steps on plain slices, and the device: the one package that holds `unsafe`.
+/// Convolution, pooling, batch norm and optimiser steps on plain slices, and the device: the one
+/// package that holds `unsafe`.
 pub use ticketlens_kernels as kernels;
 /// Tests, intervals and verdicts on plain numbers.
 pub use ticketlens_stats as stats;

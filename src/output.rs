@@ -1,7 +1,7 @@
 //! The one way in which the crate writes files: whole or not at all, never over an input, never in place of a device.
 //!
-//! A file is written under a temporary name beside its place and renamed when it is finished. A link is followed: the file
-//! behind it is replaced and the link stays. A device, a pipe or a terminal is opened and written to at the end.
+//! A file is written under a temporary name beside its place and renamed when it is finished. Of a
+//! link the file behind it is replaced. A device, a pipe or a terminal is written to at the end.
 
 use std::fs::{self, File, Metadata};
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
@@ -69,7 +69,7 @@ impl Inputs {
         Self::default()
     }
 
-    /// Adds a file, or the files that lie in a folder. What does not exist or cannot be looked at is left to its reader.
+    /// Adds a file, or the files of a folder. What does not exist is left to its reader.
     pub fn add(&mut self, path: &Path) {
         let Ok(metadata) = fs::metadata(path) else { return };
         if metadata.is_file() {
@@ -208,8 +208,8 @@ fn unwritable(path: &Path, error: &std::io::Error) -> Error {
     Error::format(path, format!("cannot be written: {error}"))
 }
 
-/// Opens and locks a temporary file beside `target`. A name that a living process has, of the same number in another container or
-/// another output of this one, is left to it; what a killed one left behind is not a file of anyone's.
+/// Opens and locks a temporary file beside `target`. A name in use, by a process of the same number
+/// in another container or by another output of this one, is left; what a killed one left is taken.
 fn open_beside(target: &Path) -> Result<std::io::Result<(PathBuf, File)>> {
     let mut attempt = 0;
     loop {

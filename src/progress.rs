@@ -70,7 +70,8 @@ pub enum Event {
 
 /// Receives events; answering [`ControlFlow::Break`] interrupts the work at the next safe point.
 pub trait Observer: Sync {
-    /// Called for each event, in order. Where replicates are made side by side, each reports from a thread of its own, in its order.
+    /// Called for each event, in order. Where replicates are made side by side, each reports from a
+    /// thread of its own, in its order.
     fn notice(&self, event: &Event) -> ControlFlow<()>;
 
     /// [`Observer::notice`] for work that ends where it is interrupted.

@@ -1,6 +1,6 @@
 //! Whole studies: mild pruning keeps winning tickets and their explanations, extreme pruning loses
-//! both. Nothing here sets an outcome: plans go in, verdicts come out, and each test prints its table. docs/lab-notes.md says how these
-//! plans were found and what else was tried.
+//! both. Nothing here sets an outcome: plans go in, verdicts come out, and each test prints its
+//! table. docs/lab-notes.md says how these plans were found and what else was tried.
 
 use std::path::Path;
 
@@ -11,10 +11,11 @@ use ticketlens::run::Setup;
 use ticketlens::study::run;
 
 const DIGITS: &[(&str, &str)] = &[("data.train", "3000")];
-/// Class by the background's texture: its evidence covers the same pixels whether a network finds the one value or misses the other. By colour
-/// or shape it does not: each seed finds one of the two values on the object and takes its absence, anywhere, for the other. The noise makes a
-/// task of it that a few weights cannot do; the head is kept because it is what extreme pruning cuts off first, and a network without one has
-/// no maps.
+/// Class by the background's texture: its evidence covers the same pixels whether a network finds
+/// the one value or misses the other. By colour or shape it does not: each seed finds one of the
+/// two values on the object and takes its absence, anywhere, for the other. The noise makes a task
+/// of it that a few weights cannot do; the head is kept because it is what extreme pruning cuts off
+/// first, and a network without one has no maps.
 const PLANTED: &[(&str, &str)] = &[
     ("data.source", "planted"),
     ("data.task", "classes"),
@@ -86,7 +87,8 @@ fn take_dense_networks_over(plan: &Plan, folder: &Path, from: &Path) {
     }
 }
 
-/// At the mild density A is supported, B not, and random weights move the maps further than retraining; at the extreme one B is, A not.
+/// At the mild density A is supported, B not, and random weights move the maps further than
+/// retraining; at the extreme one B is, A not.
 fn mild_pruning_supports_a_and_extreme_pruning_b(name: &str, data: &[(&str, &str)], extreme: &[(&str, &str)]) {
     let (mild, extreme) = (plan(&[data, MILD]), plan(&[data, extreme]));
     let folders = tempfile::tempdir().unwrap();

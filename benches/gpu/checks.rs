@@ -84,8 +84,9 @@ fn operations(engine: &Engine) -> Result<bool> {
     Ok(passed)
 }
 
-/// Whole networks: errors add up over the layers. Rounded factors move single units across ReLUs, and with them what flows back through
-/// all the layers before: gradients get more room than outputs.
+/// Whole networks: errors add up over the layers. Rounded factors move single units across ReLUs,
+/// and with them what flows back through all the layers before: gradients get more room than
+/// outputs.
 fn networks(engine: &Engine) -> Result<bool> {
     let limit = match engine.precision() {
         Precision::F32 => [5e-4, 5e-4],
@@ -96,8 +97,9 @@ fn networks(engine: &Engine) -> Result<bool> {
     for (depth, width, stem, shape) in [(18, 8, Stem::Small, (1, 12, 12)), (50, 4, Stem::Large, (3, 33, 31))] {
         let network = resnet(depth, width, stem, shape.0, 3)?.network;
         let name = format!("ResNet-{depth}, width {width}, {shape:?}");
-        // Over many layers roundings do move values across ReLUs, and batch statistics of a few values carry that to all: what rounding
-        // does to training is seen in its loss and accuracy.
+        // Over many layers roundings do move values across ReLUs, and batch statistics of a few
+        // values carry that to all: what rounding does to training is seen in its loss and
+        // accuracy.
         if engine.precision() == Precision::F32 {
             passed &= compare(engine, &format!("{name}, training"), &network, Mode::TRAIN, shape, 4, limit)?;
         }
@@ -141,7 +143,8 @@ fn compare(
     Ok(report(&format!("{name}: gradients"), gradients, of_gradients) && output)
 }
 
-/// f32 must agree in its worst value. Rounded maps move a value across a ReLU here and there, which a mean of squares forgives.
+/// f32 must agree in its worst value. Rounded maps move a value across a ReLU here and there, which
+/// a mean of squares forgives.
 pub(crate) fn distance(precision: Precision, found: &[f32], expected: &[f32]) -> f64 {
     if precision == Precision::F32 || found.len() != expected.len() {
         return relative_error(found, expected);

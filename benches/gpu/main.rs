@@ -1,8 +1,10 @@
-//! The device program: parity of every operation with the CPU, training steps, determinism and timings on a GPU. `ci/gpu.sh` carries
-//! it to a GPU machine and runs it there; `ci/gpu-pretend.sh` runs its checks on a pretend GPU.
+//! The device program: parity of every operation with the CPU, training steps, determinism and
+//! timings on a GPU. `ci/gpu.sh` carries it to a GPU machine and runs it there; `ci/gpu-pretend.sh`
+//! runs its checks on a pretend GPU.
 //!
-//! `gpu check [--steps N]` prints a line for each check and exits 1 if one fails; `gpu time [--small] --out FILE` writes a JSON line for
-//! each timing. Exit code 3: there is no device.
+//! `gpu check [--steps N]` prints a line for each check and exits 1 if one fails;
+//! `gpu time [--small] --out FILE` writes a JSON line for each timing. Exit code 3: there is no
+//! device.
 
 mod checks;
 mod nets;

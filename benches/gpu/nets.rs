@@ -16,8 +16,9 @@ pub(crate) fn noise(name: &str, count: usize) -> Vec<f32> {
     (0..count).map(|_| stream.random_range(-1.0..1.0)).collect()
 }
 
-/// −1, 0 and 1: what rounding to TF32 or bfloat16 leaves as it is, and so are sums of some dozens of their products. Then no value can
-/// fall on the other side of a ReLU or lose a maximum by rounding, and an operation's own faults show.
+/// −1, 0 and 1: what rounding to TF32 or bfloat16 leaves as it is, and so are sums of some dozens
+/// of their products. Then no value can fall on the other side of a ReLU or lose a maximum by
+/// rounding, and an operation's own faults show.
 pub(crate) fn whole(name: &str, count: usize) -> Vec<f32> {
     noise(name, count).into_iter().map(f32::round).collect()
 }

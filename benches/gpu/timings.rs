@@ -1,4 +1,5 @@
-//! Seconds of each operation on the device, of whole training steps, and of explaining; shapes and precisions as in `ci/peers/gpu_torch.py`.
+//! Seconds of each operation on the device, of whole training steps, and of explaining; shapes and
+//! precisions as in `ci/peers/gpu_torch.py`.
 
 use std::fs::File;
 use std::io::Write;
@@ -100,7 +101,8 @@ fn operations(table: &mut Table, engine: &Engine, small: bool, repeats: usize) -
             table.row(op, &size, precision, backward, flops)?;
         }
     }
-    // A 1×1 convolution of one channel in front, as little as there can be, is in these; the norm alone is not a network.
+    // A 1×1 convolution of one channel in front, as little as there can be, is in these; the norm
+    // alone is not a network.
     for (channels, side) in [(64usize, 112usize), (64, 56), (256, 56), (512, 7)] {
         let (channels, side) = (channels.div_ceil(shrink), side.div_ceil(shrink));
         let shape = Shape3 { channels: 1, height: side, width: side };

@@ -29,11 +29,13 @@ pub struct Tokens {
 }
 
 impl ActivationSource {
-    /// Opens `FILE.safetensors:KEY` or a NumPy file of floating-point numbers, 16, 32 or 64 bits (these are rounded to 32), whose first dimension is
-    /// the images: `(N, D)`, `(N, C, H, W)` and so on. With `tokens` the array is `(N, T, D)`, and becomes `(N, D, H, W)`.
+    /// Opens `FILE.safetensors:KEY` or a NumPy file of floating-point numbers, 16, 32 or 64 bits
+    /// (these are rounded to 32), whose first dimension is the images: `(N, D)`, `(N, C, H, W)` and
+    /// so on. With `tokens` the array is `(N, T, D)`, and becomes `(N, D, H, W)`.
     ///
     /// # Errors
-    /// Names the file and key that is missing, broken, of whole numbers, without values, or whose tokens are not those of the grid.
+    /// Names the file and key that is missing, broken, of whole numbers, without values, or whose
+    /// tokens are not those of the grid.
     pub fn open(argument: &str, tokens: Option<Tokens>) -> Result<Self> {
         let array = ArrayFile::open(argument)?;
         if !array.is_float() {

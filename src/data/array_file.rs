@@ -77,7 +77,8 @@ impl ArrayFile {
         Self::npy(path)
     }
 
-    /// The tensor `key` of a safetensors file. Lengths and offsets are checked against the file before anything is allocated.
+    /// The tensor `key` of a safetensors file. Lengths and offsets are checked against the file
+    /// before anything is allocated.
     pub(crate) fn safetensors(path: &Path, key: &str) -> Result<Self> {
         let (entries, start) = safetensors_header(path)?;
         let Some(entry) = entries.get(key) else {
@@ -205,7 +206,8 @@ impl ArrayFile {
         matches!(self.element, Element::F16 | Element::Bf16 | Element::F32 | Element::F64)
     }
 
-    /// Images `range`, of `size` elements each, as f32 (f64 is rounded). All threads read, as nothing else is done meanwhile.
+    /// Images `range`, of `size` elements each, as f32 (f64 is rounded). All threads read, as
+    /// nothing else is done meanwhile.
     ///
     /// # Errors
     /// When they are no floating-point numbers, or one is NaN or infinite.

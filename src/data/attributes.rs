@@ -14,13 +14,15 @@ use crate::error::{Error, Result, near_miss};
 /// No table may be larger: 200,000 pictures of 100 attributes have about 50 MiB.
 const LIMIT_BYTES: u64 = 512 << 20;
 
-/// Reads a table whose first column names pictures, by paths in `place_of` (with `/`), and whose others are attributes: `1`, `true`
-/// or `yes` where the picture shows it, `0`, `-1`, `false` or `no` where it does not, empty or `?` where that is doubtful. `place_of` gives the number
-/// of a picture, or nothing for one that is not used; pictures without a line are doubtful.
+/// Reads a table whose first column names pictures, by paths in `place_of` (with `/`), and whose
+/// others are attributes: `1`, `true` or `yes` where the picture shows it, `0`, `-1`, `false` or
+/// `no` where it does not, empty or `?` where that is doubtful. `place_of` gives the number of a
+/// picture, or nothing for one that is not used; pictures without a line are doubtful.
 ///
 /// # Errors
-/// One [`Error::Faults`] with the faults by line: a picture that is not in the folder or named twice, a value that is none of these, a
-/// line that is too short or long; an attribute that no picture shows.
+/// One [`Error::Faults`] with the faults by line: a picture that is not in the folder or named
+/// twice, a value that is none of these, a line that is too short or long; an attribute that no
+/// picture shows.
 pub(crate) fn read_attributes(path: &Path, place_of: &BTreeMap<String, Option<usize>>) -> Result<ConceptTable> {
     // Opening a pipe would wait for its writer.
     let metadata = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;

@@ -24,8 +24,8 @@ const FILES: [(&str, Origin); 6] = [
     ("test_batch.bin", Origin::Test),
 ];
 
-/// Reads the folder `cifar-10-batches-bin`, or the one above it. Pixels are normalised as open_lth does: mean (0.4914, 0.4822,
-/// 0.4465), standard deviation (0.2023, 0.1994, 0.2010).
+/// Reads the folder `cifar-10-batches-bin`, or the one above it. Pixels are normalised as open_lth
+/// does: mean (0.4914, 0.4822, 0.4465), standard deviation (0.2023, 0.1994, 0.2010).
 ///
 /// # Errors
 /// Names the file that is missing, is no whole number of records, or has a class above 9.

@@ -1,7 +1,7 @@
 //! Concept images and their random counterparts, drawn from images that the network was not trained on.
 //!
-//! The default null is "membership in the concept does not matter": random images come from the same pool as the concept's.
-//! Images under explanation are disjoint from all of them.
+//! The default null is "membership in the concept does not matter": random images come from the
+//! same pool as the concept's. Images under explanation are disjoint from all of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,7 +25,8 @@ pub struct ConceptTable {
 }
 
 impl ConceptTable {
-    /// Concepts with the images that show each, and those that are known not to. Images in neither list are doubtful, and used for neither.
+    /// Concepts with the images that show each, and those that are known not to. Images in neither
+    /// list are doubtful, and used for neither.
     ///
     /// # Errors
     /// If the three lists differ in length, a name is given twice, or an image both shows and does not show a concept.
@@ -141,7 +142,8 @@ impl Splits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RandomKind {
-    /// Any images of the concept's own pool: "membership in the concept does not matter". All concepts share the random sets.
+    /// Any images of the concept's own pool: "membership in the concept does not matter". All
+    /// concepts share the random sets.
     SamePool,
     /// Images of the pool that do not show the concept; each concept has sets of its own.
     OtherClasses,
@@ -285,8 +287,9 @@ pub fn class_images(data: &Dataset, splits: &Splits, pool: Pool, count: usize, s
         .collect()
 }
 
-/// Draws concept sets and random sets from the plan's pool, without the images in `explained` and, if `without_class` is given,
-/// without images of that class (as the network learns it), in concept and random sets alike.
+/// Draws concept sets and random sets from the plan's pool, without the images in `explained` and,
+/// if `without_class` is given, without images of that class (as the network learns it), in concept
+/// and random sets alike.
 ///
 /// # Errors
 /// Names the concept that has too few images, or the random sets that cannot be filled.
@@ -362,7 +365,8 @@ pub fn concept_sets(
     Ok(ConceptSets { shown, concepts, random, random_disjoint })
 }
 
-/// `plan.random_sets` sets of images, disjoint if there are enough candidates, else each drawn afresh. The second value says which.
+/// `plan.random_sets` sets of images, disjoint if there are enough candidates, else each drawn
+/// afresh. The second value says which.
 fn random_sets(candidates: Vec<usize>, plan: &ConceptPlan, seed: u64, name: &str) -> Result<(Vec<Vec<usize>>, bool)> {
     let (size, sets) = (plan.images_per_set, plan.random_sets);
     if candidates.len() < size {

@@ -1,4 +1,5 @@
-//! The data set: images that stay small in memory, or in their files, and become normalised `(N, C, H, W)` tensors batch by batch.
+//! The data set: images that stay small in memory, or in their files, and become normalised
+//! `(N, C, H, W)` tensors batch by batch.
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -21,8 +22,8 @@ enum Pixels {
     Pictures(PictureStore),
 }
 
-/// Images of one shape with two labellings: `labels`, what the network learns, and `fine`, the classes as given (digits, species),
-/// which also serve as concepts.
+/// Images of one shape with two labellings: `labels`, what the network learns, and `fine`, the
+/// classes as given (digits, species), which also serve as concepts.
 #[derive(Debug, Clone)]
 pub struct Dataset {
     name: String,
@@ -40,7 +41,8 @@ impl Dataset {
     /// Byte images `(N, C, H, W)` in memory, with the classes as given and each image's official part.
     ///
     /// # Errors
-    /// If the number of pixels, labels or origins does not fit the shape `(C, H, W)`, or the normalisation its channels.
+    /// If the number of pixels, labels or origins does not fit the shape `(C, H, W)`, or the
+    /// normalisation its channels.
     pub fn new(
         name: &str,
         shape: (usize, usize, usize),
@@ -60,8 +62,8 @@ impl Dataset {
         Self::assemble(name, shape, Pixels::Bytes(pixels), normalisation, fine, origins)
     }
 
-    /// Picture files (PNG, JPEG), decoded in parallel when asked for and prepared as `preprocess` says, which must have a size.
-    /// Decoded pictures are kept, up to `cache_bytes`.
+    /// Picture files (PNG, JPEG), decoded in parallel when asked for and prepared as `preprocess`
+    /// says, which must have a size. Decoded pictures are kept, up to `cache_bytes`.
     ///
     /// # Errors
     /// Names every file that is missing or empty; and as [`Dataset::new`].
@@ -119,8 +121,8 @@ impl Dataset {
     /// The same pictures (shared, not copied), varied in training.
     ///
     /// # Errors
-    /// If parts are asked for and the images are not picture files, the smallest area is not in (0, 1], or the padding is
-    /// larger than the images.
+    /// If parts are asked for and the images are not picture files, the smallest area is not in (0,
+    /// 1], or the padding is larger than the images.
     pub fn with_augmentation(mut self, augmentation: Augmentation) -> Result<Self> {
         match augmentation.crop {
             Crop::Part { .. } if !matches!(*self.pixels, Pixels::Pictures(_)) => {
@@ -234,7 +236,8 @@ impl Dataset {
         }
     }
 
-    /// How picture files are prepared, if images are picture files; with a picture's own size it gives a [`crate::data::Placement`].
+    /// How picture files are prepared, if images are picture files; with a picture's own size it
+    /// gives a [`crate::data::Placement`].
     pub fn preprocess(&self) -> Option<&Preprocess> {
         match &*self.pixels {
             Pixels::Bytes(_) => None,
@@ -249,7 +252,8 @@ impl Dataset {
     /// Writes the normalised images into `out`, as `(N, C, H, W)`, as evaluated.
     ///
     /// # Errors
-    /// If `out` does not have room for exactly these images, an index is out of range, or a picture file cannot be read.
+    /// If `out` does not have room for exactly these images, an index is out of range, or a picture
+    /// file cannot be read.
     pub fn write_nchw(&self, indices: &[usize], out: &mut [f32]) -> Result<()> {
         self.write(indices, None, out)
     }

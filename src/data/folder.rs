@@ -34,12 +34,14 @@ pub struct ClassPicture {
 }
 
 impl ClassFolders {
-    /// Lists a folder. Without a `train` folder all pictures are official training images; of `test` and `val` alone, either is
-    /// the official test set. A class folder without pictures of its own may hold folders of them.
+    /// Lists a folder. Without a `train` folder all pictures are official training images; of
+    /// `test` and `val` alone, either is the official test set. A class folder without pictures of
+    /// its own may hold folders of them.
     ///
     /// # Errors
-    /// If there are fewer than two classes, a class folder holds no picture or one of a format that is not read, another set
-    /// has a class that the training set lacks, or a link leads out of the folder.
+    /// If there are fewer than two classes, a class folder holds no picture or one of a format that
+    /// is not read, another set has a class that the training set lacks, or a link leads out of the
+    /// folder.
     pub fn list(root: &Path) -> Result<Self> {
         let part = |names: &[&str]| names.iter().map(|name| root.join(name)).find(|path| path.is_dir());
         let mut parts = vec![(root.join("train"), Origin::Train)];

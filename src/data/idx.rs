@@ -1,7 +1,8 @@
 //! The MNIST family: IDX files, raw or gzip, as a folder of four or one at a time.
 //!
-//! Format: LeCun, Cortes and Burges, "The MNIST database of handwritten digits": a big-endian magic `0x0000_08_DD` (unsigned bytes,
-//! `DD` dimensions), one 32-bit size for each dimension, then the bytes.
+//! Format: LeCun, Cortes and Burges, "The MNIST database of handwritten digits": a big-endian magic
+//! `0x0000_08_DD` (unsigned bytes, `DD` dimensions), one 32-bit size for each dimension, then the
+//! bytes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -53,10 +54,10 @@ pub fn read_labels(path: &Path, classes: usize) -> Result<Vec<u8>> {
     check_labels(labels, classes, path)
 }
 
-/// Reads the four files of an MNIST-like folder: training and test set, images and labels, raw or gzip
-/// (`train-images-idx3-ubyte[.gz]` or `train-images.idx3-ubyte[.gz]`, `t10k-…`), or those of EMNIST's digits
-/// (`emnist-digits-train-…`, `emnist-digits-test-…`; `mnist` for `digits` too). The folder may also be one above, as torchvision
-/// lays it out: `MNIST/raw` or `raw`.
+/// Reads the four files of an MNIST-like folder: training and test set, images and labels, raw or
+/// gzip (`train-images-idx3-ubyte[.gz]` or `train-images.idx3-ubyte[.gz]`, `t10k-…`), or those of
+/// EMNIST's digits (`emnist-digits-train-…`, `emnist-digits-test-…`; `mnist` for `digits` too). The
+/// folder may also be one above, as torchvision lays it out: `MNIST/raw` or `raw`.
 ///
 /// # Errors
 /// Names the file that is missing or broken, or the pair whose counts or sizes differ.
@@ -69,9 +70,10 @@ pub fn read_folder(folder: &Path, family: Family) -> Result<Dataset> {
     assemble(family.name(), &classes.map(String::from), |_| Ok(family.normalisation()), parts)
 }
 
-/// Reads the files of any IDX folder: `…train-images-idx3-ubyte`, `…train-labels-idx1-ubyte` and, if it has them, those of a test
-/// set (`…t10k-…` or `…test-…`), raw or gzip. `classes` are the names of labels 0, 1 and so on; without names, the classes are the
-/// labels that occur. Pixels are normalised by mean and standard deviation of the training images.
+/// Reads the files of any IDX folder: `…train-images-idx3-ubyte`, `…train-labels-idx1-ubyte` and,
+/// if it has them, those of a test set (`…t10k-…` or `…test-…`), raw or gzip. `classes` are the
+/// names of labels 0, 1 and so on; without names, the classes are the labels that occur. Pixels are
+/// normalised by mean and standard deviation of the training images.
 ///
 /// # Errors
 /// As [`read_folder`]; if a class has no training image, or fewer than two have.
@@ -326,8 +328,9 @@ fn claim_of(reader: impl Read, dimensions: usize) -> Option<u64> {
     sizes.map(|size| u64::from(u32::from_be_bytes(*size))).try_fold(1u64, u64::checked_mul)
 }
 
-/// Parses one IDX stream. `length` is the number of bytes there are, where that is known beforehand; where it is not (gzip), the
-/// buffer grows with the bytes that really come, up to the claim.
+/// Parses one IDX stream. `length` is the number of bytes there are, where that is known
+/// beforehand; where it is not (gzip), the buffer grows with the bytes that really come, up to the
+/// claim.
 fn parse(mut reader: impl Read, length: Option<u64>, dimensions: usize, path: &Path) -> Result<(Vec<usize>, Vec<u8>)> {
     let mut header = vec![0u8; 4 + 4 * dimensions];
     reader.read_exact(&mut header).map_err(|e| Error::format(path, format!("truncated IDX header ({e})")))?;

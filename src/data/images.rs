@@ -22,8 +22,8 @@ pub trait Images: Sync {
     /// Class of an image.
     fn label(&self, index: usize) -> usize;
 
-    /// Writes the images `indices`, normalised, as `(N, C, H, W)`. `epoch` is given in training, so that augmentation is a
-    /// function of (image, epoch); without it the image is as evaluated.
+    /// Writes the images `indices`, normalised, as `(N, C, H, W)`. `epoch` is given in training, so
+    /// that augmentation is a function of (image, epoch); without it the image is as evaluated.
     ///
     /// # Errors
     /// When an image cannot be read.

@@ -43,8 +43,9 @@ const SIGNATURES: [(usize, &[u8], &str); 36] = [
 /// As much of a file as decides.
 const DECIDES: usize = 4096;
 
-/// What a file that begins with these bytes is, as a clause (`is a gzip file: unpack it first`); nothing if it is not recognised.
-/// Kinds that one reader takes are recognised too: each asks only about what it cannot read.
+/// What a file that begins with these bytes is, as a clause (`is a gzip file: unpack it first`);
+/// nothing if it is not recognised. Kinds that one reader takes are recognised too: each asks only
+/// about what it cannot read.
 pub(crate) fn what_is(bytes: &[u8]) -> Option<String> {
     let start = &bytes[..bytes.len().min(DECIDES)];
     let signature = |(at, mark, _): &&(usize, &[u8], &str)| start.get(*at..).is_some_and(|rest| rest.starts_with(mark));

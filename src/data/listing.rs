@@ -25,8 +25,8 @@ const LISTED: usize = 5;
 pub(super) const LEADS_OUT: &str =
     "is a link that leads out of the data folder: put there what it leads to, or give the folder where that lies";
 
-/// Whether a path leads out of a folder, given by its real path, by a link of its own or of a folder on the way. What does not exist leads
-/// nowhere.
+/// Whether a path leads out of a folder, given by its real path, by a link of its own or of a
+/// folder on the way. What does not exist leads nowhere.
 pub(super) fn leads_out(real_root: &Path, path: &Path) -> bool {
     path.canonicalize().is_ok_and(|path| !path.starts_with(real_root))
 }
@@ -68,10 +68,12 @@ pub(super) struct Listing {
 }
 
 impl Listing {
-    /// Looks at every entry of a folder in the data folder `root`; a file whose name tells nothing is told by how it begins.
+    /// Looks at every entry of a folder in the data folder `root`; a file whose name tells nothing
+    /// is told by how it begins.
     ///
     /// # Errors
-    /// The folder cannot be read, or holds a picture of a format that is not read, or that is a link out of `root`: it is named.
+    /// The folder cannot be read, or holds a picture of a format that is not read, or that is a
+    /// link out of `root`: it is named.
     pub(super) fn new(folder: &Path, root: &Path) -> Result<Self> {
         let mut paths = Vec::new();
         for entry in std::fs::read_dir(folder).map_err(|e| Error::io(folder, e))? {

@@ -6,7 +6,8 @@ use crate::error::{Error, Result};
 /// Height and width, and one map for each image.
 pub type Maps = ([usize; 2], Vec<Vec<f32>>);
 
-/// Reads a maps argument: an `(N, H, W)` or `(N, 1, H, W)` array of floating-point numbers, as [`ActivationSource`] reads them.
+/// Reads a maps argument: an `(N, H, W)` or `(N, 1, H, W)` array of floating-point numbers, as
+/// [`ActivationSource`] reads them.
 ///
 /// # Errors
 /// The file is named: it holds no such array, or a value that is not finite.

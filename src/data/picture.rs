@@ -1,4 +1,4 @@
-//! Picture files (PNG, JPEG, WebP, BMP, TIFF, GIF) to byte images of one shape: decode, resize the short side, centre crop.
+//! Picture files (PNG, JPEG, WebP, BMP, TIFF, GIF) to byte images: decode, resize, centre crop.
 
 use std::borrow::Cow;
 use std::io::{Cursor, Read};
@@ -24,7 +24,7 @@ const LIMIT_INPUT: usize = 4_096;
 /// How pictures become network input.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Preprocess {
-    /// The short side, in pixels, after resizing (bilinear with antialiasing, aspect ratio kept); `None` keeps the picture's size.
+    /// The short side after resizing (bilinear, antialiased), in pixels; `None` keeps the size.
     pub resize: Option<usize>,
     /// Side of the square cut from the centre after resizing, in pixels; `None` cuts nothing.
     pub crop: Option<usize>,
@@ -33,7 +33,7 @@ pub struct Preprocess {
 }
 
 impl Preprocess {
-    /// Short side to `size` pixels, then the centre square of that side; without a size, pictures are used as large as they are.
+    /// Short side to `size` pixels, then the centre square; without a size pictures keep theirs.
     pub fn new(size: Option<usize>, normalisation: Normalisation) -> Self {
         Self { resize: size, crop: size, normalisation }
     }
@@ -51,7 +51,7 @@ impl Preprocess {
     /// Checks what must hold before a picture is read.
     ///
     /// # Errors
-    /// If a size is 0 or above 4,096, the crop is larger than the resized side, or there are neither one nor three channels.
+    /// If a size is 0 or above 4,096, the crop exceeds the side, or channels are not one or three.
     pub fn check(&self) -> Result<()> {
         let side = 1..=LIMIT_INPUT;
         if let Some(bad) = [self.resize, self.crop].into_iter().flatten().find(|s| !side.contains(s)) {
@@ -239,8 +239,8 @@ impl Picture {
     }
 }
 
-/// A PNG without its colour profile, which is not used, and which the decoder would inflate whatever its size. Other bytes, and a PNG
-/// whose chunks do not fit, are left as they are.
+/// A PNG without its colour profile, which is not used, and which the decoder would inflate
+/// whatever its size. Other bytes, and a PNG whose chunks do not fit, are left as they are.
 fn without_colour_profile(bytes: &[u8]) -> Cow<'_, [u8]> {
     let Some(mut rest) = bytes.strip_prefix(SIGNATURE_OF_PNG) else { return Cow::Borrowed(bytes) };
     let mut kept = SIGNATURE_OF_PNG.to_vec();
@@ -297,7 +297,7 @@ pub(crate) fn dimensions(path: &Path) -> Result<(usize, usize)> {
     Ok((width as usize, height as usize))
 }
 
-/// Width and height of a PNG, which its first chunk holds: the decoder would read on to the pixels, and inflate a colour profile.
+/// Width and height of a PNG, from its first chunk: the decoder would inflate a colour profile too.
 fn png_size(start: &[u8]) -> Option<(u32, u32)> {
     let header = start.strip_prefix(SIGNATURE_OF_PNG)?.get(4..16)?.strip_prefix(b"IHDR")?;
     let (width, height) = header.split_first_chunk()?;
@@ -334,7 +334,8 @@ fn grey(rgb: &RgbImage) -> GrayImage {
     })
 }
 
-/// Refuses what is no picture, or one of a format that is not read; `bytes` begin the file, and `format` is what they look like.
+/// Refuses what is no picture, or one of a format that is not read; `bytes` begin the file, and
+/// `format` is what they look like.
 fn check_format(format: Option<ImageFormat>, bytes: &[u8], path: &Path) -> Result<()> {
     let what = match format {
         // A GIF may be a film, of which only the first frame is read: its name must say what it is.
@@ -352,13 +353,13 @@ fn is_named_gif(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gif"))
 }
 
-/// Whether a JPEG's own end marker comes before the end of the file. Segments are walked by their lengths, so that neither a thumbnail
-/// inside nor a film behind the picture is mistaken for it. The decoder fills what is missing of a truncated file with grey and says
-/// nothing.
+/// Whether a JPEG's own end marker comes before the end of the file. Segments are walked by their
+/// lengths, so that neither a thumbnail inside nor a film behind the picture is mistaken for it.
+/// The decoder fills what is missing of a truncated file with grey and says nothing.
 fn jpeg_ends(bytes: &[u8]) -> bool {
     let mut rest = bytes.get(2..).unwrap_or_default();
     loop {
-        // Compressed data, padding, or nothing, up to the next marker; FF 00 is a byte of data, D0 to D7 and 01 stand alone.
+        // Data, padding or nothing up to the next marker; FF 00 is data, D0 to D7 and 01 stand alone.
         let Some(at) = rest.iter().position(|&byte| byte == 0xff) else { return false };
         rest = &rest[at + 1..];
         match rest.first() {

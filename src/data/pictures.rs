@@ -1,4 +1,5 @@
-//! Picture files as the pixels of a data set: decoded in parallel when asked for, kept decoded up to a bound, augmented by (image, epoch).
+//! Picture files as the pixels of a data set: decoded in parallel when asked for, kept decoded up
+//! to a bound, augmented by (image, epoch).
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
@@ -25,13 +26,14 @@ pub struct Augmentation {
 /// Which part of a training image is seen.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Crop {
-    /// A random part of a picture, stretched to the input's size, after torchvision's `RandomResizedCrop` (aspect ratio 3/4 to
-    /// 4/3, ten tries, then the largest centred part).
+    /// A random part of a picture, stretched to the input's size, after torchvision's
+    /// `RandomResizedCrop` (aspect ratio 3/4 to 4/3, ten tries, then the largest centred part).
     Part {
         /// Its smallest area as a share of the picture's, in (0, 1]; torchvision's default is 0.08.
         min_area: f64,
     },
-    /// The input moved by up to so many pixels each way, black where nothing is, after torchvision's `RandomCrop` with padding.
+    /// The input moved by up to so many pixels each way, black where nothing is, after
+    /// torchvision's `RandomCrop` with padding.
     Shift {
         /// The most, in pixels.
         padding: usize,
@@ -161,8 +163,9 @@ impl PictureStore {
         Ok(bytes)
     }
 
-    /// The decoded picture, from the cache or the file. The cache takes what fits its bound and never evicts: training reads
-    /// all images in turn, where evicting the oldest would miss every time.
+    /// The decoded picture, from the cache or the file. The cache takes what fits its bound and
+    /// never evicts: training reads all images in turn, where evicting the oldest would miss every
+    /// time.
     fn picture(&self, index: usize) -> Result<Arc<Picture>> {
         if let Ok(cache) = self.cache.read()
             && let Some(picture) = &cache.pictures[index]

@@ -1,8 +1,9 @@
 //! Generated images with known truth: an explanation of them can be wrong, and be seen to be.
 //!
-//! Each image shows one object on a textured background. Four factors with two values each are drawn independently and evenly; the
-//! class is the combination of the factors that the plan calls used, and of nothing else. So the concepts of used factors
-//! matter, those of unused ones do not although they are just as visible, and the box that holds the object is known.
+//! Each image shows one object on a textured background. Four factors with two values each are
+//! drawn independently and evenly; the class is the combination of the factors that the plan calls
+//! used, and of nothing else. So the concepts of used factors matter, those of unused ones do not
+//! although they are just as visible, and the box that holds the object is known.
 
 use rand::Rng;
 use rand_distr::{Distribution, Normal};
@@ -54,8 +55,8 @@ pub struct PlantedPlan {
     pub train: usize,
     /// Images of the official test set.
     pub test: usize,
-    /// The factors that make the class, at least one: with `[Shape]` the classes are disc and cross; with `[Shape, Colour]` disc red,
-    /// disc blue, cross red and cross blue.
+    /// The factors that make the class, at least one: with `[Shape]` the classes are disc and
+    /// cross; with `[Shape, Colour]` disc red, disc blue, cross red and cross blue.
     pub used: Vec<Factor>,
     /// Standard deviation of the noise on each pixel, in byte units.
     pub noise: f32,

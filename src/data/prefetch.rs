@@ -8,8 +8,9 @@ use crate::error::Result;
 /// Batches that lie ready while one is in use.
 const AHEAD: usize = 2;
 
-/// Calls `step` with the values `(N, C, H, W)` of each batch, in order, while a second thread reads the next ones. The values
-/// are those of [`Images::read`]; only the time differs. Stops at the first error, of reading or of a step.
+/// Calls `step` with the values `(N, C, H, W)` of each batch, in order, while a second thread reads
+/// the next ones. The values are those of [`Images::read`]; only the time differs. Stops at the
+/// first error, of reading or of a step.
 ///
 /// # Errors
 /// As [`Images::read`], and as `step`.

@@ -1,4 +1,5 @@
-//! Bilinear resizing with antialiasing, as Pillow and torchvision do: a triangle filter as wide as the shrinking factor.
+//! Bilinear resizing with antialiasing, as Pillow and torchvision do: a triangle filter as wide as
+//! the shrinking factor.
 //!
 //! Only the part that is wanted is computed. Values are exact f32 sums until they are rounded once.
 
@@ -18,8 +19,8 @@ fn taps(source: usize, resized: usize, from: usize, count: usize) -> Vec<(usize,
     (from..from + count).map(one).collect()
 }
 
-/// Resizes interleaved bytes `(H, W, C)` of `source` (width, height) to `resized`, and returns the part at `corner` (left, top)
-/// of `size`, as planes `(C, H, W)`.
+/// Resizes interleaved bytes `(H, W, C)` of `source` (width, height) to `resized`, and returns the
+/// part at `corner` (left, top) of `size`, as planes `(C, H, W)`.
 pub(crate) fn resize_part<const C: usize>(
     bytes: &[u8],
     source: (usize, usize),

@@ -42,8 +42,8 @@ impl ImageSource {
     /// Which of them a file is, its content says.
     ///
     /// # Errors
-    /// Names the file, key or picture that is missing, broken, of a format that is not read, of another shape than the rest, or too
-    /// large.
+    /// Names the file, key or picture that is missing, broken, of a format that is not read, of
+    /// another shape than the rest, or too large.
     pub fn open(argument: &str, preprocess: &Preprocess) -> Result<Self> {
         let path = Path::new(argument);
         if path.is_dir() {
@@ -167,10 +167,12 @@ impl ImageSource {
         }
     }
 
-    /// Images `range` as a tensor `(N, C, H, W)` of f32. Pictures are decoded in parallel; the values do not depend on it.
+    /// Images `range` as a tensor `(N, C, H, W)` of f32. Pictures are decoded in parallel; the
+    /// values do not depend on it.
     ///
     /// # Errors
-    /// If the range is out of bounds, a picture is broken (the first by name is reported), or a value is NaN or infinite.
+    /// If the range is out of bounds, a picture is broken (the first by name is reported), or a
+    /// value is NaN or infinite.
     pub fn batch(&self, range: Range<usize>, device: &Device) -> Result<Tensor> {
         let (c, h, w) = self.shape;
         let count = range.len();

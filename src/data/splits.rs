@@ -13,11 +13,11 @@ use crate::seed::stream;
 pub struct SplitSizes {
     /// Training images, from the official training set; `None` takes all that is left.
     pub train: Option<usize>,
-    /// Validation images, from the official validation set (from the training set where there is none); `None` takes all, or
-    /// a fifth of the training set.
+    /// Validation images, from the official validation set (from the training set where there is
+    /// none); `None` takes all, or a fifth of the training set.
     pub validation: Option<usize>,
-    /// Test images, from the official test set (from the training set where there is none); `None` takes all, or a fifth of
-    /// the training set.
+    /// Test images, from the official test set (from the training set where there is none); `None`
+    /// takes all, or a fifth of the training set.
     pub test: Option<usize>,
 }
 
@@ -30,7 +30,8 @@ pub struct Splits {
     pub validation: Vec<usize>,
     /// Held out from every choice.
     pub test: Vec<usize>,
-    /// Official training images left out because the same picture stands in another official set, or again in the training set.
+    /// Official training images left out because the same picture stands in another official set,
+    /// or again in the training set.
     pub duplicates: usize,
 }
 
@@ -92,7 +93,8 @@ fn by_class(data: &Dataset, pool: &[usize], seed: u64, name: &str) -> BTreeMap<u
     classes
 }
 
-/// Takes `count` images from the ends of the classes' lists, each class its share (largest remainder, lower class first in a tie).
+/// Takes `count` images from the ends of the classes' lists, each class its share (largest
+/// remainder, lower class first in a tie).
 fn take(classes: &mut BTreeMap<u32, Vec<usize>>, count: usize, field: &str) -> Result<Vec<usize>> {
     let total: usize = classes.values().map(Vec::len).sum();
     if count == 0 || count > total {

@@ -71,7 +71,8 @@ impl Task {
 }
 
 impl Dataset {
-    /// The images that the task asks about, with its labels; the classes as given stay, but for those that it leaves out.
+    /// The images that the task asks about, with its labels; the classes as given stay, but for
+    /// those that it leaves out.
     ///
     /// # Errors
     /// Names a class of the task that there is not.

@@ -1,4 +1,5 @@
-//! Local drift between checkpoints from outside: their Grad-CAM maps of the same images, one target class for each image.
+//! Local drift between checkpoints from outside: their Grad-CAM maps of the same images, one target
+//! class for each image.
 
 use rayon::prelude::*;
 

@@ -91,8 +91,9 @@ impl Cut {
         })
     }
 
-    /// Logits, and for image n the gradient of `direction(n, logits) · logits` with respect to `activation`, the direction held fixed. With the
-    /// gradient of any function of the logits as the direction, that is the function's own gradient.
+    /// Logits, and for image n the gradient of `direction(n, logits) · logits` with respect to
+    /// `activation`, the direction held fixed. With the gradient of any function of the logits as
+    /// the direction, that is the function's own gradient.
     ///
     /// # Errors
     /// Those of `direction`.

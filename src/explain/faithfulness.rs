@@ -1,5 +1,6 @@
-//! Do the pixels that a map marks carry the prediction? Deletion and insertion (Petsiuk, Das & Saenko 2018, "RISE", §4.2), with ties
-//! kept together so that the order of equal pixels, most of a sparse map, decides nothing.
+//! Do the pixels that a map marks carry the prediction? Deletion and insertion (Petsiuk, Das &
+//! Saenko 2018, "RISE", §4.2), with ties kept together so that the order of equal pixels, most of a
+//! sparse map, decides nothing.
 
 use std::sync::Arc;
 
@@ -37,8 +38,9 @@ pub struct Judged<'a> {
     pub class: usize,
 }
 
-/// Judges maps, each beside its own image. `shape` is `(C, H, W)`, `black` the normalised value of black in each channel. Pixels
-/// are ordered by the upsampled map; `batch` images pass the network at a time.
+/// Judges maps, each beside its own image. `shape` is `(C, H, W)`, `black` the normalised value of
+/// black in each channel. Pixels are ordered by the upsampled map; `batch` images pass the network
+/// at a time.
 ///
 /// # Errors
 /// When the images do not fit the network.
@@ -80,8 +82,8 @@ pub fn faithfulness(
     Ok(found.collect())
 }
 
-/// Appends the image with ever more of its highest pixels black, then black with ever more of them restored; returns the share of
-/// pixels at each point.
+/// Appends the image with ever more of its highest pixels black, then black with ever more of them
+/// restored; returns the share of pixels at each point.
 fn push_versions(
     judged: &Judged<'_>,
     (channels, height, width): (usize, usize, usize),
@@ -107,14 +109,16 @@ fn push_versions(
     cuts.iter().map(|&cut| cut as f64 / plane as f64).collect()
 }
 
-/// The control: the same map with its cells in random order, which keeps the size and the smoothness of what is removed.
+/// The control: the same map with its cells in random order, which keeps the size and the
+/// smoothness of what is removed.
 pub fn shuffled_map(map: &[f64], seed: u64, index: u64) -> Vec<f64> {
     let mut map = map.to_vec();
     map.shuffle(&mut crate::seed::stream(seed, "faithfulness/random", index));
     map
 }
 
-/// Pixels from the highest down, and after how many of them the curve is taken: about every tenth of all, never between equals.
+/// Pixels from the highest down, and after how many of them the curve is taken: about every tenth
+/// of all, never between equals.
 fn steps(map: &[f64]) -> (Vec<usize>, Vec<usize>) {
     let mut order: Vec<usize> = (0..map.len()).collect();
     order.sort_by(|&a, &b| map[b].total_cmp(&map[a]));
@@ -137,7 +141,8 @@ fn probability(logits: &[f32], class: usize) -> f64 {
     power(logits[class]) / logits.iter().map(|&logit| power(logit)).sum::<f64>()
 }
 
-/// Trapezoids: over a step of tied pixels the curve is taken as straight, which is its mean over their orders where each counts alike.
+/// Trapezoids: over a step of tied pixels the curve is taken as straight, which is its mean over
+/// their orders where each counts alike.
 fn area(shares: &[f64], values: &[f64]) -> f64 {
     let pairs = shares.windows(2).zip(values.windows(2));
     pairs.map(|(share, value)| (share[1] - share[0]) * (value[0] + value[1]) / 2.0).sum()

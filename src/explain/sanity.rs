@@ -1,5 +1,6 @@
-//! Do maps depend on what the network has learned? Randomisation of layers after Adebayo et al. 2018, "Sanity Checks for Saliency
-//! Maps", §3: a method whose maps survive new random weights explains the image, not the network.
+//! Do maps depend on what the network has learned? Randomisation of layers after Adebayo et al.
+//! 2018, "Sanity Checks for Saliency Maps", §3: a method whose maps survive new random weights
+//! explains the image, not the network.
 
 use std::sync::Arc;
 
@@ -35,10 +36,11 @@ pub struct RandomisedLayer {
     pub similarity: Vec<Option<f64>>,
 }
 
-/// Randomises a network part by part, from the output to the input, cascading and independently, and compares its maps by `method` (the
-/// gradient of the pixels where the stage is no map) with the original's: `images` `(N, C, H, W)`, each for its own class in `labels`, at
-/// `stage`. The random values are [`crate::nn::Network::initialise`]'s
-/// of `seed`, batch-norm statistics included.
+/// Randomises a network part by part, from the output to the input, cascading and independently,
+/// and compares its maps by `method` (the gradient of the pixels where the stage is no map) with
+/// the original's: `images` `(N, C, H, W)`, each for its own class in `labels`, at `stage`. The
+/// random values are [`crate::nn::Network::initialise`]'s of `seed`, batch-norm statistics
+/// included.
 ///
 /// # Errors
 /// When images do not fit the network, or the method works on the input.
@@ -79,9 +81,10 @@ pub fn randomise_layers(
     Ok(found)
 }
 
-/// Maps of a network beside those of the network with random weights in every layer, as [`randomise_layers`] ends its cascade: for each method
-/// and image `1 − ρ`; `None` where either map is degenerate. Methods at a stage share one gradient pass; `settings` are those of methods on the
-/// input.
+/// Maps of a network beside those of the network with random weights in every layer, as
+/// [`randomise_layers`] ends its cascade: for each method and image `1 − ρ`; `None` where either
+/// map is degenerate. Methods at a stage share one gradient pass; `settings` are those of methods
+/// on the input.
 ///
 /// # Errors
 /// When images do not fit the network.

@@ -1,4 +1,5 @@
-//! Explanations of many images in bounded memory: a source is read batch by batch, and each batch is handed on and forgotten.
+//! Explanations of many images in bounded memory: a source is read batch by batch, and each batch
+//! is handed on and forgotten.
 
 use std::ops::Range;
 
@@ -79,8 +80,8 @@ pub fn logits_in_batches<'a>(
 /// Activations at `stage`, logits and gradients of the targets' logits, `batch` images at a time, in order.
 ///
 /// # Errors
-/// When images do not fit or there is not one label for each; from the iterator, when images cannot be read, a target is
-/// not a class, or a value is not finite (the image is named).
+/// When images do not fit or there is not one label for each; from the iterator, when images cannot
+/// be read, a target is not a class, or a value is not finite (the image is named).
 pub fn explain_in_batches<'a>(
     checkpoint: &'a Checkpoint,
     source: &'a ImageSource,
@@ -97,8 +98,9 @@ pub fn explain_in_batches<'a>(
     }))
 }
 
-/// Attributions of the images' pixels by a method on the input, `batch` images at a time, in order. [`Targets::Predicted`] is the class
-/// predicted for the image itself, wherever the method takes gradients.
+/// Attributions of the images' pixels by a method on the input, `batch` images at a time, in order.
+/// [`Targets::Predicted`] is the class predicted for the image itself, wherever the method takes
+/// gradients.
 ///
 /// # Errors
 /// As [`explain_in_batches`]; from the iterator, when the method works at a stage.
@@ -172,7 +174,8 @@ pub fn activation_batch(cut: &Cut, source: &ImageSource, images: Range<usize>) -
     Ok(activation)
 }
 
-/// Finite weights and pixels can still overflow, or divide by a variance that is negative: then no number may be reported.
+/// Finite weights and pixels can still overflow, or divide by a variance that is negative: then no
+/// number may be reported.
 fn check_finite(source: &ImageSource, images: &Range<usize>, what: &str, values: &Tensor) -> Result<()> {
     let values = values.flatten_all()?.to_vec1::<f32>()?;
     match values.iter().position(|value| !value.is_finite()) {

@@ -6,7 +6,8 @@ use rayon::prelude::*;
 /// Values a task should have at least.
 const TASK: usize = 1 << 14;
 
-/// `values = relu?(values + bias? + residual?)`, with one bias for each of `channels`; maps lie in [`Order::of`] the batch.
+/// `values = relu?(values + bias? + residual?)`, with one bias for each of `channels`; maps lie in
+/// [`Order::of`] the batch.
 pub fn finish(
     channels: usize,
     batch: usize,

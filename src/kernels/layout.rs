@@ -1,11 +1,13 @@
-//! Where the values of a batch of maps lie inside the kernels, and conversion from and to the public API's `(N, C, H, W)`.
+//! Where the values of a batch of maps lie inside the kernels, and conversion from and to the
+//! public API's `(N, C, H, W)`.
 
 use crate::simd::LANES;
 use rayon::prelude::*;
 
 /// Side of the squares that are turned in registers or the first-level cache.
 const TILE: usize = 16;
-/// Least batch that is kept by position: two vectors. With one, sparse products of large maps are slower than by channel.
+/// Least batch that is kept by position: two vectors. With one, sparse products of large maps are
+/// slower than by channel.
 const POSITIONS_BATCH: usize = 2 * LANES;
 
 /// Order of the kernels' activations; the batch is innermost in both, so that a vector holds one value of 16 images.
@@ -41,15 +43,16 @@ impl Order {
     }
 }
 
-/// Images to evaluate `batch` images with: as many, or up to a seventh more, images of zeros, where their maps then lie by position, which
-/// is faster. No image's result depends on another's.
+/// Images to evaluate `batch` images with: as many, or up to a seventh more, images of zeros, where
+/// their maps then lie by position, which is faster. No image's result depends on another's.
 #[must_use]
 pub fn filled(batch: usize) -> usize {
     let whole = batch.next_multiple_of(LANES);
     if whole >= POSITIONS_BATCH && whole <= batch + batch / 7 { whole } else { batch }
 }
 
-/// Copies what is often the few images of a position, for which a call of the standard library's function takes longer than the copy.
+/// Copies what is often the few images of a position, for which a call of the standard library's
+/// function takes longer than the copy.
 #[inline(always)]
 pub(crate) fn copy_images(from: &[f32], to: &mut [f32]) {
     match (<&[f32; 8]>::try_from(from), <&mut [f32; 8]>::try_from(&mut *to)) {
@@ -93,7 +96,8 @@ pub fn from_kernels(batch: usize, channels: usize, positions: usize, input: &[f3
     });
 }
 
-/// Maps of `channels` × `positions` into one column `(C·H·W, N)`, columns fastest: PyTorch's `flatten` in the kernels' order.
+/// Maps of `channels` × `positions` into one column `(C·H·W, N)`, columns fastest: PyTorch's
+/// `flatten` in the kernels' order.
 pub fn flatten(batch: usize, channels: usize, positions: usize, input: &[f32], output: &mut [f32]) {
     turn_lines(batch, channels, positions, input, output);
 }

@@ -1,7 +1,9 @@
 //! CPU kernels on plain `f32` slices.
 //!
-//! Activations are batch-innermost, in the order that [`layout::Order::of`] the batch names: `(H, W, C, N)` or `(C, H, W, N)`.
-//! Convolution weights are in PyTorch's order `(O, I, kh, kw)`. Every kernel runs on the current rayon pool and gives bit-equal results for any number of threads.
+//! Activations are batch-innermost, in the order that [`layout::Order::of`] the batch names:
+//! `(H, W, C, N)` or `(C, H, W, N)`. Convolution weights are in PyTorch's order `(O, I, kh, kw)`.
+//! Every kernel runs on the current rayon pool and gives bit-equal results for any number of
+//! threads.
 pub mod bias;
 pub mod conv2d;
 pub mod device;
@@ -17,8 +19,9 @@ mod simd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Runs `body` on a thread of the rayon pool, where parallel loops start at once; from any other thread each of them would
-/// be handed over and waited for. Meanwhile the pool's other threads do not fall asleep between two loops.
+/// Runs `body` on a thread of the rayon pool, where parallel loops start at once; from any other
+/// thread each of them would be handed over and waited for. Meanwhile the pool's other threads do
+/// not fall asleep between two loops.
 pub fn on_worker<R: Send>(body: impl FnOnce() -> R + Send) -> R {
     let done = &AtomicBool::new(false);
     rayon::scope(|scope| {
@@ -34,7 +37,8 @@ pub fn on_worker<R: Send>(body: impl FnOnce() -> R + Send) -> R {
     })
 }
 
-/// Looks for work until `done`, or until there was none for a while: waking a thread takes as long as a small loop does.
+/// Looks for work until `done`, or until there was none for a while: waking a thread takes as long
+/// as a small loop does.
 fn stay_awake(done: &AtomicBool) {
     const A_WHILE: Duration = Duration::from_micros(200);
     let mut idle_since = Instant::now();
@@ -47,9 +51,9 @@ fn stay_awake(done: &AtomicBool) {
     }
 }
 
-/// The vector instructions that the kernels of this process use: `avx512`, `avx2` or `portable`. The environment variable
-/// `TICKETLENS_SIMD` chooses among those of the machine; any other value leaves the best, and the program refuses it
-/// ([`check_vectors`]).
+/// The vector instructions that the kernels of this process use: `avx512`, `avx2` or `portable`.
+/// The environment variable `TICKETLENS_SIMD` chooses among those of the machine; any other value
+/// leaves the best, and the program refuses it ([`check_vectors`]).
 pub fn vector_path() -> &'static str {
     simd::Path::detect().name()
 }

@@ -124,8 +124,9 @@ versions! {
 }
 
 versions! {
-    /// `z = (grad − mean_grad − (z − centre)·slope)·scale` for a piece, with one value a channel. What the norm's own ReLU does not let
-    /// through of `grad` counts as zero; `own` are the norm's centre and scale.
+    /// `z = (grad − mean_grad − (z − centre)·slope)·scale` for a piece, with one value a channel.
+    /// What the norm's own ReLU does not let through of `grad` counts as zero; `own` are the norm's
+    /// centre and scale.
     fn spread(z: &mut [f32], length: usize, own: [&[f32]; 2], relu: Relu<'_>, terms: [&[f32]; 3], grad: &[f32]) {
         let rows = z.chunks_mut(length).zip(grad.chunks(length));
         match relu {
@@ -199,8 +200,8 @@ pub fn batch_norm_train(
 
 /// Mean and biased variance of every channel, in one pass around a first guess of the mean.
 fn moments(z: &[f32], shape: NormShape, pieces: &Pieces, mean: &mut [f32], var: &mut [f32]) {
-    // The mean of the first values: those lie as far from the mean as they like, but then they are part of the variance, so
-    // what the subtraction below loses stays bounded.
+    // The mean of the first values: those lie as far from the mean as they like, but then they are
+    // part of the variance, so what the subtraction below loses stays bounded.
     let (channel_start, count) = match Order::of(shape.batch) {
         Order::Channels => (pieces.plane, pieces.plane.min(4 * LANES)),
         Order::Positions => (shape.batch, shape.batch),
@@ -278,8 +279,9 @@ impl<'a> Relu<'a> {
 
 /// Gradient of [`batch_norm_train`].
 ///
-/// `z` comes in as the batch norm's input and goes out as its gradient; `grad_out` comes in as the gradient of `out`. With [`Relu::Out`] it
-/// goes out masked by `out > 0`, which is the gradient of the residual.
+/// `z` comes in as the batch norm's input and goes out as its gradient; `grad_out` comes in as the
+/// gradient of `out`. With [`Relu::Out`] it goes out masked by `out > 0`, which is the gradient of
+/// the residual.
 #[expect(clippy::too_many_arguments, reason = "the terms of one formula")]
 pub fn batch_norm_train_backward(
     z: &mut [f32],
@@ -342,8 +344,8 @@ pub fn batch_norm_train_backward(
     });
 }
 
-/// Gradient of [`batch_norm_eval`], whose statistics are constants. `grad_z` is written; `grad_out` is masked by `out > 0`
-/// (with `relu`) in place.
+/// Gradient of [`batch_norm_eval`], whose statistics are constants. `grad_z` is written; `grad_out`
+/// is masked by `out > 0` (with `relu`) in place.
 #[expect(clippy::too_many_arguments, reason = "the terms of one formula")]
 pub fn batch_norm_eval_backward(
     shape: NormShape,

@@ -63,8 +63,9 @@ versions! {
 
 /// One step of SGD with momentum, with PyTorch's semantics (`torch.optim.SGD`, dampening 0, no Nesterov).
 ///
-/// `g = grad + weight_decay·w; buffer = momentum·buffer + g` (`buffer = g` on the first step); `w -= learning_rate·buffer`.
-/// With `momentum == 0` the buffer still holds `g`. Where `mask` is 0, weight and buffer become exactly 0.
+/// `g = grad + weight_decay·w; buffer = momentum·buffer + g` (`buffer = g` on the first step);
+/// `w -= learning_rate·buffer`. With `momentum == 0` the buffer still holds `g`. Where `mask` is 0,
+/// weight and buffer become exactly 0.
 #[expect(clippy::too_many_arguments, reason = "the hyper-parameters of one formula")]
 pub fn sgd_step(
     weight: &mut [f32],

@@ -62,8 +62,8 @@ impl PoolShape {
             (row < shape.in_height && col < shape.in_width).then(|| (offset as u8, row * shape.in_width + col))
         })
     }
-    /// The same pool over maps `(C', H, W, N')` whose positions hold what lies together: no channels are told apart where all
-    /// of them do.
+    /// The same pool over maps `(C', H, W, N')` whose positions hold what lies together: no
+    /// channels are told apart where all of them do.
     fn folded(mut self) -> Self {
         if Order::of(self.batch) == Order::Positions {
             (self.channels, self.batch) = (1, self.channels * self.batch);
@@ -98,8 +98,9 @@ pub fn max_pool(shape: &PoolShape, input: &[f32], output: &mut [f32], argmax: &m
         });
 }
 
-/// Rows `rows` of a max pool without its winners, for what is never run backward. `input` holds what their windows meet: its rows from `first` on,
-/// of maps by position, or all of it, of any maps, for all rows.
+/// Rows `rows` of a max pool without its winners, for what is never run backward. `input` holds
+/// what their windows meet: its rows from `first` on, of maps by position, or all of it, of any
+/// maps, for all rows.
 pub fn max_pool_rows(shape: &PoolShape, rows: Range<usize>, first: usize, input: &[f32], output: &mut [f32]) {
     shape.check();
     let all = rows == (0..shape.out_height());

@@ -1,4 +1,5 @@
-//! Products with an input in which each value stands several times in a row: the weights of such a run count as one, their sum.
+//! Products with an input in which each value stands several times in a row: the weights of such a
+//! run count as one, their sum.
 
 use crate::conv2d::{Pattern, Weight};
 use crate::simd::{LANES, versions};

@@ -372,7 +372,8 @@ mod x86 {
         }
     }
 
-    /// Columns 0 to 7 or 8 to 15 of eight rows, turned. No closure, which a test build would call, with its vectors in memory.
+    /// Columns 0 to 7 or 8 to 15 of eight rows, turned. No closure, which a test build would call,
+    /// with its vectors in memory.
     ///
     /// # Safety
     /// The machine has AVX.

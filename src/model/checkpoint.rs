@@ -30,10 +30,11 @@ pub struct Checkpoint {
 }
 
 impl TensorFile {
-    /// Reads safetensors, or what `torch.save` wrote of a dictionary of tensors, alone or inside others (nothing in it is executed).
-    /// Which of the two it is, the content says. Names become those of the families where they are known: prefixes of wrappers and those
-    /// that all names share are dropped, other libraries' names are translated. `NAME_orig` with `NAME_mask` is their product.
-    /// What profilers and averaging leave beside the weights is left out.
+    /// Reads safetensors, or what `torch.save` wrote of a dictionary of tensors, alone or inside
+    /// others (nothing in it is executed). Which of the two it is, the content says. Names become
+    /// those of the families where they are known: prefixes of wrappers and those that all names
+    /// share are dropped, other libraries' names are translated. `NAME_orig` with `NAME_mask` is
+    /// their product. What profilers and averaging leave beside the weights is left out.
     ///
     /// # Errors
     /// The file is named when it is missing, is neither format, or claims more than it holds.
@@ -95,7 +96,8 @@ impl TensorFile {
     }
 }
 
-/// The bytes of a file of `length` bytes. All threads read pieces of a long one: most of the time goes into memory that is new to the process.
+/// The bytes of a file of `length` bytes. All threads read pieces of a long one: most of the time
+/// goes into memory that is new to the process.
 fn read(path: &Path, length: u64) -> std::io::Result<Vec<u8>> {
     const PIECE: usize = 4 << 20;
     match usize::try_from(length) {
@@ -217,8 +219,9 @@ pub fn load_into(model: &Model, file: &TensorFile) -> Result<Weights> {
     Ok(weights)
 }
 
-/// A trunk from a file under a new head: every tensor but those of the layer that gives the logits is the file's; that layer is
-/// `head`'s, and the file's own (of any number of classes, or none) is not looked at.
+/// A trunk from a file under a new head: every tensor but those of the layer that gives the logits
+/// is the file's; that layer is `head`'s, and the file's own (of any number of classes, or none) is
+/// not looked at.
 ///
 /// # Errors
 /// As [`load_into`].

@@ -86,8 +86,8 @@ impl Model {
         Self { compute: compute.clone(), ..self.clone() }
     }
 
-    /// The modules at whose output it can be cut, in order. Modules inside a residual block are not among them: a shortcut goes past
-    /// them.
+    /// The modules at whose output it can be cut, in order. Modules inside a residual block are not
+    /// among them: a shortcut goes past them.
     pub fn stages(&self) -> impl Iterator<Item = Stage> {
         self.places.iter().map(|place| place.stage)
     }

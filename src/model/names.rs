@@ -20,7 +20,8 @@ struct Naming {
     rules: &'static [(&'static str, &'static str)],
 }
 
-/// torchvision's and timm's names of plain residual networks are one and need no rule, nor do the names of other families.
+/// torchvision's and timm's names of plain residual networks are one and need no rule, nor do the
+/// names of other families.
 const NAMINGS: [Naming; 3] = [
     Naming { of: "torchvision, timm", rules: &[] },
     Naming {
@@ -85,8 +86,9 @@ fn unwrapped(name: &str) -> &str {
     rest
 }
 
-/// torchvision's names for those of a file, in its order: wrappers' prefixes are dropped; and, where that makes names that `known`
-/// takes, any prefix that all share, and another library's naming. Where nothing makes known names, only wrappers are dropped.
+/// torchvision's names for those of a file, in its order: wrappers' prefixes are dropped; and,
+/// where that makes names that `known` takes, any prefix that all share, and another library's
+/// naming. Where nothing makes known names, only wrappers are dropped.
 pub(super) fn canonical(names: &[String], known: impl Fn(&BTreeSet<&str>) -> bool) -> Vec<String> {
     let plain: Vec<&str> = names.iter().map(|name| unwrapped(name)).collect();
     let mut stripped = plain.clone();

@@ -1,7 +1,7 @@
 //! The small part of Python's pickle protocol that files of tensors use: values are built, nothing is ever called.
 //!
-//! Opcodes as in CPython's `Lib/pickletools.py`. Values live in one list and refer to each other by index, so shared and deeply
-//! nested values cost what they take in the file, whatever it claims.
+//! Opcodes as in CPython's `Lib/pickletools.py`. Values live in one list and refer to each other by
+//! index, so shared and deeply nested values cost what they take in the file, whatever it claims.
 
 use std::collections::BTreeMap;
 
@@ -87,11 +87,11 @@ impl Pickle {
     }
 }
 
-/// Values that a pickle may hold: a state dictionary has some twenty for each tensor, and with an optimiser's state three times as
-/// many.
+/// Values that a pickle may hold: a state dictionary has some twenty for each tensor, and with an
+/// optimiser's state three times as many.
 const MOST_VALUES: usize = 1_000_000;
-/// Bytes of a text that may be a name: what is longer (settings, a log) is kept by what it is alone, or a file could repeat it at the
-/// price of a few bytes.
+/// Bytes of a text that may be a name: what is longer (settings, a log) is kept by what it is
+/// alone, or a file could repeat it at the price of a few bytes.
 const LONGEST_NAME: usize = 1024;
 /// Bytes of the names of classes that are put together from texts.
 const MOST_NAMES: usize = 16 << 20;

@@ -1,5 +1,5 @@
-//! Files that `torch.save` writes: the zip archive since PyTorch 1.6, and the stream before it. Only descriptions of tensors are
-//! taken from the pickle; nothing in it is executed.
+//! Files that `torch.save` writes: the zip archive since PyTorch 1.6, and the stream before it.
+//! Only descriptions of tensors are taken from the pickle; nothing in it is executed.
 //!
 //! Long: two containers of one description of tensors.
 
@@ -23,8 +23,8 @@ const DIRECTORY_END: &[u8] = b"PK\x05\x06";
 const LONGEST_END: usize = 66_000;
 /// How the stream begins: protocol 2, and PyTorch's magic number as a long integer.
 const STREAM: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19";
-/// Keys under which training scripts keep the dictionary of tensors, those that are meant first. Any other key will do where only
-/// one dictionary of tensors is there.
+/// Keys under which training scripts keep the dictionary of tensors, those that are meant first.
+/// Any other key will do where only one dictionary of tensors is there.
 const NESTED: [&str; 9] = [
     "state_dict",
     "model_state_dict",

@@ -10,8 +10,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{Error, Result};
 
-/// A module's output, by the module's PyTorch name: `layer3`, `layer3.1`, `features.21`, `blocks.5`. Which of them a network has, and
-/// can be cut at, [`super::Model::stages`] says. Names order as people count: `features.9` before `features.21`.
+/// A module's output, by the module's PyTorch name: `layer3`, `layer3.1`, `features.21`,
+/// `blocks.5`. Which of them a network has, and can be cut at, [`super::Model::stages`] says. Names
+/// order as people count: `features.9` before `features.21`.
 ///
 /// Each name is kept once for the life of the program, so that a stage is as cheap to hand around as a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,8 @@
 //! Convolutions at rest, whole or by rows.
 //!
-//! A map that nothing but a max pool reads, such as that of a ResNet's first layer, is never there as a whole: a band of its rows is made, pooled
-//! while it is in the caches, and followed by the next.
+//! A map that nothing but a max pool reads, such as that of a ResNet's first layer, is never there
+//! as a whole: a band of its rows is made, pooled while it is in the caches, and followed by the
+//! next.
 
 use std::ops::Range;
 

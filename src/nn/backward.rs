@@ -25,9 +25,10 @@ struct Pass<'a, 'b> {
 }
 
 impl Network {
-    /// Runs a tape backward from the gradient of its output; returns the gradient of the section's input if
-    /// it is wanted. The tape must come from [`super::Mode::Train`] or [`super::Mode::EvalTape`] with the same weights and patterns;
-    /// parameter gradients need [`super::Mode::Train`] where a layer has a batch norm.
+    /// Runs a tape backward from the gradient of its output; returns the gradient of the section's
+    /// input if it is wanted. The tape must come from [`super::Mode::Train`] or
+    /// [`super::Mode::EvalTape`] with the same weights and patterns; parameter gradients need
+    /// [`super::Mode::Train`] where a layer has a batch norm.
     pub fn backward(
         &self,
         tape: Tape,
@@ -195,7 +196,8 @@ impl Pass<'_, '_> {
         grad_z
     }
 
-    /// Makes a slot's values again where the forward pass did not keep them: the output of a batch norm and ReLU from their input.
+    /// Makes a slot's values again where the forward pass did not keep them: the output of a batch
+    /// norm and ReLU from their input.
     fn make_again(&mut self, slot: usize) {
         if self.tape.slots[slot].is_some() {
             return;

@@ -22,7 +22,8 @@ pub enum Compute {
 pub struct Accelerator {
     training: Engine,
     exact: Engine,
-    /// The weights that were used last, on the device. While this holds the `Arc`, nothing can change what it points to.
+    /// The weights that were used last, on the device. While this holds the `Arc`, nothing can
+    /// change what it points to.
     resident: Mutex<Option<Resident>>,
 }
 

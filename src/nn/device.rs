@@ -16,7 +16,8 @@ use super::shape::Shape3;
 use super::tape::Mode;
 
 impl Accelerator {
-    /// A section of `network` on images `(N, C, H, W)`: its output, in that order. [`Mode::Train`] takes no batch statistics over.
+    /// A section of `network` on images `(N, C, H, W)`: its output, in that order. [`Mode::Train`]
+    /// takes no batch statistics over.
     ///
     /// # Errors
     /// When shapes do not fit or the device fails.
@@ -38,8 +39,9 @@ impl Accelerator {
         Ok(self.exact().forward(program, pass, self.resident(weights)?.as_ref(), images)?)
     }
 
-    /// The gradient of a section's output, seen along `grad_output`, with respect to its images `(N, C, H, W)`. The forward pass is run
-    /// again: a tape on the device is not kept between the two.
+    /// The gradient of a section's output, seen along `grad_output`, with respect to its images
+    /// `(N, C, H, W)`. The forward pass is run again: a tape on the device is not kept between the
+    /// two.
     ///
     /// # Errors
     /// When shapes do not fit or the device fails.

@@ -23,8 +23,9 @@ use super::workspace::{Buffer, Workspace};
 const MADE_AGAIN: usize = 1 << 21;
 
 impl Network {
-    /// Runs `section` on `input`, in the kernels' order. Weights are only read: after [`Mode::Train`] the caller takes the batch
-    /// statistics over with [`Network::update_running_statistics`]. With `patterns` the weights are packed by them.
+    /// Runs `section` on `input`, in the kernels' order. Weights are only read: after
+    /// [`Mode::Train`] the caller takes the batch statistics over with
+    /// [`Network::update_running_statistics`]. With `patterns` the weights are packed by them.
     ///
     /// # Errors
     /// When `input` does not fit the section.
@@ -170,8 +171,9 @@ impl Network {
         })
     }
 
-    /// Whether the backward pass makes the values of a slot again from what its batch norm keeps, rather than have them kept as well: of a
-    /// ResNet-18 a quarter of the maps. Those too large for the caches would be read from main memory once more.
+    /// Whether the backward pass makes the values of a slot again from what its batch norm keeps,
+    /// rather than have them kept as well: of a ResNet-18 a quarter of the maps. Those too large
+    /// for the caches would be read from main memory once more.
     fn made_again(&self, section: &Range<usize>, slot: usize, values: Option<&[f32]>) -> bool {
         // The first slot is the section's input.
         let layer = self.layers[section.clone()][..slot].last();
@@ -179,7 +181,8 @@ impl Network {
         alone && values.is_some_and(|values| values.len() <= MADE_AGAIN)
     }
 
-    /// Of z, which is in `output`: `output = relu?(norm(z) + residual?)`. What the backward pass needs is the tape's; while training that is z.
+    /// Of z, which is in `output`: `output = relu?(norm(z) + residual?)`. What the backward pass
+    /// needs is the tape's; while training that is z.
     #[expect(clippy::too_many_arguments, reason = "the shared tail of two match arms, private")]
     fn normalise(
         &self,
@@ -224,7 +227,8 @@ impl Network {
         self.blend_statistics(tape, weights, self.norm_momentum);
     }
 
-    /// [`Network::update_running_statistics`] with another weight of the new batch: 1/i in the i-th of several makes their mean.
+    /// [`Network::update_running_statistics`] with another weight of the new batch: 1/i in the i-th
+    /// of several makes their mean.
     pub fn blend_statistics(&self, tape: &Tape, weights: &mut Weights, share: f32) {
         let layout = weights.layout().clone();
         for (index, saved) in tape.section.clone().zip(&tape.saved) {

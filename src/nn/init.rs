@@ -9,11 +9,13 @@ use crate::seed;
 
 use super::layout::{BufferKind, Layout, ParameterKind, TensorSpec, Weights};
 
-/// How fresh weights are drawn. Batch norm is β = 0, mean 0, variance 1 in all of them, and γ = 1 but for [`Initialisation::OpenLth`].
+/// How fresh weights are drawn. Batch norm is β = 0, mean 0, variance 1 in all of them, and γ = 1
+/// but for [`Initialisation::OpenLth`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Initialisation {
-    /// torchvision's residual networks: convolutions Kaiming normal, fan-out, gain √2 (He et al. 2015, eq. 10 with fan-out); linear
-    /// layers and biases uniform in ±1/√fan_in (PyTorch's default).
+    /// torchvision's residual networks: convolutions Kaiming normal, fan-out, gain √2 (He et al.
+    /// 2015, eq. 10 with fan-out); linear layers and biases uniform in ±1/√fan_in (PyTorch's
+    /// default).
     #[default]
     Torchvision,
     /// torchvision's VGG: convolutions as above, linear weights normal with deviation 0.01, biases 0.

@@ -48,7 +48,8 @@ pub enum Layer {
         /// Slot that is read.
         source: usize,
     },
-    /// `relu?(norm?(source) + residual?)`: what follows a product, alone; stands where a network is cut inside a fused layer.
+    /// `relu?(norm?(source) + residual?)`: what follows a product, alone; stands where a network is
+    /// cut inside a fused layer.
     Activation {
         /// Batch norm.
         norm: Option<Norm>,
@@ -75,7 +76,8 @@ pub enum Layer {
         /// Slot that is read.
         source: usize,
     },
-    /// Means over a grid of windows that cover the map, as PyTorch's `AdaptiveAvgPool2d`: `(C, H, W)` to `(C, height, width)`.
+    /// Means over a grid of windows that cover the map, as PyTorch's `AdaptiveAvgPool2d`:
+    /// `(C, H, W)` to `(C, height, width)`.
     AdaptiveAveragePool {
         /// Rows of the output.
         height: usize,
@@ -89,7 +91,8 @@ pub enum Layer {
         /// Slot that is read.
         source: usize,
     },
-    /// In training, each value is 0 with this probability and else divided by what is left of 1; otherwise nothing changes.
+    /// In training, each value is 0 with this probability and else divided by what is left of 1;
+    /// otherwise nothing changes.
     Dropout {
         /// Probability of 0.
         probability: f32,
@@ -167,7 +170,8 @@ pub enum Inside {
     Norm,
 }
 
-/// `layers` with layer `index` in two at `point`; what it wrote stands one slot later. `None` where nothing of it follows the point.
+/// `layers` with layer `index` in two at `point`; what it wrote stands one slot later. `None` where
+/// nothing of it follows the point.
 pub(super) fn split(layers: &[Layer], index: usize, point: Inside) -> Option<Vec<Layer>> {
     let source = index + 1;
     let (first, second) = match layers[index].clone() {

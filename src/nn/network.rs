@@ -41,14 +41,14 @@ impl Network {
         }
     }
 
-    /// Fresh weights for a seed, drawn as [`Network::initialisation`] says. Each tensor draws from a stream of its own, so its
-    /// values do not depend on the other tensors.
+    /// Fresh weights for a seed, drawn as [`Network::initialisation`] says. Each tensor draws from
+    /// a stream of its own, so its values do not depend on the other tensors.
     pub fn initialise(&self, seed: u64) -> Weights {
         init::draw(&self.layout, self.initialisation, seed)
     }
 
-    /// The same network with layer `index` in two at `point`; slots behind it move by one. `None` where nothing of the layer follows
-    /// the point.
+    /// The same network with layer `index` in two at `point`; slots behind it move by one. `None`
+    /// where nothing of the layer follows the point.
     pub fn split(&self, index: usize, point: Inside) -> Option<Self> {
         Some(Self { layers: split(&self.layers, index, point)?, ..self.clone() })
     }
@@ -109,7 +109,8 @@ impl Network {
         Ok(shapes)
     }
 
-    /// Images that may pass at a time so that the largest map of the batch takes no more than `bytes`; between 1 and `most`.
+    /// Images that may pass at a time so that the largest map of the batch takes no more than
+    /// `bytes`; between 1 and `most`.
     ///
     /// # Errors
     /// When `input` does not fit the network.
@@ -120,8 +121,9 @@ impl Network {
 
     /// The slot that a layer's product reads in a section of these `shapes`, and how often each of its values counts.
     ///
-    /// Once in its own source as a rule. Where a map of one position is spread over a grid and flattened, as the last map of torchvision's
-    /// VGG is at 32 pixels, a linear layer can read it before that, with the sum of each run of weights (see [`crate::kernels::repeat`]).
+    /// Once in its own source as a rule. Where a map of one position is spread over a grid and
+    /// flattened, as the last map of torchvision's VGG is at 32 pixels, a linear layer can read it
+    /// before that, with the sum of each run of weights (see [`crate::kernels::repeat`]).
     pub(super) fn operand(&self, layer: usize, section: &Range<usize>, shapes: &[Shape3]) -> (usize, usize) {
         let writer = |slot: usize| (slot > section.start).then(|| &self.layers[slot - 1]);
         let source = self.layers[layer].source();
@@ -173,9 +175,10 @@ impl Network {
         }
     }
 
-    /// Sparse patterns for a mask over the flat parameters, each layer's kernel chosen by its density and shape from a measured
-    /// crossover; `sparse_below` is the density to use instead (0: always dense; above 1: always sparse). Weights that are summed before
-    /// they multiply (`operand`) need none. The result is the same up to rounding.
+    /// Sparse patterns for a mask over the flat parameters, each layer's kernel chosen by its
+    /// density and shape from a measured crossover; `sparse_below` is the density to use instead
+    /// (0: always dense; above 1: always sparse). Weights that are summed before they multiply
+    /// (`operand`) need none. The result is the same up to rounding.
     ///
     /// # Errors
     /// When `input` does not fit the network.
@@ -204,13 +207,14 @@ impl Network {
     }
 }
 
-/// Share of zeros among the prunable weights from which a network at rest is worth an index of the others: 85 %, and a little less, as tools
-/// that prune 85 % round in either direction.
+/// Share of zeros among the prunable weights from which a network at rest is worth an index of the
+/// others: 85 %, and a little less, as tools that prune 85 % round in either direction.
 const MOSTLY_ZEROS: f64 = 0.849;
 
 impl Network {
-    /// Sparse patterns of weights that are no longer trained: of each layer with few weights that are not zero, where the network as a whole
-    /// is at least 85 % zeros; `None` elsewhere. Results are those of dense products up to rounding.
+    /// Sparse patterns of weights that are no longer trained: of each layer with few weights that
+    /// are not zero, where the network as a whole is at least 85 % zeros; `None` elsewhere. Results
+    /// are those of dense products up to rounding.
     pub fn patterns_at_rest(&self, weights: &Weights) -> Option<Patterns> {
         // Its weight, output and input channels, kernel, and the density below which it is sparse.
         let shape = |layer: &Layer| match layer {

@@ -30,8 +30,8 @@ pub struct Fixed {
     buffers: Arc<Mutex<Workspace>>,
 }
 
-/// One fused operation with its own tape: every layer of the section in one node of Candle's graph, because each edge of
-/// that graph costs a zero fill and an addition.
+/// One fused operation with its own tape: every layer of the section in one node of Candle's graph,
+/// because each edge of that graph costs a zero fill and an addition.
 struct SectionOp {
     fixed: Fixed,
     section: Range<usize>,
@@ -40,16 +40,17 @@ struct SectionOp {
 }
 
 impl Fixed {
-    /// `network` with `weights`, where `compute` says. With `patterns` of the network's layers weights outside them count as zero; a device
-    /// does without.
+    /// `network` with `weights`, where `compute` says. With `patterns` of the network's layers
+    /// weights outside them count as zero; a device does without.
     pub fn new(compute: &Compute, network: &Arc<Network>, weights: &Arc<Weights>, patterns: Option<Patterns>) -> Self {
         let (compute, network) = (compute.clone(), network.clone());
         let weights = patterns.as_ref().map_or_else(|| weights.clone(), |patterns| patterns.pack(weights).into());
         Self { compute, network, weights, patterns: patterns.map(Arc::new), buffers: Arc::default() }
     }
 
-    /// Applies `section` of the network to `input` `(N, C, H, W)` as a Candle operation; the result is `(N, C', H', W')`, or `(N, K)` when
-    /// the section ends in the linear layer. Gradients flow to `input` when it is tracked.
+    /// Applies `section` of the network to `input` `(N, C, H, W)` as a Candle operation; the result
+    /// is `(N, C', H', W')`, or `(N, K)` when the section ends in the linear layer. Gradients flow
+    /// to `input` when it is tracked.
     ///
     /// # Errors
     /// When shapes do not fit.
@@ -57,9 +58,10 @@ impl Fixed {
         Ok(input.contiguous()?.apply_op1(SectionOp::new(self, section, mode))?)
     }
 
-    /// The output of `section` on `input` `(N, C, H, W)` in [`Mode::EvalTape`], and the gradient of `Σ direction · output` with respect to
-    /// `input`, where `direction` sees the output and is shaped like it: what Candle's autograd would give through [`Fixed::section`], without
-    /// the zeros and the sum that an edge of its graph costs.
+    /// The output of `section` on `input` `(N, C, H, W)` in [`Mode::EvalTape`], and the gradient of
+    /// `Σ direction · output` with respect to `input`, where `direction` sees the output and is
+    /// shaped like it: what Candle's autograd would give through [`Fixed::section`], without the
+    /// zeros and the sum that an edge of its graph costs.
     ///
     /// # Errors
     /// When shapes do not fit, and those of `direction`.

@@ -8,8 +8,9 @@ use super::layout::{Layout, Weights};
 
 /// The sparse patterns of a network's layers.
 ///
-/// Products with patterns take *packed* [`Weights`]: in their layout the parameter of a layer with a pattern is what that keeps, in the
-/// pattern's order, and so is its gradient. So nothing that training does in a step reads or writes what is pruned.
+/// Products with patterns take *packed* [`Weights`]: in their layout the parameter of a layer with
+/// a pattern is what that keeps, in the pattern's order, and so is its gradient. So nothing that
+/// training does in a step reads or writes what is pruned.
 pub struct Patterns {
     /// of each parameter that has one; the products of the others are dense
     of: Vec<Option<Pattern>>,

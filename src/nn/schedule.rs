@@ -17,7 +17,8 @@ pub enum ScheduleKind {
         /// Factor of each drop.
         factor: f64,
     },
-    /// Multiplied by `factor` after half of the steps, and again after three quarters of them (He et al. 2016, section 4.2).
+    /// Multiplied by `factor` after half of the steps, and again after three quarters of them (He
+    /// et al. 2016, section 4.2).
     HalfAndThreeQuarters {
         /// Factor of each drop.
         factor: f64,

@@ -10,7 +10,8 @@ use super::workspace::{Buffer, Workspace};
 /// How batch norm and dropout behave and what a forward pass keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// Batch statistics; running statistics are updated; dropout draws; everything is kept for [`super::Network::backward`].
+    /// Batch statistics; running statistics are updated; dropout draws; everything is kept for
+    /// [`super::Network::backward`].
     Train(Draws),
     /// Running statistics, which are constants; outputs are kept for [`super::Network::backward`].
     EvalTape,
@@ -89,7 +90,8 @@ impl Tape {
 
 /// Gradients that a backward pass should produce.
 pub struct Gradients<'a> {
-    /// Flat gradient of the parameters, in the layout of the weights, overwritten for every parameter of the section; `None`: not wanted.
+    /// Flat gradient of the parameters, in the layout of the weights, overwritten for every
+    /// parameter of the section; `None`: not wanted.
     pub parameters: Option<&'a mut [f32]>,
     /// Whether the gradient of the section's input is wanted.
     pub input: bool,

@@ -1,5 +1,5 @@
-//! The memory of forward and backward passes. Buffers come from a [`Workspace`] and go back to it, so a training step allocates nothing after
-//! the first.
+//! The memory of forward and backward passes. Buffers come from a [`Workspace`] and go back to it,
+//! so a training step allocates nothing after the first.
 
 use std::ops::{Deref, DerefMut};
 
@@ -39,8 +39,8 @@ pub struct Workspace {
 impl Workspace {
     /// A buffer of `len` floats with arbitrary content.
     pub fn take(&mut self, len: usize) -> Buffer {
-        // The smallest free buffer that is large enough keeps large ones for large maps; of equal ones the last to be freed, as its values may
-        // still be in the caches.
+        // The smallest free buffer that is large enough keeps large ones for large maps; of equal
+        // ones the last to be freed, as its values may still be in the caches.
         let fit = self
             .free
             .iter()

@@ -185,8 +185,9 @@ impl Plan {
         Ok(())
     }
 
-    /// Whether the tests can reach `alpha` after adjustment over a family of `hypotheses` (round × stage × class × concept): refuses what can
-    /// find nothing whatever the data, and says what a single finding would need.
+    /// Whether the tests can reach `alpha` after adjustment over a family of `hypotheses` (round ×
+    /// stage × class × concept): refuses what can find nothing whatever the data, and says what a
+    /// single finding would need.
     ///
     /// # Errors
     /// Names the field that is too small, and the least value that is enough.

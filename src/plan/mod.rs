@@ -1,4 +1,5 @@
-//! Plans: raw TOML (`deny_unknown_fields`) in, a checked [`Plan`] with a hash out. The fields stand here; reading and checking them below.
+//! Plans: raw TOML (`deny_unknown_fields`) in, a checked [`Plan`] with a hash out. The fields stand
+//! here; reading and checking them below.
 
 mod as_published;
 mod check;
@@ -142,8 +143,8 @@ impl ModelPlan {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct FloorPlan {
-    /// Twins of each replicate: dense networks trained from the same θ_k with other data orders. With 0 the dense networks of
-    /// the other replicates are the floor.
+    /// Twins of each replicate: dense networks trained from the same θ_k with other data orders.
+    /// With 0 the dense networks of the other replicates are the floor.
     pub twins: usize,
 }
 
@@ -172,11 +173,12 @@ pub struct TrainPlan {
     pub optimizer: OptimizerKind,
     /// Shape of the learning rate.
     pub schedule: ScheduleKind,
-    /// Density of a layer below which its masked products skip what is pruned (0: never; above 1: always); a measured crossover
-    /// where absent. Changes speed, and results only by rounding.
+    /// Density of a layer below which its masked products skip what is pruned (0: never; above 1:
+    /// always); a measured crossover where absent. Changes speed, and results only by rounding.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sparse_below: Option<f64>,
-    /// Steps between two looks at the validation images in training, from which its speed is read; none where absent. Changes no weight.
+    /// Steps between two looks at the validation images in training, from which its speed is read;
+    /// none where absent. Changes no weight.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub look_every: Option<u64>,
 }
@@ -187,7 +189,8 @@ pub struct TrainPlan {
 pub struct ExplainPlan {
     /// Stages at which TCAV and saliency methods cut; drift and verdict use the first.
     pub stages: Vec<Stage>,
-    /// Saliency methods, each at every stage or on the input; drift, checks of the maps and verdict use the first, which is at a stage.
+    /// Saliency methods, each at every stage or on the input; drift, checks of the maps and verdict
+    /// use the first, which is at a stage.
     #[serde(default = "grad_cam_alone", skip_serializing_if = "is_grad_cam_alone")]
     pub saliency: Vec<Method>,
     /// Test images whose maps are compared over the rounds.
@@ -207,7 +210,8 @@ pub struct ExplainPlan {
     pub cav: CavChoice,
     /// Regularisation constant C of the logistic CAV.
     pub cav_c: f64,
-    /// Sets that each set is paired with, in a seeded regular design, so that N can be in the hundreds; all others where absent.
+    /// Sets that each set is paired with, in a seeded regular design, so that N can be in the
+    /// hundreds; all others where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partners: Option<usize>,
 }
@@ -295,13 +299,13 @@ pub struct StatisticsPlan {
 pub struct VerdictPlan {
     /// A round is `matching` when its accuracy is not lower than dense by more than this (share, not percent).
     pub accuracy_margin: f64,
-    /// Explanations are kept when ρ, drift over what retraining does, is surely at most 1 + this, and changed when it is surely
-    /// above.
+    /// Explanations are kept when ρ, drift over what retraining does, is surely at most 1 + this,
+    /// and changed when it is surely above.
     pub drift_margin: f64,
     /// Confidence level of the intervals that calls rest on.
     pub confidence: f64,
-    /// Least share of the Grad-CAM images that must count: all networks compared classify them right, and every map has a
-    /// pattern. Below it the pixels of a density are undecided.
+    /// Least share of the Grad-CAM images that must count: all networks compared classify them
+    /// right, and every map has a pattern. Below it the pixels of a density are undecided.
     #[serde(default = "half")]
     pub least_images: f64,
 }

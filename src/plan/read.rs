@@ -35,8 +35,9 @@ impl Plan {
         Self::parse(name, preset(name)?, overrides)
     }
 
-    /// Parses and checks plan text; `origin` is named in errors. Overrides are dotted keys with TOML values, or bare strings. A plan
-    /// that begins with `preset = "quick"` says only what differs from that preset.
+    /// Parses and checks plan text; `origin` is named in errors. Overrides are dotted keys with
+    /// TOML values, or bare strings. A plan that begins with `preset = "quick"` says only what
+    /// differs from that preset.
     ///
     /// # Errors
     /// Unknown keys, wrong types, impossible values: each names its field.
@@ -79,8 +80,8 @@ impl Plan {
         toml::to_string(self).map_err(|error| Error::input(format!("the plan cannot be written: {error}")))
     }
 
-    /// SHA-256 of the plan, in hexadecimal, without its name and without the paths of data and weights: those are known by their
-    /// content, so that a folder may be moved. All stand as `x`.
+    /// SHA-256 of the plan, in hexadecimal, without its name and without the paths of data and
+    /// weights: those are known by their content, so that a folder may be moved. All stand as `x`.
     ///
     /// # Errors
     /// Only when serialisation fails.
@@ -104,8 +105,8 @@ fn preset(name: &str) -> Result<&'static str> {
     })
 }
 
-/// Writes what `over` holds into `base`. Tables are joined key by key, but one with a `name` of its own (an optimiser, a schedule)
-/// takes the place of the other.
+/// Writes what `over` holds into `base`. Tables are joined key by key, but one with a `name` of its
+/// own (an optimiser, a schedule) takes the place of the other.
 fn overlay(base: &mut toml::Table, over: toml::Table) {
     for (key, value) in over {
         match (base.get_mut(&key), value) {
@@ -119,7 +120,8 @@ fn overlay(base: &mut toml::Table, over: toml::Table) {
     }
 }
 
-/// What the parser says, with the name that was probably meant: it lists names that it knows in backquotes, the unknown one first.
+/// What the parser says, with the name that was probably meant: it lists names that it knows in
+/// backquotes, the unknown one first.
 fn explained(message: &str) -> String {
     let message = message.replace('\n', " ");
     let named: Vec<&str> = message.split('`').skip(1).step_by(2).collect();

@@ -1,8 +1,9 @@
 //! Sweeps: a plan with a table `[sweep]`, whose lists are the axes of a grid, and what its points are made of.
 //!
-//! A **point** is one plan of the grid, with all its replicates and arms. A **unit** is what one job makes of it: the dense network and
-//! the twins of one replicate, or one arm of one replicate. A unit is itself a plan ([`Plan::unit`]) without all that does not
-//! decide its networks, so that points, and sweeps, that need the same networks have the same unit.
+//! A **point** is one plan of the grid, with all its replicates and arms. A **unit** is what one
+//! job makes of it: the dense network and the twins of one replicate, or one arm of one replicate.
+//! A unit is itself a plan ([`Plan::unit`]) without all that does not decide its networks, so that
+//! points, and sweeps, that need the same networks have the same unit.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -113,7 +114,8 @@ impl Sweep {
     /// Parses plan text with a grid; `origin` is named in errors. Every point is parsed and checked.
     ///
     /// # Errors
-    /// As [`Plan::parse`], for any point; an axis that is no list, is empty or repeats a value; too many points or units.
+    /// As [`Plan::parse`], for any point; an axis that is no list, is empty or repeats a value; too
+    /// many points or units.
     pub fn parse(origin: &str, text: &str, overrides: &[(String, String)]) -> Result<Self> {
         let sweep = Self::read(origin, text, overrides)?;
         let mut units = 0;
@@ -271,7 +273,8 @@ impl Plan {
         }
     }
 
-    /// The parts of the plan that are units: of each replicate the dense network with its twins, then each arm, `lottery` first.
+    /// The parts of the plan that are units: of each replicate the dense network with its twins,
+    /// then each arm, `lottery` first.
     pub fn parts(&self) -> Vec<Part> {
         let mut arms = self.arms.clone();
         arms.sort();
@@ -283,8 +286,9 @@ impl Plan {
         (0..self.replicates).flat_map(of).collect()
     }
 
-    /// The plan of a unit. What does not decide its networks has one value in every unit: the number of replicates, other arms, the margins; for an
-    /// arm the twins; for the dense network and its twins how others are pruned.
+    /// The plan of a unit. What does not decide its networks has one value in every unit: the
+    /// number of replicates, other arms, the margins; for an arm the twins; for the dense network
+    /// and its twins how others are pruned.
     #[must_use]
     pub fn unit(&self, part: Part) -> Self {
         let mut plan = self.clone();

@@ -32,8 +32,9 @@ pub fn prune_count(fraction: f64, remaining: usize) -> usize {
     (fraction * remaining as f64).round_ties_even() as usize
 }
 
-/// Cuts the weights of least magnitude. `values` and `masks` hold one slice a layer, in parameter order; a mask's 1 keeps.
-/// Equal magnitudes go in (parameter, flat index) order, so exactly [`prune_count`] weights go however many tie.
+/// Cuts the weights of least magnitude. `values` and `masks` hold one slice a layer, in parameter
+/// order; a mask's 1 keeps. Equal magnitudes go in (parameter, flat index) order, so exactly
+/// [`prune_count`] weights go however many tie.
 ///
 /// # Errors
 /// When `fraction` is outside (0, 1); a NaN weight is reported as the tensor named by its position.

@@ -19,8 +19,9 @@ pub struct PrunableTensor {
     pub values: Vec<f32>,
 }
 
-/// The prunable weights of `file`, without those named, or whose layer is named, in `exclude`: of a checkpoint the convolution
-/// and linear weights, in parameter order; of any other file every floating-point tensor of 2 or 4 dimensions, in file order.
+/// The prunable weights of `file`, without those named, or whose layer is named, in `exclude`: of a
+/// checkpoint the convolution and linear weights, in parameter order; of any other file every
+/// floating-point tensor of 2 or 4 dimensions, in file order.
 ///
 /// # Errors
 /// The file and tensor are named: a broken checkpoint, a value that is not finite, no prunable tensor, or a name in
@@ -73,8 +74,8 @@ fn of_bare_file(file: &TensorFile) -> Result<Vec<PrunableTensor>> {
         .collect()
 }
 
-/// Masks after 1, 2, … `levels` cuts of `fraction`, each nested in the one before; per level one mask of 0 and 1 for each tensor.
-/// No weight is trained in between.
+/// Masks after 1, 2, … `levels` cuts of `fraction`, each nested in the one before; per level one
+/// mask of 0 and 1 for each tensor. No weight is trained in between.
 ///
 /// # Errors
 /// When `fraction` is outside (0, 1).
@@ -119,11 +120,13 @@ pub fn density(weights: &Weights) -> f64 {
     kept as f64 / total.max(1) as f64
 }
 
-/// Zeroes the weights that a file of masks does not keep: masks as `prune` writes them (`mask/LEVEL/NAME`, the last level counts), or
-/// one for each weight by its name, with or without `_mask` at its end.
+/// Zeroes the weights that a file of masks does not keep: masks as `prune` writes them
+/// (`mask/LEVEL/NAME`, the last level counts), or one for each weight by its name, with or without
+/// `_mask` at its end.
 ///
 /// # Errors
-/// The file and tensor are named: a mask of no prunable weight, of another shape, or with other values than 0 and 1; no mask at all.
+/// The file and tensor are named: a mask of no prunable weight, of another shape, or with other
+/// values than 0 and 1; no mask at all.
 pub fn apply_mask(weights: &mut Weights, file: &TensorFile) -> Result<()> {
     let level = |name: &str| name.strip_prefix("mask/")?.split_once('/')?.0.parse::<u32>().ok();
     let last = file.iter().filter_map(|(name, _)| level(name)).max();

@@ -128,7 +128,8 @@ impl Mask {
         self.prunable(&[]).map(|spec| (spec.name.as_str(), spec.shape.as_slice(), &self.bits[spec.range.clone()]))
     }
 
-    /// Reads a mask back from `lookup(name)`, which gives bits by tensor name. Batch-norm scales are prunable where it has bits for them.
+    /// Reads a mask back from `lookup(name)`, which gives bits by tensor name. Batch-norm scales
+    /// are prunable where it has bits for them.
     ///
     /// # Errors
     /// `origin` and the tensor are named when it is missing, has another size, or holds anything but 0 and 1.

@@ -13,9 +13,9 @@ use std::collections::BTreeMap;
 use crate::error::{Error, Result};
 use crate::nn::Weights;
 
-/// Prunes one round: `mask` loses `round_half_even(fraction · remaining)` of its prunable weights, those of least
-/// magnitude in `weights`, over the whole network or layer by layer. Parameters whose name, or layer, is in `exclude` count
-/// neither in the total nor in the cut.
+/// Prunes one round: `mask` loses `round_half_even(fraction · remaining)` of its prunable weights,
+/// those of least magnitude in `weights`, over the whole network or layer by layer. Parameters
+/// whose name, or layer, is in `exclude` count neither in the total nor in the cut.
 ///
 /// # Errors
 /// When `fraction` is outside (0, 1) or a weight is not a number.
@@ -39,7 +39,8 @@ pub fn prune_layers(
     prune_with(weights, mask, exclude, |values, bits| cut_layers(values, bits, &fractions))
 }
 
-/// [`prune`] with another cut: it is given the values and the mask of each prunable tensor, in parameter order, and clears what goes.
+/// [`prune`] with another cut: it is given the values and the mask of each prunable tensor, in
+/// parameter order, and clears what goes.
 ///
 /// # Errors
 /// Those of the cut; a tensor that it names by its position gets its name.

@@ -225,7 +225,8 @@ impl Store {
     /// Reads it.
     ///
     /// # Errors
-    /// When the run is not finished, the record is damaged or of another format, or the rounds are others than it follows from.
+    /// When the run is not finished, the record is damaged or of another format, or the rounds are
+    /// others than it follows from.
     pub fn study(&self) -> Result<StudyRecord> {
         let path = self.study_path();
         let unfinished = || {

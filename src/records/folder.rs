@@ -1,12 +1,15 @@
 //! The run folder: every file name of it, and reading and writing so that a crash leaves nothing half-written.
 //!
-//! `plan.toml`, `manifest.json`, `images.safetensors`, `replicate-I/{theta_k.safetensors,sanity.json}`,
-//! `replicate-I/[ARM/]round-RR/{weights,mask}.safetensors`, `…/explain/maps.safetensors`, `…/round.json`, `metrics.json`;
-//! `…/last.safetensors` where a plan explains another epoch than the last (`as_published.explain_best_validation`).
-//! `…/diverged.json` in the place of a round whose training diverged.
-//! `round.json` is written last: a round without it was not finished and is computed again.
+//! `plan.toml`, `manifest.json`, `images.safetensors`,
+//! `replicate-I/{theta_k.safetensors,sanity.json}`,
+//! `replicate-I/[ARM/]round-RR/{weights,mask}.safetensors`, `…/explain/maps.safetensors`,
+//! `…/round.json`, `metrics.json`; `…/last.safetensors` where a plan explains another epoch than
+//! the last (`as_published.explain_best_validation`). `…/diverged.json` in the place of a round
+//! whose training diverged. `round.json` is written last: a round without it was not finished and
+//! is computed again.
 //!
-//! Whatever is read is checked against the [`Seal`] of the record that lists it. What does not fit is [`Error::Damaged`].
+//! Whatever is read is checked against the [`Seal`] of the record that lists it. What does not fit
+//! is [`Error::Damaged`].
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -166,11 +169,13 @@ impl Store {
         Plan::parse(&path.display().to_string(), &text, &[])
     }
 
-    /// Writes the manifest, and the pixels of the fixed Grad-CAM images, `(N, C, H, W)` u8; once. With `allow_mixed`, rounds that
-    /// something else has computed may stand beside those that are computed now.
+    /// Writes the manifest, and the pixels of the fixed Grad-CAM images, `(N, C, H, W)` u8; once.
+    /// With `allow_mixed`, rounds that something else has computed may stand beside those that are
+    /// computed now.
     ///
     /// # Errors
-    /// When other data began this run, or, unless `allow_mixed`, another version of the program, other vectors or another device.
+    /// When other data began this run, or, unless `allow_mixed`, another version of the program,
+    /// other vectors or another device.
     pub fn begin(&mut self, manifest: &Manifest, (shape, pixels): (&[usize], &[u8]), allow_mixed: bool) -> Result<()> {
         let path = self.manifest_path();
         let views = vec![("pixels".to_owned(), files::view(safetensors::Dtype::U8, shape, pixels)?)];

@@ -44,8 +44,8 @@ pub struct CandidateDrift {
     pub answers: Vec<Answer>,
     /// Each measure of the maps, the deciding one first.
     pub measures: Vec<MeasuredDrift>,
-    /// Images whose drift counts: reference, candidate and every floor network have a map that says something and, with labels, are
-    /// right.
+    /// Images whose drift counts: reference, candidate and every floor network have a map that says
+    /// something and, with labels, are right.
     pub counted: usize,
     /// Images that one of these networks gets wrong, by the labels; they do not count.
     pub misclassified: usize,
@@ -136,8 +136,8 @@ pub struct Answer {
     pub over: Option<Over>,
     /// Kept up to here. Of accuracy: the loss that still counts as a match.
     pub limit: Option<f64>,
-    /// What one more retrained network reaches, in the unit of the value; changed only beyond it. Of accuracy: as a loss. Absent
-    /// with fewer than two floor networks.
+    /// What one more retrained network reaches, in the unit of the value; changed only beyond it.
+    /// Of accuracy: as a loss. Absent with fewer than two floor networks.
     pub reach: Option<f64>,
     /// Whether there is a value that rests on enough images; what was not measured trips the gate where it is required.
     pub measured: bool,

@@ -1,7 +1,8 @@
 //! Taking over finished networks from other run folders, where they are those that this folder's plan asks for.
 //!
-//! Files are linked, not copied, where the file system can: they are never written again. The records are written anew, since a seal says
-//! of what run a record is; what computed a network stays as it was.
+//! Files are linked, not copied, where the file system can: they are never written again. The
+//! records are written anew, since a seal says of what run a record is; what computed a network
+//! stays as it was.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,12 +18,14 @@ use super::seal::{Seal, sealed};
 use super::{DivergedRecord, RoundId, RoundRecord, SanityRecord, Store};
 
 impl Store {
-    /// Takes over a finished network, or the mark of one that diverged, from the folder `from`; whether it is there. The caller answers for
-    /// that it is the same network; that the data are, and what computed it, is checked here, and every file against its record.
+    /// Takes over a finished network, or the mark of one that diverged, from the folder `from`;
+    /// whether it is there. The caller answers for that it is the same network; that the data are,
+    /// and what computed it, is checked here, and every file against its record.
     ///
     /// # Errors
-    /// [`Error::Damaged`] where the network is not as it was written; other errors when it is of other data, or of another computation than
-    /// may stand here, or when this folder cannot be written.
+    /// [`Error::Damaged`] where the network is not as it was written; other errors when it is of
+    /// other data, or of another computation than may stand here, or when this folder cannot be
+    /// written.
     pub fn take_over(&self, from: &Self, id: &RoundId) -> Result<bool> {
         self.check_same_data(from)?;
         if let Some((_, seal)) = from.sealed_round(id)? {
@@ -85,7 +88,8 @@ impl Store {
     }
 }
 
-/// The file `from` under a second name, or a copy where the file system has no second names. What is there already makes room.
+/// The file `from` under a second name, or a copy where the file system has no second names. What
+/// is there already makes room.
 fn link(from: &Path, to: &Path) -> Result<()> {
     let folder = to.parent().unwrap_or(Path::new(""));
     fs::create_dir_all(folder).map_err(|source| Error::io(folder, source))?;

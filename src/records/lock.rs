@@ -21,7 +21,8 @@ impl Drop for Lock {
 }
 
 impl Store {
-    /// Takes the folder for this process, until the guard is dropped: two runs in one folder would write over each other.
+    /// Takes the folder for this process, until the guard is dropped: two runs in one folder would
+    /// write over each other.
     ///
     /// # Errors
     /// When another process has it, or it cannot be written.

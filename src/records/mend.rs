@@ -74,10 +74,11 @@ impl Store {
         }
     }
 
-    /// Sets aside, by renaming, everything that is not as its record says: rounds, marks, checks, the study. Returns a line for
-    /// each, with what was found while the folder was opened. What was made from a round that is set aside stays: the round is made
-    /// again, bit for bit, and if it is not, [`Store::outdated`] says so. Temporary files of killed processes are removed. For the
-    /// holder of the [`Store::lock`].
+    /// Sets aside, by renaming, everything that is not as its record says: rounds, marks, checks,
+    /// the study. Returns a line for each, with what was found while the folder was opened. What
+    /// was made from a round that is set aside stays: the round is made again, bit for bit, and if
+    /// it is not, [`Store::outdated`] says so. Temporary files of killed processes are removed. For
+    /// the holder of the [`Store::lock`].
     ///
     /// # Errors
     /// When something cannot be read or renamed, or is of another format.

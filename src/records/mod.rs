@@ -1,7 +1,8 @@
 //! What a run records: plain data with a format version, and nothing that depends on where or when it was computed.
 //!
-//! [`RoundRecord`] is written by the round itself (`round.json`, its commit marker). [`StudyRecord`] (`metrics.json`) is derived
-//! from all round records: adjusted p-values, drift, ratios, calls, ranges.
+//! [`RoundRecord`] is written by the round itself (`round.json`, its commit marker).
+//! [`StudyRecord`] (`metrics.json`) is derived from all round records: adjusted p-values, drift,
+//! ratios, calls, ranges.
 
 mod barriers;
 mod contents;
@@ -64,8 +65,8 @@ pub enum Line {
 }
 
 impl Line {
-    /// The lines of a plan, each after those that it needs: the lottery arm first, since twins take its θ_k and controls its
-    /// masks.
+    /// The lines of a plan, each after those that it needs: the lottery arm first, since twins take
+    /// its θ_k and controls its masks.
     pub fn of(plan: &Plan) -> Vec<Self> {
         let mut arms = plan.arms.clone();
         let mut twins = plan.floor.twins;
@@ -115,7 +116,8 @@ impl RoundId {
         Line::Arm(Arm::Lottery).id(replicate, 0)
     }
 
-    /// The networks that it is made from: its parent (θ_k), the ticket whose mask a control takes, the one before in its line.
+    /// The networks that it is made from: its parent (θ_k), the ticket whose mask a control takes,
+    /// the one before in its line.
     fn sources(&self) -> Vec<Self> {
         let lottery = |round| Line::Arm(Arm::Lottery).id(self.replicate, round);
         let mut sources = vec![lottery(0)];

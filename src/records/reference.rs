@@ -1,8 +1,9 @@
-//! A recorded reference: what the dense networks of the drift gate say of the images, so that a gate needs neither their checkpoints
-//! nor their explanations again. A JSON file, and the tensors beside it.
+//! A recorded reference: what the dense networks of the drift gate say of the images, so that a
+//! gate needs neither their checkpoints nor their explanations again. A JSON file, and the tensors
+//! beside it.
 //!
-//! Tensors: `maps/I` `(N, h, w)` f32 and, where predictions are known, `predicted/I` `(N)` i64 of network I, the reference first;
-//! `targets` and, where there are labels, `labels`, `(N)` i64.
+//! Tensors: `maps/I` `(N, h, w)` f32 and, where predictions are known, `predicted/I` `(N)` i64 of
+//! network I, the reference first; `targets` and, where there are labels, `labels`, `(N)` i64.
 
 use std::collections::BTreeMap;
 

@@ -81,8 +81,8 @@ pub struct Look {
     pub accuracy: f64,
 }
 
-/// A network whose training diverged (`diverged.json` in the place of its round): there is nothing to explain, and its replicate
-/// ends here.
+/// A network whose training diverged (`diverged.json` in the place of its round): there is nothing
+/// to explain, and its replicate ends here.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DivergedRecord {
     /// [`FORMAT`](super::FORMAT).
@@ -109,8 +109,8 @@ pub fn input_maps_key(method: Method) -> String {
 /// What stands before the stage in the name of a representation.
 pub const REPRESENTATION: &str = "representation/";
 
-/// The name in `explain/maps.safetensors` of the representation at a stage: the U-centred Gram matrix of its activations
-/// ([`crate::stats::representation::centred`]), `(n (n − 1) / 2)`.
+/// The name in `explain/maps.safetensors` of the representation at a stage: the U-centred Gram
+/// matrix of its activations ([`crate::stats::representation::centred`]), `(n (n − 1) / 2)`.
 pub fn representation_key(stage: Stage) -> String {
     format!("{REPRESENTATION}{stage}")
 }
@@ -139,8 +139,8 @@ pub struct CamRecord {
     pub degenerate: Vec<bool>,
 }
 
-/// Maps of the true class on the run's fixed test images by a method on the input: the sum of the attribution's magnitudes
-/// over the channels.
+/// Maps of the true class on the run's fixed test images by a method on the input: the sum of the
+/// attribution's magnitudes over the channels.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct InputMapRecord {
     /// Saliency method.
@@ -201,11 +201,13 @@ pub struct CavGeometry {
     pub entanglement: Option<f64>,
     /// Mean of their magnitudes.
     pub entanglement_magnitude: Option<f64>,
-    /// For each concept, the mean cosine of its CAVs against different random sets: 1 if the random set makes no difference.
+    /// For each concept, the mean cosine of its CAVs against different random sets: 1 if the random
+    /// set makes no difference.
     pub stability: Vec<Option<f64>>,
 }
 
-/// Mean areas under the deletion and insertion curves of the first Grad-CAM images, at one stage ([`crate::explain::faithfulness`]).
+/// Mean areas under the deletion and insertion curves of the first Grad-CAM images, at one stage
+/// ([`crate::explain::faithfulness`]).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FaithfulnessRecord {
     /// Stage.
@@ -227,8 +229,9 @@ pub struct FaithfulnessRecord {
     pub random_insertion: Option<f64>,
 }
 
-/// Every random set once in the place of the concept, where there is nothing to find: how many each test rejects at the plan's level, before
-/// adjustment. Sets of one network share its gradients, so these are no independent draws.
+/// Every random set once in the place of the concept, where there is nothing to find: how many each
+/// test rejects at the plan's level, before adjustment. Sets of one network share its gradients, so
+/// these are no independent draws.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CalibrationRecord {
     /// Stage.
@@ -239,7 +242,8 @@ pub struct CalibrationRecord {
     pub sets: usize,
     /// Rejected by the effect's label permutation against the other random sets.
     pub effect: usize,
-    /// Rejected by the score's exchangeability test among the random sets: by ranks, so at most the level by construction.
+    /// Rejected by the score's exchangeability test among the random sets: by ranks, so at most the
+    /// level by construction.
     pub score: usize,
     /// Rejected by the legacy Welch t-test of the set's scores against the baseline's.
     pub legacy: usize,
@@ -258,7 +262,8 @@ pub struct SanityRecord {
     pub images: usize,
     /// Each randomisation and layer, from the output to the input.
     pub layers: Vec<SanityLayer>,
-    /// For each image, `1 − ρ` between the map of the wholly random network and the original's; absent where degenerate.
+    /// For each image, `1 − ρ` between the map of the wholly random network and the original's;
+    /// absent where degenerate.
     pub random_drift: Vec<Option<f64>>,
     /// The same by the plan's other saliency methods, by view.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -278,8 +283,8 @@ pub struct SanityLayer {
     pub degenerate: usize,
 }
 
-/// Whether a network's maps look at the objects, where their boxes are known. Maps are upsampled to the input's size; intervals are
-/// bootstrap intervals over images.
+/// Whether a network's maps look at the objects, where their boxes are known. Maps are upsampled to
+/// the input's size; intervals are bootstrap intervals over images.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LocalisationRecord {
     /// Stage.
@@ -308,7 +313,8 @@ pub struct LocalisationRecord {
     pub parts: Option<PartHits>,
 }
 
-/// The pointing game with parts for boxes: a hit is a maximum within one cell of the raw map (along either axis) of a visible part.
+/// The pointing game with parts for boxes: a hit is a maximum within one cell of the raw map (along
+/// either axis) of a visible part.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PartHits {
     /// Mean rate of hits.

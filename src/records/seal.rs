@@ -1,9 +1,11 @@
-//! What protects the files of a run: each record ends with a [`Seal`], which says what run it is of, hashes the files that it
-//! stands for and the records that it was made from, and holds a digest of the record itself.
+//! What protects the files of a run: each record ends with a [`Seal`], which says what run it is
+//! of, hashes the files that it stands for and the records that it was made from, and holds a
+//! digest of the record itself.
 //!
-//! The digest is the SHA-256 of the record's canonical text: its JSON without blanks, keys sorted, without the digest and without
-//! the wall-clock seconds. Two runs of one plan have other seconds and else the same records, so they have the same digests; the
-//! seconds have a digest of their own.
+//! The digest is the SHA-256 of the record's canonical text: its JSON without blanks, keys sorted,
+//! without the digest and without the wall-clock seconds. Two runs of one plan have other seconds
+//! and else the same records, so they have the same digests; the seconds have a digest of their
+//! own.
 
 use std::collections::BTreeMap;
 
@@ -128,7 +130,8 @@ pub(super) fn unsealed<T: DeserializeOwned>(text: &[u8]) -> Result<(T, Seal), Re
     Ok((serde_json::from_value(value).map_err(broken)?, seal))
 }
 
-/// Whether `text` is, byte for byte, what [`sealed`] writes: a changed blank or a letter's case changes no number, and no digest.
+/// Whether `text` is, byte for byte, what [`sealed`] writes: a changed blank or a letter's case
+/// changes no number, and no digest.
 pub(super) fn is_verbatim<T: Serialize>(text: &[u8], record: &T, seal: &Seal) -> bool {
     serde_json::to_vec_pretty(&Sealed { record, seal }).is_ok_and(|written| written == text)
 }

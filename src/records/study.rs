@@ -112,7 +112,8 @@ pub struct DensityRecord {
     pub pixels: Vec<PixelRecord>,
     /// Drift of the concepts, one entry for each stage; the first decides.
     pub concepts: Vec<ConceptRecord>,
-    /// Drift of the representation, one entry for each stage that is recorded; no call rests on it. Empty for the dense network.
+    /// Drift of the representation, one entry for each stage that is recorded; no call rests on it.
+    /// Empty for the dense network.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub representations: Vec<RepresentationDrift>,
     /// The call.
@@ -175,8 +176,8 @@ pub struct RepresentationDrift {
     pub ratio: Ratio,
 }
 
-/// Drift beyond retraining: ρ, the drift of a ticket from the comparators over that of its parent from them. 1: pruning does
-/// nothing beyond retraining.
+/// Drift beyond retraining: ρ, the drift of a ticket from the comparators over that of its parent
+/// from them. 1: pruning does nothing beyond retraining.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Ratio {
     /// `exp` of the mean of `ln ρ` over replicates, over the images that count.
@@ -187,8 +188,8 @@ pub struct Ratio {
     pub replicates: Vec<Option<f64>>,
     /// ρ over all images.
     pub all_images: Option<f64>,
-    /// `d(parent, ticket) / d(parent, twins)`: the paper's comparison. It starts below 1, as ticket and parent share the data
-    /// order.
+    /// `d(parent, ticket) / d(parent, twins)`: the paper's comparison. It starts below 1, as ticket
+    /// and parent share the data order.
     pub from_parent: Option<f64>,
     /// `d(parent, ticket)` over the mean drift between dense networks of different seeds.
     pub in_seed_floors: Option<f64>,
@@ -363,7 +364,8 @@ pub struct SanitySummary {
     pub destroyed: Option<bool>,
 }
 
-/// What the checks say of the maps of one saliency method at the first stage or on the input, means over the dense parents.
+/// What the checks say of the maps of one saliency method at the first stage or on the input, means
+/// over the dense parents.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MethodChecks {
     /// As in [`PixelRecord::view`], or `input/gradient` and its like.

@@ -1,6 +1,7 @@
-//! The folder of sweeps: `units/ID` and `points/ID`, run folders that all sweeps in it share, and for each sweep a folder of its own with
-//! `sweep.toml` (the plan with its grid), `units.json` (what its jobs are told by number), `failed/ID.txt`, `logs/`, and, in the end,
-//! `sweep.json`, what was found.
+//! The folder of sweeps: `units/ID` and `points/ID`, run folders that all sweeps in it share, and
+//! for each sweep a folder of its own with `sweep.toml` (the plan with its grid), `units.json`
+//! (what its jobs are told by number), `failed/ID.txt`, `logs/`, and, in the end, `sweep.json`,
+//! what was found.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -109,8 +110,9 @@ pub struct SweepStore {
     own: PathBuf,
 }
 
-/// The name of a plan's folder: of all that decides its networks. Data and pretrained weights are known by their paths, which the plan's own
-/// digest leaves out: a grid may go over them, and what is finished is not opened again to see what it was made from.
+/// The name of a plan's folder: of all that decides its networks. Data and pretrained weights are
+/// known by their paths, which the plan's own digest leaves out: a grid may go over them, and what
+/// is finished is not opened again to see what it was made from.
 fn id_of(plan: &Plan) -> Result<String> {
     let paths = [&plan.data.path, &plan.model.pretrained].map(|path| path.as_deref().map(Path::to_string_lossy));
     let known = serde_json::to_vec(&(plan.digest()?, paths)).map_err(|error| Error::input(error.to_string()))?;

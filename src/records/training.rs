@@ -70,7 +70,8 @@ impl Store {
         remove_trainings(&self.round_path(id), &|path| path == tensors || path.ends_with(RECORD))
     }
 
-    /// Where a training that was stopped has come to; nothing where none was, or where another kind of machine computed it.
+    /// Where a training that was stopped has come to; nothing where none was, or where another kind
+    /// of machine computed it.
     ///
     /// # Errors
     /// When it is damaged, or of another round.

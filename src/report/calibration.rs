@@ -1,4 +1,5 @@
-//! Do the tests hold their level? Random sets in the place of the concept in this run, beside the measured levels of `docs/statistics.md`.
+//! Do the tests hold their level? Random sets in the place of the concept in this run, beside the
+//! measured levels of `docs/statistics.md`.
 
 use maud::html;
 

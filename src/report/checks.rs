@@ -1,4 +1,5 @@
-//! Checks of the maps themselves: do they depend on what was learned (randomised layers), and do the pixels they mark carry the prediction?
+//! Checks of the maps themselves: do they depend on what was learned (randomised layers), and do
+//! the pixels they mark carry the prediction?
 
 use maud::{Markup, html};
 

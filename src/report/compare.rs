@@ -1,5 +1,7 @@
-//! Several studies beside the first: what each change of a plan does to accuracy, drift and TCAV, by density, with the verdicts; and the paper's own
-//! numbers where it asked the same question. Replicates are paired by number: the same number under the same plan seed starts from the same weights.
+//! Several studies beside the first: what each change of a plan does to accuracy, drift and TCAV,
+//! by density, with the verdicts; and the paper's own numbers where it asked the same question.
+//! Replicates are paired by number: the same number under the same plan seed starts from the same
+//! weights.
 
 mod cautions;
 mod measure;

@@ -6,8 +6,9 @@ use super::view::{Measure, View};
 use crate::error::Result;
 use crate::records::{Interval, RoundId};
 
-/// The study as CSV with columns `arm, replicate, round, density, stage, class, concept, measure, value, low, high, p_value,
-/// p_adjusted`; shares lie in [0, 1], absent numbers are empty.
+/// The study as CSV with columns
+/// `arm, replicate, round, density, stage, class, concept, measure, value, low, high, p_value, p_adjusted`;
+/// shares lie in [0, 1], absent numbers are empty.
 ///
 /// # Errors
 /// When the plan cannot be read.

@@ -1,4 +1,5 @@
-//! How concepts' directions lie to each other: entanglement, stability over random sets, and whether pruning and seeds keep the picture.
+//! How concepts' directions lie to each other: entanglement, stability over random sets, and
+//! whether pruning and seeds keep the picture.
 
 use maud::{Markup, html};
 
@@ -53,8 +54,9 @@ fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
     Spread::of(values.enumerate()).map(|spread| spread.mean)
 }
 
-/// Rank correlation of two networks' cosines over pairs of concepts. Directions of different networks live in different spaces and cannot be
-/// compared; the table of their cosines can (Kriegeskorte, Mur & Bandettini 2008).
+/// Rank correlation of two networks' cosines over pairs of concepts. Directions of different
+/// networks live in different spaces and cannot be compared; the table of their cosines can
+/// (Kriegeskorte, Mur & Bandettini 2008).
 fn agreement(view: &View, a: &Records, b: &Records) -> Option<f64> {
     let names = &view.study.manifest.concepts;
     let (mut first, mut second) = (Vec::new(), Vec::new());

@@ -1,4 +1,5 @@
-//! The report as one self-contained HTML file: it opens from disk, asks nothing of the network, and reads in light, dark and print.
+//! The report as one self-contained HTML file: it opens from disk, asks nothing of the network, and
+//! reads in light, dark and print.
 
 use maud::{Markup, html};
 

@@ -82,7 +82,8 @@ impl<'a> Gallery<'a> {
         cam.and_then(|cam| cam.degenerate.get(image)).copied().unwrap_or(false)
     }
 
-    /// Images × rounds of the first replicate's lottery tickets, overlays, with more columns on wide screens than on phones.
+    /// Images × rounds of the first replicate's lottery tickets, overlays, with more columns on
+    /// wide screens than on phones.
     ///
     /// # Errors
     /// When a picture cannot be encoded.

@@ -142,7 +142,8 @@ fn layers(view: &View) -> Table {
     table
 }
 
-/// Of a table with a row for each network, those of the dense and the sparsest round; the columns are arm, replicate, round, ….
+/// Of a table with a row for each network, those of the dense and the sparsest round; the columns
+/// are arm, replicate, round, ….
 fn ends(view: &View, table: Table) -> Table {
     let last = |arm: &str| view.arm(arm).last().map(|point| point.round);
     let names: Vec<(String, Option<usize>)> =

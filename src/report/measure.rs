@@ -1,4 +1,5 @@
-//! The measures of drift that the report draws: each way to compare maps, the profile of concepts, and the representation.
+//! The measures of drift that the report draws: each way to compare maps, the profile of concepts,
+//! and the representation.
 
 use crate::records::{DensityRecord, Drift, Levels, MeasureDrift, Ratio};
 use crate::stats::similarity::Measure as MapMeasure;

@@ -1,9 +1,9 @@
-//! Reports: records in, text out. Nothing here touches a file, a clock or the environment, and the same records give the same
-//! bytes whatever order they come in.
+//! Reports: records in, text out. Nothing here touches a file, a clock or the environment, and the
+//! same records give the same bytes whatever order they come in.
 //!
-//! [`terminal`] is what a run prints at its end, [`html`] the one self-contained page, [`markdown`], [`json`] and [`csv`] the
-//! same study for other tools, [`compare`] several studies side by side, [`sweep`] those of a grid, and [`drift`] the outcome of
-//! `ticketlens drift`.
+//! [`terminal`] is what a run prints at its end, [`html`] the one self-contained page,
+//! [`markdown`], [`json`] and [`csv`] the same study for other tools, [`compare`] several studies
+//! side by side, [`sweep`] those of a grid, and [`drift`] the outcome of `ticketlens drift`.
 
 pub mod barriers;
 pub mod compare;

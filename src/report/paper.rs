@@ -7,7 +7,8 @@ pub(crate) struct PaperAccuracy {
     pub(crate) round: usize,
     /// Share of weights kept.
     pub(crate) density: f64,
-    /// Accuracy, as a share: of the best validation epoch (MNIST), of the test set (CUB, read off the plot to about 0.003).
+    /// Accuracy, as a share: of the best validation epoch (MNIST), of the test set (CUB, read off
+    /// the plot to about 0.003).
     pub(crate) accuracy: f64,
 }
 

@@ -19,7 +19,8 @@ pub(crate) struct Picture {
     pub(crate) rgb: Vec<u8>,
 }
 
-/// Viridis (Smith & van der Walt 2015: perceptually even, safe for colour-blind readers) by Zucker's sixth-degree fit, in `[0, 1]`.
+/// Viridis (Smith & van der Walt 2015: perceptually even, safe for colour-blind readers) by
+/// Zucker's sixth-degree fit, in `[0, 1]`.
 pub(crate) fn viridis(value: f64) -> [u8; 3] {
     const FIT: [[f64; 3]; 7] = [
         [0.277_727_327_223_417_7, 0.005_407_344_544_966_578, 0.334_099_805_335_306_1],

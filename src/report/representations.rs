@@ -1,4 +1,5 @@
-//! Whether networks represent the same images as their parents do: a view without a class, a concept or a saliency method.
+//! Whether networks represent the same images as their parents do: a view without a class, a
+//! concept or a saliency method.
 
 use super::format;
 use super::table::{Cell, Table};

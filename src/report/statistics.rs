@@ -9,7 +9,8 @@ use super::view::{Spread, View};
 use crate::plan::Arm;
 use crate::records::TcavRecord;
 
-/// One row for each round of the lottery arm, one column for each statistic; empty where there are only effect and score.
+/// One row for each round of the lottery arm, one column for each statistic; empty where there are
+/// only effect and score.
 pub(crate) fn table(view: &View) -> Table {
     let keys: BTreeSet<&str> =
         view.effects.iter().flat_map(|effect| effect.record.further.keys()).map(String::as_str).collect();

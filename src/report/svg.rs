@@ -9,8 +9,8 @@ use super::page::CHART_STYLE;
 use super::view::{Measure, View};
 use crate::error::Result;
 
-/// Names and drawings (SVG documents) of the study's line charts: accuracy, drift by every measure, and where boxes are known what maps
-/// point at.
+/// Names and drawings (SVG documents) of the study's line charts: accuracy, drift by every measure,
+/// and where boxes are known what maps point at.
 ///
 /// # Errors
 /// As [`super::html::render`].
@@ -23,7 +23,8 @@ pub fn figures(study: &Study) -> Result<Vec<(String, String)>> {
     Ok(all.into_iter().map(|Figure { id, body, .. }| (id, alone(&body))).collect())
 }
 
-/// The first drawing of `body` as a document: it carries its rules, and a width, without which it would be as wide as what it stands in.
+/// The first drawing of `body` as a document: it carries its rules, and a width, without which it
+/// would be as wide as what it stands in.
 pub(super) fn alone(body: &Markup) -> String {
     let text = &body.0;
     let start = text.find("<svg").unwrap_or(0);

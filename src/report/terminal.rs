@@ -10,7 +10,8 @@ use crate::records::{Call, Interval, Onset, Outcome, Verdict};
 
 const WIDTH: usize = 80;
 
-/// The study as text; with `colour`, answers and outcomes carry ANSI colours (the caller knows the terminal and `NO_COLOR`).
+/// The study as text; with `colour`, answers and outcomes carry ANSI colours (the caller knows the
+/// terminal and `NO_COLOR`).
 ///
 /// # Errors
 /// When the plan cannot be read.
@@ -156,7 +157,8 @@ fn printable(text: &str) -> String {
     text.chars().map(|character| if character.is_control() { ' ' } else { character }).collect()
 }
 
-/// The lines of an arm's table; columns are as wide as their content. Intervals go first where 80 columns do not hold them.
+/// The lines of an arm's table; columns are as wide as their content. Intervals go first where 80
+/// columns do not hold them.
 fn table(points: &[&Point], colour: bool) -> Vec<String> {
     let with_intervals = lines(points, true, colour);
     if with_intervals.iter().all(|(width, _)| *width <= WIDTH) {

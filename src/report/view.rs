@@ -249,7 +249,8 @@ impl Network<'_> {
     }
 }
 
-/// A record's geometries by stage, rows and columns in the order of `names` (a concept that is not among them comes last, by name).
+/// A record's geometries by stage, rows and columns in the order of `names` (a concept that is not
+/// among them comes last, by name).
 fn geometries(record: &RoundRecord, names: &[String]) -> Vec<CavGeometry> {
     let rank = |name: &String| (names.iter().position(|known| known == name).unwrap_or(names.len()), name.clone());
     let one = |cavs: &CavGeometry| {

@@ -1,9 +1,12 @@
-//! The defects found in the code of "Explaining why Lottery Ticket Hypothesis Works or Fails", each a switch of the plan's table
-//! `[as_published]`, all off unless a plan names them. They let a study ask how much of the published conclusion is the code.
+//! The defects found in the code of "Explaining why Lottery Ticket Hypothesis Works or Fails", each
+//! a switch of the plan's table `[as_published]`, all off unless a plan names them. They let a
+//! study ask how much of the published conclusion is the code.
 //!
-//! Everything they do stands here. The rest of the program has a hook for each and knows nothing more: [`Training::run_with`] edits a gradient,
-//! [`prune_with`] takes another cut, [`Mask`] says what is prunable, [`Cut::gradient_along`] follows another function of the logits, and the rounds ask this
-//! table where to rewind and what to explain. A plan with every switch off serialises, and so hashes, as if the table did not exist.
+//! Everything they do stands here. The rest of the program has a hook for each and knows nothing
+//! more: [`Training::run_with`] edits a gradient, [`prune_with`] takes another cut, [`Mask`] says
+//! what is prunable, [`Cut::gradient_along`] follows another function of the logits, and the rounds
+//! ask this table where to rewind and what to explain. A plan with every switch off serialises, and
+//! so hashes, as if the table did not exist.
 //!
 //! [`Training::run_with`]: crate::train::Training::run_with
 //! [`prune_with`]: crate::prune::prune_with
@@ -31,7 +34,8 @@ use crate::records::TcavRecord;
 /// Weights below this get no gradient under [`AsPublished::freeze_below_epsilon`].
 pub const EPSILON: f32 = 6e-7;
 
-/// Grad-CAM as the study's code has it: pooled gradients are added to the activation, not multiplied with it, and nothing is rectified.
+/// Grad-CAM as the study's code has it: pooled gradients are added to the activation, not
+/// multiplied with it, and nothing is rectified.
 const ADDED_GRADIENTS: Method = Method {
     name: GRAD_CAM.name,
     title: "Grad-CAM with added gradients",
@@ -131,7 +135,8 @@ impl AsPublished {
         self.keep_buffers || self.alias_biases
     }
 
-    /// `keep_buffers` and `alias_biases`: puts back into the rewound `weights` of round `round` ≥ 1 what the study's code did not rewind, from the network before it.
+    /// `keep_buffers` and `alias_biases`: puts back into the rewound `weights` of round `round` ≥ 1
+    /// what the study's code did not rewind, from the network before it.
     pub(super) fn undo_rewind(&self, round: usize, weights: &mut Weights, previous: &Weights) {
         if self.keep_buffers {
             weights.buffers.copy_from_slice(&previous.buffers);
@@ -199,7 +204,8 @@ impl AsPublished {
     }
 }
 
-/// `no_random_cavs`: replaces the score of a record by that of one CAV, which nothing tests. `cross` = `G Aᵀ` `(class images, images)`.
+/// `no_random_cavs`: replaces the score of a record by that of one CAV, which nothing tests.
+/// `cross` = `G Aᵀ` `(class images, images)`.
 pub(super) fn score_without_test(record: &mut TcavRecord, cross: &DMatrix<f64>, cav: &Cav) {
     record.score = score(&sensitivities(cross, cav)).score;
     record.score_interval = None;
@@ -207,8 +213,9 @@ pub(super) fn score_without_test(record: &mut TcavRecord, cross: &DMatrix<f64>, 
     record.legacy_welch_p = None;
 }
 
-/// Clears the mask where a weight's magnitude lies strictly below the interpolated percentile of the non-zero magnitudes. A weight
-/// that is zero goes too, as the study's code cannot tell it from a pruned one.
+/// Clears the mask where a weight's magnitude lies strictly below the interpolated percentile of
+/// the non-zero magnitudes. A weight that is zero goes too, as the study's code cannot tell it from
+/// a pruned one.
 fn percentile_cut(values: &[f32], mask: &mut [u8], fraction: f64) -> Result<()> {
     let alive: Vec<f64> = values.iter().filter(|value| **value != 0.0).map(|value| f64::from(value.abs())).collect();
     if alive.is_empty() {
@@ -223,7 +230,8 @@ fn percentile_cut(values: &[f32], mask: &mut [u8], fraction: f64) -> Result<()> 
     Ok(())
 }
 
-/// Gradient of `log softmax(logits)[class]`, in single precision like the study's: where the probability rounds to 1 its own entry is exactly 0.
+/// Gradient of `log softmax(logits)[class]`, in single precision like the study's: where the
+/// probability rounds to 1 its own entry is exactly 0.
 fn log_probability_gradient(logits: &[f32], class: usize) -> Vec<f32> {
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f32 = logits.iter().map(|logit| (logit - largest).exp()).sum();

@@ -1,7 +1,8 @@
 //! Whether two networks of a run lie in one linearly connected valley: test errors on the line between their weights.
 //!
-//! Frankle, Dziugaite, Roy & Carbin 2020, *Linear Mode Connectivity and the Lottery Ticket Hypothesis* (ICML), between two trainings of one
-//! ticket with other data orders; Paul et al. 2023, *Unmasking the Lottery Ticket Hypothesis* (ICLR), between tickets of successive rounds.
+//! Frankle, Dziugaite, Roy & Carbin 2020, *Linear Mode Connectivity and the Lottery Ticket
+//! Hypothesis* (ICML), between two trainings of one ticket with other data orders; Paul et al.
+//! 2023, *Unmasking the Lottery Ticket Hypothesis* (ICLR), between tickets of successive rounds.
 
 use crate::data::Subset;
 use crate::error::{Error, Result};
@@ -17,14 +18,15 @@ use super::setup::Setup;
 /// Training images from which the batch-norm statistics of each point are taken, at most.
 pub const STATISTICS_IMAGES: usize = 1_024;
 
-/// Evaluates `points` networks on the line between the weights of each pair of networks in the run, ends included: those of the arm `retrained`
-/// and their tickets (at round 0 the first twin and its parent), and tickets of successive rounds. Interpolated weights do not have the
-/// statistics of either end, so every point, ends included, gets new ones: means over batches of the first [`STATISTICS_IMAGES`] training
-/// images. Nothing in the run changes.
+/// Evaluates `points` networks on the line between the weights of each pair of networks in the run,
+/// ends included: those of the arm `retrained` and their tickets (at round 0 the first twin and its
+/// parent), and tickets of successive rounds. Interpolated weights do not have the statistics of
+/// either end, so every point, ends included, gets new ones: means over batches of the first
+/// [`STATISTICS_IMAGES`] training images. Nothing in the run changes.
 ///
 /// # Errors
-/// [`Error::Interrupted`] when the observer breaks; when `points` is below 3, the data are not those of the run, a network is missing, or a
-/// file cannot be read.
+/// [`Error::Interrupted`] when the observer breaks; when `points` is below 3, the data are not
+/// those of the run, a network is missing, or a file cannot be read.
 pub fn barriers(plan: &Plan, store: &Store, points: usize, observer: &dyn Observer) -> Result<BarriersRecord> {
     if points < 3 {
         return Err(Error::input(format!("a barrier needs at least 3 points on the line, not {points}")));

@@ -1,4 +1,5 @@
-//! The level of the tests on the run's own networks: every random set once in the place of the concept, where there is nothing to find.
+//! The level of the tests on the run's own networks: every random set once in the place of the
+//! concept, where there is nothing to find.
 
 use std::collections::BTreeSet;
 
@@ -15,8 +16,9 @@ use crate::records::CalibrationRecord;
 /// Label permutations of each set: enough to tell 5 % from more; the concepts' own test draws the plan's number.
 const PERMUTATIONS: usize = 999;
 
-/// Rejections at the plan's level among the random sets (`random`, as rows of the Gram matrix) for one class, whose gradients' products with all
-/// activations are `products` `(class images, images)`. `design` holds the pairs that the tests' families score.
+/// Rejections at the plan's level among the random sets (`random`, as rows of the Gram matrix) for
+/// one class, whose gradients' products with all activations are `products`
+/// `(class images, images)`. `design` holds the pairs that the tests' families score.
 pub(super) fn calibration(
     plan: &Plan,
     stage: Stage,
@@ -109,8 +111,9 @@ mod tests {
         let products = DMatrix::from_fn(3, 8, |_, row| if row < 4 { 10.0 + row as f64 } else { row as f64 - 4.0 });
         let tests = tests_of(vec![untied(0.5)], [0.5, 0.5].map(untied).to_vec());
         assert_eq!(calibration(&plan, Stage::new("layer3"), 0, &random, &[(1, 2)], &products, &tests).effect, 2);
-        // The first set scores high against the others, whose scores between themselves are a half. Its own pairs in the
-        // baseline would spread that so widely that nothing could be told from it.
+        // The first set scores high against the others, whose scores between themselves are a half.
+        // Its own pairs in the baseline would spread that so widely that nothing could be told from
+        // it.
         let random: Vec<Vec<usize>> = (0..4).map(|set| vec![2 * set, 2 * set + 1]).collect();
         let design = [(1, 2), (1, 3), (1, 4), (2, 3), (2, 4), (3, 4)];
         let family = [0.9, 0.92, 0.94, 0.5, 0.5, 0.5].map(untied).to_vec();

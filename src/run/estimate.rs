@@ -38,8 +38,8 @@ pub struct Estimate {
     pub beside_bytes: u64,
 }
 
-/// Estimates what `plan` takes; nothing is written. Takes as long as a few steps and one network's explanations; the memory that it
-/// needs is what a run of one replicate needs.
+/// Estimates what `plan` takes; nothing is written. Takes as long as a few steps and one network's
+/// explanations; the memory that it needs is what a run of one replicate needs.
 ///
 /// # Errors
 /// As [`super::rounds`], and [`crate::error::Error::Interrupted`].

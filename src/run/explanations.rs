@@ -1,4 +1,5 @@
-//! The explanations of one network: saliency maps of the fixed test images, and TCAV with its tests, at every stage of the plan.
+//! The explanations of one network: saliency maps of the fixed test images, and TCAV with its
+//! tests, at every stage of the plan.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -122,7 +123,8 @@ impl<'a> Explainer<'a> {
         Ok(explained)
     }
 
-    /// Whether maps look at the objects and, with `faithful`, mark what carries the prediction, which takes many passes.
+    /// Whether maps look at the objects and, with `faithful`, mark what carries the prediction,
+    /// which takes many passes.
     fn judge(
         &self,
         weights: &Arc<Weights>,
@@ -145,16 +147,16 @@ impl<'a> Explainer<'a> {
         super::checks::sanity(self.plan, self.setup, weights, replicate)
     }
 
-    /// Records and raw maps of the first of the fixed images, as many as pass at a time: for seeing whether stored maps are those of
-    /// `weights`.
+    /// Records and raw maps of the first of the fixed images, as many as pass at a time: for seeing
+    /// whether stored maps are those of `weights`.
     pub(super) fn first_maps(&self, weights: &Arc<Weights>, stage: Stage) -> Result<Vec<(CamRecord, Tensor)>> {
         let cut = Cut::new(&self.setup.model, weights.clone(), stage)?;
         let images = &self.setup.cam_images;
         self.maps_at(&cut, weights, stage, &images[..images.len().min(self.batch)], None)
     }
 
-    /// Maps of some images by each method of the plan that works at a stage; of the pixels where the stage is no map. `kept` gets the
-    /// activations at the stage.
+    /// Maps of some images by each method of the plan that works at a stage; of the pixels where
+    /// the stage is no map. `kept` gets the activations at the stage.
     fn maps_at(
         &self,
         cut: &Cut,
@@ -175,8 +177,9 @@ impl<'a> Explainer<'a> {
         self.heatmaps(&whole, stage, images, None)
     }
 
-    /// Maps of the true class by each method of the plan that works at a stage, from one gradient pass; the gradient of the pixels where the
-    /// stage is no map, and then `cut` is before the first layer. `kept` gets the activations at the cut.
+    /// Maps of the true class by each method of the plan that works at a stage, from one gradient
+    /// pass; the gradient of the pixels where the stage is no map, and then `cut` is before the
+    /// first layer. `kept` gets the activations at the cut.
     fn heatmaps(
         &self,
         cut: &Cut,
@@ -248,7 +251,8 @@ impl<'a> Explainer<'a> {
         localisation(self.plan, stage, &split_maps(maps)?, size, &shown, (height, width))
     }
 
-    /// TCAV of every class with its concepts. Classes whose activations fit memory together share them, and the Gram matrix.
+    /// TCAV of every class with its concepts. Classes whose activations fit memory together share
+    /// them, and the Gram matrix.
     fn concepts(&self, cut: &Cut, stage: Stage, explained: &mut Explained) -> Result<()> {
         let all = &self.setup.concepts;
         let features = self.setup.model.activation_shape(stage, self.setup.data.shape().into())?.len();

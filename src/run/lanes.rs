@@ -1,5 +1,6 @@
-//! Replicates side by side. The steps of a small network are too short for many threads to share, so each replicate has some of the
-//! threads to itself. As kernels give the same bits for any number of threads, so does a run.
+//! Replicates side by side. The steps of a small network are too short for many threads to share,
+//! so each replicate has some of the threads to itself. As kernels give the same bits for any
+//! number of threads, so does a run.
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -18,8 +19,8 @@ const TOGETHER_BYTES: usize = 2 << 30;
 /// Share of a small network's time that more threads do not shorten (`quick`, one thread and two).
 const UNSHARED: f64 = 0.2;
 
-/// How many replicates of a plan are made side by side: as many as end the run first. One on a device, whose memory and time are one
-/// network's.
+/// How many replicates of a plan are made side by side: as many as end the run first. One on a
+/// device, whose memory and time are one network's.
 pub(super) fn lanes(plan: &Plan, setup: &Setup) -> Result<usize> {
     if setup.model.compute.device().is_some() {
         return Ok(1);
@@ -40,8 +41,8 @@ fn fastest(replicates: usize, threads: usize, most: usize) -> usize {
     (1..=most).rev().min_by(|&one, &other| ends_after(one).total_cmp(&ends_after(other))).unwrap_or(1)
 }
 
-/// Bytes that making one network takes, at most about: the maps of a training step with their gradients, and the activations that TCAV
-/// keeps.
+/// Bytes that making one network takes, at most about: the maps of a training step with their
+/// gradients, and the activations that TCAV keeps.
 pub(super) fn network_bytes(plan: &Plan, setup: &Setup) -> Result<usize> {
     let shape: Shape3 = setup.data.shape().into();
     let network = &setup.model.network;
@@ -56,7 +57,8 @@ pub(super) fn network_bytes(plan: &Plan, setup: &Setup) -> Result<usize> {
     Ok(maps.saturating_mul(8).saturating_mul(images).saturating_add(activations.min(2 * ACTIVATION_BYTES)))
 }
 
-/// The pools of threads in which `lanes` replicates are made side by side: as many threads as there are here, shared out.
+/// The pools of threads in which `lanes` replicates are made side by side: as many threads as there
+/// are here, shared out.
 pub(super) fn pools(lanes: usize) -> Result<Vec<ThreadPool>> {
     let threads = rayon::current_num_threads();
     let pool = |lane| {
@@ -67,8 +69,8 @@ pub(super) fn pools(lanes: usize) -> Result<Vec<ThreadPool>> {
     (0..lanes).map(pool).collect()
 }
 
-/// Calls `make` for every replicate, `lanes` of them side by side; those left over at the end share all threads. Ends at the first error,
-/// as soon as the others notice.
+/// Calls `make` for every replicate, `lanes` of them side by side; those left over at the end share
+/// all threads. Ends at the first error, as soon as the others notice.
 pub(super) fn side_by_side(
     replicates: &[usize],
     lanes: usize,

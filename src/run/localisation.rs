@@ -13,8 +13,8 @@ use crate::plan::Plan;
 use crate::records::{Interval, LocalisationRecord, PartHits, ShownImage};
 use crate::stats::descriptive::known_mean;
 
-/// Whether the raw maps `(h · w)` of the shown images look at their objects, upsampled to the input `(height, width)`, as boxes are in
-/// input pixels. `None` where no image has a box.
+/// Whether the raw maps `(h · w)` of the shown images look at their objects, upsampled to the input
+/// `(height, width)`, as boxes are in input pixels. `None` where no image has a box.
 ///
 /// # Errors
 /// When a map is not finite or a box does not fit the input.
@@ -119,8 +119,8 @@ mod tests {
         assert_eq!((found.images, found.degenerate), (2, 1));
         let range = found.energy_interval.unwrap();
         assert!(range.low <= 0.0625 && range.high >= 0.875, "{range:?}");
-        // A cell of the map is two pixels: of the four tied pixels of column 0 three lie so near the first bird's beak, none the
-        // other's tail; 9 of 16 pixels lie so near a corner.
+        // A cell of the map is two pixels: of the four tied pixels of column 0 three lie so near
+        // the first bird's beak, none the other's tail; 9 of 16 pixels lie so near a corner.
         let parts = found.parts.unwrap();
         assert_eq!((parts.rate, parts.images), (Some(0.375), 2));
         assert_eq!(parts.chance, 9.0 / 16.0);

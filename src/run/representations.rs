@@ -1,4 +1,5 @@
-//! What is kept of a network's activations at a stage: their U-centred Gram matrix, from which any two networks' CKA follows.
+//! What is kept of a network's activations at a stage: their U-centred Gram matrix, from which any
+//! two networks' CKA follows.
 
 use candle_core::{Device, Tensor};
 

@@ -31,13 +31,14 @@ pub type Checkpoints<'a> = &'a (dyn Fn(&RoundId, &Model) -> Result<Weights> + Sy
 pub struct Options<'a> {
     /// Where to compute.
     pub compute: Compute,
-    /// Where trained networks come from if they are not trained here: then the records hold no losses. Masks are drawn as in a
-    /// run, from the final weights of the round before.
+    /// Where trained networks come from if they are not trained here: then the records hold no
+    /// losses. Masks are drawn as in a run, from the final weights of the round before.
     pub checkpoints: Option<Checkpoints<'a>>,
-    /// Whether rounds that another version, kind of machine or device has computed may stand beside those computed now. The study
-    /// warns of it.
+    /// Whether rounds that another version, kind of machine or device has computed may stand beside
+    /// those computed now. The study warns of it.
     pub allow_mixed: bool,
-    /// Least time between two states of a training that are kept, at ends of epochs, in case the program dies. On a device none is.
+    /// Least time between two states of a training that are kept, at ends of epochs, in case the
+    /// program dies. On a device none is.
     pub keep_every: Duration,
     /// Run folders from which finished networks are taken over: each must be the very network that the plan asks for.
     pub take_over: Vec<PathBuf>,
@@ -55,12 +56,13 @@ impl Default for Options<'_> {
     }
 }
 
-/// Makes every network of `plan` that the folder `out` does not hold yet: prunes, trains, evaluates, explains, records. What is
-/// damaged there is set aside first, and made again.
+/// Makes every network of `plan` that the folder `out` does not hold yet: prunes, trains,
+/// evaluates, explains, records. What is damaged there is set aside first, and made again.
 ///
 /// # Errors
-/// [`Error::Interrupted`] when the observer breaks: what is finished stays. Otherwise what is at fault is named: the plan's
-/// field, the folder, another device than the run began on, a checkpoint that is not the ticket that its round's mask makes.
+/// [`Error::Interrupted`] when the observer breaks: what is finished stays. Otherwise what is at
+/// fault is named: the plan's field, the folder, another device than the run began on, a checkpoint
+/// that is not the ticket that its round's mask makes.
 pub fn rounds(plan: &Plan, out: &Path, options: &Options<'_>, observer: &dyn Observer) -> Result<Store> {
     let mut setup = Setup::new(plan)?;
     setup.model = setup.model.on(&options.compute);
@@ -111,7 +113,8 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Every line of one replicate, and the sanity check; a network that diverges ends the replicate, and the next one goes on.
+    /// Every line of one replicate, and the sanity check; a network that diverges ends the
+    /// replicate, and the next one goes on.
     fn replicate(&self, replicate: usize) -> Result<()> {
         for line in Line::of(self.plan) {
             for round in line.rounds(self.plan) {
@@ -167,7 +170,8 @@ impl Run<'_> {
         self.observer.tell(&Event::RoundDone { arm, replicate, round, test_accuracy: record.test_accuracy, resumed })
     }
 
-    /// The sanity check of the replicate's dense network, once; it is of the method as defined, so where the maps are something else there is none.
+    /// The sanity check of the replicate's dense network, once; it is of the method as defined, so
+    /// where the maps are something else there is none.
     fn sanity(&self, replicate: usize) -> Result<()> {
         // Of an arm in a sweep, the unit of its dense network has it.
         let elsewhere = self.plan.part.is_some_and(|part| part.arm.is_some());
@@ -257,7 +261,8 @@ impl Run<'_> {
     fn train(&self, line: Line, id: &RoundId, mask: &Mask, replicate_seed: u64) -> Result<Trained> {
         let (plan, setup) = (self.plan, self.setup);
         let network = &setup.model.network;
-        // A twin differs from its parent, and a retrained ticket from the ticket, in the order and the variations of its images alone.
+        // A twin differs from its parent, and a retrained ticket from the ticket, in the order and
+        // the variations of its images alone.
         let order_seed = match line {
             Line::Twin(_) | Line::Arm(Arm::Retrained) => Setup::derived_seed(plan, id.replicate, &line.name()),
             Line::Arm(_) => replicate_seed,

@@ -27,7 +27,8 @@ const MAP_BYTES: usize = 384 << 20;
 /// Images evaluated at a time, at most.
 const EVALUATION_BATCH: usize = 128;
 
-/// Everything that the plan draws once for all replicates, arms and rounds: comparisons over rounds need the same images.
+/// Everything that the plan draws once for all replicates, arms and rounds: comparisons over rounds
+/// need the same images.
 pub struct Setup {
     /// All images.
     pub data: Dataset,
@@ -180,8 +181,9 @@ impl Setup {
         }
     }
 
-    /// SHA-256, in hexadecimal, of all that the plan takes from the data: images and labels, what was drawn of the concepts, boxes and
-    /// parts. A table of attributes that was edited shows in it.
+    /// SHA-256, in hexadecimal, of all that the plan takes from the data: images and labels, what
+    /// was drawn of the concepts, boxes and parts. A table of attributes that was edited shows in
+    /// it.
     ///
     /// # Errors
     /// Only when something cannot be serialised.
@@ -265,7 +267,8 @@ impl Setup {
         names
     }
 
-    /// The images of some of [`Setup::concepts`] as rows. An image that is in several sets has one row; noise has rows of its own.
+    /// The images of some of [`Setup::concepts`] as rows. An image that is in several sets has one
+    /// row; noise has rows of its own.
     ///
     /// # Errors
     /// When noise does not fit memory.

@@ -39,7 +39,8 @@ pub fn units(sweep: &Sweep, device: &str, allow_mixed: bool) -> Result<SweepUnit
 /// Makes one unit, unless it is there. Where another process makes it, waits.
 ///
 /// # Errors
-/// As [`rounds`]; when the unit that it needs is not finished, or this version of the program makes other units of the plan.
+/// As [`rounds`]; when the unit that it needs is not finished, or this version of the program makes
+/// other units of the plan.
 pub fn unit(
     store: &SweepStore,
     units: &SweepUnits,

@@ -35,13 +35,14 @@ pub struct Recomputed {
     pub faults: Vec<String>,
 }
 
-/// Computes again, for every finished round: that pruned weights are zero, that masks are nested, or the controls' are what they
-/// must be, and have the counts and densities recorded; the answers on the first test images; the first maps at each stage; and θ_k
-/// where that is the state before any step.
+/// Computes again, for every finished round: that pruned weights are zero, that masks are nested,
+/// or the controls' are what they must be, and have the counts and densities recorded; the answers
+/// on the first test images; the first maps at each stage; and θ_k where that is the state before
+/// any step.
 ///
 /// # Errors
-/// [`crate::error::Error::Interrupted`], when the data or a file cannot be read, or [`crate::error::Error::Damaged`] where a file is not the
-/// one that its record lists.
+/// [`crate::error::Error::Interrupted`], when the data or a file cannot be read, or
+/// [`crate::error::Error::Damaged`] where a file is not the one that its record lists.
 pub fn recompute(plan: &Plan, store: &Store, observer: &dyn Observer) -> Result<Recomputed> {
     let setup = Setup::new(plan)?;
     let manifest = store.manifest()?;

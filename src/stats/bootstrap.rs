@@ -1,4 +1,5 @@
-//! Bootstrap intervals, by the percentiles of the resampled statistics (Efron 1979), over one or several independent groups of units.
+//! Bootstrap intervals, by the percentiles of the resampled statistics (Efron 1979), over one or
+//! several independent groups of units.
 
 use super::descriptive::{quantile_of_sorted, sorted, standard_deviation};
 use super::permutation::{below, chunks};
@@ -36,10 +37,12 @@ pub struct Bootstrapped {
     pub undefined: usize,
 }
 
-/// Interval of a statistic of one sample. The values reach `statistic` in another order than given: it must not depend on it.
+/// Interval of a statistic of one sample. The values reach `statistic` in another order than given:
+/// it must not depend on it.
 ///
 /// # Errors
-/// Fewer than two values, a value that is not finite, an undefined estimate, more than a tenth of the resamples undefined.
+/// Fewer than two values, a value that is not finite, an undefined estimate, more than a tenth of
+/// the resamples undefined.
 pub fn one_sample(
     values: &[f64],
     statistic: impl Fn(&[f64]) -> Option<f64> + Sync,
@@ -73,7 +76,8 @@ pub fn two_sample(
     grouped(&[first.len(), second.len()], of, options, seed, name)
 }
 
-/// Interval of the concept effect over class images, concept images and random images, all three resampled. Class images come in blocks.
+/// Interval of the concept effect over class images, concept images and random images, all three
+/// resampled. Class images come in blocks.
 pub struct ConceptEffect {
     /// Class images, concept images, random images.
     sizes: [usize; 3],
@@ -82,7 +86,8 @@ pub struct ConceptEffect {
     name: String,
     /// Class images that have come.
     added: usize,
-    /// Over the class images that have come: sums over concept and over random images, of the sample itself and of each resample.
+    /// Over the class images that have come: sums over concept and over random images, of the
+    /// sample itself and of each resample.
     sums: Vec<[f64; 2]>,
 }
 
@@ -104,9 +109,10 @@ impl ConceptEffect {
         Ok(Self { sizes, options, seed, name, added: 0, sums: vec![[0.0; 2]; 1 + options.resamples] })
     }
 
-    /// Adds class images. `products` holds `g_k·a_i`, row-major `(class images, concept images + random images)`, the concept's
-    /// columns first: the gradient of class image `k` times the activation of image `i`. The effect is the mean over rows and concept
-    /// columns minus the mean over rows and random columns.
+    /// Adds class images. `products` holds `g_k·a_i`, row-major
+    /// `(class images, concept images + random images)`, the concept's columns first: the gradient
+    /// of class image `k` times the activation of image `i`. The effect is the mean over rows and
+    /// concept columns minus the mean over rows and random columns.
     ///
     /// # Errors
     /// Products that do not fill rows, are more than announced, or are not finite.
@@ -175,12 +181,12 @@ impl ConceptEffect {
     }
 }
 
-/// Interval of a statistic of the indices of several independent groups of units of the given `sizes`: `statistic` gets one
-/// list of indices per group, `0..size` for the sample itself.
+/// Interval of a statistic of the indices of several independent groups of units of the given
+/// `sizes`: `statistic` gets one list of indices per group, `0..size` for the sample itself.
 ///
 /// # Errors
-/// No group, a group of fewer than two units, fewer than 20 resamples, confidence outside (0, 1), an undefined estimate, more
-/// than a tenth of the resamples undefined.
+/// No group, a group of fewer than two units, fewer than 20 resamples, confidence outside (0, 1),
+/// an undefined estimate, more than a tenth of the resamples undefined.
 pub fn grouped(
     sizes: &[usize],
     statistic: impl Fn(&[Vec<usize>]) -> Option<f64> + Sync,

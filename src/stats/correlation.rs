@@ -45,8 +45,8 @@ pub fn pearson_coefficient(x: &[f64], y: &[f64]) -> Result<f64> {
 /// Spearman's rank correlation (average ranks) with the t approximation of its p-value; equals `scipy.stats.spearmanr`.
 ///
 /// # Errors
-/// Fewer than three pairs (the p-value has no degrees of freedom), different lengths, a value that is not finite, constant
-/// input.
+/// Fewer than three pairs (the p-value has no degrees of freedom), different lengths, a value that
+/// is not finite, constant input.
 pub fn spearman(x: &[f64], y: &[f64]) -> Result<TestResult> {
     check_pairs(x, y, 3)?;
     let r = spearman_coefficient(x, y)?;
@@ -67,8 +67,9 @@ pub fn spearman_coefficient(x: &[f64], y: &[f64]) -> Result<f64> {
     Ok(rank_correlation(&ranks_and_ties(x).0, &ranks_and_ties(y).0))
 }
 
-/// Pearson's correlation of two sets of average ranks of one length, neither constant. Doubled ranks around their doubled
-/// mean are whole numbers, so the sums are exact, and perfect agreement gives exactly 1.
+/// Pearson's correlation of two sets of average ranks of one length, neither constant. Doubled
+/// ranks around their doubled mean are whole numbers, so the sums are exact, and perfect agreement
+/// gives exactly 1.
 pub(crate) fn rank_correlation(x: &[f64], y: &[f64]) -> f64 {
     let middle = x.len() as f64 + 1.0;
     let (mut xx, mut yy, mut xy) = (0.0, 0.0, 0.0);

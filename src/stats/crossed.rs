@@ -1,8 +1,9 @@
 //! Means over replicates that all saw the same images, with an interval over both.
 //!
-//! Replicates (seeds) are independent. Images are shared: an image that is hard for one network is hard for all, so more
-//! replicates do not average it away. The variance of the mean therefore has two parts, replicates and images, and what an
-//! image and a replicate do only together shows in either; it is counted once (Owen 2007, Annals of Applied Statistics 1:386).
+//! Replicates (seeds) are independent. Images are shared: an image that is hard for one network is
+//! hard for all, so more replicates do not average it away. The variance of the mean therefore has
+//! two parts, replicates and images, and what an image and a replicate do only together shows in
+//! either; it is counted once (Owen 2007, Annals of Applied Statistics 1:386).
 
 use super::descriptive::{mean_unchecked, sum_of_squares};
 use super::special::{student_t_critical, student_t_two_sided};
@@ -20,8 +21,8 @@ pub struct ImageVariance {
 }
 
 impl ImageVariance {
-    /// The part that the replicates share: what remains of `of_mean` without that which differs from replicate to replicate
-    /// and so stands in their spread already.
+    /// The part that the replicates share: what remains of `of_mean` without that which differs
+    /// from replicate to replicate and so stands in their spread already.
     fn shared(self, replicates: usize) -> f64 {
         let count = replicates as f64;
         ((count * self.of_mean - self.of_one) / (count - 1.0)).max(0.0)
@@ -97,19 +98,20 @@ pub fn image_variance_of_means(values: &[Vec<f64>]) -> Result<ImageVariance> {
     Ok(ImageVariance { of_mean: of(&mean), of_one, images })
 }
 
-/// One replicate's drift beside what retraining does, image by image: `(numerator, denominator)`, `None` where the image does
-/// not count for this replicate.
+/// One replicate's drift beside what retraining does, image by image: `(numerator, denominator)`,
+/// `None` where the image does not count for this replicate.
 pub type RatioByImage = Vec<Option<(f64, f64)>>;
 
 /// The logarithm of each replicate's ratio of sums over images, and what the choice of images does to their mean.
 ///
-/// Drawing images anew moves `ln (Σ a / Σ b)` by the mean of `a/ā − b/b̄` over the images drawn, to first order; the variance of
-/// that is the bootstrap's in the limit of many resamples (the infinitesimal jackknife, Efron 1982, §6), without its noise. The
-/// images are the same for all replicates.
+/// Drawing images anew moves `ln (Σ a / Σ b)` by the mean of `a/ā − b/b̄` over the images drawn, to
+/// first order; the variance of that is the bootstrap's in the limit of many resamples (the
+/// infinitesimal jackknife, Efron 1982, §6), without its noise. The images are the same for all
+/// replicates.
 ///
 /// # Errors
-/// No replicate, fewer than two images that count, rows of different length, or a ratio that is zero or undefined (no image
-/// counts, or retraining moves nothing).
+/// No replicate, fewer than two images that count, rows of different length, or a ratio that is
+/// zero or undefined (no image counts, or retraining moves nothing).
 pub fn log_ratios(replicates: &[RatioByImage]) -> Result<(Vec<f64>, ImageVariance)> {
     let images = replicates.first().map_or(0, Vec::len);
     if images < 2 {
@@ -144,9 +146,9 @@ pub fn log_ratios(replicates: &[RatioByImage]) -> Result<(Vec<f64>, ImageVarianc
     Ok((values, ImageVariance { of_mean, of_one: of_one / replicates.len() as f64, images }))
 }
 
-/// Jackknife pseudo-values of the mean of `value(replicate, others)` over replicates, where replicates share networks: with a
-/// replicate go its own value and its part in every other's. They take the place of independent values (Arvesen 1969, Annals
-/// of Mathematical Statistics 40:2076).
+/// Jackknife pseudo-values of the mean of `value(replicate, others)` over replicates, where
+/// replicates share networks: with a replicate go its own value and its part in every other's. They
+/// take the place of independent values (Arvesen 1969, Annals of Mathematical Statistics 40:2076).
 ///
 /// # Errors
 /// Fewer than three replicates, or a value that is undefined.

@@ -1,10 +1,11 @@
 //! The TCAV score's valid test: is the concept set exchangeable with the random sets?
 //!
-//! The concept set and `N` random sets of the same size are one family of `N + 1` members. If the concept means nothing,
-//! its set is one more random set, and every member is equally likely to have the largest statistic; so
-//! `p = (1 + #{random >= concept}) / (N + 1)` holds its level whatever the dependence between scores that share a set
-//! (Barnard 1963; Davison & Hinkley 1997, chapter 4). Every member is treated alike: it meets as many partners as any other, by a
-//! design that is drawn without looking at the scores.
+//! The concept set and `N` random sets of the same size are one family of `N + 1` members. If the
+//! concept means nothing, its set is one more random set, and every member is equally likely to
+//! have the largest statistic; so `p = (1 + #{random >= concept}) / (N + 1)` holds its level
+//! whatever the dependence between scores that share a set (Barnard 1963; Davison & Hinkley 1997,
+//! chapter 4). Every member is treated alike: it meets as many partners as any other, by a design
+//! that is drawn without looking at the scores.
 
 use super::{Result, StatsError};
 use crate::seed::stream;
@@ -34,9 +35,10 @@ impl Design {
         Ok(Design { members, partners: members - 1, pairs })
     }
 
-    /// A regular design in which every member meets `partners` others: a circulant graph (member `k` meets its neighbours
-    /// at distances `1..=partners / 2` on a circle) on labels shuffled by the stream `(seed, name, 0)`. It fits
-    /// `members · partners / 2` CAVs, so that `N` can be in the hundreds.
+    /// A regular design in which every member meets `partners` others: a circulant graph (member
+    /// `k` meets its neighbours at distances `1..=partners / 2` on a circle) on labels shuffled by
+    /// the stream `(seed, name, 0)`. It fits `members · partners / 2` CAVs, so that `N` can be in
+    /// the hundreds.
     ///
     /// # Errors
     /// Fewer than three members, no partners, as many partners as members, or an odd number of both.
@@ -84,10 +86,11 @@ impl Design {
 /// The score of one pair.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct PairScore {
-    /// Share of class images with positive sensitivity to the CAV of the pair's first member against its second, in [0, 1].
+    /// Share of class images with positive sensitivity to the CAV of the pair's first member
+    /// against its second, in [0, 1].
     pub score: f64,
-    /// Share of class images with a sensitivity of exactly zero, in [0, 1]. Zeros do not count towards the score, so that of the
-    /// swapped pair is `1 - score - ties`.
+    /// Share of class images with a sensitivity of exactly zero, in [0, 1]. Zeros do not count
+    /// towards the score, so that of the swapped pair is `1 - score - ties`.
     pub ties: f64,
 }
 
@@ -108,11 +111,13 @@ pub struct Exchangeability {
 
 /// Tests the concept's mean score against those of the random sets; `scores` in the order of [`Design::pairs`].
 ///
-/// Swapping the sets of a pair turns the CAV round, and the score into `1 - score - ties`, so each pair is fitted once and
-/// counts for both of its members. Ties between members count against the concept.
+/// Swapping the sets of a pair turns the CAV round, and the score into `1 - score - ties`, so each
+/// pair is fitted once and counts for both of its members. Ties between members count against the
+/// concept.
 ///
 /// # Errors
-/// Another number of scores than pairs; a score or share of ties that is not finite or with `score + ties` outside `[0, 1]`.
+/// Another number of scores than pairs; a score or share of ties that is not finite or with
+/// `score + ties` outside `[0, 1]`.
 pub fn exchangeability_test(design: &Design, scores: &[PairScore]) -> Result<Exchangeability> {
     if scores.len() != design.pairs.len() {
         return Err(StatsError::LengthMismatch {
@@ -213,7 +218,8 @@ mod tests {
         fn turning_a_pair_round_changes_nothing_but_its_sign(
             scores in prop::collection::vec((0u32..=20, 0u32..=5), 10), flip in 0usize..10,
         ) {
-            // Five members; reversing all CAVs mirrors every mean score around (1 - ties) / 2 and, without ties, keeps p.
+            // Five members; reversing all CAVs mirrors every mean score around (1 - ties) / 2 and,
+            // without ties, keeps p.
             let design = Design::all_pairs(5).unwrap();
             let scores: Vec<_> = scores.iter().map(|(s, _)| pair(f64::from(*s) / 20.0)).collect();
             let mirrored: Vec<_> = scores.iter().map(|s| pair(1.0 - s.score)).collect();

@@ -1,7 +1,8 @@
 //! Do images that a network forgets drift more than those it keeps?
 //!
-//! Density moves everything: over rounds, accuracy falls as drift grows, whatever the reason. Within one network the density is
-//! the same for every image, so it cannot confound the comparison.
+//! Density moves everything: over rounds, accuracy falls as drift grows, whatever the reason.
+//! Within one network the density is the same for every image, so it cannot confound the
+//! comparison.
 
 use super::descriptive::ranks;
 use super::permutation::chunks;
@@ -11,7 +12,8 @@ use rand::seq::SliceRandom;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-/// One network's images: whether it forgot each, and how far its explanation moved; `None` where the image does not count.
+/// One network's images: whether it forgot each, and how far its explanation moved; `None` where
+/// the image does not count.
 pub type Images = Vec<Option<(bool, f64)>>;
 
 /// What the comparison found.
@@ -21,7 +23,8 @@ pub struct Forgetting {
     pub forgotten: usize,
     /// Images that were kept.
     pub kept: usize,
-    /// Probability that a forgotten image drifted more than a kept one of its class in its network (AUC; ½: no difference).
+    /// Probability that a forgotten image drifted more than a kept one of its class in its network
+    /// (AUC; ½: no difference).
     pub auc: f64,
     /// One-sided permutation p-value of that being so large.
     pub p_value: f64,
@@ -33,10 +36,11 @@ struct Stratum {
     networks: Vec<(Vec<f64>, Vec<usize>)>,
 }
 
-/// The comparison over one or several networks that saw the same images, within strata (classes): `strata[image]`. Only images
-/// that count in every network take part. Drifts are permuted over the images of a stratum, by one permutation for all
-/// networks: their images are the same, so what is exchangeable under the null is the image with all its drifts. For a single
-/// network this is the permutation test within the network.
+/// The comparison over one or several networks that saw the same images, within strata (classes):
+/// `strata[image]`. Only images that count in every network take part. Drifts are permuted over the
+/// images of a stratum, by one permutation for all networks: their images are the same, so what is
+/// exchangeable under the null is the image with all its drifts. For a single network this is the
+/// permutation test within the network.
 ///
 /// # Errors
 /// No network, networks of different length, a drift that is not finite, or no stratum with both kinds of images.
@@ -76,7 +80,8 @@ pub fn forgetting(
     if pairs == 0.0 {
         return Err(StatsError::Undefined { what: "forgetting: no class has images of both kinds" });
     }
-    // Of the rank sum only the forgotten images' ranks vary; what a full set of them would have by order alone goes off.
+    // Of the rank sum only the forgotten images' ranks vary; what a full set of them would have by
+    // order alone goes off.
     let least: f64 = all
         .iter()
         .flat_map(|stratum| &stratum.networks)
@@ -135,7 +140,8 @@ mod tests {
         let found = forgetting(std::slice::from_ref(&network), &strata, 999, 1, "t").unwrap();
         assert_eq!((found.forgotten, found.kept), (3, 3));
         assert!((found.auc - 3.5 / 5.0).abs() < 1e-12);
-        // 24 orders of class 0, the forgotten ranks being two of four: {3,1}, {3,2} and so on; a tie in class 1 changes nothing.
+        // 24 orders of class 0, the forgotten ranks being two of four: {3,1}, {3,2} and so on; a
+        // tie in class 1 changes nothing.
         assert!((found.p_value - 2.0 / 6.0).abs() < 0.05, "{found:?}");
         let none: Images = network.iter().map(|image| image.map(|(_, drift)| (false, drift))).collect();
         assert!(forgetting(&[none], &strata, 99, 1, "t").is_err());

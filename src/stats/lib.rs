@@ -1,8 +1,10 @@
-//! Statistics on plain `f64` slices: tests, permutation, bootstrap, intervals, multiplicity, map similarity and verdicts.
+//! Statistics on plain `f64` slices: tests, permutation, bootstrap, intervals, multiplicity, map
+//! similarity and verdicts.
 //!
-//! Nothing here knows candle, files or networks. Every function that draws takes `(seed, name)` and draws from
-//! [`crate::seed::stream`]`(seed, name, chunk)` with chunks of a fixed size, so the same input gives bit-equal output for
-//! any number of threads. What is undefined (zero variance, too few values) is a named [`StatsError`], never a NaN.
+//! Nothing here knows candle, files or networks. Every function that draws takes `(seed, name)` and
+//! draws from [`crate::seed::stream`]`(seed, name, chunk)` with chunks of a fixed size, so the same
+//! input gives bit-equal output for any number of threads. What is undefined (zero variance, too
+//! few values) is a named [`StatsError`], never a NaN.
 //!
 //! | module | holds |
 //! | --- | --- |

@@ -51,9 +51,9 @@ pub fn energy_in_box<T: Copy + Into<f64>>(
     Ok(if total > 0.0 { Ok((inside / total).min(1.0)) } else { Err(Degenerate::First) })
 }
 
-/// The pointing game (Zhang et al. 2016): 1 if the map's maximum lies within `tolerance` pixels of the box, else 0; if
-/// several pixels tie for the maximum, the share of them that does. `Err(Degenerate)` inside if no pixel is positive or all
-/// are equal.
+/// The pointing game (Zhang et al. 2016): 1 if the map's maximum lies within `tolerance` pixels of
+/// the box, else 0; if several pixels tie for the maximum, the share of them that does.
+/// `Err(Degenerate)` inside if no pixel is positive or all are equal.
 ///
 /// # Errors
 /// As [`energy_in_box`].
@@ -91,8 +91,9 @@ fn distance(index: usize, width: usize, point: (f64, f64)) -> f64 {
     (x - point.0).abs().max((y - point.1).abs())
 }
 
-/// Whether the map's maximum lies within `reach` pixels, along either axis, of one of `points` (x, y): the pointing game with
-/// points for boxes. `None` if the map has no maximum, as for [`pointing_game`].
+/// Whether the map's maximum lies within `reach` pixels, along either axis, of one of `points` (x,
+/// y): the pointing game with points for boxes. `None` if the map has no maximum, as for
+/// [`pointing_game`].
 ///
 /// # Errors
 /// A length other than `height · width`, a value that is not finite, or no point.
@@ -115,7 +116,8 @@ pub fn point_hit<T: Copy + Into<f64>>(
     Ok(Some(PointHit { share: hits as f64 / peaks.len() as f64, nearest: place }))
 }
 
-/// The share of the pixels that lie within `reach` of one of `points`: what [`point_hit`] gives a maximum placed blindly.
+/// The share of the pixels that lie within `reach` of one of `points`: what [`point_hit`] gives a
+/// maximum placed blindly.
 pub fn point_chance(height: usize, width: usize, points: &[(f64, f64)], reach: f64) -> f64 {
     let near = |&index: &usize| points.iter().any(|&point| distance(index, width, point) <= reach);
     (0..height * width).filter(near).count() as f64 / (height * width) as f64

@@ -1,11 +1,13 @@
 //! L2 logistic regression with a free intercept, solved in sample space.
 //!
-//! The centred Gram matrix `K` of n samples gives each of them coordinates `x` in the span of all, `K = X Xᵀ` (a pivoted Cholesky
-//! factor, so at most n - 1 of them); there the objective `½|w|² + C Σ log(1 + exp(-sᵢ fᵢ))`, `f = X w + b`, is minimised by Newton's method.
+//! The centred Gram matrix `K` of n samples gives each of them coordinates `x` in the span of all,
+//! `K = X Xᵀ` (a pivoted Cholesky factor, so at most n - 1 of them); there the objective
+//! `½|w|² + C Σ log(1 + exp(-sᵢ fᵢ))`, `f = X w + b`, is minimised by Newton's method.
 //!
-//! Newton's method on the samples' weights `α = C s σ(-s f)` instead would be a little cheaper, but where the sets overlap or share images,
-//! `w = Σ αᵢ xᵢ` is what remains of large terms that cancel, and with large activations nothing remains. Here `w` is found
-//! directly, and `α` from it, no larger than needed.
+//! Newton's method on the samples' weights `α = C s σ(-s f)` instead would be a little cheaper, but
+//! where the sets overlap or share images, `w = Σ αᵢ xᵢ` is what remains of large terms that
+//! cancel, and with large activations nothing remains. Here `w` is found directly, and `α` from it,
+//! no larger than needed.
 
 use nalgebra::DMatrix;
 
@@ -24,14 +26,15 @@ pub struct Solution {
     pub intercept: f64,
     /// `w·xᵢ`: the samples' decision values without the intercept.
     pub projections: Vec<f64>,
-    /// Largest violation of `w = Σ C sᵢ σ(-sᵢ fᵢ) xᵢ` and `0 = Σ C sᵢ σ(-sᵢ fᵢ)`, relative to the sizes of the summed terms.
+    /// Largest violation of `w = Σ C sᵢ σ(-sᵢ fᵢ) xᵢ` and `0 = Σ C sᵢ σ(-sᵢ fᵢ)`, relative to the
+    /// sizes of the summed terms.
     pub residual: f64,
     /// Whether the last step was within rounding.
     pub converged: bool,
 }
 
-/// Minimises the objective of the module for the centred, row-major Gram matrix `kernel` `(n, n)` and labels `signs` `(n)`, ±1,
-/// both present. Squared lengths up to `rounding` count as zero.
+/// Minimises the objective of the module for the centred, row-major Gram matrix `kernel` `(n, n)`
+/// and labels `signs` `(n)`, ±1, both present. Squared lengths up to `rounding` count as zero.
 pub fn solve(kernel: &[f64], signs: &[f64], c: f64, rounding: f64) -> Solution {
     let n = signs.len();
     let Coordinates { rows, pivots } = coordinates(kernel, n, rounding);
@@ -116,8 +119,8 @@ struct Coordinates {
     pivots: Vec<usize>,
 }
 
-/// Pivoted Cholesky factor of `kernel` `(n, n)`, up to the remainder `rounding` (Higham 1990, "Analysis of the Cholesky Decomposition of a
-/// Semi-definite Matrix").
+/// Pivoted Cholesky factor of `kernel` `(n, n)`, up to the remainder `rounding` (Higham 1990,
+/// "Analysis of the Cholesky Decomposition of a Semi-definite Matrix").
 fn coordinates(kernel: &[f64], n: usize, rounding: f64) -> Coordinates {
     let mut rows: Vec<f64> = Vec::with_capacity(n * n);
     let mut pivots: Vec<usize> = Vec::with_capacity(n);
@@ -152,8 +155,9 @@ fn coordinates(kernel: &[f64], n: usize, rounding: f64) -> Coordinates {
     Coordinates { rows, pivots }
 }
 
-/// Weights of the samples, summing to zero, with `Σ αᵢ xᵢ = w`: on the pivots, whose coordinates are triangular, less their mean (the samples
-/// are centred, so a constant adds nothing). Where the samples are affinely independent this is the only solution, `C s σ(-s f)`.
+/// Weights of the samples, summing to zero, with `Σ αᵢ xᵢ = w`: on the pivots, whose coordinates
+/// are triangular, less their mean (the samples are centred, so a constant adds nothing). Where the
+/// samples are affinely independent this is the only solution, `C s σ(-s f)`.
 fn combination(rows: &[f64], pivots: &[usize], w: &[f64], n: usize) -> Vec<f64> {
     let mut alpha = vec![0.0; n];
     for (k, row) in rows.chunks_exact(n).enumerate().rev() {
@@ -176,8 +180,9 @@ fn residual(rows: &[f64], w: &[f64], alpha: &[f64]) -> f64 {
     (gap / terms).max(alpha.iter().sum::<f64>().abs() / total)
 }
 
-/// The optimum among the multiples of the difference of means: a two-parameter problem that brings the decision values to their final size, so
-/// that neither huge nor tiny activations strain the full problem. Returns `(w, b)`.
+/// The optimum among the multiples of the difference of means: a two-parameter problem that brings
+/// the decision values to their final size, so that neither huge nor tiny activations strain the
+/// full problem. Returns `(w, b)`.
 fn start(rows: &[f64], signs: &[f64], c: f64) -> (Vec<f64>, f64) {
     let n = signs.len();
     let positive = signs.iter().filter(|s| **s > 0.0).count() as f64;
@@ -291,7 +296,8 @@ pub fn dot(a: &[f64], b: &[f64]) -> f64 {
     sums.iter().sum::<f64>() + rest
 }
 
-/// The Cholesky factor of the lower triangle of `matrix` `(n, n)`, row-major, in place; false if rounding made it indefinite.
+/// The Cholesky factor of the lower triangle of `matrix` `(n, n)`, row-major, in place; false if
+/// rounding made it indefinite.
 fn factorise(matrix: &mut [f64], n: usize) -> bool {
     for i in 0..n {
         let (done, rest) = matrix.split_at_mut(i * n);

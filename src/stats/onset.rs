@@ -45,14 +45,17 @@ fn crossing(x: &[f64], curve: &[f64], limit: f64) -> Option<f64> {
     Some(x[before] + share * (x[first] - x[before]))
 }
 
-/// The onset of a quantity that grows as weights go. `curves[replicate][i]` is its value at `densities[i]`, which fall; the
-/// crossing is of `limit`, on straight lines over the logarithm of the density.
+/// The onset of a quantity that grows as weights go. `curves[replicate][i]` is its value at
+/// `densities[i]`, which fall; the crossing is of `limit`, on straight lines over the logarithm of
+/// the density.
 ///
-/// The interval holds every density at which a t-test over replicates does not tell the mean from the limit, so its coverage is
-/// that of the t-test wherever the crossing lies (the inversion of Fieller 1954).
+/// The interval holds every density at which a t-test over replicates does not tell the mean from
+/// the limit, so its coverage is that of the t-test wherever the crossing lies (the inversion of
+/// Fieller 1954).
 ///
 /// # Errors
-/// Fewer than two replicates or densities, curves of another length, densities that do not fall, values that are not finite.
+/// Fewer than two replicates or densities, curves of another length, densities that do not fall,
+/// values that are not finite.
 pub fn onset(densities: &[f64], curves: &[Vec<f64>], limit: f64, confidence: f64) -> Result<Onset> {
     check_open_unit("confidence", confidence)?;
     check("densities", densities, 2)?;

@@ -1,8 +1,9 @@
 //! The concept effect's test: labels permuted over the pooled images.
 //!
-//! The effect is a difference of means, `Δ = mean(concept) - mean(random)`, of the scalars `ḡ·a_i`. If membership in the
-//! concept does not matter, all divisions of the pooled images into sets of these sizes are equally likely, so the share
-//! of divisions with a difference at least as large is an exact p-value (Fisher 1935; Ernst 2004, Statistical Science 19:676).
+//! The effect is a difference of means, `Δ = mean(concept) - mean(random)`, of the scalars `ḡ·a_i`.
+//! If membership in the concept does not matter, all divisions of the pooled images into sets of
+//! these sizes are equally likely, so the share of divisions with a difference at least as large is
+//! an exact p-value (Fisher 1935; Ernst 2004, Statistical Science 19:676).
 
 use super::descriptive::{require_variation, sorted};
 use super::{Result, StatsError, check};
@@ -111,7 +112,8 @@ pub fn label_permutation(
     let (smaller, chosen) =
         if concept.len() <= random.len() { (&concept, concept.len()) } else { (&random, random.len()) };
     let observed = smaller.iter().map(|v| v - centre).sum::<f64>().abs();
-    // Above the rounding that such a sum can carry, that of the values themselves included: rounding must not split ties.
+    // Above the rounding that such a sum can carry, that of the values themselves included:
+    // rounding must not split ties.
     let threshold = observed - 4.0 * f64::EPSILON * size * largest;
 
     let arrangements = binomial_coefficient(pool.len(), chosen);

@@ -9,12 +9,14 @@ use serde::Serialize;
 pub struct Needed {
     /// So that a single hypothesis can be significant, whatever the others do.
     pub for_one_finding: usize,
-    /// So that anything can be significant at all, if every hypothesis of the family reaches its smallest p-value. The same
-    /// number except for step-up adjustments (Benjamini–Hochberg, Benjamini–Yekutieli). A plan below it is hopeless.
+    /// So that anything can be significant at all, if every hypothesis of the family reaches its
+    /// smallest p-value. The same number except for step-up adjustments (Benjamini–Hochberg,
+    /// Benjamini–Yekutieli). A plan below it is hopeless.
     pub for_any_finding: usize,
 }
 
-/// Random sets `N` that the exchangeability test needs: its smallest p-value is `1 / (N + 1)`. `usize::MAX` where no number suffices.
+/// Random sets `N` that the exchangeability test needs: its smallest p-value is `1 / (N + 1)`.
+/// `usize::MAX` where no number suffices.
 ///
 /// # Errors
 /// `alpha` outside (0, 1), or an empty family.

@@ -1,9 +1,12 @@
-//! How far networks that were only retrained differ from each other, so that one more of them is told from one that has changed.
+//! How far networks that were only retrained differ from each other, so that one more of them is
+//! told from one that has changed.
 //!
-//! A candidate's interval speaks of that one network. Retrained networks differ too, and a candidate that is one of them must be
-//! called changed no more often than the level. So it has to lie beyond what two retrained networks differ by, a prediction from few
-//! networks: t with one degree of freedom fewer than there are networks, times the root mean square difference of all pairs. Under
-//! the hypothesis that the candidate is one more retrained network its own difference has the same variance.
+//! A candidate's interval speaks of that one network. Retrained networks differ too, and a
+//! candidate that is one of them must be called changed no more often than the level. So it has to
+//! lie beyond what two retrained networks differ by, a prediction from few networks: t with one
+//! degree of freedom fewer than there are networks, times the root mean square difference of all
+//! pairs. Under the hypothesis that the candidate is one more retrained network its own difference
+//! has the same variance.
 
 use super::special::student_t_critical;
 use super::{Result, StatsError, check_open_unit};
@@ -11,8 +14,8 @@ use super::{Result, StatsError, check_open_unit};
 /// Networks without which nothing is known of how they differ.
 pub const LEAST_NETWORKS: usize = 3;
 
-/// What the difference of two of `networks` retrained networks exceeds with probability `level`. `difference(a, b)` is that of a pair;
-/// its sign does not matter.
+/// What the difference of two of `networks` retrained networks exceeds with probability `level`.
+/// `difference(a, b)` is that of a pair; its sign does not matter.
 ///
 /// # Errors
 /// Fewer than [`LEAST_NETWORKS`] networks, a level outside (0, 1), or a difference that is undefined.
@@ -31,8 +34,8 @@ pub fn reach(networks: usize, level: f64, difference: impl Fn(usize, usize) -> O
     Ok(student_t_critical(2.0 * level, (networks - 1) as f64) * spread)
 }
 
-/// The difference of two networks, `a` and `b`, in the logarithm of their drift from each of the others: what `ln ρ` would be if one
-/// stood in the other's place.
+/// The difference of two networks, `a` and `b`, in the logarithm of their drift from each of the
+/// others: what `ln ρ` would be if one stood in the other's place.
 pub fn log_ratio_of(a: usize, b: usize, networks: usize, drift: impl Fn(usize, usize) -> Option<f64>) -> Option<f64> {
     let others = (0..networks).filter(|&other| other != a && other != b);
     let logs: Vec<f64> =
@@ -60,8 +63,8 @@ mod tests {
         assert!(reach(2, 0.05, |_, _| Some(1.0)).is_err() && reach(3, 0.05, |_, _| None).is_err());
     }
 
-    /// Networks with a place of their own and pairs with noise of theirs: one more network exceeds the reach as often as the level
-    /// says, for any number of them.
+    /// Networks with a place of their own and pairs with noise of theirs: one more network exceeds
+    /// the reach as often as the level says, for any number of them.
     #[test]
     fn one_more_network_exceeds_it_no_more_often_than_the_level() {
         for networks in [3, 4, 5, 7] {

@@ -1,10 +1,14 @@
-//! How alike two networks represent the same images: debiased linear CKA, without a class, a concept or a saliency method.
+//! How alike two networks represent the same images: debiased linear CKA, without a class, a
+//! concept or a saliency method.
 //!
-//! CKA is `HSIC(K, L) / √(HSIC(K, K) HSIC(L, L))` of the Gram matrices `K = A Aᵀ`, `L = B Bᵀ` of the two networks' activations (Kornblith,
-//! Norouzi, Lee & Hinton 2019, "Similarity of Neural Network Representations Revisited"). With few images and many features the plain HSIC is
-//! far above 0 for unrelated activations, so the unbiased HSIC₁ of Song et al. 2012 (equation 5) stands in its place, as in Nguyen, Raghu &
-//! Kornblith 2021, "Do Wide and Deep Networks Learn the Same Things?". HSIC₁ is the inner product of U-centred matrices (Székely & Rizzo
-//! 2014, "Partial Distance Correlation with Methods for Dissimilarities", equation 3.1), so debiased CKA is their cosine.
+//! CKA is `HSIC(K, L) / √(HSIC(K, K) HSIC(L, L))` of the Gram matrices `K = A Aᵀ`, `L = B Bᵀ` of
+//! the two networks' activations (Kornblith, Norouzi, Lee & Hinton 2019, "Similarity of Neural
+//! Network Representations Revisited"). With few images and many features the plain HSIC is far
+//! above 0 for unrelated activations, so the unbiased HSIC₁ of Song et al. 2012 (equation 5) stands
+//! in its place, as in Nguyen, Raghu & Kornblith 2021, "Do Wide and Deep Networks Learn the Same
+//! Things?". HSIC₁ is the inner product of U-centred matrices (Székely & Rizzo 2014, "Partial
+//! Distance Correlation with Methods for Dissimilarities", equation 3.1), so debiased CKA is their
+//! cosine.
 
 use super::{Result, StatsError, check};
 
@@ -13,11 +17,13 @@ pub const LEAST_IMAGES: usize = 4;
 /// A U-centred matrix smaller than this share of what it was centred from is rounding.
 const ROUNDING: f64 = 1e-12;
 
-/// The U-centred Gram matrix above its diagonal, row by row, `(n (n − 1) / 2)`, scaled to length 1: all that CKA needs of a network, whatever
-/// the number of its features. `gram` `(n, n)` is row-major and symmetric; its diagonal does not count.
+/// The U-centred Gram matrix above its diagonal, row by row, `(n (n − 1) / 2)`, scaled to length 1:
+/// all that CKA needs of a network, whatever the number of its features. `gram` `(n, n)` is
+/// row-major and symmetric; its diagonal does not count.
 ///
 /// # Errors
-/// Fewer than [`LEAST_IMAGES`] images, values that do not fill the matrix or are not finite, or activations that are all alike.
+/// Fewer than [`LEAST_IMAGES`] images, values that do not fill the matrix or are not finite, or
+/// activations that are all alike.
 pub fn centred(gram: &[f64], images: usize) -> Result<Vec<f64>> {
     check("Gram matrix", gram, 0)?;
     if images < LEAST_IMAGES {
@@ -46,8 +52,9 @@ pub fn centred(gram: &[f64], images: usize) -> Result<Vec<f64>> {
     Ok(upper)
 }
 
-/// Debiased linear CKA of two networks from what [`centred`] gives of each: in [−1, 1], 1 for equal Gram matrices, 0 in expectation for
-/// unrelated ones; unchanged by a rotation or a positive scale of either's activations.
+/// Debiased linear CKA of two networks from what [`centred`] gives of each: in [−1, 1], 1 for equal
+/// Gram matrices, 0 in expectation for unrelated ones; unchanged by a rotation or a positive scale
+/// of either's activations.
 ///
 /// # Errors
 /// Different lengths, nothing, or a value that is not finite.
@@ -70,7 +77,8 @@ mod tests {
     use super::*;
     use rand_distr::{Distribution, StandardNormal};
 
-    /// `(images, features)` normal values; some of the features are those of stream 0, so that networks have something in common.
+    /// `(images, features)` normal values; some of the features are those of stream 0, so that
+    /// networks have something in common.
     fn activations(index: u64, images: usize, features: usize, common: usize) -> Vec<Vec<f64>> {
         let mut own = crate::seed::stream(7, "representation", index);
         let mut shared = crate::seed::stream(7, "representation/shared", images as u64);

@@ -1,7 +1,7 @@
 //! Named random streams: the only source of randomness in ticketlens.
 //!
-//! A stream is a function of `(seed, name, index)` alone, so a draw never depends on what was drawn before it in another
-//! part of the program, on the thread count, or on where a run was resumed.
+//! A stream is a function of `(seed, name, index)` alone, so a draw never depends on what was drawn
+//! before it in another part of the program, on the thread count, or on where a run was resumed.
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;

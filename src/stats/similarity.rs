@@ -1,8 +1,9 @@
 //! How alike two maps are: Spearman, Pearson, SSIM, overlap of the top pixels, Jensen–Shannon.
 //!
-//! Maps are row-major slices of `f32` or `f64`, `height × width`, at stage resolution (7 × 7 is usual). A map without a
-//! pattern (constant, or without positive evidence where evidence is what is compared) is [`Degenerate`], never a number:
-//! whoever averages must count such pairs apart. All measures are symmetric and unchanged by a positive rescaling of either map.
+//! Maps are row-major slices of `f32` or `f64`, `height × width`, at stage resolution (7 × 7 is
+//! usual). A map without a pattern (constant, or without positive evidence where evidence is what
+//! is compared) is [`Degenerate`], never a number: whoever averages must count such pairs apart.
+//! All measures are symmetric and unchanged by a positive rescaling of either map.
 
 use super::correlation::{pearson_coefficient, rank_correlation};
 use super::descriptive::{is_constant, ranks_and_ties};
@@ -174,13 +175,15 @@ pub fn pearson<T: Copy + Into<f64>>(first: &[T], second: &[T]) -> Result<Similar
     }
 }
 
-/// Mean structural similarity (Wang, Bovik, Sheikh & Simoncelli 2004, IEEE TIP 13:600, equations 13 and 17), in `[-1, 1]`.
+/// Mean structural similarity (Wang, Bovik, Sheikh & Simoncelli 2004, IEEE TIP 13:600, equations 13
+/// and 17), in `[-1, 1]`.
 ///
-/// Each map is divided by its largest magnitude first: the scale of a Grad-CAM map is the scale of the gradients, which
-/// is no part of where the network looks. So the dynamic range is `L = 1` and `C₁ = 0.01²`, `C₂ = 0.03²`. The Gaussian window has
-/// the paper's radius of 5 and σ = 1.5 for maps from 11 pixels up; below, the radius is `(shorter side - 1) / 2` and
-/// σ = max(0.3 · radius, 0.8). Windows are cut at the border and their weights renormalised, so that every pixel of a small
-/// map has its window. Constant maps are degenerate.
+/// Each map is divided by its largest magnitude first: the scale of a Grad-CAM map is the scale of
+/// the gradients, which is no part of where the network looks. So the dynamic range is `L = 1` and
+/// `C₁ = 0.01²`, `C₂ = 0.03²`. The Gaussian window has the paper's radius of 5 and σ = 1.5 for maps
+/// from 11 pixels up; below, the radius is `(shorter side - 1) / 2` and σ = max(0.3 · radius, 0.8).
+/// Windows are cut at the border and their weights renormalised, so that every pixel of a small map
+/// has its window. Constant maps are degenerate.
 ///
 /// # Errors
 /// Lengths other than `height · width`, an empty map, or a value that is not finite.
@@ -225,10 +228,11 @@ pub fn ssim<T: Copy + Into<f64>>(first: &[T], second: &[T], height: usize, width
 
 /// Overlap (intersection over union) of the highest `fraction` of the pixels of each map, in `[0, 1]`.
 ///
-/// Exactly `k = fraction · pixels` pixels belong, as a real number: pixels above the k-th value belong whole, and pixels that
-/// tie with it share what is left equally. Only pixels with positive evidence can belong, so a mostly-zero map has a smaller
-/// region instead of one filled up with arbitrary zeros. The overlap is `Σ min / Σ max` of the memberships (Ružička 1958; the
-/// Jaccard index for whole ones). A map that is constant or has no positive pixel is degenerate.
+/// Exactly `k = fraction · pixels` pixels belong, as a real number: pixels above the k-th value
+/// belong whole, and pixels that tie with it share what is left equally. Only pixels with positive
+/// evidence can belong, so a mostly-zero map has a smaller region instead of one filled up with
+/// arbitrary zeros. The overlap is `Σ min / Σ max` of the memberships (Ružička 1958; the Jaccard
+/// index for whole ones). A map that is constant or has no positive pixel is degenerate.
 ///
 /// # Errors
 /// As [`spearman`], or `fraction` outside (0, 1).
@@ -243,8 +247,9 @@ pub fn top_overlap<T: Copy + Into<f64>>(first: &[T], second: &[T], fraction: f64
     Ok(Similarity::Value(common / union))
 }
 
-/// Jensen–Shannon divergence, base 2, of the positive parts of the maps scaled to sum 1 (Lin 1991): 0 for proportional maps,
-/// 1 for disjoint ones. A map that is constant or has no positive pixel is degenerate.
+/// Jensen–Shannon divergence, base 2, of the positive parts of the maps scaled to sum 1 (Lin 1991):
+/// 0 for proportional maps, 1 for disjoint ones. A map that is constant or has no positive pixel is
+/// degenerate.
 ///
 /// # Errors
 /// As [`spearman`].

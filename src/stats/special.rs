@@ -1,9 +1,10 @@
 //! Tail probabilities and quantiles of the normal and t distributions.
 //!
-//! Gamma and error functions come from statrs. Its regularised incomplete beta stops after 140 terms and takes
-//! differences of large `ln_gamma` values (5e-10 off for a t-test with 100,000 degrees of freedom). Here the continued
-//! fraction runs to convergence, its factor comes from Stirling's series, and quantiles are bisected: within 1e-10 of SciPy
-//! throughout (`erfc` of statrs is 4e-11 off).
+//! Gamma and error functions come from statrs. Its regularised incomplete beta stops after 140
+//! terms and takes differences of large `ln_gamma` values (5e-10 off for a t-test with 100,000
+//! degrees of freedom). Here the continued fraction runs to convergence, its factor comes from
+//! Stirling's series, and quantiles are bisected: within 1e-10 of SciPy throughout (`erfc` of
+//! statrs is 4e-11 off).
 
 use statrs::function::{erf::erfc, gamma::ln_gamma};
 
@@ -54,8 +55,8 @@ pub fn student_t_critical(two_sided: f64, degrees_of_freedom: f64) -> f64 {
 
 /// Regularised incomplete beta `I_x(a, b)`, given both `x` and its complement `1 - x`.
 ///
-/// Continued fraction by the modified Lentz method (DLMF 8.17.22; Press et al., Numerical Recipes 3rd ed., §6.4), run to
-/// convergence.
+/// Continued fraction by the modified Lentz method (DLMF 8.17.22; Press et al., Numerical Recipes
+/// 3rd ed., §6.4), run to convergence.
 pub fn beta_regularised(a: f64, b: f64, x: f64, complement: f64) -> f64 {
     if x <= 0.0 {
         return 0.0;

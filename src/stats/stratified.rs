@@ -1,8 +1,10 @@
-//! A difference of means within strata, tested by permutation within them: what a concept adds to others that go with it.
+//! A difference of means within strata, tested by permutation within them: what a concept adds to
+//! others that go with it.
 //!
-//! If membership does not matter once the stratum is known, every division of a stratum's values into sets of these sizes is equally
-//! likely, so the share of divisions with a difference at least as large is a p-value that holds its level however membership and strata go
-//! together (permutation within blocks; Edgington & Onghena 2007, "Randomization Tests").
+//! If membership does not matter once the stratum is known, every division of a stratum's values
+//! into sets of these sizes is equally likely, so the share of divisions with a difference at least
+//! as large is a p-value that holds its level however membership and strata go together
+//! (permutation within blocks; Edgington & Onghena 2007, "Randomization Tests").
 
 use super::permutation::{PermutationTest, check_permutations, chunks, partial_shuffle_sum};
 use super::{Result, StatsError, check};
@@ -16,8 +18,8 @@ pub type Placed = (usize, f64);
 /// What differs within strata.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Stratified {
-    /// `Σ w_s (mean concept_s − mean random_s) / Σ w_s` with `w_s = n_C n_R / (n_C + n_R)`: the coefficient of membership in the
-    /// least-squares fit on membership and strata.
+    /// `Σ w_s (mean concept_s − mean random_s) / Σ w_s` with `w_s = n_C n_R / (n_C + n_R)`: the
+    /// coefficient of membership in the least-squares fit on membership and strata.
     pub effect: f64,
     /// That over the standard deviation within strata and sets; absent where nothing varies there.
     pub standardised: Option<f64>,
@@ -39,11 +41,13 @@ struct Stratum {
     sign: f64,
 }
 
-/// Two-sided permutation test of the difference of means within strata. Draws `permutations` divisions from the streams `(seed, name, 0..)`;
-/// neither the order of the values nor the number of threads matters.
+/// Two-sided permutation test of the difference of means within strata. Draws `permutations`
+/// divisions from the streams `(seed, name, 0..)`; neither the order of the values nor the number
+/// of threads matters.
 ///
 /// # Errors
-/// A value that is not finite, no permutations, no stratum with both sets, or values that are all equal within every stratum.
+/// A value that is not finite, no permutations, no stratum with both sets, or values that are all
+/// equal within every stratum.
 pub fn stratified_permutation(
     concept: &[Placed],
     random: &[Placed],
@@ -133,7 +137,8 @@ mod tests {
 
     #[test]
     fn the_effect_is_the_weighted_difference_within_strata() {
-        // Stratum 0: means 5 and 3, weight 1; stratum 1: means 10 and 4, weight 2/3; stratum 2 has no random value, 3 no concept value.
+        // Stratum 0: means 5 and 3, weight 1; stratum 1: means 10 and 4, weight 2/3; stratum 2 has
+        // no random value, 3 no concept value.
         let concept = [(0, 4.0), (0, 6.0), (1, 10.0), (2, 99.0)];
         let random = [(0, 2.0), (0, 4.0), (1, 3.0), (1, 5.0), (3, -99.0)];
         let found = stratified_permutation(&concept, &random, 999, 1, "t").unwrap();
@@ -141,7 +146,8 @@ mod tests {
         assert_eq!((found.strata, found.concept, found.random), (2, 3, 4));
         // Within sets: 2 + 2 in stratum 0, 0 + 2 in stratum 1, with 7 − 4 degrees of freedom.
         assert!((found.standardised.unwrap() - found.effect / 2f64.sqrt()).abs() < 1e-12);
-        // Of 6 · 3 divisions those with a sum as large: the observed one, the one tied with it (4 of stratum 0 stands twice) and their likes.
+        // Of 6 · 3 divisions those with a sum as large: the observed one, the one tied with it (4
+        // of stratum 0 stands twice) and their likes.
         let (pool, one) = ([4.0, 6.0, 2.0, 4.0], [10.0, 3.0, 5.0]);
         let (mut reached, mut all) = (0, 0);
         for i in 0..4 {

@@ -58,8 +58,8 @@ pub fn welch_t(first: &[f64], second: &[f64], confidence: f64) -> Result<TTest> 
     Ok(TTest::new(mean_unchecked(first) - mean_unchecked(second), (a + b).sqrt(), freedom, confidence))
 }
 
-/// One-sample t-test against `hypothesised_mean`; equals `scipy.stats.ttest_1samp`. Against one half it is the customary
-/// test of TCAV scores without a random baseline.
+/// One-sample t-test against `hypothesised_mean`; equals `scipy.stats.ttest_1samp`. Against one
+/// half it is the customary test of TCAV scores without a random baseline.
 ///
 /// # Errors
 /// Fewer than two values, a value that is not finite, constant values, confidence outside (0, 1).

@@ -1,12 +1,14 @@
 //! Answers from intervals, calls from answers, ranges of densities from calls, verdicts from ranges.
 //!
-//! Each density is asked three questions: does the accuracy match the dense network's, are the pixels kept, are the concepts
-//! kept? Hypothesis A says that all three hold together; B says that accuracy is lost and explanations change.
+//! Each density is asked three questions: does the accuracy match the dense network's, are the
+//! pixels kept, are the concepts kept? Hypothesis A says that all three hold together; B says that
+//! accuracy is lost and explanations change.
 //!
-//! Errors are bounded without adjustment over densities, because the order of the tests is fixed before the data are seen: A
-//! is tested from the mildest density on and B from the most extreme one, each until it first fails (Maurer, Hothorn & Lehmacher
-//! 1995). At one density A needs all three answers (intersection–union test: no adjustment, Berger 1982); B needs the loss and
-//! one of two changes (Holm over the two).
+//! Errors are bounded without adjustment over densities, because the order of the tests is fixed
+//! before the data are seen: A is tested from the mildest density on and B from the most extreme
+//! one, each until it first fails (Maurer, Hothorn & Lehmacher 1995). At one density A needs all
+//! three answers (intersection–union test: no adjustment, Berger 1982); B needs the loss and one of
+//! two changes (Holm over the two).
 
 use super::{Interval, Result, StatsError};
 use serde::{Deserialize, Serialize};
@@ -147,8 +149,8 @@ pub fn ranges(calls: &[Call]) -> Ranges {
     }
 }
 
-/// How A and B fared. What each of them ties together, explanations kept and accuracy kept, comes apart in a drifted winner and
-/// in a faithful loser: either is the opposite combination of both.
+/// How A and B fared. What each of them ties together, explanations kept and accuracy kept, comes
+/// apart in a drifted winner and in a faithful loser: either is the opposite combination of both.
 pub fn outcomes(calls: &[Call]) -> (Outcome, Outcome) {
     let apart = calls.iter().any(|call| matches!(call, Call::DriftedWinner | Call::FaithfulLoser));
     let of = |range: usize| match (range, apart) {

@@ -68,8 +68,8 @@ pub(super) fn chance_p(manifest: &Manifest, network: &Network) -> Result<f64> {
     }
 }
 
-/// The dense networks, parents and twins, that are not above chance at the plan's level: without something learned there is
-/// nothing to keep.
+/// The dense networks, parents and twins, that are not above chance at the plan's level: without
+/// something learned there is nothing to keep.
 pub(super) fn not_learned(plan: &Plan, manifest: &Manifest, networks: &Networks) -> Result<Vec<RoundId>> {
     let mut found = Vec::new();
     for (id, network) in networks.all.iter().filter(|(id, _)| id.round == 0) {

@@ -66,8 +66,8 @@ pub(super) fn records(plan: &Plan, manifest: &Manifest, networks: &Networks) -> 
     Ok(records)
 }
 
-/// Of the images that the parent classifies right and whose maps both have a pattern: whether the network forgot them, and how far
-/// the map moved from the parent's.
+/// Of the images that the parent classifies right and whose maps both have a pattern: whether the
+/// network forgot them, and how far the map moved from the parent's.
 fn images_of(networks: &Networks, parent: &Network, network: &Network) -> Result<Images> {
     let view = networks.first_view();
     let drift = map_drift(Measure::Spearman, &parent.views[view], &network.views[view])?;

@@ -1,4 +1,5 @@
-//! Records in, conclusions out: drift beyond retraining, answers by density, ranges of the hypotheses, onsets, forgetting.
+//! Records in, conclusions out: drift beyond retraining, answers by density, ranges of the
+//! hypotheses, onsets, forgetting.
 //!
 //! Nothing here trains or explains; [`run`] and its kin call [`crate::run`] first and then derive.
 

@@ -138,9 +138,9 @@ impl Networks {
         (1..=plan.floor.twins).map(|order| self.get(&Line::Twin(order).id(replicate, 0))).collect()
     }
 
-    /// Adjusts p-values over all rounds, stages, classes and concepts of one line of one replicate, each statistic's family
-    /// apart: a reader asks what is significant in the life of one network as it is pruned. A control's family is its own
-    /// rounds.
+    /// Adjusts p-values over all rounds, stages, classes and concepts of one line of one replicate,
+    /// each statistic's family apart: a reader asks what is significant in the life of one network
+    /// as it is pruned. A control's family is its own rounds.
     fn adjust(&mut self, statistics: &StatisticsPlan) -> Result<()> {
         let mut families: BTreeMap<(String, usize), Vec<RoundId>> = BTreeMap::new();
         for id in self.all.keys() {

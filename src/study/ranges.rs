@@ -26,7 +26,8 @@ fn pruned(densities: &[DensityRecord]) -> Vec<&DensityRecord> {
     densities.iter().filter(|record| record.arm == Arm::Lottery.name() && record.round > 0).collect()
 }
 
-/// Verdicts and ranges; none where training diverged, where a dense network in `not_learned` has nothing to keep, or with one replicate.
+/// Verdicts and ranges; none where training diverged, where a dense network in `not_learned` has
+/// nothing to keep, or with one replicate.
 pub(super) fn answer(
     plan: &Plan,
     densities: &[DensityRecord],
@@ -259,8 +260,9 @@ fn reason(
     }
 }
 
-/// Replicates that would answer what is undecided at one density, if the estimates and their spread stayed as they are; `None`
-/// where nothing is undecided, an estimate lies at its margin, or more than a thousand would be needed.
+/// Replicates that would answer what is undecided at one density, if the estimates and their spread
+/// stayed as they are; `None` where nothing is undecided, an estimate lies at its margin, or more
+/// than a thousand would be needed.
 fn replicates_that_decide(plan: &Plan, record: &DensityRecord) -> Option<usize> {
     let limit = (1.0 + plan.verdict.drift_margin).ln();
     let (pixels, concepts) = deciding(record);

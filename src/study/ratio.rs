@@ -1,7 +1,8 @@
 //! ρ: drift of a network from comparators over that of its parent from the same comparators.
 //!
-//! The network takes its parent's place among dense networks that were only retrained, so ρ is 1 where it is what retraining
-//! makes. Numerator and denominator run over the same images, those that all of these networks classify right.
+//! The network takes its parent's place among dense networks that were only retrained, so ρ is 1
+//! where it is what retraining makes. Numerator and denominator run over the same images, those
+//! that all of these networks classify right.
 
 use crate::error::{Result, undefined};
 use crate::model::Stage;
@@ -187,7 +188,8 @@ fn summed<T>(all: &[T], drift: impl Fn(&T, &T) -> Option<f64>) -> Summed {
     Some((above, below, drift(&all[0], &all[1])))
 }
 
-/// ρ of a drift that has one value for two networks, not one for each image. `drifts` gets a ticket, its parent and their comparators.
+/// ρ of a drift that has one value for two networks, not one for each image. `drifts` gets a
+/// ticket, its parent and their comparators.
 fn whole(
     plan: &Plan,
     replicates: &[Beside<'_>],
@@ -290,8 +292,8 @@ pub(super) fn twin_ids(plan: &Plan, networks: &Networks) -> Vec<(RoundId, RoundI
     networks.replicates.iter().flat_map(of).collect()
 }
 
-/// For maps that were made otherwise, such as of randomised weights: mean drift over that of the floor with an interval over images, the
-/// networks taken as given.
+/// For maps that were made otherwise, such as of randomised weights: mean drift over that of the
+/// floor with an interval over images, the networks taken as given.
 ///
 /// # Errors
 /// As [`log_ratios`].

@@ -18,8 +18,9 @@ pub(super) fn summary(plan: &Plan, networks: &Networks, record: &SanityRecord) -
     summary_of(plan, networks, record.replicate, networks.first_view(), &record.random_drift)
 }
 
-/// Whether randomising destroyed the maps of one view, whose drift is `random`: they end further from the parent's than retraining goes, by an interval over images. The
-/// question is about this network beside these dense ones, so they are taken as given.
+/// Whether randomising destroyed the maps of one view, whose drift is `random`: they end further
+/// from the parent's than retraining goes, by an interval over images. The question is about this
+/// network beside these dense ones, so they are taken as given.
 ///
 /// # Errors
 /// When a map is not finite.

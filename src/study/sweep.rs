@@ -1,5 +1,5 @@
-//! A sweep put together: each point's run folder from those of its units, its study, and a row of the sweep's record. One point is in memory
-//! at a time.
+//! A sweep put together: each point's run folder from those of its units, its study, and a row of
+//! the sweep's record. One point is in memory at a time.
 
 use std::time::Duration;
 
@@ -15,8 +15,8 @@ use super::derive;
 /// Between two looks at a point that another process puts together.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// Puts together every point whose units are finished, and writes the sweep's record. Whatever computed the units, the same units
-/// give the same bytes.
+/// Puts together every point whose units are finished, and writes the sweep's record. Whatever
+/// computed the units, the same units give the same bytes.
 ///
 /// # Errors
 /// When a folder cannot be read or written. What is wrong with one point stands in its row.

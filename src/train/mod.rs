@@ -39,8 +39,8 @@ pub struct TrainConfig {
     pub epochs: u64,
     /// Images per step; a last incomplete batch is dropped.
     pub batch_size: usize,
-    /// Density of a layer below which its masked products skip what is pruned; a measured crossover where absent. Changes speed,
-    /// and results only by rounding.
+    /// Density of a layer below which its masked products skip what is pruned; a measured crossover
+    /// where absent. Changes speed, and results only by rounding.
     pub sparse_below: Option<f64>,
 }
 
@@ -97,9 +97,9 @@ pub struct Training<'a> {
 }
 
 impl Training<'_> {
-    /// Trains from step `from` up to, not including, step `to` with a fresh optimiser; the learning rate and the data order
-    /// are those of the steps. After every step `w (1 − m) = 0`. `after_step` sees the number of steps done and the weights,
-    /// which is how θ_k is taken.
+    /// Trains from step `from` up to, not including, step `to` with a fresh optimiser; the learning
+    /// rate and the data order are those of the steps. After every step `w (1 − m) = 0`.
+    /// `after_step` sees the number of steps done and the weights, which is how θ_k is taken.
     ///
     /// # Errors
     /// [`Error::Interrupted`] when the observer breaks; a loss that is not finite is an error that names the step.
@@ -115,12 +115,14 @@ impl Training<'_> {
         self.run_with(weights, mask, from, to, observer, None, &|_| true, after_step, None)
     }
 
-    /// [`Training::run`] with `keep`: a state to go on from, if there is one, and who sees later ones. It ends with the same bits. On a
-    /// device there is none.
+    /// [`Training::run`] with `keep`: a state to go on from, if there is one, and who sees later
+    /// ones. It ends with the same bits. On a device there is none.
     ///
-    /// With `edit_gradient`, which sees the weights and may change the loss's gradient before the optimiser takes its step (where
-    /// a plan's `as_published.freeze_below_epsilon` comes in); of a pruned network both may be packed ([`crate::nn::Patterns`]). And with
-    /// `after_step` called only after the steps that `sees` names. On a device each look at weights or gradient is a copy to the host.
+    /// With `edit_gradient`, which sees the weights and may change the loss's gradient before the
+    /// optimiser takes its step (where a plan's `as_published.freeze_below_epsilon` comes in); of a
+    /// pruned network both may be packed ([`crate::nn::Patterns`]). And with `after_step` called
+    /// only after the steps that `sees` names. On a device each look at weights or gradient is a
+    /// copy to the host.
     ///
     /// # Errors
     /// As [`Training::run`].

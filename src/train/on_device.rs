@@ -40,8 +40,8 @@ impl Running {
 }
 
 impl Training<'_> {
-    /// [`Training::run_with`] on a device. A step's loss is waited for when the next step was asked for, so that the device is never idle;
-    /// the observer hears of steps in the same order.
+    /// [`Training::run_with`] on a device. A step's loss is waited for when the next step was asked
+    /// for, so that the device is never idle; the observer hears of steps in the same order.
     #[expect(clippy::too_many_arguments, reason = "one call site; what `run_with` was given")]
     pub(super) fn run_on(
         &self,

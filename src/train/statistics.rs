@@ -7,8 +7,9 @@ use crate::kernels::on_worker;
 use crate::model::Model;
 use crate::nn::{Mode, Shape3, Weights, Workspace};
 
-/// Puts the mean of the statistics of whole batches of `images` in the place of the running ones, as PyTorch does with `momentum=None`; for
-/// weights that are not where training left them. Dropout draws as in training. Without a batch norm nothing changes.
+/// Puts the mean of the statistics of whole batches of `images` in the place of the running ones,
+/// as PyTorch does with `momentum=None`; for weights that are not where training left them. Dropout
+/// draws as in training. Without a batch norm nothing changes.
 ///
 /// # Errors
 /// When images cannot be read or do not fit the network.

@@ -21,7 +21,8 @@ fn commands(checkpoint: &str, images: &str) -> Vec<String> {
     ]
 }
 
-/// Runs a line with OUT and PNG put into an empty folder, expects the failure to name `what`, and the folder to stay empty.
+/// Runs a line with OUT and PNG put into an empty folder, expects the failure to name `what`, and
+/// the folder to stay empty.
 fn refused(line: &str, what: &str) {
     let place = Place::new();
     let line = line.replace("OUT", &place.arg("out")).replace("PNG", &place.arg("png"));

@@ -85,7 +85,8 @@ fn a_floor_sets_the_unit_and_without_one_there_is_no_gate() {
     assert!(text.contains("no gate"), "{text}");
 }
 
-/// A network whose head is all zero has no gradient, so no map and no drift; that is no pass. Nor is a pass among candidates.
+/// A network whose head is all zero has no gradient, so no map and no drift; that is no pass. Nor
+/// is a pass among candidates.
 #[test]
 fn what_cannot_be_shown_to_be_small_trips() {
     let place = Place::new();
@@ -102,7 +103,8 @@ fn what_cannot_be_shown_to_be_small_trips() {
     assert_eq!(code, Some(1), "one of two trips: {text}");
 }
 
-/// Only images that both networks classify right count: with labels that are all wrong none does, and no drift is known.
+/// Only images that both networks classify right count: with labels that are all wrong none does,
+/// and no drift is known.
 #[test]
 fn labels_choose_the_images_that_count() {
     let place = Place::new();

@@ -189,8 +189,9 @@ fn attributions_do_not_depend_on_the_batch_and_say_which_class_they_are_of() {
     let smooth = "--class predicted --method smooth-grad --steps 3";
     let (by_five, at_once) =
         (attribution(&format!("{smooth} --batch 5")), attribution(&format!("{smooth} --batch 64")));
-    // Batches of other sizes round in another order. That alone, as a change of the images by 1e-7 does, lets a ReLU open or close in one image or
-    // another; noise that went by the place in the batch would change all but the first five.
+    // Batches of other sizes round in another order. That alone, as a change of the images by 1e-7
+    // does, lets a ReLU open or close in one image or another; noise that went by the place in the
+    // batch would change all but the first five.
     let of_image = |file: &std::collections::BTreeMap<String, Tensor>, image| file["attribution"].get(image).unwrap();
     let image_error = |image: usize| tensor_error(&of_image(&by_five, image), &of_image(&at_once, image));
     let errors: Vec<f64> = (0..24).map(image_error).collect();

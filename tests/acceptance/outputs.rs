@@ -1,5 +1,5 @@
-//! What the commands write: never over an input, never in place of a device, never lost in silence. `report` and `compare` read a run,
-//! which `run.rs` makes.
+//! What the commands write: never over an input, never in place of a device, never lost in silence.
+//! `report` and `compare` read a run, which `run.rs` makes.
 
 use std::process::{Command, Stdio};
 

@@ -1,4 +1,5 @@
-//! `sweep` as a user meets it: units in processes and, with a stand-in for Slurm's commands, in job arrays. `ci/slurm.sh` has a real Slurm.
+//! `sweep` as a user meets it: units in processes and, with a stand-in for Slurm's commands, in job
+//! arrays. `ci/slurm.sh` has a real Slurm.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -186,8 +187,8 @@ fn two_sweeps_at_once_do_no_harm() {
     }
 }
 
-/// Commands of Slurm's that do at once what Slurm does in the end: `sbatch` notes what it was called with and runs the script in its
-/// folder, an array's entries in turn.
+/// Commands of Slurm's that do at once what Slurm does in the end: `sbatch` notes what it was
+/// called with and runs the script in its folder, an array's entries in turn.
 fn stand_in(place: &Place) -> PathBuf {
     let bin = place.path("bin");
     std::fs::create_dir(&bin).unwrap();

@@ -1,4 +1,5 @@
-//! How much memory putting a sweep together takes: the same for 10,000 units as for 400. Slow, so it runs when it is asked for:
+//! How much memory putting a sweep together takes: the same for 10,000 units as for 400. Slow, so
+//! it runs when it is asked for:
 //! `cargo test --test acceptance -- --ignored sweep_size --nocapture`.
 
 use std::process::{Command, Stdio};
@@ -10,8 +11,9 @@ use ticketlens::run::units;
 use crate::support::{Place, succeeds};
 use crate::sweep::plan;
 
-/// A sweep of `points` points, each with two replicates of a dense unit and a lottery arm: four units. The first point is computed; the
-/// others' units hold its networks, under plans of their own.
+/// A sweep of `points` points, each with two replicates of a dense unit and a lottery arm: four
+/// units. The first point is computed; the others' units hold its networks, under plans of their
+/// own.
 fn generated(place: &Place, points: usize) -> SweepStore {
     let out = place.path(&format!("out-{points}"));
     let rates: Vec<String> = (0..points).map(|point| format!("{}", 0.01 + 1e-6 * point as f64)).collect();

@@ -1,11 +1,13 @@
 //! Fuzzing of every reader of outside bytes, on the stable toolchain.
 //!
-//! Files of a small corpus (`tests/fuzz/corpus`, some fixtures, and the records of a run made here) are damaged by a seeded
-//! stream and read. A panic, an overflow (which is checked), an allocation beyond the reader's bound, or ten seconds of
-//! the processor over one input is a finding: the input is kept under `target/fuzz-findings` and the run fails. What a reader returns is not
+//! Files of a small corpus (`tests/fuzz/corpus`, some fixtures, and the records of a run made here)
+//! are damaged by a seeded stream and read. A panic, an overflow (which is checked), an allocation
+//! beyond the reader's bound, or ten seconds of the processor over one input is a finding: the
+//! input is kept under `target/fuzz-findings` and the run fails. What a reader returns is not
 //! judged, but that an error is one line is.
 //!
-//! `TICKETLENS_FUZZ_SECONDS` of the processor per reader (default 2), `TICKETLENS_FUZZ_SEED`, and names of readers as arguments; `ci/fuzz.sh`.
+//! `TICKETLENS_FUZZ_SECONDS` of the processor per reader (default 2), `TICKETLENS_FUZZ_SEED`, and
+//! names of readers as arguments; `ci/fuzz.sh`.
 
 mod allocation;
 mod mutation;
@@ -30,8 +32,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 static READING: AtomicBool = AtomicBool::new(false);
 static LAST_PANIC: Mutex<String> = Mutex::new(String::new());
 
-/// Processor time of this process, so that neither a pause nor the machine's other work counts. Steps of 10 ms (Linux reports
-/// hundredths); elsewhere the wall clock.
+/// Processor time of this process, so that neither a pause nor the machine's other work counts.
+/// Steps of 10 ms (Linux reports hundredths); elsewhere the wall clock.
 fn processor_time(started: Instant) -> Duration {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     // After the command's name in brackets: user and system time are the 12th and 13th fields.

@@ -69,8 +69,8 @@ fn relative(path: &Path) -> String {
     path.strip_prefix(root).unwrap().to_string_lossy().into_owned()
 }
 
-/// The code of a file: without comments and without what follows `#[cfg(test)]`. The packages in `src/kernels` and `src/stats` read as
-/// the modules that the rest knows them by.
+/// The code of a file: without comments and without what follows `#[cfg(test)]`. The packages in
+/// `src/kernels` and `src/stats` read as the modules that the rest knows them by.
 fn code(path: &Path) -> String {
     let text = std::fs::read_to_string(path).unwrap();
     let mut text = text.split("#[cfg(test)]\nmod ").next().unwrap().to_owned();

@@ -23,7 +23,8 @@ use ticketlens::train::{Training, evaluate};
 use crate::run::tiny_plan;
 use crate::support::values;
 
-/// Small even for tests: one arm, rewound to the start, trained without weight decay so that what moves, the loss has moved.
+/// Small even for tests: one arm, rewound to the start, trained without weight decay so that what
+/// moves, the loss has moved.
 fn plan(overrides: &[(&str, &str)]) -> Plan {
     let mut all = vec![
         ("arms", "[\"lottery\"]"),
@@ -170,7 +171,8 @@ fn per_layer_percentile_leaves_ties_and_counts_no_zeros() {
     let mut weights = setup.model.network.initialise(3);
     let layout = weights.layout().clone();
     let kernels: Vec<_> = layout.parameters.iter().filter(|spec| spec.kind.prunable()).collect();
-    // A layer of one magnitude: none lies strictly below the percentile, so none goes. The exact cut takes three tenths.
+    // A layer of one magnitude: none lies strictly below the percentile, so none goes. The exact
+    // cut takes three tenths.
     weights.parameters[kernels[0].range.clone()].fill(-0.5);
     // A fifth of this layer is zero already: zeros go without counting, and three tenths of the rest go with them.
     let second = kernels[1].range.clone();

@@ -1,5 +1,6 @@
-//! Levels and power of the concept tests on activations of trained networks: real digits, and planted images whose truth is known.
-//! The tables that these tests print stand in `docs/statistics.md`.
+//! Levels and power of the concept tests on activations of trained networks: real digits, and
+//! planted images whose truth is known. The tables that these tests print stand in
+//! `docs/statistics.md`.
 
 use std::sync::{Arc, OnceLock};
 
@@ -89,7 +90,8 @@ impl Bench {
         }
     }
 
-    /// A concept set of `size` of those rows of the pool that `shows` (all, if there is no concept), and random sets from the rest of the pool.
+    /// A concept set of `size` of those rows of the pool that `shows` (all, if there is no
+    /// concept), and random sets from the rest of the pool.
     pub(crate) fn draw(&self, name: &str, index: u64, size: usize, shows: &dyn Fn(usize) -> bool) -> Sets {
         let mut random = stream(11, name, index);
         let candidates: Vec<usize> = (0..self.pool.len()).filter(|&row| shows(self.pool[row])).collect();
@@ -206,7 +208,8 @@ pub(crate) fn texture_bench() -> &'static Bench {
 const NULL_EFFECTS: usize = 10_000;
 const NULL_SCORES: usize = 200;
 
-/// Prints and holds the levels of both tests: the exact 99 % intervals of their rejection rates contain the nominal one.
+/// Prints and holds the levels of both tests: the exact 99 % intervals of their rejection rates
+/// contain the nominal one.
 fn hold_levels(name: &str, bench: &Bench) {
     println!(
         "{name}: dense accuracy {:.1} %; random images as concept, rejected at 5 % [exact 99 % interval]",
@@ -338,8 +341,8 @@ pub(crate) fn truth(bench: &Bench, used: Factor) -> Planted {
     truth
 }
 
-/// The table of all planted concepts on a network whose class is the factor `used`, and how many concepts that it does not use can be told
-/// from its activations.
+/// The table of all planted concepts on a network whose class is the factor `used`, and how many
+/// concepts that it does not use can be told from its activations.
 fn planted_powers(bench: &Bench, used: Factor) -> (Vec<(String, bool, Power)>, usize) {
     println!("planted, class by {used:?}, logit of its first value, dense accuracy {:.1} %", 100.0 * bench.accuracy);
     Power::header();
@@ -375,7 +378,8 @@ fn planted_powers(bench: &Bench, used: Factor) -> (Vec<(String, bool, Power)>, u
 
 #[test]
 fn planted_concepts_are_found_if_the_class_uses_them_and_else_at_the_level() {
-    // A network that tells shapes keeps a slight dependence on colour (d about 0.1): true of it, small, and ranked below every used concept.
+    // A network that tells shapes keeps a slight dependence on colour (d about 0.1): true of it,
+    // small, and ranked below every used concept.
     let (_, by_shape) = planted_powers(shape_bench(), Factor::Shape);
     // One that tells the background's texture does not depend on the object: its unused concepts are a true null.
     let (powers, by_texture) = planted_powers(texture_bench(), Factor::Texture);
@@ -392,8 +396,8 @@ fn planted_concepts_are_found_if_the_class_uses_them_and_else_at_the_level() {
     }
 }
 
-/// Share of a network's Grad-CAM maps at layer2, of gradients times `sign`, whose maximum lies in the object's box, and the mean share of the image
-/// that the boxes cover.
+/// Share of a network's Grad-CAM maps at layer2, of gradients times `sign`, whose maximum lies in
+/// the object's box, and the mean share of the image that the boxes cover.
 fn pointing(setup: &Setup, weights: &Arc<Weights>, sign: f64) -> (f64, f64) {
     let cut = Cut::new(&setup.model, weights.clone(), Stage::new("layer2")).unwrap();
     let boxes = setup.boxes.as_ref().unwrap();
@@ -428,8 +432,9 @@ fn pointing(setup: &Setup, weights: &Arc<Weights>, sign: f64) -> (f64, f64) {
 
 #[test]
 fn grad_cam_of_dense_planted_networks_points_at_the_object() {
-    // 16×16 maps resolve the object. Networks differ (the lab notes list some): three of them are held to common bounds, and each is its own
-    // control, as an object's activations stand out with gradients of the wrong sign too.
+    // 16×16 maps resolve the object. Networks differ (the lab notes list some): three of them are
+    // held to common bounds, and each is its own control, as an object's activations stand out with
+    // gradients of the wrong sign too.
     let images = planted_images("shape");
     let (mut all, mut more) = (0.0, 0.0);
     for seed in 0..3 {

@@ -19,9 +19,10 @@ fn indices(range: std::ops::Range<usize>) -> Vec<usize> {
     range.collect()
 }
 
-/// Permutation p-value of [`held_out`]: `(1 + #{shuffled ≥ observed}) / (1 + permutations)` over shuffles of the labels, every fold refitted.
-/// Exact for exchangeable images, whatever the dependence between folds (Ojala & Garriga 2010, "Permutation Tests for Studying
-/// Classifier Performance", Test 1).
+/// Permutation p-value of [`held_out`]: `(1 + #{shuffled ≥ observed}) / (1 + permutations)` over
+/// shuffles of the labels, every fold refitted. Exact for exchangeable images, whatever the
+/// dependence between folds (Ojala & Garriga 2010, "Permutation Tests for Studying Classifier
+/// Performance", Test 1).
 fn held_out_permutation(
     gram: &DMatrix<f64>,
     positive: &[usize],
@@ -94,7 +95,8 @@ fn logistic_cavs_equal_the_exact_reference() {
             CavKind::Logistic { c: case.c },
         )
         .unwrap();
-        // Far from the origin, the Gram matrix has fewer digits left for what separates the sets; f32 activations have fewer still.
+        // Far from the origin, the Gram matrix has fewer digits left for what separates the sets;
+        // f32 activations have fewer still.
         let far = case.name.contains("far");
         let tolerance = if far { 1e-8 } else { 1e-11 };
         assert_eq!(cav.state, CavState::Solved, "{}", case.name);

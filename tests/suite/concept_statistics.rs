@@ -1,5 +1,6 @@
-//! The further concept statistics: their values from plain vectors, their level where there is nothing to find, their power where there is.
-//! The tables that these tests print stand in `docs/statistics.md`.
+//! The further concept statistics: their values from plain vectors, their level where there is
+//! nothing to find, their power where there is. The tables that these tests print stand in
+//! `docs/statistics.md`.
 
 use nalgebra::DMatrix;
 use rand::Rng;
@@ -23,8 +24,8 @@ use crate::support::exact_interval;
 
 const ALPHA: f64 = 0.05;
 
-/// What a statistic says of the images `concept` beside the random sets, by the class gradients' products `cross`; nothing of CAVs is
-/// needed. `shows` as in a case.
+/// What a statistic says of the images `concept` beside the random sets, by the class gradients'
+/// products `cross`; nothing of CAVs is needed. `shows` as in a case.
 fn find(
     key: &str,
     cross: &DMatrix<f64>,
@@ -116,8 +117,9 @@ fn pool_scores_are_those_of_the_vectors() {
     }
 }
 
-/// PatternCAV (Pahde et al. 2025, equation 6): covariance of activations and labels over the labels' variance. For two sets of any sizes that
-/// is the difference of their means, which `mean-difference` and the pool scores take.
+/// PatternCAV (Pahde et al. 2025, equation 6): covariance of activations and labels over the
+/// labels' variance. For two sets of any sizes that is the difference of their means, which
+/// `mean-difference` and the pool scores take.
 #[test]
 fn pattern_cav_is_the_difference_of_means() {
     let mut draws = stream(4, "test/pattern", 0);
@@ -143,7 +145,8 @@ fn pattern_cav_is_the_difference_of_means() {
 
 #[test]
 fn the_conditional_effect_compares_images_that_agree_in_the_other_concepts() {
-    // Projections: 10 for an image that shows the other concept, plus 1 for the concept itself, plus a little that is its own.
+    // Projections: 10 for an image that shows the other concept, plus 1 for the concept itself,
+    // plus a little that is its own.
     let (yes, no) = (Some(true), Some(false));
     let own = [yes, yes, yes, no, no, no, no, None, yes];
     let other = [yes, yes, no, yes, no, no, no, no, no];
@@ -238,8 +241,9 @@ fn the_smooth_score_holds_its_level_and_finds_more_than_counts_of_signs() {
     }
 }
 
-/// A factor that goes with the used one (texture) and that nothing in the image shows, so that the network cannot use it: drawn for each image,
-/// equal to the texture so often that the correlation of the two is `correlation`.
+/// A factor that goes with the used one (texture) and that nothing in the image shows, so that the
+/// network cannot use it: drawn for each image, equal to the texture so often that the correlation
+/// of the two is `correlation`.
 #[test]
 fn the_conditional_effect_holds_its_level_where_factors_go_together() {
     const DRAWS: u64 = 1000;
@@ -288,7 +292,8 @@ fn the_conditional_effect_holds_its_level_where_factors_go_together() {
         print!("correlation {correlation}, the texture given it: ");
         assert!(rejections(stripes, correlation, DRAWS / 5).1.low > 0.9);
     }
-    // Within strata of the texture, which makes most of the spread, the network is seen to lean on what the class does not depend on.
+    // Within strata of the texture, which makes most of the spread, the network is seen to lean on
+    // what the class does not depend on.
     for (place, name) in [(0, "shape"), (2, "colour"), (6, "position")] {
         print!("{name}, which the class does not depend on: ");
         rejections(place, 0.0, DRAWS / 5);
@@ -386,8 +391,8 @@ fn the_test_of_a_region_holds_its_level_and_finds_what_has_one() {
         .sum();
     let found = show("all digits", found, 80);
     assert!(found.low > 0.8, "{found:?}");
-    // A region says where images lie, not what the class depends on: a factor that the class does not use may have one, but the network
-    // parts its images less.
+    // A region says where images lie, not what the class depends on: a factor that the class does
+    // not use may have one, but the network parts its images less.
     let (mut used, mut unused) = (0, 0);
     let truth = truth(shape_bench(), Factor::Shape);
     for (place, concept) in shape_bench().setup.concepts[0].sets.concepts.iter().enumerate() {

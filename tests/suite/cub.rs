@@ -1,4 +1,5 @@
-//! Birds in a plan, on a tiny folder in CUB's layout: own concepts without own photographs, localisation, pretrained trunks.
+//! Birds in a plan, on a tiny folder in CUB's layout: own concepts without own photographs,
+//! localisation, pretrained trunks.
 
 use std::path::Path;
 

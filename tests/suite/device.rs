@@ -1,4 +1,5 @@
-//! What can be said of computing on a GPU without one. The rest is `benches/gpu`, on a pretend GPU (ci/gpu-pretend.sh) and on real ones.
+//! What can be said of computing on a GPU without one. The rest is `benches/gpu`, on a pretend GPU
+//! (ci/gpu-pretend.sh) and on real ones.
 
 use ticketlens::kernels::device::{Operation, Precision};
 use ticketlens::model::{Stage, Stem, resnet};

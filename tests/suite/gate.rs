@@ -1,4 +1,5 @@
-//! The drift gate on cheap networks: how often it refuses one more retrained network, and how often one that was pruned too far.
+//! The drift gate on cheap networks: how often it refuses one more retrained network, and how often
+//! one that was pruned too far.
 
 use rand::seq::SliceRandom;
 use ticketlens::progress::Silent;
@@ -56,8 +57,9 @@ fn explained(store: &Store, id: &RoundId) -> Explained {
     }
 }
 
-/// Roles are drawn among dense networks of different seeds: reference, candidate, floor. They are exchangeable, so whatever is
-/// called changed is a false alarm. The pruned networks have lost all that makes them comparable.
+/// Roles are drawn among dense networks of different seeds: reference, candidate, floor. They are
+/// exchangeable, so whatever is called changed is a false alarm. The pruned networks have lost all
+/// that makes them comparable.
 #[test]
 fn the_gate_holds_its_level_and_refuses_what_was_pruned_too_far() {
     let (labels, dense, pruned) = networks();

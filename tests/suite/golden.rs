@@ -1,8 +1,9 @@
 //! What the trained checkpoints of `fixtures/trained` are explained as, round by round, against snapshots in `golden/`.
 //!
-//! Vector paths add in different orders, so numbers may differ: with a decimal point by [`UNITS`] units of the last digit that
-//! is printed (they are rounded first), pixels by [`PIXEL`] of 255. Whole numbers and words are equal. What lies within is then
-//! compared as it is stored, so `cargo insta review` shows real changes alone.
+//! Vector paths add in different orders, so numbers may differ: with a decimal point by [`UNITS`]
+//! units of the last digit that is printed (they are rounded first), pixels by [`PIXEL`] of 255.
+//! Whole numbers and words are equal. What lies within is then compared as it is stored, so
+//! `cargo insta review` shows real changes alone.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

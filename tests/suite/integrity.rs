@@ -1,4 +1,5 @@
-//! Whatever byte of a run changes, and whichever of its files change places: it is named, and no number changes in silence.
+//! Whatever byte of a run changes, and whichever of its files change places: it is named, and no
+//! number changes in silence.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,6 @@
-//! Concept tests do not depend on the order in which sets, or images in a set, are given, nor on the number of threads. (The
-//! commands take random sets by name, so that a regular design does not depend on their order either.)
+//! Concept tests do not depend on the order in which sets, or images in a set, are given, nor on
+//! the number of threads. (The commands take random sets by name, so that a regular design does not
+//! depend on their order either.)
 
 use nalgebra::DMatrix;
 use rand::seq::SliceRandom;

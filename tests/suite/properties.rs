@@ -1,4 +1,5 @@
-//! What must stay the same when something that does not matter changes: invariances of Grad-CAM and TCAV, and round trips.
+//! What must stay the same when something that does not matter changes: invariances of Grad-CAM and
+//! TCAV, and round trips.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -115,7 +116,8 @@ proptest! {
         prop_assert_eq!(before.scores, after.scores);
     }
 
-    /// A row of the head times a power of two: maps, sensitivities and effects follow exactly, scores and standardised effects stay.
+    /// A row of the head times a power of two: maps, sensitivities and effects follow exactly,
+    /// scores and standardised effects stay.
     #[test]
     fn scaling_a_row_of_the_head_scales_and_keeps_order(seed in any::<u64>(), power in -3i32..4) {
         let (model, weights) = network(seed, 2);
@@ -288,8 +290,9 @@ proptest! {
     }
 }
 
-/// A whole pixel shift of the input by the network's stride moves Grad-CAM by one position, away from the borders: two windows of one
-/// canvas, the last stage (stride 8; its receptive field is 109 pixels), where the gradient of GAP + linear is the same everywhere.
+/// A whole pixel shift of the input by the network's stride moves Grad-CAM by one position, away
+/// from the borders: two windows of one canvas, the last stage (stride 8; its receptive field is
+/// 109 pixels), where the gradient of GAP + linear is the same everywhere.
 #[test]
 fn moving_the_image_by_the_stride_moves_the_map() {
     // Running means above zero, as in the other properties, leave the last stage of a random network dead.

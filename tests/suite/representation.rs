@@ -70,7 +70,8 @@ fn rho_of_the_representation_is_that_of_the_networks_activations() {
         }
     }
     assert!(study.floor.twins.representation.unwrap() > 0.0);
-    // A round that was recorded before there were representations: the study says that there is no ratio, and nothing else changes.
+    // A round that was recorded before there were representations: the study says that there is no
+    // ratio, and nothing else changes.
     let maps = folder.path().join("replicate-0/round-01/explain/maps.safetensors");
     let mut left = candle_core::safetensors::load(&maps, &candle_core::Device::Cpu).unwrap();
     left.retain(|key, _| !key.starts_with("representation/"));

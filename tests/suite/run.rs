@@ -130,7 +130,8 @@ fn a_run_keeps_the_invariants_of_lottery_tickets() {
                 let mut ticket = id.clone();
                 ticket.arm = "lottery".into();
                 assert_eq!(store.mask(&ticket, &layout).unwrap(), mask);
-                // The ticket's own start is not the control's: with one epoch of training most weights are still near it.
+                // The ticket's own start is not the control's: with one epoch of training most
+                // weights are still near it.
                 let own = store.weights(&ticket, &setup.model).unwrap();
                 let apart = |start: &Weights, trained: &Weights| -> f64 {
                     start
@@ -161,8 +162,9 @@ fn a_run_keeps_the_invariants_of_lottery_tickets() {
     }
 }
 
-/// Every round is trained again from the state it must start from; equal final weights and buffers, bit for bit, show that it did.
-/// A parameter or a batch-norm buffer that was not rewound, a stale optimiser, or a shifted data order would change them.
+/// Every round is trained again from the state it must start from; equal final weights and buffers,
+/// bit for bit, show that it did. A parameter or a batch-norm buffer that was not rewound, a stale
+/// optimiser, or a shifted data order would change them.
 #[test]
 fn every_round_starts_from_theta_k_buffers_and_all() {
     let plan = tiny_plan(&[("replicates", "2")]);
@@ -265,9 +267,10 @@ impl Observer for FiveSteps {
     }
 }
 
-/// Trainings of twelve steps in four epochs, stopped at every fifth step: a program that dies loses an epoch, not the round, so the
-/// run comes to its end, with the same bits; θ_k, which a training that goes on does not meet again, among them. Nothing is left of
-/// the states in between, and a damaged one is not used.
+/// Trainings of twelve steps in four epochs, stopped at every fifth step: a program that dies loses
+/// an epoch, not the round, so the run comes to its end, with the same bits; θ_k, which a training
+/// that goes on does not meet again, among them. Nothing is left of the states in between, and a
+/// damaged one is not used.
 #[test]
 fn a_training_goes_on_from_its_last_epoch() {
     let adam = "{ name = \"adam_w\", beta1 = 0.9, beta2 = 0.99, epsilon = 1e-8 }";
@@ -605,7 +608,8 @@ fn every_saliency_method_of_the_plan_is_recorded_and_the_first_decides() {
         let values = |maps: &candle_core::Tensor| maps.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         assert_eq!(values(&maps["layer3/grad-cam"]), values(&before.1["layer3"]));
         assert_ne!(values(&maps["layer3"]), values(&before.1["layer3"]));
-        // TCAV and training know nothing of it; the checks of the maps are of the first method, and of all methods in parents.
+        // TCAV and training know nothing of it; the checks of the maps are of the first method, and
+        // of all methods in parents.
         assert_eq!((record.tcav, record.weights), (before.0.tcav, before.0.weights));
         assert_ne!(record.faithfulness[0], before.0.faithfulness[0]);
         let judged: Vec<Option<&str>> =

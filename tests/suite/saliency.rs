@@ -83,8 +83,9 @@ fn attribute(cut: &Cut, name: &str, images: &Tensor, numbers: std::ops::Range<us
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(8))]
 
-    /// The attributions of an image sum to the change of its logit from the zero image (Sundararajan et al. 2017, proposition 1). A network of
-    /// ReLUs has kinks on the way, so the quadrature errs by a share of how far the logit moves up and down on it.
+    /// The attributions of an image sum to the change of its logit from the zero image
+    /// (Sundararajan et al. 2017, proposition 1). A network of ReLUs has kinks on the way, so the
+    /// quadrature errs by a share of how far the logit moves up and down on it.
     #[test]
     fn integrated_gradients_are_complete(seed in any::<u64>()) {
         let (cut, images) = (network(seed), images(seed, 2));
@@ -152,7 +153,8 @@ fn every_method_has_a_name_of_its_own_and_works_in_one_place() {
     assert!(error.contains("grad-kam") && error.contains("grad-cam") && error.contains("smooth-grad"), "{error}");
 }
 
-/// All channels' gradients equal over the positions: Grad-CAM, HiResCAM, XGrad-CAM are one, and LayerCAM leaves out what is negative.
+/// All channels' gradients equal over the positions: Grad-CAM, HiResCAM, XGrad-CAM are one, and
+/// LayerCAM leaves out what is negative.
 #[test]
 fn methods_at_a_stage_agree_where_the_gradient_is_the_same_everywhere() {
     let activation = images(5, 2).abs().unwrap();

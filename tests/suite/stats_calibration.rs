@@ -36,8 +36,9 @@ fn label_permutation_holds_its_level() {
     }
 }
 
-/// Scores as TCAV makes them: sets are drawn from one pool of features, a CAV is a difference of set means, and a score is
-/// the share of class gradients it points along. The scores of one member share its set, so they are dependent.
+/// Scores as TCAV makes them: sets are drawn from one pool of features, a CAV is a difference of
+/// set means, and a score is the share of class gradients it points along. The scores of one member
+/// share its set, so they are dependent.
 fn pair_scores(design: &Design, trial: u64) -> Vec<PairScore> {
     const FEATURES: usize = 12;
     let mut draws = stream(2, "calibration/scores", trial);

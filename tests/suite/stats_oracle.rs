@@ -1,5 +1,5 @@
-//! The SciPy/statsmodels fixtures' entries of the tests that the library has, to 1e-9. A null there must be a named error
-//! here.
+//! The SciPy/statsmodels fixtures' entries of the tests that the library has, to 1e-9. A null there
+//! must be a named error here.
 
 use serde_json::Value;
 use ticketlens::stats::{

@@ -1,4 +1,5 @@
-//! The run folder: what is finished is read back and left alone, what is not leaves no record, and other data are refused.
+//! The run folder: what is finished is read back and left alone, what is not leaves no record, and
+//! other data are refused.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -80,7 +81,8 @@ fn a_finished_run_is_read_and_not_made_again() {
     assert!(error.contains("the data have changed"), "{error}");
 }
 
-/// The record is the commit marker: whatever file of a round cannot be written, there is no record and nothing half-written.
+/// The record is the commit marker: whatever file of a round cannot be written, there is no record
+/// and nothing half-written.
 #[test]
 fn a_round_that_cannot_be_stored_whole_has_no_record() {
     let folder = tempfile::tempdir().unwrap();
@@ -116,8 +118,8 @@ fn a_round_that_cannot_be_stored_whole_has_no_record() {
     }
 }
 
-/// What a run must not be: begun with other vectors, in a folder that another process has, under a name that leaves the folder, with an
-/// excluded layer that is none.
+/// What a run must not be: begun with other vectors, in a folder that another process has, under a
+/// name that leaves the folder, with an excluded layer that is none.
 #[test]
 fn a_run_is_of_one_computation_in_a_folder_of_its_own() {
     let folder = tempfile::tempdir().unwrap();

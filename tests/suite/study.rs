@@ -1,5 +1,5 @@
-//! Whole studies of cheap networks: the level of "changed" where nothing but the data order differs, no verdict where nothing was
-//! learned, other floors than twins, one replicate.
+//! Whole studies of cheap networks: the level of "changed" where nothing but the data order
+//! differs, no verdict where nothing was learned, other floors than twins, one replicate.
 
 use rand::seq::SliceRandom;
 use ticketlens::plan::Plan;
@@ -36,9 +36,9 @@ fn dense(store: &Store, id: &RoundId, classes: &[usize]) -> Dense {
     }
 }
 
-/// Roles are drawn among dense networks of one θ_k: a "ticket", its "parent", three "twins". They are exchangeable, so ρ is 1 in
-/// truth: "changed" may come no more often than its level, "kept" must be found mostly at the number of replicates that `quick`
-/// has.
+/// Roles are drawn among dense networks of one θ_k: a "ticket", its "parent", three "twins". They
+/// are exchangeable, so ρ is 1 in truth: "changed" may come no more often than its level, "kept"
+/// must be found mostly at the number of replicates that `quick` has.
 #[test]
 fn retrained_networks_in_the_tickets_place_are_called_changed_no_more_often_than_the_level() {
     let (seeds, twins, draws) = (32, 4, 400);
@@ -121,7 +121,8 @@ fn by_image(ticket: &Dense, parent: &Dense, twins: &[&Dense]) -> RatioByImage {
         .collect()
 }
 
-/// A learning rate at which nothing is learned: there is nothing to keep, and every map of a ticket is that of its parent.
+/// A learning rate at which nothing is learned: there is nothing to keep, and every map of a ticket
+/// is that of its parent.
 #[test]
 fn untrained_networks_get_no_verdict() {
     for seed in 0..20 {
@@ -179,7 +180,8 @@ fn pixels_are_undecided_where_too_few_images_count() {
     }
 }
 
-/// A learning rate at which some seeds diverge and others do not: those that do are marked, the others go on, and there is no verdict.
+/// A learning rate at which some seeds diverge and others do not: those that do are marked, the
+/// others go on, and there is no verdict.
 #[test]
 fn a_diverged_replicate_is_marked_and_the_others_go_on_without_a_verdict() {
     let overrides: &[(&str, &str)] = &[("replicates", "3"), ("data.train", "64"), ("model.width", "2")];

@@ -20,9 +20,9 @@ fn assert_covers(what: &str, covered: usize, trials: usize) {
     assert!((0.93..=0.97).contains(&rate), "{what}: {rate}");
 }
 
-/// Drifts by image of `replicates` tickets and parents from `twins` comparators each. Some images are hard for all networks
-/// (0.6, log scale), pruning moves some images more than others in every replicate (0.2), each replicate has its own ratio
-/// (`own`), and every single drift has noise.
+/// Drifts by image of `replicates` tickets and parents from `twins` comparators each. Some images
+/// are hard for all networks (0.6, log scale), pruning moves some images more than others in every
+/// replicate (0.2), each replicate has its own ratio (`own`), and every single drift has noise.
 fn drifts(replicates: usize, twins: usize, log_rho: f64, own: f64, draws: &mut Stream) -> Vec<RatioByImage> {
     let images = 120;
     let hard: Vec<f64> = (0..images).map(|_| normal(draws, 0.6)).collect();
@@ -154,8 +154,9 @@ fn intervals_of_onsets_cover() {
     }
 }
 
-/// Studies whose truth is known: accuracy is lost from the fifth density on, pixels change from the third on. A's range must not
-/// reach the third, nor B's the fourth, in more than the level of all studies.
+/// Studies whose truth is known: accuracy is lost from the fifth density on, pixels change from the
+/// third on. A's range must not reach the third, nor B's the fourth, in more than the level of all
+/// studies.
 #[test]
 fn ranges_reach_past_the_truth_no_more_often_than_the_level() {
     let trials = 4000;
@@ -214,7 +215,8 @@ fn ranges_reach_past_the_truth_no_more_often_than_the_level() {
 fn forgetful(images: usize, classes: &[usize], together: f64, draws: &mut Stream) -> Images {
     (0..images)
         .map(|image| {
-            // Hard images are of one class more than of the other, and drift more there: a confounder for whoever pools.
+            // Hard images are of one class more than of the other, and drift more there: a
+            // confounder for whoever pools.
             let chance = if classes[image] == 0 { 0.25 } else { 0.1 };
             let lost = draws.random_bool(chance);
             let base = if classes[image] == 0 { 0.6 } else { 0.2 };
@@ -232,8 +234,8 @@ fn the_test_of_forgetting_holds_its_level_and_finds_what_is_there() {
         for trial in 0..trials {
             let mut draws = stream(26, "forgetting", trial);
             let all: Vec<Images> = match (together > 0.0, networks) {
-                // Under the null the networks may well agree on which images are hard: forgetting and drift are then the
-                // same in all of them.
+                // Under the null the networks may well agree on which images are hard: forgetting
+                // and drift are then the same in all of them.
                 (false, 5) => {
                     let first = forgetful(120, &classes, 0.0, &mut draws);
                     let again = |image: &Option<(bool, f64)>, draws: &mut Stream| {

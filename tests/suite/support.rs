@@ -44,8 +44,9 @@ pub(crate) fn assert_expected(case: &str, name: &str, got: &Tensor) {
     assert!(error < 1e-4, "{case} {name}: {error:e}");
 }
 
-/// The gradients of a loss of the network's logits `(N, K)` with respect to all parameters (zero unless in training), as they lie in
-/// [`Weights::parameters`], and to the images `(N, C, H, W)`: by the network's own backward pass, outside Candle's graph.
+/// The gradients of a loss of the network's logits `(N, K)` with respect to all parameters (zero
+/// unless in training), as they lie in [`Weights::parameters`], and to the images `(N, C, H, W)`:
+/// by the network's own backward pass, outside Candle's graph.
 pub(crate) fn network_gradients(
     network: &Network,
     mode: Mode,

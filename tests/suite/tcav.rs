@@ -15,7 +15,8 @@ const FEATURES: usize = 24;
 const SIZE: usize = 10;
 const CLASS_IMAGES: usize = 16;
 
-/// Two concepts (one planted in the even features, one meaningless) and four random sets, with class gradients that favour feature 0.
+/// Two concepts (one planted in the even features, one meaningless) and four random sets, with
+/// class gradients that favour feature 0.
 struct World {
     activations: Vec<f32>,
     gradients: Vec<f32>,

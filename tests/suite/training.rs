@@ -249,8 +249,9 @@ fn gradients_equal_those_of_candles_own_operations() {
         let images = Tensor::from_vec(pixels, (10, 3, size, size), &Device::Cpu).unwrap();
         let weighting: Vec<f32> = (0..30).map(|i| (i as f32 * 0.7).sin()).collect();
         let weighting = Tensor::from_vec(weighting, (10, 3), &Device::Cpu).unwrap();
-        // f32 rounding flips ReLUs here and there, more so in deep networks: Candle's own f32 result, held against its f64
-        // result, shows how far that carries, and ours may go no further.
+        // f32 rounding flips ReLUs here and there, more so in deep networks: Candle's own f32
+        // result, held against its f64 result, shows how far that carries, and ours may go no
+        // further.
         let plain = |dtype: DType| {
             let variables = plain_candle::variables(&weights, dtype);
             let images = images.to_dtype(dtype).unwrap();

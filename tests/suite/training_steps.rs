@@ -1,5 +1,5 @@
-//! Training step by step against the textbook: the update, the running statistics and the order of the images, each written
-//! out here once more.
+//! Training step by step against the textbook: the update, the running statistics and the order of
+//! the images, each written out here once more.
 
 use std::sync::Mutex;
 
@@ -99,7 +99,8 @@ fn gradient(model: &Model, weights: &Weights, images: &Recorder, indices: &[usiz
     network_gradients(&model.network, Mode::TRAIN, weights, &images.batch(indices), loss).0
 }
 
-/// v ← 0.9 v + (g + λ w), w ← w − η(t) v, masked: PyTorch's SGD, with every weight free to move, whatever its sign or size.
+/// v ← 0.9 v + (g + λ w), w ← w − η(t) v, masked: PyTorch's SGD, with every weight free to move,
+/// whatever its sign or size.
 #[test]
 fn six_steps_are_those_of_sgd_with_momentum_decay_warm_up_and_cosine() {
     let (model, images) = (model(), Recorder::new(3 * BATCH, 8));
@@ -136,7 +137,8 @@ fn six_steps_are_those_of_sgd_with_momentum_decay_warm_up_and_cosine() {
     }
 }
 
-/// PyTorch: running ← 0.9 running + 0.1 batch, the variance with n / (n − 1); n = 4 images of 2×2 here, so the factor shows.
+/// PyTorch: running ← 0.9 running + 0.1 batch, the variance with n / (n − 1); n = 4 images of 2×2
+/// here, so the factor shows.
 #[test]
 fn running_statistics_take_the_unbiased_variance() {
     let (model, images) = (model(), Recorder::new(2 * BATCH, 2));
@@ -195,8 +197,8 @@ fn every_epoch_has_an_order_of_its_own() {
     assert_ne!(epoch_order(SEED, 0, images.len()), epoch_order(SEED + 1, 0, images.len()));
 }
 
-/// Learning rate and data order are functions of the step: without momentum, which a fresh optimiser forgets, training on from
-/// step k is the same as never having stopped.
+/// Learning rate and data order are functions of the step: without momentum, which a fresh
+/// optimiser forgets, training on from step k is the same as never having stopped.
 #[test]
 fn training_on_from_step_k_continues_schedule_and_order() {
     let (model, images) = (model(), Recorder::new(3 * BATCH, 4));

@@ -1,4 +1,5 @@
-//! A folder in CUB's layout, made at test time: four species of coloured rectangles, 8 training and 8 test photographs each.
+//! A folder in CUB's layout, made at test time: four species of coloured rectangles, 8 training and
+//! 8 test photographs each.
 
 use std::fmt::Write;
 use std::path::PathBuf;

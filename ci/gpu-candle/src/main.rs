@@ -1,7 +1,9 @@
-//! Candle's own operations on a GPU: `gpu-candle REPEATS OUT` writes a JSON line for each timing, with the sizes of benches/gpu/timings.rs.
+//! Candle's own operations on a GPU: `gpu-candle REPEATS OUT` writes a JSON line for each timing,
+//! with the sizes of benches/gpu/timings.rs.
 //!
-//! What Candle has not is not here: max pooling with padding, a bias-free step of SGD with momentum, a fused batch norm. The gradients
-//! of a convolution are the two expressions of its autograd, without the zero fill and the addition that the graph adds.
+//! What Candle has not is not here: max pooling with padding, a bias-free step of SGD with
+//! momentum, a fused batch norm. The gradients of a convolution are the two expressions of its
+//! autograd, without the zero fill and the addition that the graph adds.
 
 #![expect(clippy::disallowed_methods, reason = "timings: what the values are does not matter")]
 

@@ -52,8 +52,8 @@ pub(crate) enum Preset {
 /// Which images, and how they are prepared.
 #[derive(Args)]
 pub(crate) struct ImageArguments {
-    /// Short side of pictures after resizing, and side of the square cut from their centre, in pixels; of arrays the height and width
-    /// of their images
+    /// Short side of pictures after resizing, and side of the square cut from their centre, in
+    /// pixels; of arrays the height and width of their images
     #[arg(long, value_name = "PIXELS", num_args = 1..=2)]
     pub(crate) size: Vec<usize>,
     /// Mean of each channel, pixels counted from 0 to 1
@@ -193,7 +193,8 @@ pub(crate) struct ModelArguments {
     /// Whether a max pool follows the first convolution [default: false after a 3x3, true after a 7x7]
     #[arg(long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true", value_parser = clap::builder::BoolishValueParser::new())]
     stem_pool: Option<bool>,
-    /// Which convolution of a bottleneck block halves the map: the second, 3x3, as torchvision's, or the first, 1x1, as Caffe's
+    /// Which convolution of a bottleneck block halves the map: the second, 3x3, as torchvision's,
+    /// or the first, 1x1, as Caffe's
     #[arg(long, value_name = "first|second", value_enum, default_value_t = Position::Second)]
     bottleneck_stride: Position,
 }

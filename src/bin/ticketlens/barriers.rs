@@ -16,10 +16,11 @@ use crate::{output, terminal};
 
 /// Error barriers on the straight lines between the networks of a run
 ///
-/// Evaluates networks on the line between the weights of two trained ones: a ticket and itself trained again with another data order
-/// (the plan's arm `retrained`; for the dense network its first twin), and the tickets of successive rounds. The barrier is how far
-/// test errors rise above the line between those of the ends (Frankle et al. 2020; Paul et al. 2023). Batch-norm statistics are taken
-/// anew at every point. Nothing in the run changes.
+/// Evaluates networks on the line between the weights of two trained ones: a ticket and itself
+/// trained again with another data order (the plan's arm `retrained`; for the dense network its
+/// first twin), and the tickets of successive rounds. The barrier is how far test errors rise above
+/// the line between those of the ends (Frankle et al. 2020; Paul et al. 2023). Batch-norm
+/// statistics are taken anew at every point. Nothing in the run changes.
 ///
 /// Example: ticketlens barriers runs/instability-1a2b3c4d --format svg --out barriers.svg
 #[derive(Args)]

@@ -27,12 +27,13 @@ use crate::terminal;
 
 /// Saliency maps: which positions or pixels a class logit depends on
 ///
-/// Methods at a stage (grad-cam, hires-cam, layer-cam, xgrad-cam, grad-cam-plus-plus) write the tensors `cam_raw` (N, h, w) at the
-/// stage's resolution, `cam_upsampled` (N, H, W) at the images', and `cam_normalised`, which is that over its maximum. Methods on the
-/// input (gradient, input-x-gradient, integrated-gradients, smooth-grad) write `attribution` (N, C, H, W), raw and signed.
-/// Beside them `class` (N), the class explained, and `degenerate` (N), 1 where a map is zero everywhere and says nothing. Of any
-/// model, from arrays that its own framework wrote: --activation and --gradient in the place of checkpoint and images
-/// (docs/any-model.md).
+/// Methods at a stage (grad-cam, hires-cam, layer-cam, xgrad-cam, grad-cam-plus-plus) write the
+/// tensors `cam_raw` (N, h, w) at the stage's resolution, `cam_upsampled` (N, H, W) at the images',
+/// and `cam_normalised`, which is that over its maximum. Methods on the input (gradient,
+/// input-x-gradient, integrated-gradients, smooth-grad) write `attribution` (N, C, H, W), raw and
+/// signed. Beside them `class` (N), the class explained, and `degenerate` (N), 1 where a map is
+/// zero everywhere and says nothing. Of any model, from arrays that its own framework wrote:
+/// --activation and --gradient in the place of checkpoint and images (docs/any-model.md).
 #[derive(Args)]
 #[command(after_help = "Example:
   ticketlens cam --checkpoint resnet18.pth --images photos/ --stage layer4 --class predicted \\
@@ -47,14 +48,15 @@ pub(crate) struct Arguments {
     /// The saliency method
     #[arg(long, value_parser = parse_method, default_value = "grad-cam")]
     method: Method,
-    /// The module after whose output the network is cut, by its PyTorch name; for methods at a stage [default: layer3 of a
-    /// ResNet, and its like]
+    /// The module after whose output the network is cut, by its PyTorch name; for methods at a
+    /// stage [default: layer3 of a ResNet, and its like]
     #[arg(long, value_parser = parse_stage)]
     stage: Option<Stage>,
     /// Whose logit is explained: a class counted from 0, `predicted`, or `true` (needs --labels)
     #[arg(long, value_name = "K|true|predicted", required_unless_present = "activation")]
     class: Option<Target>,
-    /// The true classes: an IDX label file, FILE.safetensors:KEY or .npy of whole numbers, or a .txt with one on each line
+    /// The true classes: an IDX label file, FILE.safetensors:KEY or .npy of whole numbers, or a
+    /// .txt with one on each line
     #[arg(long)]
     labels: Option<String>,
     /// Gradients that integrated-gradients and smooth-grad average [default: 50]
@@ -66,7 +68,8 @@ pub(crate) struct Arguments {
     /// Seed of smooth-grad's noise [default: 0]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// Instead of a checkpoint: activations (N, C, H, W), or tokens (N, T, D) with --grid, as FILE.safetensors:KEY or a .npy file
+    /// Instead of a checkpoint: activations (N, C, H, W), or tokens (N, T, D) with --grid, as
+    /// FILE.safetensors:KEY or a .npy file
     #[arg(
         long,
         value_name = "ARRAY",
@@ -82,7 +85,8 @@ pub(crate) struct Arguments {
     /// Safetensors file to write
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// Also write an overlay of each map, beside its image, into this folder; of an attribution the sum of its magnitudes over the channels
+    /// Also write an overlay of each map, beside its image, into this folder; of an attribution the
+    /// sum of its magnitudes over the channels
     #[arg(long, value_name = "DIR")]
     png: Option<PathBuf>,
     #[command(flatten)]
@@ -355,8 +359,8 @@ impl<'a> Files<'a> {
         Ok(Self { source, writer, folder, painter, bar: terminal::bar("explaining", count), degenerate: 0 })
     }
 
-    /// Adds a batch: its tensors, the class explained and whether the map says nothing for each image, and what is painted: the images'
-    /// numbers, their pixels and maps from 0 to 1.
+    /// Adds a batch: its tensors, the class explained and whether the map says nothing for each
+    /// image, and what is painted: the images' numbers, their pixels and maps from 0 to 1.
     fn append(
         &mut self,
         tensors: &[(&str, &Tensor)],

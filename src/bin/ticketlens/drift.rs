@@ -30,11 +30,13 @@ const TRIPPED: u8 = 1;
 
 /// Gate a pruned checkpoint on the drift of its explanations
 ///
-/// Compares Grad-CAM maps of the same images (concept effects too, with --concept and --random, and accuracy, with --labels) between a
-/// reference and one or more candidates. Floor checkpoints are the same dense network trained with other seeds, best three or
-/// more: each question is answered kept, changed or undecided by an interval and by how far retrained networks themselves
-/// differ. The gate trips on what changed and on what cannot be measured. Without a floor there is a gate only with --max-drift
-/// (1 − Spearman's ρ). Exit code 0: passed; 1: the gate tripped; 2: bad input.
+/// Compares Grad-CAM maps of the same images (concept effects too, with --concept and --random, and
+/// accuracy, with --labels) between a reference and one or more candidates. Floor checkpoints are
+/// the same dense network trained with other seeds, best three or more: each question is answered
+/// kept, changed or undecided by an interval and by how far retrained networks themselves differ.
+/// The gate trips on what changed and on what cannot be measured. Without a floor there is a gate
+/// only with --max-drift (1 − Spearman's ρ). Exit code 0: passed; 1: the gate tripped; 2: bad
+/// input.
 #[derive(Args)]
 #[command(after_help = "Example:
   ticketlens drift --reference dense.pth --candidate pruned.pth --floor seed1.pth seed2.pth seed3.pth \\
@@ -62,8 +64,8 @@ pub(crate) struct Arguments {
     /// Greatest drift that counts as kept: ρ with --floor (1.25 by default), else drift from the reference
     #[arg(long, value_name = "X", value_parser = parse_limit, allow_negative_numbers = true)]
     max_drift: Option<f64>,
-    /// Least share of the images that must count for pixels to be judged: those with a map in every network, which with --labels all
-    /// networks also classify right
+    /// Least share of the images that must count for pixels to be judged: those with a map in every
+    /// network, which with --labels all networks also classify right
     #[arg(long, value_name = "SHARE", default_value_t = 0.5, value_parser = parse_share, allow_negative_numbers = true)]
     min_images: f64,
     /// Mask that is applied to the candidates' weights: what `prune` wrote (its last level), or a file of masks by name

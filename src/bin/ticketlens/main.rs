@@ -1,7 +1,7 @@
 //! The `ticketlens` program: the only part that prints.
 //!
-//! One file for each command; each parses, calls the library, prints and writes. `run`, `report`, `compare`, `drift` belong
-//! beside them.
+//! One file for each command; each parses, calls the library, prints and writes. `run`, `report`,
+//! `compare`, `drift` belong beside them.
 
 mod args;
 mod barriers;
@@ -114,8 +114,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Runs a command on a worker thread. From any other thread each parallel loop, and a network is thousands of them, would be
-/// handed over and waited for, which takes longer than the loop where the network is small.
+/// Runs a command on a worker thread. From any other thread each parallel loop, and a network is
+/// thousands of them, would be handed over and waited for, which takes longer than the loop where
+/// the network is small.
 fn in_pool(command: impl FnOnce() -> anyhow::Result<()> + Send) -> anyhow::Result<()> {
     rayon::scope(|_| command())
 }

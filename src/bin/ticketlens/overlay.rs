@@ -18,7 +18,8 @@ const OPACITY: f32 = 0.75;
 
 /// How normalised pixels become visible again.
 pub(crate) struct Painter {
-    /// Mean and standard deviation that were applied; without them each image is stretched from its least to its largest value.
+    /// Mean and standard deviation that were applied; without them each image is stretched from its
+    /// least to its largest value.
     normalisation: Option<Normalisation>,
 }
 
@@ -116,8 +117,8 @@ pub(crate) fn file_name(image: &str, index: usize, count: usize) -> String {
     }
 }
 
-/// The colour map "inferno" (Smith and van der Walt 2015, perceptually uniform; matplotlib, CC0): its colours at sixteenths,
-/// linear between them; `at` from 0 to 1.
+/// The colour map "inferno" (Smith and van der Walt 2015, perceptually uniform; matplotlib, CC0):
+/// its colours at sixteenths, linear between them; `at` from 0 to 1.
 fn inferno(at: f32) -> [f32; 3] {
     const KNOTS: [[f32; 3]; 17] = [
         [0.001_462, 0.000_466, 0.013_866],

@@ -26,7 +26,8 @@ pub(crate) struct Arguments {
     /// FILE.safetensors:KEY, a .npy file, a folder of PNG and JPEG files, or an IDX file
     #[arg(long)]
     images: String,
-    /// Also write activations and gradients at the output of this module, by its PyTorch name, such as layer3 or features.21
+    /// Also write activations and gradients at the output of this module, by its PyTorch name, such
+    /// as layer3 or features.21
     #[arg(long, value_parser = parse_stage, requires = "class")]
     stage: Option<Stage>,
     /// The class whose logit the gradient is of, counted from 0

@@ -23,8 +23,9 @@ static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 const PATIENCE: Duration = Duration::from_millis(500);
 pub(crate) const INTERRUPTED_TEXT: &str = "interrupted; the same command goes on from the last finished round";
 
-/// Ctrl-C, SIGTERM and SIGHUP end the program at the next step, or after [`PATIENCE`], or at the second one: every file is written
-/// whole or not at all, so any moment will do. Returns what they call.
+/// Ctrl-C, SIGTERM and SIGHUP end the program at the next step, or after [`PATIENCE`], or at the
+/// second one: every file is written whole or not at all, so any moment will do. Returns what they
+/// call.
 pub(crate) fn interrupt_once(progress: &Progress) -> anyhow::Result<impl Fn() + Clone + Send + use<>> {
     let all = progress.all.clone();
     let end = move || {

@@ -15,8 +15,9 @@ use crate::terminal::{self, thousands};
 
 /// Masks of iterative magnitude pruning
 ///
-/// Writes the tensors `mask/LEVEL/NAME` (u8, 1 keeps), LEVEL from 1; each level is nested in the one before. Of a checkpoint the
-/// convolution and linear weights are pruned; of any other file every floating-point tensor of 2 or 4 dimensions.
+/// Writes the tensors `mask/LEVEL/NAME` (u8, 1 keeps), LEVEL from 1; each level is nested in the
+/// one before. Of a checkpoint the convolution and linear weights are pruned; of any other file
+/// every floating-point tensor of 2 or 4 dimensions.
 #[derive(Args)]
 #[command(after_help = "Example:
   ticketlens prune --weights resnet18.pth --scope global --fraction 0.2 --levels 3 \\

@@ -19,9 +19,9 @@ const CHANGED: u8 = 1;
 
 /// Record what a dense model and its floor explain: the reference of `drift`, without their checkpoints
 ///
-/// Writes OUT.json and, beside it, OUT.safetensors with maps and predictions. Where the record is there already and says otherwise, what
-/// changed is shown and nothing is written: --accept replaces it. Exit code 0: written, or unchanged; 1: it would change; 2: bad
-/// input.
+/// Writes OUT.json and, beside it, OUT.safetensors with maps and predictions. Where the record is
+/// there already and says otherwise, what changed is shown and nothing is written: --accept
+/// replaces it. Exit code 0: written, or unchanged; 1: it would change; 2: bad input.
 #[derive(Args)]
 #[command(after_help = "Example:
   ticketlens record --checkpoint dense.pth --floor seed1.pth seed2.pth seed3.pth --images val.safetensors:images \\

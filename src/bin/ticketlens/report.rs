@@ -21,7 +21,8 @@ pub(crate) struct Arguments {
     /// What to write
     #[arg(long, value_enum, default_value_t = Format::Html)]
     format: Format,
-    /// One figure of the page as SVG in the place of all: `accuracy`, `drift-concepts` and so on; an unknown name lists them
+    /// One figure of the page as SVG in the place of all: `accuracy`, `drift-concepts` and so on;
+    /// an unknown name lists them
     #[arg(long, value_name = "NAME", conflicts_with = "format")]
     figure: Option<String>,
     /// Where to write it [default: RUN/report.html for html, the terminal otherwise]

@@ -18,8 +18,9 @@ use crate::{dry_run, report, terminal};
 
 /// Prune, retrain, explain every round, and decide on hypotheses A and B
 ///
-/// Goes on from the last finished round, or the last epoch of a long training, when the folder already holds part of the same plan;
-/// Ctrl-C loses no more. What is damaged is set aside and made again.
+/// Goes on from the last finished round, or the last epoch of a long training, when the folder
+/// already holds part of the same plan; Ctrl-C loses no more. What is damaged is set aside and made
+/// again.
 ///
 /// Example: ticketlens run quick --set replicates=3 --out my-run
 #[derive(Args)]

@@ -32,10 +32,12 @@ pub(crate) struct SetArguments {
     /// A set of random images; at least two with --concept
     #[arg(long, value_name = "IMAGES", num_args = 1..)]
     pub(crate) random: Vec<String>,
-    /// The module after whose output the network is cut, by its PyTorch name [default: layer3 of a ResNet, and its like]
+    /// The module after whose output the network is cut, by its PyTorch name [default: layer3 of a
+    /// ResNet, and its like]
     #[arg(long, value_parser = parse_stage)]
     pub(crate) stage: Option<Stage>,
-    /// Classes that concepts are tested for [default: present, those in the images]; of which there is no image, on every image
+    /// Classes that concepts are tested for [default: present, those in the images]; of which there
+    /// is no image, on every image
     #[arg(long, value_name = "present|all|K,…")]
     pub(crate) classes: Option<Classes>,
     #[command(flatten)]

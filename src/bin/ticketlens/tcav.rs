@@ -23,11 +23,13 @@ const MIB: usize = 1 << 20;
 
 /// Concepts tested: which of them a class depends on, with p-values that hold their level
 ///
-/// For each concept: the effect (first-order change of the class logit from random to concept images, tested by label
-/// permutation) and the TCAV score (share of class images whose logit rises along the concept's vector, tested by exchangeability
-/// with the random sets). Welch's test is shown for comparison with published work; it rejects too often. A concept that cannot be
-/// told from random images on held-out images is `undecodable`: its numbers say nothing. Of any model, from arrays that its own
-/// framework wrote: --activations, --random-activations and --gradients in the place of checkpoint and images (docs/any-model.md).
+/// For each concept: the effect (first-order change of the class logit from random to concept
+/// images, tested by label permutation) and the TCAV score (share of class images whose logit rises
+/// along the concept's vector, tested by exchangeability with the random sets). Welch's test is
+/// shown for comparison with published work; it rejects too often. A concept that cannot be told
+/// from random images on held-out images is `undecodable`: its numbers say nothing. Of any model,
+/// from arrays that its own framework wrote: --activations, --random-activations and --gradients in
+/// the place of checkpoint and images (docs/any-model.md).
 #[derive(Args)]
 #[command(after_help = "Example:
   ticketlens tcav --checkpoint resnet50.pth --images zebras/ --stage layer3 --class 340 \\
@@ -39,7 +41,8 @@ pub(crate) struct Arguments {
     /// Images of the class: FILE.safetensors:KEY, a .npy file, a folder of PNG and JPEG files, or an IDX file
     #[arg(long, required_unless_present = "activations")]
     images: Option<String>,
-    /// The module after whose output the network is cut, by its PyTorch name [default: layer3 of a ResNet, and its like]
+    /// The module after whose output the network is cut, by its PyTorch name [default: layer3 of a
+    /// ResNet, and its like]
     #[arg(long, value_parser = parse_stage)]
     stage: Option<Stage>,
     /// The class, counted from 0
@@ -51,8 +54,9 @@ pub(crate) struct Arguments {
     /// A set of random images, as large as the concepts'; at least two, and 19 to reach a level of 0.05
     #[arg(long, value_name = "IMAGES", required_unless_present = "activations", num_args = 1..)]
     random: Vec<String>,
-    /// Instead of a checkpoint: a concept's name and its activations, (N, D), (N, C, H, W) or tokens (N, T, D) of floats, as
-    /// FILE.safetensors:KEY or a .npy file; may be given several times
+    /// Instead of a checkpoint: a concept's name and its activations, (N, D), (N, C, H, W) or
+    /// tokens (N, T, D) of floats, as FILE.safetensors:KEY or a .npy file; may be given several
+    /// times
     #[arg(
         long,
         value_name = "NAME=ARRAY",

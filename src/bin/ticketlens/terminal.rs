@@ -1,4 +1,5 @@
-//! What goes to the terminal: results to stdout, warnings, errors and progress to stderr. Control characters are escaped.
+//! What goes to the terminal: results to stdout, warnings, errors and progress to stderr. Control
+//! characters are escaped.
 
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,7 +33,8 @@ pub(crate) fn results_to_stderr() {
 static NO_STDOUT: AtomicBool = AtomicBool::new(false);
 
 ctor::declarative::ctor! {
-    /// Before the runtime opens `/dev/null` in place of a closed stdout, into which everything could be written and lost.
+    /// Before the runtime opens `/dev/null` in place of a closed stdout, into which everything
+    /// could be written and lost.
     #[ctor(unsafe)]
     fn look_for_stdout() {
         let descriptors = std::path::Path::new("/proc/self/fd");
@@ -57,8 +59,8 @@ pub(crate) fn say(line: &str) {
     }
 }
 
-/// A finished text to stdout, as it is. What cannot be written ends the program with an error; only a reader that has gone away
-/// (`| head`) is none.
+/// A finished text to stdout, as it is. What cannot be written ends the program with an error; only
+/// a reader that has gone away (`| head`) is none.
 pub(crate) fn print(text: &str) {
     if quiet() {
         return;

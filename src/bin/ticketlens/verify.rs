@@ -11,8 +11,8 @@ use crate::terminal;
 
 /// Check a run: every file against its record, and every record against its network
 ///
-/// Names each file that is damaged, missing, or of another run or round; exits 2 if there is one. `run` with the same plan sets such
-/// files aside and makes them again.
+/// Names each file that is damaged, missing, or of another run or round; exits 2 if there is one.
+/// `run` with the same plan sets such files aside and makes them again.
 ///
 /// Example: ticketlens verify runs/quick-1a2b3c4d
 #[derive(Args)]

@@ -13,7 +13,8 @@ pub(super) const CLASSES: usize = 200;
 
 /// A concept is an attribute that more than this share of a species' labels (in per cent) agree on …
 const CLASS_PERCENT: f32 = 50.0;
-/// … for at least this many of the 200 species. Koh et al., "Concept Bottleneck Models" (2020), and the study after them.
+/// … for at least this many of the 200 species. Koh et al., "Concept Bottleneck Models" (2020), and
+/// the study after them.
 const CLASSES_WITH: usize = 10;
 /// CUB's certainties are 1 not visible, 2 guessing, 3 probably, 4 definitely: less than this is doubtful.
 const CERTAINTY: u8 = 3;
@@ -46,7 +47,8 @@ impl Attributes {
 /// Which labels say that a photograph shows a concept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConceptLevel {
-    /// Those of its species: the concept is there if more than half of the species' labels say so. All photographs of a species are alike.
+    /// Those of its species: the concept is there if more than half of the species' labels say so.
+    /// All photographs of a species are alike.
     Class,
     /// Its own, where the worker was probably or definitely certain; other photographs are doubtful and left out.
     Image,
@@ -130,7 +132,8 @@ fn class_matrix(root: &Path, columns: Option<usize>, all: &mut Faults) -> Option
 
 const IMAGE_LABELS: &str = "attributes/image_attribute_labels.txt";
 
-/// `IMAGE ATTRIBUTE PRESENT CERTAINTY TIME`. Some lines of the original file have more fields after the certainty; nothing is read from them.
+/// `IMAGE ATTRIBUTE PRESENT CERTAINTY TIME`. Some lines of the original file have more fields after
+/// the certainty; nothing is read from them.
 fn image_labels(
     root: &Path,
     paths: &BTreeMap<u32, (usize, PathBuf)>,
@@ -177,7 +180,8 @@ impl Cub {
         self.attributes.classes[self.class_ids[class] as usize - 1][attribute]
     }
 
-    /// The attributes that survive denoising: above 50 % for at least 10 of all 200 species. There are 108 of them in CUB.
+    /// The attributes that survive denoising: above 50 % for at least 10 of all 200 species. There
+    /// are 108 of them in CUB.
     pub fn denoised(&self) -> Vec<usize> {
         let kept = |attribute: &usize| {
             self.attributes.classes.iter().filter(|row| row[*attribute] > CLASS_PERCENT).count() >= CLASSES_WITH
@@ -185,7 +189,8 @@ impl Cub {
         (0..self.attributes.names.len()).filter(kept).collect()
     }
 
-    /// The denoised attributes as concepts, with the photographs (indices into [`Cub::images`]) that show each and those that do not.
+    /// The denoised attributes as concepts, with the photographs (indices into [`Cub::images`])
+    /// that show each and those that do not.
     ///
     /// # Errors
     /// If labels of single images are asked for and the folder has none.

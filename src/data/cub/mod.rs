@@ -1,4 +1,5 @@
-//! CUB-200-2011 in its own layout: Wah, Branson, Welinder, Perona and Belongie, "The Caltech-UCSD Birds-200-2011 Dataset" (2011).
+//! CUB-200-2011 in its own layout: Wah, Branson, Welinder, Perona and Belongie, "The Caltech-UCSD
+//! Birds-200-2011 Dataset" (2011).
 //!
 //! The full set or a subset of its classes; every fault of the folder is found in one pass and told by file and line.
 
@@ -32,7 +33,8 @@ pub struct CubImage {
     pub train: bool,
     /// The bird, in pixels of the photograph.
     pub bounding_box: BoundingBox,
-    /// Where each part is, in pixels of the photograph, in the order of [`Cub::part_names`]; `None` where it cannot be seen.
+    /// Where each part is, in pixels of the photograph, in the order of [`Cub::part_names`]; `None`
+    /// where it cannot be seen.
     pub parts: Vec<Option<(f64, f64)>>,
 }
 
@@ -46,11 +48,13 @@ pub struct Cub {
     attributes: Attributes,
 }
 
-/// Reads the texts of a `CUB_200_2011` folder. `attributes.txt` may lie in the folder, in its `attributes/`, or beside it, as in the original archive.
+/// Reads the texts of a `CUB_200_2011` folder. `attributes.txt` may lie in the folder, in its
+/// `attributes/`, or beside it, as in the original archive.
 ///
 /// # Errors
-/// One [`Error::Faults`] with all faults: missing files, malformed lines, labels of unknown classes, images without label, split
-/// or box, paths or links that leave the folder, an attribute matrix that is not 200 rows of as many values as there are attributes.
+/// One [`Error::Faults`] with all faults: missing files, malformed lines, labels of unknown
+/// classes, images without label, split or box, paths or links that leave the folder, an attribute
+/// matrix that is not 200 rows of as many values as there are attributes.
 pub fn read_cub(root: &Path) -> Result<Cub> {
     if !root.is_dir() {
         return Err(Error::format(root, "is not a folder"));
@@ -247,7 +251,8 @@ impl Cub {
         self.attributes.images.is_some()
     }
 
-    /// The name of the species that `text` means: a name, a name after CUB's number (`009.Brewer_Blackbird`), or the number alone.
+    /// The name of the species that `text` means: a name, a name after CUB's number
+    /// (`009.Brewer_Blackbird`), or the number alone.
     ///
     /// # Errors
     /// Names what is no species of this folder.
@@ -314,7 +319,8 @@ impl Cub {
         self.images.par_iter().map(one).collect::<Vec<_>>().into_iter().collect()
     }
 
-    /// Decodes every photograph: finds files that are missing, empty or corrupt, and boxes that do not lie in their photograph.
+    /// Decodes every photograph: finds files that are missing, empty or corrupt, and boxes that do
+    /// not lie in their photograph.
     pub fn check_pictures(&self) -> PictureCheck {
         let check = |image: &CubImage| -> Result<bool> {
             let (width, height) = Picture::read(&image.path, 3)?.size();
@@ -342,7 +348,8 @@ impl Cub {
     }
 }
 
-/// Faults of the photographs that `images.txt` lists, whatever is wrong with the other texts: for a folder that [`read_cub`] refuses.
+/// Faults of the photographs that `images.txt` lists, whatever is wrong with the other texts: for a
+/// folder that [`read_cub`] refuses.
 pub fn picture_faults(root: &Path) -> Vec<String> {
     let paths = by_id(root, "images.txt", &mut Faults::default(), picture_path).unwrap_or_default();
     let read = |path: &PathBuf| Picture::read(&root.join("images").join(path), 3).err().map(|error| error.to_string());
@@ -357,8 +364,8 @@ pub fn picture_faults(root: &Path) -> Vec<String> {
 pub struct PictureCheck {
     /// Photographs that are missing, empty or corrupt, and boxes of which less than half lies in the photograph.
     pub faults: Vec<String>,
-    /// Images whose box leaves the photograph by more than a pixel, as a few of the original data do; a box is cut at the
-    /// edge when it is carried into the input ([`BoundingBox::placed`]).
+    /// Images whose box leaves the photograph by more than a pixel, as a few of the original data
+    /// do; a box is cut at the edge when it is carried into the input ([`BoundingBox::placed`]).
     pub cut_boxes: Vec<u32>,
 }
 

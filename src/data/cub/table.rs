@@ -46,7 +46,8 @@ pub(super) fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
     text.lines().enumerate().map(|(i, line)| (i + 1, line.trim())).filter(|(_, line)| !line.is_empty())
 }
 
-/// A table of `ID REST` lines: for each id its line number and what `parse` makes of the rest. `None` if the file cannot be read.
+/// A table of `ID REST` lines: for each id its line number and what `parse` makes of the rest.
+/// `None` if the file cannot be read.
 pub(super) fn by_id<T>(
     folder: &Path,
     name: &str,

@@ -5,8 +5,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::data::{ConceptPlan, Normalisation, Pool, RandomKind, RandomSet, SplitSizes, concept_sets, split};
 
-/// Three species (ids 1, 2, 5) with 8 photographs each, 4 attributes, 2 parts, image-level labels. Species 1 and 2 have attribute
-/// 1; attribute 2 belongs to species 5; attribute 3 is too rare among the 200; attribute 4 is at 50 % exactly, which is not above it.
+/// Three species (ids 1, 2, 5) with 8 photographs each, 4 attributes, 2 parts, image-level labels.
+/// Species 1 and 2 have attribute 1; attribute 2 belongs to species 5; attribute 3 is too rare
+/// among the 200; attribute 4 is at 50 % exactly, which is not above it.
 fn tiny() -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("CUB_200_2011");

@@ -29,7 +29,8 @@ pub struct CubData {
     pub classes: Vec<SpeciesChoice>,
     /// Height and width of the input, in pixels.
     pub side: usize,
-    /// Short side of a photograph before the centre square of `side` is cut from it, in pixels; `side` × 8/7 where absent.
+    /// Short side of a photograph before the centre square of `side` is cut from it, in pixels;
+    /// `side` × 8/7 where absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resize: Option<usize>,
     /// Whether training images are a random part, stretched to the input, and mirrored in half of the cases.
@@ -196,11 +197,13 @@ fn load(plan: &DataPlan, seed: u64) -> Result<Loaded> {
 }
 
 impl Birds {
-    /// For each species learned, sets of its own concepts and of its control: drawn from the official test part (or training part) of
-    /// all species of the folder, without photographs of the species itself unless the plan says so, and never an image explained.
+    /// For each species learned, sets of its own concepts and of its control: drawn from the
+    /// official test part (or training part) of all species of the folder, without photographs of
+    /// the species itself unless the plan says so, and never an image explained.
     ///
     /// # Errors
-    /// Names a concept of the plan that does not exist or that too few photographs show; one of the built-in choice is left out and noted.
+    /// Names a concept of the plan that does not exist or that too few photographs show; one of the
+    /// built-in choice is left out and noted.
     pub(super) fn concepts(
         self,
         learned: &Dataset,

@@ -1,4 +1,5 @@
-//! Pictures in a folder for each class ([`ClassFolders`]); concepts are attributes of a CSV table, subfolders, or the classes.
+//! Pictures in a folder for each class ([`ClassFolders`]); concepts are attributes of a CSV table,
+//! subfolders, or the classes.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

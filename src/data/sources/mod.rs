@@ -1,7 +1,7 @@
 //! Where a study's images come from: one table, each source a file of its own.
 //!
-//! A source checks what it can without its files, and loads images with labels, concepts and what else it knows. Its own
-//! choices are a table of the plan that bears its name (`[data.cub]`).
+//! A source checks what it can without its files, and loads images with labels, concepts and what
+//! else it knows. Its own choices are a table of the plan that bears its name (`[data.cub]`).
 
 mod cifar10;
 mod cub;
@@ -173,7 +173,8 @@ impl Loaded {
 }
 
 impl Concepts {
-    /// Draws the sets of every class. `explained` are the images of each class whose gradients are followed; they stand in no set.
+    /// Draws the sets of every class. `explained` are the images of each class whose gradients are
+    /// followed; they stand in no set.
     ///
     /// # Errors
     /// Names the concept that too few images show, or the field that asks for too much.

@@ -1,4 +1,5 @@
-//! Generated images with known truth ([`crate::data::planted()`]): concepts are the values of all factors, boxes are known.
+//! Generated images with known truth ([`crate::data::planted()`]): concepts are the values of all
+//! factors, boxes are known.
 
 use serde::{Deserialize, Serialize};
 

@@ -15,8 +15,8 @@ pub const GRAD_CAM: Method = Method {
     map: Map::AtStage(grad_cam),
 };
 
-/// `ReLU(Σ_m w_m A_m)`, `w_m = mean_ij ∂logit/∂A_m,ij`, from an activation `(N, C, h, w)` and the gradient of a class logit with
-/// respect to it.
+/// `ReLU(Σ_m w_m A_m)`, `w_m = mean_ij ∂logit/∂A_m,ij`, from an activation `(N, C, h, w)` and the
+/// gradient of a class logit with respect to it.
 ///
 /// # Errors
 /// When the shapes differ.

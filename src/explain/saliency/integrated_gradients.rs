@@ -15,8 +15,9 @@ pub(super) const INTEGRATED_GRADIENTS: Method = Method {
     map: Map::OnInput(integrated_gradients),
 };
 
-/// `x ∫₀¹ ∂logit/∂x (αx) dα` by Gauss–Legendre quadrature with `steps` points. The baseline is zero in the values that the network gets,
-/// the mean pixel where images are normalised. The values of an image sum to `logit(x) − logit(0)` but for the quadrature's error.
+/// `x ∫₀¹ ∂logit/∂x (αx) dα` by Gauss–Legendre quadrature with `steps` points. The baseline is zero
+/// in the values that the network gets, the mean pixel where images are normalised. The values of
+/// an image sum to `logit(x) − logit(0)` but for the quadrature's error.
 fn integrated_gradients(input: &Input<'_>) -> Result<Tensor> {
     let points = gauss_legendre(input.settings.steps);
     let mean = input.mean_gradient(points.into_iter().map(|(point, weight)| Ok(((input.images * point)?, weight))))?;

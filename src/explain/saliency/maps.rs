@@ -14,7 +14,8 @@ pub struct Maps {
 }
 
 impl Maps {
-    /// `ReLU(Σ_m w_m A_m)` of an activation `(N, C, h, w)` and a gradient like it, `w_m = weight(A_m, g_m)` of all values of a channel.
+    /// `ReLU(Σ_m w_m A_m)` of an activation `(N, C, h, w)` and a gradient like it,
+    /// `w_m = weight(A_m, g_m)` of all values of a channel.
     pub(super) fn weighted(
         activation: &Tensor,
         gradient: &Tensor,
@@ -45,7 +46,8 @@ impl Maps {
         Self::summed(attributions, attributions, |value, _| value.abs())
     }
 
-    /// `add` is called for each channel in turn, with its values and the sum so far. A map that is zero everywhere says nothing.
+    /// `add` is called for each channel in turn, with its values and the sum so far. A map that is
+    /// zero everywhere says nothing.
     fn over_channels(
         activation: &Tensor,
         gradient: &Tensor,

@@ -1,7 +1,8 @@
 //! Saliency methods: which pixels or positions a class logit depends on. One table, each method a file of its own.
 //!
-//! Methods at a stage make a map `(N, h, w)` from the activation and the gradient of the logit with respect to it, so one gradient
-//! pass serves all of them. Methods on the input make an attribution `(N, C, H, W)` from gradients at images.
+//! Methods at a stage make a map `(N, h, w)` from the activation and the gradient of the logit with
+//! respect to it, so one gradient pass serves all of them. Methods on the input make an attribution
+//! `(N, C, H, W)` from gradients at images.
 
 mod grad_cam;
 mod grad_cam_plus_plus;

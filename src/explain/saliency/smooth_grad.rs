@@ -17,8 +17,9 @@ pub(super) const SMOOTH_GRAD: Method = Method {
     map: Map::OnInput(smooth_grad),
 };
 
-/// Mean of `∂logit/∂x` at `steps` copies of each image with normal noise, whose standard deviation is the share `noise` of the image's
-/// range of values. The draws of an image depend on the seed and its number alone, not on the batch.
+/// Mean of `∂logit/∂x` at `steps` copies of each image with normal noise, whose standard deviation
+/// is the share `noise` of the image's range of values. The draws of an image depend on the seed
+/// and its number alone, not on the batch.
 fn smooth_grad(input: &Input<'_>) -> Result<Tensor> {
     let Settings { steps, noise, seed } = input.settings;
     let images = input.images.flatten_from(1)?.to_vec2::<f32>()?;

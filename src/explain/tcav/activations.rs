@@ -1,4 +1,5 @@
-//! The activations of all concept and random images, whatever they take: their Gram matrix, and their products with class gradients.
+//! The activations of all concept and random images, whatever they take: their Gram matrix, and
+//! their products with class gradients.
 
 use std::ops::Range;
 
@@ -12,12 +13,14 @@ use super::products::Products;
 /// Images whose products are computed at once, on either side: 8 MiB of products.
 const AT_ONCE: usize = 1024;
 
-/// The Gram matrix of images whose activations come in blocks, and their products with class gradients, in bounded memory.
+/// The Gram matrix of images whose activations come in blocks, and their products with class
+/// gradients, in bounded memory.
 ///
-/// Each block of activations or gradients is asked for once. Half of the memory holds activations, a quarter their products with
-/// each other, a quarter those with a class's gradients; what does not fit is kept in a file meanwhile. The numbers have the
-/// same bits for every partition into blocks and every amount of memory. Products are of gradients with the pool alone, never of gradients
-/// with each other.
+/// Each block of activations or gradients is asked for once. Half of the memory holds activations,
+/// a quarter their products with each other, a quarter those with a class's gradients; what does
+/// not fit is kept in a file meanwhile. The numbers have the same bits for every partition into
+/// blocks and every amount of memory. Products are of gradients with the pool alone, never of
+/// gradients with each other.
 pub struct Pool {
     compute: Compute,
     features: usize,
@@ -33,12 +36,13 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// Reads the activations, and computes their Gram matrix `(images, images)`. `load(i)` returns the activations of block `i`, `(images[i], features)`; blocks are numbered in the
-    /// order of the images. At least one block is in memory, and one passes by.
+    /// Reads the activations, and computes their Gram matrix `(images, images)`. `load(i)` returns
+    /// the activations of block `i`, `(images[i], features)`; blocks are numbered in the order of
+    /// the images. At least one block is in memory, and one passes by.
     ///
     /// # Errors
-    /// What `load` returns; a block with another number of images than announced; a value that is not finite; the device fails; what does
-    /// not fit into `bytes` cannot be kept in a file.
+    /// What `load` returns; a block with another number of images than announced; a value that is
+    /// not finite; the device fails; what does not fit into `bytes` cannot be kept in a file.
     pub fn new(
         compute: &Compute,
         images: &[usize],
@@ -119,8 +123,9 @@ impl Pool {
         Ok(())
     }
 
-    /// The products `G Aᵀ` of class gradients with all activations, `(class images, images)`. `gradients(i)` returns the gradients of
-    /// block `i` of the class, `(images[i], features)`; it is called once for each, in order.
+    /// The products `G Aᵀ` of class gradients with all activations, `(class images, images)`.
+    /// `gradients(i)` returns the gradients of block `i` of the class, `(images[i], features)`; it
+    /// is called once for each, in order.
     ///
     /// # Errors
     /// As [`Pool::new`], or what `gradients` returns.

@@ -22,8 +22,8 @@ pub struct ArrayQuestion<'a> {
 /// As [`test_concepts`](super::checkpoint::test_concepts) of the checkpoint that gave the arrays, to the bit.
 ///
 /// # Errors
-/// The array is named: fewer than two images in a set, shapes that differ, values that are not finite. Fewer than two random sets;
-/// an undefined setting.
+/// The array is named: fewer than two images in a set, shapes that differ, values that are not
+/// finite. Fewer than two random sets; an undefined setting.
 pub fn test_arrays(question: &ArrayQuestion<'_>, settings: &Settings, read: &dyn Fn(usize)) -> Result<ConceptTests> {
     let gradients = question.gradients;
     if question.random.len() < 2 {

@@ -1,5 +1,5 @@
-//! Maps and concept tests of one checkpoint from one pass of gradients: image n asks for the logit of its own target class, and a
-//! class is tested on the images whose target it is.
+//! Maps and concept tests of one checkpoint from one pass of gradients: image n asks for the logit
+//! of its own target class, and a class is tested on the images whose target it is.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -60,9 +60,9 @@ impl FromStr for Classes {
     }
 }
 
-/// Explains the targets of the question's images and tests all concepts for `classes`; [`Question::classes`] is not read. Each
-/// class's tests stand in the order of the numbers that are returned with them. `read` is told after each batch how many images it
-/// held.
+/// Explains the targets of the question's images and tests all concepts for `classes`;
+/// [`Question::classes`] is not read. Each class's tests stand in the order of the numbers that are
+/// returned with them. `read` is told after each batch how many images it held.
 ///
 /// Activations of concept and random images are computed once, and gradients of the targets once.
 ///

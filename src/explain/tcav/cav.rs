@@ -1,8 +1,10 @@
-//! Concept activation vectors, found in sample space (Kim et al. 2018, "Interpretability Beyond Feature Attribution", §3.2).
+//! Concept activation vectors, found in sample space (Kim et al. 2018, "Interpretability Beyond
+//! Feature Attribution", §3.2).
 //!
-//! A CAV separates the activations of a concept (positive) from counterparts (negative). It lies in the span of its samples,
-//! `w = Σ αᵢ aᵢ` with `Σ αᵢ = 0`, so it is kept as `α` and the vector itself is never formed: everything asked of it is a product with the
-//! Gram matrix of [`super::gram`].
+//! A CAV separates the activations of a concept (positive) from counterparts (negative). It lies in
+//! the span of its samples, `w = Σ αᵢ aᵢ` with `Σ αᵢ = 0`, so it is kept as `α` and the vector
+//! itself is never formed: everything asked of it is a product with the Gram matrix of
+//! [`super::gram`].
 
 use nalgebra::DMatrix;
 use serde::{Deserialize, Serialize};
@@ -35,7 +37,8 @@ pub enum CavKind {
 pub enum CavState {
     /// The CAV is at its optimum.
     Solved,
-    /// Nothing separates the sets (equal activations, or equal means): `w` is zero, up to rounding, and has no direction.
+    /// Nothing separates the sets (equal activations, or equal means): `w` is zero, up to rounding,
+    /// and has no direction.
     Degenerate,
     /// Rounding kept the solver from the optimum; `kkt_residual` says how far.
     NotConverged,
@@ -48,8 +51,9 @@ pub struct Cav {
     pub state: CavState,
     /// Rows of the Gram matrix, `(n)`: the positive set, then the negative.
     pub samples: Vec<usize>,
-    /// Weight of each sample in `w`, `(n)`; sums to zero. All zero when degenerate. Where the samples are affinely dependent (more of them than
-    /// features, or repeated images), one of several that give the same `w`.
+    /// Weight of each sample in `w`, `(n)`; sums to zero. All zero when degenerate. Where the
+    /// samples are affinely dependent (more of them than features, or repeated images), one of
+    /// several that give the same `w`.
     pub alpha: Vec<f64>,
     /// Intercept `b` of the decision value `w·a + b`.
     pub intercept: f64,
@@ -59,8 +63,8 @@ pub struct Cav {
     pub decision_values: Vec<f64>,
     /// Share of the samples on their own side; a decision value of 0 is on the negative side.
     pub train_accuracy: f64,
-    /// Largest violation of the optimum's conditions `w = Σ C sᵢ σ(-sᵢ fᵢ) aᵢ` and `Σ C sᵢ σ(-sᵢ fᵢ) = 0`, relative to the sizes of the summed
-    /// terms; 0 for a closed form.
+    /// Largest violation of the optimum's conditions `w = Σ C sᵢ σ(-sᵢ fᵢ) aᵢ` and
+    /// `Σ C sᵢ σ(-sᵢ fᵢ) = 0`, relative to the sizes of the summed terms; 0 for a closed form.
     pub kkt_residual: f64,
 }
 
@@ -127,7 +131,8 @@ pub enum CavError {
     Products(#[from] GramError),
 }
 
-/// The CAV of `positive` against `negative`, rows of the Gram matrix `gram` `(images, images)`. The sets may differ in size and share images.
+/// The CAV of `positive` against `negative`, rows of the Gram matrix `gram` `(images, images)`. The
+/// sets may differ in size and share images.
 ///
 /// # Errors
 /// An empty set, an index that does not exist or is repeated, or a `c` that is not positive.
@@ -196,8 +201,8 @@ pub(super) fn fit_checked(gram: &DMatrix<f64>, positive: &[usize], negative: &[u
 
 /// The Gram matrix of the samples about their mean, row-major, and each sample's product with that mean.
 ///
-/// The intercept is free, so moving the origin changes nothing but the intercept; without it the common part of the activations (up
-/// to 10⁶ times the part that separates) would swamp the solver.
+/// The intercept is free, so moving the origin changes nothing but the intercept; without it the
+/// common part of the activations (up to 10⁶ times the part that separates) would swamp the solver.
 fn centred(gram: &DMatrix<f64>, samples: &[usize]) -> (Vec<f64>, Vec<f64>) {
     let n = samples.len();
     let mut kernel: Vec<f64> = Vec::with_capacity(n * n);
@@ -242,8 +247,9 @@ pub(super) fn check_kind(kind: CavKind) -> Result<(), CavError> {
     }
 }
 
-/// The cosine between two CAVs of one checkpoint and stage, in [-1, 1]: their entanglement (two concepts) or stability (one concept, two
-/// random sets). `None` where one of them has no direction.
+/// The cosine between two CAVs of one checkpoint and stage, in [-1, 1]: their entanglement (two
+/// concepts) or stability (one concept, two random sets). `None` where one of them has no
+/// direction.
 pub fn cosine(gram: &DMatrix<f64>, a: &Cav, b: &Cav) -> Option<f64> {
     if a.weight_norm == 0.0 || b.weight_norm == 0.0 {
         return None;

@@ -35,8 +35,9 @@ pub struct Question<'a> {
 /// Fits, scores and tests all concepts for all classes. `read` is told after each batch how many images it held.
 ///
 /// # Errors
-/// The source is named: fewer than two images in a set, images that do not fit the network or each other, values that are not
-/// finite. Fewer than two random sets; a class that does not exist; an undefined setting.
+/// The source is named: fewer than two images in a set, images that do not fit the network or each
+/// other, values that are not finite. Fewer than two random sets; a class that does not exist; an
+/// undefined setting.
 pub fn test_concepts(question: &Question<'_>, settings: &Settings, read: &dyn Fn(usize)) -> Result<ConceptTests> {
     test_concepts_and_regions(question, settings, None, read)
 }
@@ -70,13 +71,14 @@ pub(super) struct Prepared<'x, 'a> {
 pub(super) enum Draws {
     /// Stage, class and concept.
     ByClass,
-    /// The concept alone: activations from outside do not tell of which stage and class they are, and give the same bits.
+    /// The concept alone: activations from outside do not tell of which stage and class they are,
+    /// and give the same bits.
     ByConcept,
 }
 
 impl Prepared<'_, '_> {
-    /// Tests every concept for `class`, whose gradients enter by `cross`, `(class images, images)`, and whose activations, for
-    /// regions, by `of_class`.
+    /// Tests every concept for `class`, whose gradients enter by `cross`, `(class images, images)`,
+    /// and whose activations, for regions, by `of_class`.
     pub(super) fn test(
         &self,
         class: usize,

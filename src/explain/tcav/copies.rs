@@ -75,7 +75,8 @@ impl Copies {
         for (a, own) in held.iter().enumerate() {
             for (b, other) in held.iter().enumerate().skip(a + 1) {
                 let common = own.intersection(other).count();
-                // Two concepts may well share an image, and so may random sets that were drawn from one pool; most of them is no chance.
+                // Two concepts may well share an image, and so may random sets that were drawn from
+                // one pool; most of them is no chance.
                 let alike = (a < concepts.len()) == (b < concepts.len());
                 let most = 2 * common >= own.len().min(other.len());
                 // The same random argument twice is told where arguments are.

@@ -17,8 +17,9 @@ const TILE: usize = 128;
 const CHUNK: usize = 1024;
 /// Partial sums alive at once: bounds memory to 64 × `TILE`² × 8 bytes = 8 MiB per tile.
 const GROUP: usize = 64;
-/// Both sides of a tile are padded with zeros to this multiple. It keeps every product on nalgebra's blocked path, so that a sum
-/// does not depend on the tile's size; its other path (a side of 5 or less) reads row-major views out of bounds (0.34.2).
+/// Both sides of a tile are padded with zeros to this multiple. It keeps every product on
+/// nalgebra's blocked path, so that a sum does not depend on the tile's size; its other path (a
+/// side of 5 or less) reads row-major views out of bounds (0.34.2).
 const PAD: usize = 8;
 
 /// What can be wrong with a matrix of activations or gradients.
@@ -186,8 +187,8 @@ pub fn gram(activations: Rows<'_>) -> Result<DMatrix<f64>, GramError> {
     }
 }
 
-/// [`gram`] where `compute` says. A device multiplies f32 exactly and sums in f64, feature after feature: the bits do not depend on blocks,
-/// but on whether it was the CPU or a device.
+/// [`gram`] where `compute` says. A device multiplies f32 exactly and sums in f64, feature after
+/// feature: the bits do not depend on blocks, but on whether it was the CPU or a device.
 ///
 /// # Errors
 /// As [`gram`], or the device fails.
@@ -210,7 +211,8 @@ fn device_products(device: &Accelerator, left: Rows<'_>, right: Option<Rows<'_>>
     Ok(DMatrix::from_row_slice(m, n, &products.map_err(|error| GramError::Device(error.to_string()))?))
 }
 
-/// The products `G Aᵀ` of `left` rows `(m, features)`, such as class gradients, with `right` rows `(n, features)`: `(m, n)`.
+/// The products `G Aᵀ` of `left` rows `(m, features)`, such as class gradients, with `right` rows
+/// `(n, features)`: `(m, n)`.
 ///
 /// # Errors
 /// The feature counts differ, or a value is not finite (named as a gradient if it is in `left`).

@@ -1,4 +1,5 @@
-//! Whether a concept can be told from its counterparts at all: the accuracy of CAVs on images that they were not fitted to.
+//! Whether a concept can be told from its counterparts at all: the accuracy of CAVs on images that
+//! they were not fitted to.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,10 +24,12 @@ pub struct HeldOut {
     pub accuracy: f64,
     /// Exact one-sided binomial probability of as many right predictions at the rate of the larger set.
     ///
-    /// It takes the predictions as independent. They are not quite: folds share training images, so the accuracy of meaningless sets varies
-    /// about 1.2 times as much as the binomial says, and a single test rejects 5 to 9 % of them at 5 % (simulated; also Noirhomme et al. 2014,
-    /// "Biased binomial assessment of cross-validated estimation of classification accuracies").
-    /// [`super::pairs::PairCavs::decodability_p_value`] combines runs with room to spare (under 1 %).
+    /// It takes the predictions as independent. They are not quite: folds share training images, so
+    /// the accuracy of meaningless sets varies about 1.2 times as much as the binomial says, and a
+    /// single test rejects 5 to 9 % of them at 5 % (simulated; also Noirhomme et al. 2014, "Biased
+    /// binomial assessment of cross-validated estimation of classification accuracies").
+    /// [`super::pairs::PairCavs::decodability_p_value`] combines runs with room to spare (under 1
+    /// %).
     pub p_value: f64,
 }
 
@@ -39,7 +42,8 @@ impl HeldOut {
 
 /// Held-out accuracy by stratified cross-validation: five folds, or as many as the smaller set has images.
 ///
-/// The fold of an image depends on `seed`, its position in its set and the set's size alone, so it does not depend on the set's counterpart.
+/// The fold of an image depends on `seed`, its position in its set and the set's size alone, so it
+/// does not depend on the set's counterpart.
 ///
 /// # Errors
 /// As [`super::cav::fit`]; and a set needs two images.
@@ -56,8 +60,9 @@ pub fn held_out(
     Ok(held_out_checked(gram, positive, negative, kind, seed, &|image| image))
 }
 
-/// [`held_out`] on checked input. `original` gives images that are copies of each other one number: they lie in one fold and are one
-/// prediction, or a copy would be held out of what was fitted to its original.
+/// [`held_out`] on checked input. `original` gives images that are copies of each other one number:
+/// they lie in one fold and are one prediction, or a copy would be held out of what was fitted to
+/// its original.
 pub(super) fn held_out_checked(
     gram: &DMatrix<f64>,
     positive: &[usize],

@@ -1,4 +1,5 @@
-//! Testing with concept activation vectors (Kim et al. 2018): one pipeline, from activations and gradients to tested numbers.
+//! Testing with concept activation vectors (Kim et al. 2018): one pipeline, from activations and
+//! gradients to tested numbers.
 //!
 //! | module | holds |
 //! | --- | --- |

@@ -1,8 +1,10 @@
 //! Testing with concept activation vectors (Kim et al. 2018, §3.3–3.4), all sets and all pairs at once.
 //!
-//! A concept and N random sets are a **family** of N + 1 members: member 0 is the concept, member `r + 1` random set `r`. Which pairs of
-//! members are fitted is the **design**, a list of pairs; the CAVs do not depend on a class, so [`fit_pairs`] runs once per (checkpoint,
-//! stage) and [`score_class`](super::score_class) once per class with the products `P = G Aᵀ` of its gradients and all activations.
+//! A concept and N random sets are a **family** of N + 1 members: member 0 is the concept, member
+//! `r + 1` random set `r`. Which pairs of members are fitted is the **design**, a list of pairs;
+//! the CAVs do not depend on a class, so [`fit_pairs`] runs once per (checkpoint, stage) and
+//! [`score_class`](super::score_class) once per class with the products `P = G Aᵀ` of its gradients
+//! and all activations.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -70,11 +72,13 @@ pub struct Run {
 pub struct Effect {
     /// `ḡ·a` of each concept image, in logits; `ḡ` is the mean gradient of the class images.
     pub concept: Vec<f64>,
-    /// `ḡ·a` of each random image, all sets pooled, each image once, without the concept's own images; in the order of the Gram matrix.
+    /// `ḡ·a` of each random image, all sets pooled, each image once, without the concept's own
+    /// images; in the order of the Gram matrix.
     pub random: Vec<f64>,
     /// `Δ = ḡ·(μ_C - μ_R)`, in logits.
     pub effect: f64,
-    /// `Δ` over the pooled standard deviation (n - 1) of the two samples (Cohen's d); `None` where neither sample varies.
+    /// `Δ` over the pooled standard deviation (n - 1) of the two samples (Cohen's d); `None` where
+    /// neither sample varies.
     pub effect_standardised: Option<f64>,
 }
 
@@ -83,7 +87,8 @@ pub struct Effect {
 pub struct ConceptScores {
     /// The concept against each random set that the design pairs it with, by random set.
     pub runs: Vec<Run>,
-    /// Every pair of the design, in its order, the first member as the concept: what the exchangeability test of the score takes.
+    /// Every pair of the design, in its order, the first member as the concept: what the
+    /// exchangeability test of the score takes.
     pub family: Vec<PairScore>,
     /// The concept effect.
     pub effect: Effect,
@@ -98,15 +103,16 @@ pub struct ClassScores {
     pub random_baseline: Vec<PairScore>,
 }
 
-/// Fits the CAV of every pair of the design for every concept, and the baseline's; in parallel, with a result that does not depend on
-/// the thread count. Pairs of random sets are fitted once for all concepts, and a pair in both orders once.
+/// Fits the CAV of every pair of the design for every concept, and the baseline's; in parallel,
+/// with a result that does not depend on the thread count. Pairs of random sets are fitted once for
+/// all concepts, and a pair in both orders once.
 ///
-/// `gram` `(images, images)` is the Gram matrix of all concept and random images, `design` the pairs of family members, `seed` draws the folds
-/// of the held-out accuracy.
+/// `gram` `(images, images)` is the Gram matrix of all concept and random images, `design` the
+/// pairs of family members, `seed` draws the folds of the held-out accuracy.
 ///
 /// # Errors
-/// Fewer than two random sets, fewer than two images in a set, images that do not exist or are repeated within a set, a pair of
-/// the design that does not exist, or a `c` that is not positive.
+/// Fewer than two random sets, fewer than two images in a set, images that do not exist or are
+/// repeated within a set, a pair of the design that does not exist, or a `c` that is not positive.
 pub fn fit_pairs(
     gram: &DMatrix<f64>,
     sets: Sets,
@@ -117,8 +123,8 @@ pub fn fit_pairs(
     fit_pairs_with_copies(gram.into(), sets, design, kind, seed, &|image| image)
 }
 
-/// [`fit_pairs`] where some images are copies of others: `original` gives all copies of an image one number. Copies lie in one fold
-/// when accuracy is held out, and count once.
+/// [`fit_pairs`] where some images are copies of others: `original` gives all copies of an image
+/// one number. Copies lie in one fold when accuracy is held out, and count once.
 ///
 /// # Errors
 /// As [`fit_pairs`].
@@ -210,9 +216,10 @@ impl PairCavs {
         self.cavs.range((concept, concepts)..(concept + 1, 0)).map(move |(&(_, set), cav)| (set - concepts, cav))
     }
 
-    /// Evidence that a concept can be told from random images: the p-values of its runs' held-out accuracies, combined as twice their median
-    /// (at most 1), which is valid however the runs depend on each other, as they do by sharing the concept
-    /// (Meinshausen, Meier & Bühlmann 2009, "p-Values for High-Dimensional Regression", Theorem 3.1 with γ = ½). 1 without runs.
+    /// Evidence that a concept can be told from random images: the p-values of its runs' held-out
+    /// accuracies, combined as twice their median (at most 1), which is valid however the runs
+    /// depend on each other, as they do by sharing the concept (Meinshausen, Meier & Bühlmann 2009,
+    /// "p-Values for High-Dimensional Regression", Theorem 3.1 with γ = ½). 1 without runs.
     pub fn decodability_p_value(&self, concept: usize) -> f64 {
         let mut p_values: Vec<f64> =
             self.held_out.range((concept, 0)..(concept + 1, 0)).map(|(_, held_out)| held_out.p_value).collect();
@@ -230,10 +237,12 @@ impl PairCavs {
     }
 }
 
-/// The directional derivative `S = g·w/|w|` of each class image along a CAV, `(class images)`, from `cross` = `G Aᵀ` `(class images, images)`.
+/// The directional derivative `S = g·w/|w|` of each class image along a CAV, `(class images)`, from
+/// `cross` = `G Aᵀ` `(class images, images)`.
 ///
-/// A value that is zero up to the rounding of its terms is returned as 0: a concept that differs only in channels without gradient must not
-/// get its score from noise. All are 0 for a CAV without direction.
+/// A value that is zero up to the rounding of its terms is returned as 0: a concept that differs
+/// only in channels without gradient must not get its score from noise. All are 0 for a CAV without
+/// direction.
 pub fn sensitivities(cross: &DMatrix<f64>, cav: &Cav) -> Vec<f64> {
     let mut sum = vec![0.0; cross.nrows()];
     if cav.weight_norm == 0.0 {

@@ -1,5 +1,6 @@
-//! The pipeline on sets that a user lists, wherever their activations and gradients come from. They are read block by block, and
-//! what does not fit into the memory that the settings allow is kept in a file.
+//! The pipeline on sets that a user lists, wherever their activations and gradients come from. They
+//! are read block by block, and what does not fit into the memory that the settings allow is kept
+//! in a file.
 
 use crate::error::{Error, Result, undefined};
 use crate::nn::Compute;
@@ -100,8 +101,8 @@ pub(super) fn by_name(names: &[&str]) -> Vec<usize> {
 }
 
 impl Fitted<'_> {
-    /// Tests every concept for a class, whose gradients enter by `cross`, `(class images, images)`, and whose activations, for
-    /// regions, by `of_class`.
+    /// Tests every concept for a class, whose gradients enter by `cross`, `(class images, images)`,
+    /// and whose activations, for regions, by `of_class`.
     pub(super) fn test(
         &self,
         class: usize,

@@ -1,9 +1,11 @@
-//! Concept activation regions (Crabbé & van der Schaar 2022, "Concept Activation Regions: A Generalized Framework for Concept-Based
-//! Explanations"): a concept need not lie in one direction, only apart. In sample space, from the same Gram matrix as everything else.
+//! Concept activation regions (Crabbé & van der Schaar 2022, "Concept Activation Regions: A
+//! Generalized Framework for Concept-Based Explanations"): a concept need not lie in one direction,
+//! only apart. In sample space, from the same Gram matrix as everything else.
 //!
-//! The classifier is logistic regression with a radial kernel `exp(−γ |a − b|²)`, `1/γ` the median squared distance of its samples; the
-//! paper takes a support vector classifier with the same kernel and the same weight of the loss. Radial kernels see distances alone, so a
-//! rotation of the activations changes nothing.
+//! The classifier is logistic regression with a radial kernel `exp(−γ |a − b|²)`, `1/γ` the median
+//! squared distance of its samples; the paper takes a support vector classifier with the same
+//! kernel and the same weight of the loss. Radial kernels see distances alone, so a rotation of the
+//! activations changes nothing.
 
 use nalgebra::DMatrix;
 use rand::seq::SliceRandom;
@@ -47,8 +49,8 @@ pub struct Region {
 }
 
 impl Region {
-    /// The region of `concept` against as many images of `random`, drawn by `(seed, name)`. `original` gives all copies of an image one number.
-    /// None where the samples are all alike.
+    /// The region of `concept` against as many images of `random`, drawn by `(seed, name)`.
+    /// `original` gives all copies of an image one number. None where the samples are all alike.
     pub(super) fn fit(
         gram: View<'_>,
         (concept, random): (&[usize], &[usize]),
@@ -95,7 +97,8 @@ impl Region {
         Ok(Some(Self { samples, squares, gamma, machine, accuracy: observed, p_value }))
     }
 
-    /// The TCAR score: the share of the class's images whose activation lies in the region (Crabbé & van der Schaar 2022, definition 2.3).
+    /// The TCAR score: the share of the class's images whose activation lies in the region (Crabbé
+    /// & van der Schaar 2022, definition 2.3).
     ///
     /// # Errors
     /// The class's products cannot be read.

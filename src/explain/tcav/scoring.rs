@@ -10,7 +10,8 @@ use crate::stats::exchangeability::PairScore;
 use super::cav::{Cav, CavError};
 use super::pairs::{ClassScores, ConceptScores, PairCavs, Run, check_cross, effect_of, ordered, sensitivities, set_of};
 
-/// Sensitivities, scores and effects of all concepts for one class, whose gradients enter by `cross` = `G Aᵀ` `(class images, images)`.
+/// Sensitivities, scores and effects of all concepts for one class, whose gradients enter by
+/// `cross` = `G Aᵀ` `(class images, images)`.
 ///
 /// # Errors
 /// `cross` has no row or not one column per image of the Gram matrix, or all random images are in one of the concepts.
@@ -20,8 +21,8 @@ pub fn score_class(cavs: &PairCavs, cross: &DMatrix<f64>) -> Result<ClassScores,
     scoring.finish()
 }
 
-/// [`score_class`] of class images that come in blocks: of each only its sensitivity to a concept against each random set is kept. The
-/// numbers have the same bits for every partition into blocks.
+/// [`score_class`] of class images that come in blocks: of each only its sensitivity to a concept
+/// against each random set is kept. The numbers have the same bits for every partition into blocks.
 pub(super) struct Scoring<'a> {
     cavs: &'a PairCavs,
     pairs: Vec<(&'a (usize, usize), &'a Cav)>,

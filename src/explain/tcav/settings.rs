@@ -17,8 +17,8 @@ pub struct Tests {
     pub resamples: usize,
     /// Confidence of the intervals.
     pub confidence: f64,
-    /// Whether the effect in logits gets an interval too. It resamples class images as well, which costs more; logits of different
-    /// networks do not compare, so studies do without.
+    /// Whether the effect in logits gets an interval too. It resamples class images as well, which
+    /// costs more; logits of different networks do not compare, so studies do without.
     pub interval_in_logits: bool,
     /// Level of decodability.
     pub alpha: f64,

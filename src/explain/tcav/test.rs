@@ -1,4 +1,5 @@
-//! The pipeline: vectors of every pair of sets once per (checkpoint, stage), every statistic of every concept once per class.
+//! The pipeline: vectors of every pair of sets once per (checkpoint, stage), every statistic of
+//! every concept once per class.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -19,8 +20,8 @@ use super::scoring::Scoring;
 use super::settings::Tests;
 use super::statistics::{Case, EFFECT, Finding, Member, SCORE, STATISTICS, add_to_members, interval_name};
 
-/// Class images whose products are in memory at once. The interval of the effect in logits depends on it by rounding, where there
-/// are more class images; nothing else does.
+/// Class images whose products are in memory at once. The interval of the effect in logits depends
+/// on it by rounding, where there are more class images; nothing else does.
 const AT_ONCE: usize = 512;
 
 /// The images of one concept.
@@ -32,7 +33,8 @@ pub struct ConceptImages {
     pub images: Vec<usize>,
     /// Which of the random sets it is compared with: as many as the design has.
     pub random: Range<usize>,
-    /// For each row of the Gram matrix, whether that image shows the concept, `None` where it is not known; empty where it is known of none.
+    /// For each row of the Gram matrix, whether that image shows the concept, `None` where it is
+    /// not known; empty where it is known of none.
     pub shows: Vec<Option<bool>>,
 }
 
@@ -79,7 +81,8 @@ pub struct ConceptTest {
     pub family_scores: Vec<f64>,
     /// Every statistic of [`STATISTICS`] that has a value here, by key.
     pub statistics: BTreeMap<&'static str, Finding>,
-    /// Welch's test of the runs' scores against the random baseline's: customary, not calibrated. Absent where undefined.
+    /// Welch's test of the runs' scores against the random baseline's: customary, not calibrated.
+    /// Absent where undefined.
     pub legacy_welch_p: Option<f64>,
     /// Mean held-out accuracy of the runs.
     pub heldout_accuracy: f64,

@@ -14,7 +14,8 @@ use rayon::prelude::*;
 const COLUMN: usize = 6 * 1024;
 /// Floats of a source that stays in the caches while it is read again and again.
 const NEAR: usize = 160 * 1024;
-/// Floats of a destination of sparse products beyond which it is written past the caches: it would have left them before it is read.
+/// Floats of a destination of sparse products beyond which it is written past the caches: it would
+/// have left them before it is read.
 pub(super) const PAST_CACHES: usize = 1 << 21;
 /// Vectors of a position that are read in place together at most, by dense and by sparse products.
 const DENSE_MOST: usize = 4;
@@ -128,7 +129,8 @@ pub(super) fn dense(
                 for_tiles(tiling.vectors, kernels.dense.len(), |first, count| body(segment, (first, count)));
             }
         };
-        // A source in place lies far away: what a tile reads of it is read once, and what all tiles write there lies together.
+        // A source in place lies far away: what a tile reads of it is read once, and what all tiles
+        // write there lies together.
         if tiling.direct && used.len() * channels * kernels.dense.len() * LANES <= COLUMN {
             columns(&mut |segment, vectors| (range.0..range.1).for_each(|tile| part(tile, segment, vectors)));
         } else {
@@ -247,15 +249,16 @@ pub(super) fn sparse(
     });
 }
 
-/// Reading in place, as many rows at a time as leave the source in the second-level cache, and `ITEMS` pieces where it can.
+/// Reading in place, as many rows at a time as leave the source in the second-level cache, and
+/// `ITEMS` pieces where it can.
 fn direct(kernels: &Kernels, problem: &Problem, most: usize, pairs: bool) -> Option<Tiling> {
     let row = problem.source_channels * problem.source_width * problem.batch.min(most * LANES);
     let fitting = (rows_budget(kernels) / row.max(1)).saturating_sub(problem.kernel - 1).max(1);
     Tiling::direct(problem, most, fitting.min(problem.destination_height.div_ceil(ITEMS)), pairs)
 }
 
-/// The same for sparse products, which read what a position's taps meet once for each channel. Where the rows that a row meets do not fit into
-/// the second-level cache, strips of them do.
+/// The same for sparse products, which read what a position's taps meet once for each channel.
+/// Where the rows that a row meets do not fit into the second-level cache, strips of them do.
 fn in_place(kernels: &Kernels, problem: &Problem, pairs: bool) -> Option<Tiling> {
     let budget = rows_budget(kernels);
     let column = problem.source_channels * problem.batch.min(SPARSE_MOST * LANES) * problem.kernel;
@@ -296,7 +299,8 @@ pub(super) fn starts(index: &Index, tiling: &Tiling, rows: usize, groups: usize)
     starts
 }
 
-/// Writes what `make` gives for each kept weight, from its place in the index and its distance in the panel in floats, in the order of `starts`.
+/// Writes what `make` gives for each kept weight, from its place in the index and its distance in
+/// the panel in floats, in the order of `starts`.
 pub(super) fn gather<T: Send>(
     index: &Index,
     tiling: &Tiling,

@@ -1,8 +1,9 @@
 //! How destination positions, kernel taps and packed source values line up.
 //!
-//! Forward and grad-input are one operation: every destination value is a sum over taps and source channels. A piece of
-//! the source ("panel") is packed as `[channel][row][column][batch block]`; a run of destination values ("segment") then
-//! reads, for each tap, one run of the panel at a fixed distance `relative[tap]` from the segment's base.
+//! Forward and grad-input are one operation: every destination value is a sum over taps and source
+//! channels. A piece of the source ("panel") is packed as `[channel][row][column][batch block]`; a
+//! run of destination values ("segment") then reads, for each tap, one run of the panel at a fixed
+//! distance `relative[tap]` from the segment's base.
 //!
 //! Long: one arithmetic of positions, whose parts assume each other.
 
@@ -70,7 +71,8 @@ impl Problem {
         }
     }
 
-    /// Leaves the rows `rows` of the destination, and gives the rows of the source that they meet, which are the source then. Forward alone.
+    /// Leaves the rows `rows` of the destination, and gives the rows of the source that they meet,
+    /// which are the source then. Forward alone.
     pub(super) fn take_rows(&mut self, rows: &Range<usize>) -> Range<usize> {
         let top = rows.start * self.stride;
         let first = top.saturating_sub(self.padding).min(self.source_height);
@@ -133,9 +135,9 @@ pub(super) struct Axis {
 }
 
 impl Axis {
-    /// `halo`: lines of zeros stand for coordinates outside the source, so every tap is valid. `runs`: all destinations
-    /// are read as one run from the first one's base, so lines are grouped by stride phase. `whole`: line and coordinate
-    /// are the same.
+    /// `halo`: lines of zeros stand for coordinates outside the source, so every tap is valid.
+    /// `runs`: all destinations are read as one run from the first one's base, so lines are grouped
+    /// by stride phase. `whole`: line and coordinate are the same.
     pub(super) fn new(
         problem: &Problem,
         destinations: Range<usize>,
@@ -267,7 +269,8 @@ pub(super) struct RowBlock {
     pub panel_len: usize,
 }
 
-/// Floats of a source from which on main memory is asked for what is read next. Twice the second-level cache (AMD EPYC, Zen 4).
+/// Floats of a source from which on main memory is asked for what is read next. Twice the
+/// second-level cache (AMD EPYC, Zen 4).
 const FAR: usize = 1 << 19;
 
 /// The tiling of a problem: shared by all threads of a call.
@@ -316,9 +319,10 @@ pub(super) struct Wish {
 }
 
 impl Tiling {
-    /// Reads the source in place, position by position (two by two with `pairs`, where both have the same taps), at most
-    /// `most` vectors of the batch and `rows` destination rows at a time: what packing copies is saved, and the borders need
-    /// no zeros. `None` where a position's values do not lie together.
+    /// Reads the source in place, position by position (two by two with `pairs`, where both have
+    /// the same taps), at most `most` vectors of the batch and `rows` destination rows at a time:
+    /// what packing copies is saved, and the borders need no zeros. `None` where a position's
+    /// values do not lie together.
     pub(super) fn direct(problem: &Problem, most: usize, rows: usize, pairs: bool) -> Option<Self> {
         let source_len = problem.source_channels * problem.source_height * problem.source_width * problem.batch;
         if problem.order != Order::Positions || i32::try_from(source_len).is_err() {
@@ -446,7 +450,8 @@ impl Tiling {
         }
     }
 
-    /// Puts the segments of each row block in the order of strips of `columns` columns: down all rows of a strip, then on to the next.
+    /// Puts the segments of each row block in the order of strips of `columns` columns: down all
+    /// rows of a strip, then on to the next.
     pub(super) fn in_strips(&mut self, problem: &Problem, columns: usize) {
         let column =
             |segment: &Segment| segment.destination / problem.destination_position() % problem.destination_width;
@@ -455,8 +460,8 @@ impl Tiling {
         }
     }
 
-    /// What the nth segment of `rows` reads first. Nothing where there is no such segment, the source stays in the caches or is packed, or a
-    /// position's values do not lie together.
+    /// What the nth segment of `rows` reads first. Nothing where there is no such segment, the
+    /// source stays in the caches or is packed, or a position's values do not lie together.
     pub(super) fn ahead(&self, problem: &Problem, rows: &RowBlock, nth: usize) -> Option<Fresh> {
         let source_len = problem.source_height * problem.source_width * problem.source_position();
         let far = self.direct && self.block == problem.batch && source_len >= FAR;
@@ -525,8 +530,8 @@ impl Tiling {
         problem.batch.div_ceil(self.block)
     }
 
-    /// Where a segment's vectors go in the destination, relative to the segment and the block's first batch value: offset
-    /// and number of lanes.
+    /// Where a segment's vectors go in the destination, relative to the segment and the block's
+    /// first batch value: offset and number of lanes.
     pub(super) fn stores(&self, problem: &Problem, block: usize) -> Vec<(usize, usize)> {
         let width = if self.flat { problem.destination_width } else { 1 };
         let size = self.block.min(problem.batch - block * self.block);

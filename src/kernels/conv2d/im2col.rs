@@ -1,8 +1,10 @@
 //! Dense products of maps that lie by channel, from panels of what their values read (im2col).
 //!
-//! Values that follow each other among a channel's positions and images are taken [`LANES`] at a time, a strip. What a strip reads is gathered
-//! as `(taps · source channels, LANES)`, so that tiles read it from end to end and the first-level cache holds it while all of them do.
-//! Neighbours in a strided gradient have different taps, so values that lie `stride` apart are taken together there.
+//! Values that follow each other among a channel's positions and images are taken [`LANES`] at a
+//! time, a strip. What a strip reads is gathered as `(taps · source channels, LANES)`, so that
+//! tiles read it from end to end and the first-level cache holds it while all of them do.
+//! Neighbours in a strided gradient have different taps, so values that lie `stride` apart are
+//! taken together there.
 
 use super::geometry::{Direction, Problem};
 use super::pack::pack_weights;
@@ -196,7 +198,8 @@ fn gather(
     }
 }
 
-/// Adds `steps`, of `depth` in all, to the sums of all tiles and strips, `(tile, row, strip, LANES)`. The first steps overwrite what was there.
+/// Adds `steps`, of `depth` in all, to the sums of all tiles and strips,
+/// `(tile, row, strip, LANES)`. The first steps overwrite what was there.
 fn add_products(
     kernels: &Kernels,
     packed: &[f32],

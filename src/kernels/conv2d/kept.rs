@@ -1,7 +1,9 @@
-//! Gradients of kept weights on maps that lie by position. As sparse products do, each position's channels are met by the values that their
-//! kept weights read, which lie near each other; every kept weight has a vector of sums.
+//! Gradients of kept weights on maps that lie by position. As sparse products do, each position's
+//! channels are met by the values that their kept weights read, which lie near each other; every
+//! kept weight has a vector of sums.
 //!
-//! The positions are cut into chunks that depend on the shape and the number of kept weights alone; chunks are added in order.
+//! The positions are cut into chunks that depend on the shape and the number of kept weights alone;
+//! chunks are added in order.
 
 use super::Conv2dShape;
 use super::correlate::{gather, starts};
@@ -23,8 +25,8 @@ const PARTIALS: usize = 1 << 21;
 /// Gradients that a task should write.
 const WRITTEN: usize = 1 << 13;
 
-/// Whether this algorithm takes the shape: where maps lie by channel a position's values lie apart, and with one position each sum would have
-/// one term.
+/// Whether this algorithm takes the shape: where maps lie by channel a position's values lie apart,
+/// and with one position each sum would have one term.
 pub(super) fn takes(shape: &Conv2dShape) -> bool {
     Order::of(shape.batch) == Order::Positions
         && shape.out_height() * shape.out_width() > 1
@@ -77,8 +79,9 @@ pub(super) fn weight_gradient(
                             (outputs - 1) * plane + tiling.vectors * LANES <= gradient.len(),
                             "conv2d grad_weight: gradient"
                         );
-                        // SAFETY: the tiling keeps reads of the panel inside the source, the assertion those of the gradient; `sums` has a
-                        // vector for each kept weight of the range.
+                        // SAFETY: the tiling keeps reads of the panel inside the source, the
+                        // assertion those of the gradient; `sums` has a vector for each kept weight
+                        // of the range.
                         unsafe {
                             (kernels.kept_sums[tiling.vectors - 1])(&KeptTile {
                                 panel: panel.as_ptr().wrapping_offset(segment.panel),

@@ -25,7 +25,8 @@ pub use pattern::Pattern;
 use std::ops::Range;
 use tiles::Kernels;
 
-/// Geometry of a square-kernel convolution of N images, I to O channels. Maps lie in [`Order::of`](crate::layout::Order::of) the batch.
+/// Geometry of a square-kernel convolution of N images, I to O channels. Maps lie in
+/// [`Order::of`](crate::layout::Order::of) the batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Conv2dShape {
     /// N
@@ -143,10 +144,11 @@ pub enum Algorithm {
 
 /// The faster algorithm for this geometry and density, from a measured crossover.
 ///
-/// Measured on AVX-512, and again on AVX2 (AMD EPYC), over the three passes of ResNet-18's and LeNet's layers, uniform masks. Where minimal
-/// filtering (`winograd`) computes all weights they break even at a density of 0.34 with 16 channels and 0.15 with 128, and at 0.25 and 0.13
-/// with 32 images; of maps by channel (8 to 24 images, ResNet-50's layers too) at 0.3 and 0.2. Where the weight's gradient is an outer product
-/// they do near 0.2; elsewhere between 0.3 and 0.5.
+/// Measured on AVX-512, and again on AVX2 (AMD EPYC), over the three passes of ResNet-18's and
+/// LeNet's layers, uniform masks. Where minimal filtering (`winograd`) computes all weights they
+/// break even at a density of 0.34 with 16 channels and 0.15 with 128, and at 0.25 and 0.13 with 32
+/// images; of maps by channel (8 to 24 images, ResNet-50's layers too) at 0.3 and 0.2. Where the
+/// weight's gradient is an outer product they do near 0.2; elsewhere between 0.3 and 0.5.
 #[must_use]
 pub fn choose(shape: &Conv2dShape, density: f64) -> Algorithm {
     let crossover = if winograd::pays(shape) {
@@ -164,11 +166,13 @@ pub fn choose(shape: &Conv2dShape, density: f64) -> Algorithm {
     if density < crossover { Algorithm::Sparse } else { Algorithm::Dense }
 }
 
-/// The density below which the sparse product of a forward pass is the faster for every layer and map that was measured.
+/// The density below which the sparse product of a forward pass is the faster for every layer and
+/// map that was measured.
 pub const ALWAYS_SPARSE: f64 = 0.12;
 
-/// The same for a convolution, whatever its maps; [`choose`] knows them. Measured on AVX-512 and AVX2 (AMD EPYC, Zen 4 and Zen 3) over ResNet-18's
-/// and ResNet-50's layers at 224 px, 1 to 128 images.
+/// The same for a convolution, whatever its maps; [`choose`] knows them. Measured on AVX-512 and
+/// AVX2 (AMD EPYC, Zen 4 and Zen 3) over ResNet-18's and ResNet-50's layers at 224 px, 1 to 128
+/// images.
 #[must_use]
 pub fn crossover_at_rest(in_channels: usize, kernel: usize, stride: usize) -> f64 {
     match (kernel, stride) {
@@ -185,11 +189,12 @@ pub fn forward(shape: &Conv2dShape, weight: Weight<'_>, input: &[f32], output: &
     forward_rows(shape, weight, input, 0..shape.out_height(), None, output);
 }
 
-/// Rows `rows` of `weight ⋆ input`, and `norm` of them if there is one, with the bits that they have among all rows. Maps by channel have no rows
-/// of their own: of them only all are taken, of maps by position any that begin at a multiple of [`ROWS`].
+/// Rows `rows` of `weight ⋆ input`, and `norm` of them if there is one, with the bits that they
+/// have among all rows. Maps by channel have no rows of their own: of them only all are taken, of
+/// maps by position any that begin at a multiple of [`ROWS`].
 ///
-/// In maps by position the sums of sparse products meet the norm in registers. After dense ones, which wait for multiplications and not for
-/// memory, a pass of its own is faster.
+/// In maps by position the sums of sparse products meet the norm in registers. After dense ones,
+/// which wait for multiplications and not for memory, a pass of its own is faster.
 pub fn forward_rows(
     shape: &Conv2dShape,
     weight: Weight<'_>,

@@ -12,16 +12,17 @@ use rayon::prelude::*;
 /// Most positions of an output whose gradients are multiplied position by position.
 const POSITIONS: usize = 4;
 
-/// Whether [`weight_gradient`] computes a weight gradient faster than dot products: on maps of few positions these are short, and
-/// to add up the lanes of each takes as long as the products.
+/// Whether [`weight_gradient`] computes a weight gradient faster than dot products: on maps of few
+/// positions these are short, and to add up the lanes of each takes as long as the products.
 pub(super) fn pays(shape: &Conv2dShape) -> bool {
     let linear = shape.kernel == 1 && shape.padding == 0 && shape.in_height * shape.in_width == 1;
     let small = Order::of(shape.batch) == Order::Positions && shape.out_height() * shape.out_width() <= POSITIONS;
     (linear || small) && shape.in_channels >= 4 * LANES && shape.out_channels * shape.in_channels >= 1 << 14
 }
 
-/// All weights' gradients, overwriting `grad_weight`: for each tap the sum of `G Xᵀ` over the output's positions and what the tap reads at
-/// them. Such a product is a forward pass over the batch in the place of the channels.
+/// All weights' gradients, overwriting `grad_weight`: for each tap the sum of `G Xᵀ` over the
+/// output's positions and what the tap reads at them. Such a product is a forward pass over the
+/// batch in the place of the channels.
 pub(super) fn weight_gradient(
     kernels: &Kernels,
     shape: &Conv2dShape,

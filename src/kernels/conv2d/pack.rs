@@ -12,8 +12,9 @@ pub(super) fn weight_at(problem: &Problem, destination: usize, source: usize) ->
     }
 }
 
-/// Packs the weights of `rows` destination channels from `first` on as `[tap][source channel][row]`, each line of the weight tensor
-/// read once from end to end; rows beyond the last channel are zeros.
+/// Packs the weights of `rows` destination channels from `first` on as
+/// `[tap][source channel][row]`, each line of the weight tensor read once from end to end; rows
+/// beyond the last channel are zeros.
 pub(super) fn pack_weights(
     problem: &Problem,
     taps: &[usize],

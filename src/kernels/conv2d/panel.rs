@@ -53,8 +53,8 @@ fn pack(
     panel[end..panel_len(rows, count)].fill(0.0);
 }
 
-/// What tiles read of channels `first..first + count` of one (row block, batch block): the source itself where the tiling reads in
-/// place, else `room`, packed.
+/// What tiles read of channels `first..first + count` of one (row block, batch block): the source
+/// itself where the tiling reads in place, else `room`, packed.
 #[expect(clippy::too_many_arguments, reason = "as pack")]
 pub(super) fn panel_of<'a>(
     kernels: &Kernels,

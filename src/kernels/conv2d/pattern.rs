@@ -19,14 +19,15 @@ pub(super) struct Index {
     pub starts: Vec<u32>,
     /// the other channel
     pub channel: Vec<u32>,
-    /// by output channel the flat position in the dense weight; by input channel the place in the index by output channel, which is the order
-    /// of kept weights and their gradients
+    /// by output channel the flat position in the dense weight; by input channel the place in the
+    /// index by output channel, which is the order of kept weights and their gradients
     pub position: Vec<u32>,
 }
 
 impl Index {
-    /// Sorts kept weights by (row channel, tap), as `of` gives them with the other channel. They come by output channel, then input channel, so
-    /// that the other channel ascends in each. Returns each weight's place too.
+    /// Sorts kept weights by (row channel, tap), as `of` gives them with the other channel. They
+    /// come by output channel, then input channel, so that the other channel ascends in each.
+    /// Returns each weight's place too.
     fn new(
         rows: usize,
         taps: usize,
@@ -54,8 +55,9 @@ impl Index {
         (Self { starts, channel, position }, places)
     }
 
-    /// Where among the entries `start..end` of one row channel and tap those of the channel `first` and later ones begin. Looked for around
-    /// where it would stand if the kept weights were spread evenly over `channels`: a bisection of a long row reads a line of memory a step.
+    /// Where among the entries `start..end` of one row channel and tap those of the channel `first`
+    /// and later ones begin. Looked for around where it would stand if the kept weights were spread
+    /// evenly over `channels`: a bisection of a long row reads a line of memory a step.
     pub(super) fn begin(&self, (start, end): (usize, usize), first: usize, channels: usize) -> usize {
         let row = &self.channel[start..end];
         let before = |at: usize| (row[at] as usize) < first;
@@ -136,7 +138,8 @@ impl Pattern {
         self.positions().map(|position| dense[position]).collect()
     }
 
-    /// Puts kept values, in the pattern's own order, to their places among one value for each weight `(O, I, k, k)`. The others stay.
+    /// Puts kept values, in the pattern's own order, to their places among one value for each
+    /// weight `(O, I, k, k)`. The others stay.
     ///
     /// # Panics
     /// When there are more or fewer values than the pattern tells.

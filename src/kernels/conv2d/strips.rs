@@ -1,8 +1,9 @@
 //! Strips of maps, which take the images' place in vectors where there are few images.
 //!
-//! Maps that lie by position bring whole vectors of images. Maps that lie by channel, those of small and odd batches, are cut into strips
-//! of columns, and the strips of all images are what a vector holds: so 8 images of 56 columns are 32 strips of 14. A strip
-//! reads what its outputs meet beyond it, so it is padded with its neighbours, and with zeros at the map's ends alone.
+//! Maps that lie by position bring whole vectors of images. Maps that lie by channel, those of
+//! small and odd batches, are cut into strips of columns, and the strips of all images are what a
+//! vector holds: so 8 images of 56 columns are 32 strips of 14. A strip reads what its outputs meet
+//! beyond it, so it is padded with its neighbours, and with zeros at the map's ends alone.
 
 use super::geometry::{Direction, Problem};
 use super::transforms::{Block, POINTS, SIDE, STEP};
@@ -33,8 +34,8 @@ pub(super) struct Strips {
 }
 
 impl Strips {
-    /// The cut of maps of `width` columns, in units of `unit` columns, that leaves the fewest lanes empty, and of those the one with the fewest
-    /// strips that fills [`FILLED`] lanes.
+    /// The cut of maps of `width` columns, in units of `unit` columns, that leaves the fewest lanes
+    /// empty, and of those the one with the fewest strips that fills [`FILLED`] lanes.
     pub(super) fn new(order: Order, images: usize, width: usize, unit: usize) -> Self {
         if order == Order::Positions {
             return Self { order, images, count: 1, width, lanes: images };
@@ -54,7 +55,8 @@ impl Strips {
         self.lanes * self.width.div_ceil(STEP)
     }
 
-    /// The strips among `length` lanes from `start` on: strip, its first image, the place of its images among the lanes, and their number.
+    /// The strips among `length` lanes from `start` on: strip, its first image, the place of its
+    /// images among the lanes, and their number.
     fn stretches(&self, start: usize, length: usize) -> impl Iterator<Item = (usize, usize, usize, usize)> + Clone {
         let (images, end) = (self.images, (start + length).min(self.images * self.count));
         (start / images..self.count).map_while(move |strip| {
@@ -81,8 +83,8 @@ pub(super) struct Map {
 }
 
 impl Map {
-    /// What minimal filtering sums, whose tiles read `lead` rows and columns before their outputs; and by how many columns a tile's first
-    /// position still lies before its first output.
+    /// What minimal filtering sums, whose tiles read `lead` rows and columns before their outputs;
+    /// and by how many columns a tile's first position still lies before its first output.
     pub(super) fn source(strips: Strips, problem: &Problem, lead: usize) -> (Self, usize) {
         let (channels, height, columns) = (problem.source_channels, problem.source_height, problem.source_width);
         let advance = strips.width;
@@ -118,8 +120,8 @@ impl Map {
         if self.strips.order == Order::Channels { self.width * block } else { 0 }
     }
 
-    /// Puts the blocks of `length` lanes from `start` on of row `y` of maps by channel together, `(position, channel, lane)`, positions `position`
-    /// floats apart.
+    /// Puts the blocks of `length` lanes from `start` on of row `y` of maps by channel together,
+    /// `(position, channel, lane)`, positions `position` floats apart.
     pub(super) fn gather(
         &self,
         values: &[f32],
@@ -147,8 +149,8 @@ impl Map {
         }
     }
 
-    /// The positions of a row for some channels, then for the next ones: so few that the lines that are read or written in part stay in the
-    /// first-level cache.
+    /// The positions of a row for some channels, then for the next ones: so few that the lines that
+    /// are read or written in part stay in the first-level cache.
     fn row_in_blocks(&self) -> impl Iterator<Item = (usize, Range<usize>)> + use<> {
         const TOGETHER: usize = 8;
         let (width, channels) = (self.width, self.channels);
@@ -157,8 +159,8 @@ impl Map {
             .flat_map(move |first| (0..width).map(move |x| (x, first..channels.min(first + TOGETHER))))
     }
 
-    /// Calls `visit` for each position of row `y`, with its block of `length` lanes of every channel from `start` on, and its part of `to`. Maps by
-    /// channel are gathered in `room` first.
+    /// Calls `visit` for each position of row `y`, with its block of `length` lanes of every
+    /// channel from `start` on, and its part of `to`. Maps by channel are gathered in `room` first.
     pub(super) fn visit_row<'a>(
         &self,
         values: &[f32],
@@ -187,7 +189,8 @@ impl Map {
         }
     }
 
-    /// Pointers to the square of positions from `first` on, row after row; `outside` stands for positions beyond the map.
+    /// Pointers to the square of positions from `first` on, row after row; `outside` stands for
+    /// positions beyond the map.
     pub(super) fn pointers<const N: usize>(
         &self,
         first: (isize, isize),
@@ -198,7 +201,8 @@ impl Map {
         std::array::from_fn(|nth| self.at(first, nth / side, nth % side).map_or(outside, |(y, x)| inside(y, x)))
     }
 
-    /// Puts the outputs of a tile of `rows` by `columns` positions at `first`, `(position, channel, lane)`, to their places in maps by channel.
+    /// Puts the outputs of a tile of `rows` by `columns` positions at `first`,
+    /// `(position, channel, lane)`, to their places in maps by channel.
     ///
     /// # Safety
     /// `target` has [`Map::len`] floats, and nothing else writes these lanes of the tile's rows and columns meanwhile.
@@ -219,7 +223,8 @@ impl Map {
                     let left = strip * self.advance + first.1;
                     for x in 0..columns.min(self.columns.saturating_sub(left)) {
                         let from = &tile[((columns * y + x) * self.channels + channel) * length + at..][..count];
-                        // SAFETY: a channel, row and column inside the map, and images up to its last one; the rest is the caller's promise.
+                        // SAFETY: a channel, row and column inside the map, and images up to its
+                        // last one; the rest is the caller's promise.
                         let to = unsafe {
                             let to = target.pointer().add((row + left + x) * images + image);
                             std::slice::from_raw_parts_mut(to, count)
@@ -236,8 +241,9 @@ impl Map {
     }
 }
 
-/// Whether direct products of a batch by channel are faster by strips: neighbours of a strided gradient have other taps, so its vectors hold one
-/// position's images alone, and the ends of short rows leave theirs half empty (which `sparse` products, whose index takes as long as they do,
+/// Whether direct products of a batch by channel are faster by strips: neighbours of a strided
+/// gradient have other taps, so its vectors hold one position's images alone, and the ends of short
+/// rows leave theirs half empty (which `sparse` products, whose index takes as long as they do,
 /// hardly notice).
 pub(super) fn pays(problem: &Problem, sparse: bool) -> bool {
     let width = problem.destination_width;
@@ -259,7 +265,8 @@ pub(super) fn product(
     let (stride, padding) = (problem.stride, problem.padding);
     let unit = if problem.direction == Direction::Forward { 1 } else { stride };
     let strips = Strips::new(problem.order, problem.batch, problem.destination_width, unit);
-    // Source lines between two pieces of `length` lines of the destination, those that are read before them, and all that are read.
+    // Source lines between two pieces of `length` lines of the destination, those that are read
+    // before them, and all that are read.
     let reads = |length: usize| match problem.direction {
         Direction::Forward => (length * stride, padding, (length - 1) * stride + problem.kernel),
         Direction::Backward => {

@@ -106,7 +106,8 @@ fn check(shape: &Conv2dShape, density: f64, seed: u64) {
     }
 }
 
-/// Batch, input and output channels, rows and columns, kernel, stride, and padding, of which no more than half a kernel is taken.
+/// Batch, input and output channels, rows and columns, kernel, stride, and padding, of which no
+/// more than half a kernel is taken.
 type Sizes = (usize, usize, usize, usize, usize, usize, usize, usize);
 
 fn sized((batch, in_channels, out_channels, in_height, in_width, kernel, stride, padding): Sizes) -> Conv2dShape {
@@ -147,7 +148,8 @@ proptest! {
     }
 }
 
-/// Maps of a few long rows, which do not fit into the second-level cache together: sparse products go by strips of them.
+/// Maps of a few long rows, which do not fit into the second-level cache together: sparse products
+/// go by strips of them.
 fn long_shapes() -> impl Strategy<Value = Conv2dShape> {
     let (batch, kernel) = (prop::sample::select(vec![32usize, 128]), prop::sample::select(vec![3usize, 5]));
     (batch, 20usize..=40, 1usize..=6, 1usize..=5, 20usize..=60, kernel, 1usize..=2, 0usize..=2)
@@ -185,7 +187,8 @@ proptest! {
     }
 }
 
-/// Maps by channel, whose dense products go by gathered panels: of several depths, several groups of tiles, strided gradients.
+/// Maps by channel, whose dense products go by gathered panels: of several depths, several groups
+/// of tiles, strided gradients.
 fn gathered_shapes() -> impl Strategy<Value = Conv2dShape> {
     let batch = prop::sample::select(vec![1usize, 3, 8, 10, 24, 50, 100]);
     let (inputs, outputs) = (16usize..=40, prop_oneof![3 => 16usize..=40, 1 => 145usize..=160]);
@@ -311,7 +314,8 @@ proptest! {
     }
 }
 
-/// Strided convolutions and short rows of small batches, whose direct products go by strips, some in several bands of rows.
+/// Strided convolutions and short rows of small batches, whose direct products go by strips, some
+/// in several bands of rows.
 fn stripped_shapes() -> impl Strategy<Value = Conv2dShape> {
     let kernel = || prop::sample::select(vec![1usize, 3, 5]);
     let small = (2usize..=31, 1usize..=20, 1usize..=20, 3usize..=20, 3usize..=20, kernel(), 1usize..=3, 0usize..=2);
@@ -413,7 +417,8 @@ fn networks_geometries_equal_the_plain_loops() {
         (shape(128, 40, 140, 2, 3, 1), 0.05),
         (shape(128, 140, 40, 2, 3, 2), 0.05),
         (shape(48, 64, 64, 4, 3, 1), 0.03),
-        // Sums so large that each pair of rows of points is a task, and more kept weights than have their sums together.
+        // Sums so large that each pair of rows of points is a task, and more kept weights than have
+        // their sums together.
         (shape(128, 128, 128, 3, 3, 1), 0.03),
         (shape(8, 3, 8, 45, 7, 2), 0.5),
         (shape(8, 24, 16, 17, 3, 2), 0.2),
@@ -425,8 +430,9 @@ fn networks_geometries_equal_the_plain_loops() {
     }
 }
 
-/// Maps by position that are so large that sparse products write them past the caches have the bits of their rows, which are not; wherever the
-/// maps begin, since only what begins a line can be written so.
+/// Maps by position that are so large that sparse products write them past the caches have the bits
+/// of their rows, which are not; wherever the maps begin, since only what begins a line can be
+/// written so.
 #[test]
 fn maps_written_past_the_caches_have_the_bits_of_their_rows() {
     let shape = shape(32, 1, 64, 33, 3, 1);
@@ -494,7 +500,8 @@ fn any_number_of_threads_gives_the_same_bits() {
     }
 }
 
-/// Σ output·gradient as a function of one input or weight has a constant slope: its finite difference is exact in `f64`.
+/// Σ output·gradient as a function of one input or weight has a constant slope: its finite
+/// difference is exact in `f64`.
 #[test]
 fn gradients_equal_finite_differences() {
     let shape = Conv2dShape {

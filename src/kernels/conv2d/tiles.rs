@@ -31,7 +31,8 @@ pub(super) struct DenseTile<'a> {
     /// per vector: offset in the destination, lanes
     pub stores: &'a [(usize, usize)],
     pub accumulate: bool,
-    /// whether all rows exist and all lanes of neighbouring vectors are stored; sums that are added to begin with what is there
+    /// whether all rows exist and all lanes of neighbouring vectors are stored; sums that are added
+    /// to begin with what is there
     pub whole: bool,
 }
 
@@ -84,7 +85,8 @@ pub(super) struct SparseTile<'a> {
     /// floats between the two positions of a pair, in the panel and in the destination
     pub pair: (isize, usize),
     pub accumulate: bool,
-    /// whether whole vectors are written past the caches, which takes a [`fence`](crate::simd::fence) after the last tile
+    /// whether whole vectors are written past the caches, which takes a
+    /// [`fence`](crate::simd::fence) after the last tile
     pub past_caches: bool,
     /// what sums of whole vectors meet before they are written, and where the destination lies in all maps
     pub norm: Option<(&'a AtRest<'a>, usize)>,
@@ -425,7 +427,8 @@ unsafe fn kept_sums<S: Simd, const NR: usize>(tile: &KeptTile) {
 /// Collects one channel's runs, each of `stores.len()` vectors, into consecutive vectors padded with zeros.
 ///
 /// # Safety
-/// Every run and store lies inside `from`, `to` holds `segments·stores` vectors, and the machine has the instruction set.
+/// Every run and store lies inside `from`, `to` holds `segments·stores` vectors, and the machine
+/// has the instruction set.
 #[inline(always)]
 unsafe fn collect<S: Simd>(from: *const f32, segments: &[Segment], stores: &[(usize, usize)], mut to: *mut f32) {
     // SAFETY: the caller's promise.
@@ -446,8 +449,8 @@ unsafe fn collect<S: Simd>(from: *const f32, segments: &[Segment], stores: &[(us
     }
 }
 
-/// Copies `blocks` blocks of `length` floats from `from`, `from_stride` apart, to `to`, `to_stride` apart, and zeros each
-/// block's padding up to `padded`.
+/// Copies `blocks` blocks of `length` floats from `from`, `from_stride` apart, to `to`, `to_stride`
+/// apart, and zeros each block's padding up to `padded`.
 ///
 /// # Safety
 /// The blocks lie inside their buffers, and the machine has the instruction set.
@@ -499,8 +502,8 @@ type CopyFn = unsafe fn(*const f32, usize, *mut f32, usize, usize, usize, usize)
 
 /// The compiled loops of one instruction set.
 pub(super) struct Kernels {
-    /// floats of the second-level cache of a machine whose best set this is. A constant: how work is cut decides in which order is summed,
-    /// and machines with the same set agree on that
+    /// floats of the second-level cache of a machine whose best set this is. A constant: how work
+    /// is cut decides in which order is summed, and machines with the same set agree on that
     pub cache: usize,
     /// destination channels of a dense tile
     pub mr: usize,

@@ -1,10 +1,13 @@
-//! The loops of F(4×4, 3×3): transforms of 16 images at a time, products of matrices, and the turning of a position's values from
-//! `(C, N)` to `(N, C)`. Written once over [`Simd`] and compiled for every instruction set.
+//! The loops of F(4×4, 3×3): transforms of 16 images at a time, products of matrices, and the
+//! turning of a position's values from `(C, N)` to `(N, C)`. Written once over [`Simd`] and
+//! compiled for every instruction set.
 //!
-//! With a 6×6 piece `d` of a map, a kernel `g` and the 4×4 outputs `y`: `y = Aᵀ[(G g Gᵀ) ⊙ (Bᵀ d B)]A` (Lavin and Gray, CVPR 2016,
-//! section 4.1). Read backwards, `∂g = Gᵀ[Σ (A ∂y Aᵀ) ⊙ (Bᵀ d B)]G`. The matrices are those of Cook and Toom at the points
-//! 0, ∞, ±[`NEAR`], ±[`FAR`], in this order, whose squares ½ and 2 keep rounding near that of a direct sum: with the usual ±1, ±2 its largest
-//! error is four to six times as large (on the choice of points: Barabasz et al., ACM TOMS 2020).
+//! With a 6×6 piece `d` of a map, a kernel `g` and the 4×4 outputs `y`:
+//! `y = Aᵀ[(G g Gᵀ) ⊙ (Bᵀ d B)]A` (Lavin and Gray, CVPR 2016, section 4.1). Read backwards,
+//! `∂g = Gᵀ[Σ (A ∂y Aᵀ) ⊙ (Bᵀ d B)]G`. The matrices are those of Cook and Toom at the points 0, ∞,
+//! ±[`NEAR`], ±[`FAR`], in this order, whose squares ½ and 2 keep rounding near that of a direct
+//! sum: with the usual ±1, ±2 its largest error is four to six times as large (on the choice of
+//! points: Barabasz et al., ACM TOMS 2020).
 //!
 //! Long: the matrices and their transforms in three directions, which must agree.
 
@@ -42,7 +45,8 @@ pub(super) struct Products {
     pub rows: usize,
     pub vectors: usize,
     pub weight: *const f32,
-    /// floats from a point's weights to the next one's, from [`LANES`] rows to the next, and from one step of the sum to the next
+    /// floats from a point's weights to the next one's, from [`LANES`] rows to the next, and from
+    /// one step of the sum to the next
     pub weight_strides: [usize; 3],
     /// `(points, depth, vectors·LANES)`, points `panel_stride` apart
     pub panel: *const f32,
@@ -284,7 +288,8 @@ unsafe fn output_column<S: Simd>(from: *const f32, x: usize, distance: usize) ->
     }
 }
 
-/// `Bᵀ d B` of blocks at 36 positions, row after row. Point `p` goes to `to + p·distance`, its rows one after the other.
+/// `Bᵀ d B` of blocks at 36 positions, row after row. Point `p` goes to `to + p·distance`, its rows
+/// one after the other.
 ///
 /// # Safety
 /// The blocks lie inside their buffers, `length` is a multiple of [`LANES`], and the machine has the instruction set.
@@ -356,7 +361,8 @@ unsafe fn rows_of<S: Simd, const N: usize, const TAPS: usize, const PAIR: usize>
     }
 }
 
-/// A pair of rows of `Bᵀ d B` of `length` floats at 36 positions, or of `A ∂y Aᵀ` at 16 positions (`TAPS` a side); the rest as [`source`].
+/// A pair of rows of `Bᵀ d B` of `length` floats at 36 positions, or of `A ∂y Aᵀ` at 16 positions
+/// (`TAPS` a side); the rest as [`source`].
 ///
 /// # Safety
 /// As [`source`].
@@ -378,8 +384,8 @@ pub(super) unsafe fn rows<S: Simd, const N: usize, const TAPS: usize>(
     }
 }
 
-/// `Aᵀ m A` of 36 points, `distance` apart and each row after row, into (or, with `accumulate`, added to) blocks at 16 positions;
-/// null where a position lies outside the map.
+/// `Aᵀ m A` of 36 points, `distance` apart and each row after row, into (or, with `accumulate`,
+/// added to) blocks at 16 positions; null where a position lies outside the map.
 ///
 /// # Safety
 /// As [`source`].
@@ -462,7 +468,8 @@ unsafe fn product<S: Simd, const MR: usize, const NR: usize>(
 /// All products of `part`. `WIDEST`: vectors that stay in registers beside 8 rows; a single vector takes `TALL` rows.
 ///
 /// # Safety
-/// The three matrices lie inside their buffers, `rows` is a multiple of [`LANES`], and the machine has the instruction set.
+/// The three matrices lie inside their buffers, `rows` is a multiple of [`LANES`], and the machine
+/// has the instruction set.
 #[inline(always)]
 pub(super) unsafe fn products<S: Simd, const WIDEST: usize, const TALL: usize>(part: &Products) {
     // SAFETY: the caller's promise.

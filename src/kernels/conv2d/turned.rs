@@ -1,9 +1,10 @@
-//! Grad-weight of dense convolutions by products of turned maps, where these lie by channel: for each tap `G Xᵀ`, summed over positions and
-//! images.
+//! Grad-weight of dense convolutions by products of turned maps, where these lie by channel: for
+//! each tap `G Xᵀ`, summed over positions and images.
 //!
-//! Dot products load both factors of every product from the caches. Here a vector holds [`LANES`] pairs of a tap and an input channel, and each
-//! gradient multiplies all of them. To this end what [`LANES`] pairs read at some positions is turned at a time, and stays in the first-level
-//! cache. What is summed in which order depends on the shape alone.
+//! Dot products load both factors of every product from the caches. Here a vector holds [`LANES`]
+//! pairs of a tap and an input channel, and each gradient multiplies all of them. To this end what
+//! [`LANES`] pairs read at some positions is turned at a time, and stays in the first-level cache.
+//! What is summed in which order depends on the shape alone.
 
 use super::Conv2dShape;
 use super::tiles::Kernels;
@@ -14,7 +15,8 @@ use crate::simd::LANES;
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Values of a channel that are turned together, at most: with as many gradients of [`LANES`] channels, the first-level cache.
+/// Values of a channel that are turned together, at most: with as many gradients of [`LANES`]
+/// channels, the first-level cache.
 const DEPTH: usize = 256;
 /// Output channels of a task: their turned gradients take a quarter of the second-level cache.
 const OUTPUTS: usize = 128;
@@ -24,7 +26,8 @@ const PARTIALS: usize = 1 << 21;
 /// Values of a channel that are worth a task, twice as many worth the turning.
 const LEAST: usize = 128;
 
-/// Images from which on pairs that do not fill whole vectors of channels are worth their gathering (AMD EPYC, Zen 3, ResNet-50's stem).
+/// Images from which on pairs that do not fill whole vectors of channels are worth their gathering
+/// (AMD EPYC, Zen 3, ResNet-50's stem).
 const TOGETHER: usize = 4;
 
 /// Whether [`weight_gradient`] takes the shape and is faster than dot products.
@@ -50,8 +53,8 @@ struct Map<'a> {
 }
 
 impl Map<'_> {
-    /// Writes `(value, row)` of [`LANES`] channels from `first` on at the positions `run`, then zeros up to `to`'s end. Nothing and false where the
-    /// channels end before.
+    /// Writes `(value, row)` of [`LANES`] channels from `first` on at the positions `run`, then
+    /// zeros up to `to`'s end. Nothing and false where the channels end before.
     fn turn_run(&self, kernels: &Kernels, first: usize, run: &Range<usize>, to: &mut [f32]) -> bool {
         let (plane, length) = (self.positions * self.batch, to.len() / LANES);
         let start = run.start * self.batch;
@@ -153,7 +156,8 @@ pub(super) fn weight_gradient(
                         if !(pointwise && from.turn_run(kernels, nth * LANES, &met, panel)) {
                             from.turn(kernels, pair, gathered, panel);
                         }
-                        // SAFETY: `factors` and `panel` hold `depth` steps of the sum, `sums` all products of the strip.
+                        // SAFETY: `factors` and `panel` hold `depth` steps of the sum, `sums` all
+                        // products of the strip.
                         unsafe {
                             (kernels.products)(&Products {
                                 points: 1,

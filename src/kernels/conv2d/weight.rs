@@ -12,14 +12,15 @@ use crate::simd::LANES;
 use rayon::prelude::*;
 
 const BUDGET: usize = 128 * 1024;
-/// Kept weights of an output channel and tap up to which its gradient is read in place too, not packed, as it is used so seldom.
+/// Kept weights of an output channel and tap up to which its gradient is read in place too, not
+/// packed, as it is used so seldom.
 const SELDOM: usize = 2;
 /// Most vectors of a position that are read in place together.
 const DIRECT_MOST: usize = 4;
 /// Input channels of a panel at most.
 const CHANNELS: usize = 128;
-/// Of one position that sparse products read in place: half of the second-level cache, so that the index of an output channel is cut into
-/// few pieces.
+/// Of one position that sparse products read in place: half of the second-level cache, so that the
+/// index of an output channel is cut into few pieces.
 const CHANNELS_DIRECT: usize = 1024;
 /// Values of a gradient row per panel: four rows stay in the first-level cache. Sparse products take one row at a time.
 const VALUES: usize = 1536;
@@ -67,8 +68,9 @@ impl Division {
     }
 }
 
-/// `values`: floats of a gradient row that a panel may take. A panel gets as many destination rows as the kernel has, where
-/// they fit, since its first and last source rows are packed again for its neighbours. `most`: channels of a panel at most.
+/// `values`: floats of a gradient row that a panel may take. A panel gets as many destination rows
+/// as the kernel has, where they fit, since its first and last source rows are packed again for its
+/// neighbours. `most`: channels of a panel at most.
 fn wish(problem: &Problem, row_halo: bool, position_width: usize, values: usize, most: usize) -> Wish {
     let rows = problem.kernel.min(problem.destination_height);
     let positions = if problem.destination_width <= position_width { problem.destination_width } else { 1 };
@@ -83,8 +85,8 @@ fn wish(problem: &Problem, row_halo: bool, position_width: usize, values: usize,
     }
 }
 
-/// Input channels of a panel: as many as leave it room for the destination rows that give a gradient row its values, since each dot product
-/// ends in a sum across lanes.
+/// Input channels of a panel: as many as leave it room for the destination rows that give a
+/// gradient row its values, since each dot product ends in a sum across lanes.
 fn panel_channels(problem: &Problem) -> usize {
     if problem.kernel == 1 {
         return (BUDGET / VALUES / LANES * LANES).min(CHANNELS);
@@ -95,8 +97,8 @@ fn panel_channels(problem: &Problem) -> usize {
     (BUDGET / channel.max(1)).clamp(LANES, CHANNELS)
 }
 
-/// Per tap group: the segments where it is valid. A packed gradient row holds segment after segment; one that is read in
-/// place (not `packed`) has them where they are.
+/// Per tap group: the segments where it is valid. A packed gradient row holds segment after
+/// segment; one that is read in place (not `packed`) has them where they are.
 fn runs(tiling: &Tiling, rows: &RowBlock, groups: usize, packed: bool) -> Vec<Vec<Run>> {
     let mut runs: Vec<Vec<Run>> = vec![Vec::new(); groups];
     for (nth, segment) in rows.segments.iter().enumerate() {
@@ -216,7 +218,8 @@ pub(super) fn dense(
                                 let (from, to) = (columns.len() * nth / parts, columns.len() * (nth + 1) / parts);
                                 let width = to - from;
                                 sums[..mo * width].fill(0.0);
-                                // SAFETY: runs and columns stay inside the panel and the packed gradient by construction.
+                                // SAFETY: runs and columns stay inside the panel and the packed
+                                // gradient by construction.
                                 unsafe {
                                     (kernels.dot[width - 1])(&mut DotTile {
                                         gradient: gradient.as_ptr(),

@@ -1,9 +1,11 @@
-//! Dense 3×3 convolutions of stride 1 by minimal filtering, F(4×4, 3×3) (Winograd 1980; Lavin and Gray, CVPR 2016): a tile of 4×4
-//! outputs takes 36 multiplications for each pair of channels in place of 144.
+//! Dense 3×3 convolutions of stride 1 by minimal filtering, F(4×4, 3×3) (Winograd 1980; Lavin and
+//! Gray, CVPR 2016): a tile of 4×4 outputs takes 36 multiplications for each pair of channels in
+//! place of 144.
 //!
-//! Transforms work on whole vectors: of images where maps lie by position, else of their [strips](super::strips), which are gathered before
-//! and whose outputs are put to their places after. Positions and points are a line more than their length
-//! apart, since powers of two would meet in the same few sets of the cache. A tile's 36 points are then 36 products of matrices.
+//! Transforms work on whole vectors: of images where maps lie by position, else of their
+//! [strips](super::strips), which are gathered before and whose outputs are put to their places
+//! after. Positions and points are a line more than their length apart, since powers of two would
+//! meet in the same few sets of the cache. A tile's 36 points are then 36 products of matrices.
 //! What is summed in which order depends on the shape alone.
 
 use super::Conv2dShape;
@@ -20,18 +22,21 @@ use std::ptr;
 
 /// Images, or strips, that are transformed together.
 const IMAGES: usize = strips::FILLED;
-/// Floats of a pair of rows of points, of source and gradient, that leave room for their sums in the second-level cache.
+/// Floats of a pair of rows of points, of source and gradient, that leave room for their sums in
+/// the second-level cache.
 const ROOM: usize = 96 * 1024;
-/// What moving a pair of channels' points to main memory and back costs, in multiplications (measured, AMD EPYC, Zen 4).
+/// What moving a pair of channels' points to main memory and back costs, in multiplications
+/// (measured, AMD EPYC, Zen 4).
 const MOVED: usize = 2500;
-/// Channels from which on what a tile reads of one image after the other lies so far apart that it meets in few sets of the cache.
+/// Channels from which on what a tile reads of one image after the other lies so far apart that it
+/// meets in few sets of the cache.
 const APART: usize = 128;
 /// Parts into which a call is cut at most, and floats of all parts' sums of a weight's gradient together.
 const PARTS: usize = 12;
 const PARTIALS: usize = 1 << 21;
 
-/// Whether this algorithm takes the shape and saves multiplications: tiles at a map's end reach beyond it, while direct products skip
-/// what lies outside.
+/// Whether this algorithm takes the shape and saves multiplications: tiles at a map's end reach
+/// beyond it, while direct products skip what lies outside.
 pub(super) fn pays(shape: &Conv2dShape) -> bool {
     // Fewer images and channels leave the cutting of maps into strips too much of the time.
     let small = shape.batch < 2 || shape.batch * shape.in_channels.min(shape.out_channels) < 128;
@@ -67,7 +72,8 @@ fn direct(shape: &Conv2dShape) -> usize {
     products(shape.out_height(), shape.in_height) * products(shape.out_width(), shape.in_width) * shape.batch
 }
 
-/// Calls `load` for each of the source's rows that a row of tiles reads and that is not held yet, and holds it: row y in the slot y mod [`SIDE`].
+/// Calls `load` for each of the source's rows that a row of tiles reads and that is not held yet,
+/// and holds it: row y in the slot y mod [`SIDE`].
 fn hold(map: &Map, first: isize, block: usize, held: &mut [Option<(usize, usize)>; SIDE], mut load: impl FnMut(usize)) {
     for y in 0..SIDE {
         let Some((y, _)) = map.at((first, 0), y, 0) else { continue };
@@ -175,10 +181,12 @@ pub(super) fn product(
                         }
                         let line = Block { rows: 1, length: length * channels, stride: 0 };
                         let block = Block { rows: outputs, length, stride };
-                        // SAFETY: pieces are positions in `near`, or zeros; places are positions inside the map, whose blocks of
-                        // `length ≤ lanes − start` images repeat for each channel, `lanes` apart, or in `tile`, one block after the
-                        // other; a tile's outputs belong to this unit alone. Lanes and channels are whole vectors; `packed`, `panel`
-                        // and `sums` have the lengths that `products` says.
+                        // SAFETY: pieces are positions in `near`, or zeros; places are positions
+                        // inside the map, whose blocks of `length ≤ lanes − start` images repeat
+                        // for each channel, `lanes` apart, or in `tile`, one block after the other;
+                        // a tile's outputs belong to this unit alone. Lanes and channels are whole
+                        // vectors; `packed`, `panel` and `sums` have the lengths that `products`
+                        // says.
                         unsafe {
                             (kernels.source)(&pieces, line, panel.as_mut_ptr(), panel_stride);
                             (kernels.products)(&products);
@@ -238,7 +246,8 @@ pub(super) fn weight_gradient(
     let units = tile_rows * strips.lanes.div_ceil(IMAGES);
     let points = POINTS * channels * outputs;
     let parts = units.min(PARTS).min((PARTIALS / points).max(1));
-    // Where the sums are large, each pair of rows of points is a task of its own: it turns the maps again, but there are more tasks.
+    // Where the sums are large, each pair of rows of points is a task of its own: it turns the maps
+    // again, but there are more tasks.
     let splits = if parts < units.min(PARTS) { PAIRS } else { 1 };
     let together = (ROOM / (2 * SIDE * (channels + outputs) * IMAGES)).clamp(1, tile_columns);
     let (lead, column_lead) = (problem.padding as isize, column_lead as isize);
@@ -278,7 +287,8 @@ pub(super) fn weight_gradient(
                             let strip = strip_of(rows);
                             for first in (0..rows).step_by(strip) {
                                 let block = Block { rows: strip, ..block };
-                                // SAFETY: `visit_row` gives a block, and room for it, of which this is a strip of channels.
+                                // SAFETY: `visit_row` gives a block, and room for it, of which this
+                                // is a strip of channels.
                                 unsafe {
                                     let to = to.as_mut_ptr().add(first * length);
                                     (kernels.turn)(from.add(first * stride), block, to);
@@ -311,8 +321,8 @@ pub(super) fn weight_gradient(
                                 let places = to.pointers::<OUTPUTS>(first, zeros.as_ptr(), |y, x| {
                                     gradient[y % STEP * gradient_row + x * gradient_position..].as_ptr()
                                 });
-                                // SAFETY: turned positions hold `length·channels` floats, `panel` and `factors` `depth` times as
-                                // many channels at each point.
+                                // SAFETY: turned positions hold `length·channels` floats, `panel`
+                                // and `factors` `depth` times as many channels at each point.
                                 unsafe {
                                     for first in (0..channels).step_by(strip) {
                                         let to = panel.as_mut_ptr().add((first * tiles + nth * strip) * length);

@@ -1,11 +1,13 @@
-//! Batch normalisation with given statistics, in the place of its input: of whole maps, or of what a product is about to write.
+//! Batch normalisation with given statistics, in the place of its input: of whole maps, or of what
+//! a product is about to write.
 
 use super::{NormShape, Pieces, each_row, normalised, rectified, scales};
 use crate::simd::versions;
 use rayon::prelude::*;
 
 versions! {
-    /// `values = relu((values − centre)·scale + shift + residual)` for rows of `length`, with one value of each term a channel.
+    /// `values = relu((values − centre)·scale + shift + residual)` for rows of `length`, with one
+    /// value of each term a channel.
     fn in_place(values: &mut [f32], length: usize, terms: [&[f32]; 3], residual: Option<&[f32]>, relu: bool) {
         let rows = values.chunks_mut(length).zip(each_row(terms));
         match residual {
@@ -27,7 +29,8 @@ versions! {
     }
 }
 
-/// `relu(gamma·(z − mean)/√(var + eps) + beta + residual)` with statistics that are constants, and terms for each channel.
+/// `relu(gamma·(z − mean)/√(var + eps) + beta + residual)` with statistics that are constants, and
+/// terms for each channel.
 #[derive(Debug)]
 pub struct AtRest<'a> {
     pub(crate) centre: &'a [f32],

@@ -66,8 +66,8 @@ fn across(mut lanes: [f64; LANES]) -> f64 {
     lanes[0]
 }
 
-/// The stretches of a piece's first channel, cut so that no lane sums too much in `f32`: start and length. Those of the other
-/// channels follow `length` floats apart.
+/// The stretches of a piece's first channel, cut so that no lane sums too much in `f32`: start and
+/// length. Those of the other channels follow `length` floats apart.
 fn stretches(floats: usize, length: usize, channels: usize) -> impl Iterator<Item = (usize, usize)> {
     let most = if channels == 1 { TERMS * LANES } else { length };
     (0..floats).step_by(channels * length).flat_map(move |row| {

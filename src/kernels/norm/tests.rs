@@ -199,7 +199,8 @@ fn gradients_equal_finite_differences(positions: usize, batch: usize) {
     }
 }
 
-/// What the norm's own ReLU let through is what its output says, to the last bit, also where the output is exactly zero.
+/// What the norm's own ReLU let through is what its output says, to the last bit, also where the
+/// output is exactly zero.
 #[test]
 fn a_mask_by_the_norm_itself_is_the_one_by_its_output() {
     for (channels, positions, batch) in [(3, 9, 7), (2, 100, 50), (37, 20, 64), (16, 49, 128)] {

@@ -6,8 +6,9 @@ use super::lines_per_task;
 use crate::layout::Order;
 use rayon::prelude::*;
 
-/// Geometry of an adaptive average pool over maps in [`Order::of`] the batch. Output row `r` is the mean over input rows
-/// `⌊r·H/H'⌋ .. ⌈(r+1)·H/H'⌉`, columns alike; windows overlap where the sizes do not divide, and repeat where the output is larger.
+/// Geometry of an adaptive average pool over maps in [`Order::of`] the batch. Output row `r` is the
+/// mean over input rows `⌊r·H/H'⌋ .. ⌈(r+1)·H/H'⌉`, columns alike; windows overlap where the sizes
+/// do not divide, and repeat where the output is larger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AdaptiveShape {
     /// N
@@ -131,7 +132,8 @@ mod tests {
 
     #[test]
     fn the_backward_pass_is_the_transpose_in_both_orders() {
-        // ⟨pool(x), g⟩ = ⟨x, pool'(g)⟩ for one-hot x would take every input; random x and g, and exact small sums, do as well.
+        // ⟨pool(x), g⟩ = ⟨x, pool'(g)⟩ for one-hot x would take every input; random x and g, and
+        // exact small sums, do as well.
         for (batch, channels, height, width, to) in [
             (3, 2, 9, 5, (7, 7)),
             (64, 3, 4, 4, (7, 7)),

@@ -1,5 +1,6 @@
-//! Conv-2/4/6 (Frankle & Carbin 2019): pairs of 3×3 convolutions with a max pool, then two hidden linear layers. Names as open_lth
-//! builds its networks: `layers.N.conv` (a max pool is one of the `layers`), `fc_layers.N`, `fc`.
+//! Conv-2/4/6 (Frankle & Carbin 2019): pairs of 3×3 convolutions with a max pool, then two hidden
+//! linear layers. Names as open_lth builds its networks: `layers.N.conv` (a max pool is one of the
+//! `layers`), `fc_layers.N`, `fc`.
 
 use crate::error::Result;
 use crate::nn::Initialisation;

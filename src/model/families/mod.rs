@@ -96,7 +96,8 @@ pub fn build(name: &str, wish: &Wish) -> Result<Model> {
     (family.build)(name, wish)
 }
 
-/// The network that a file's names and shapes say, and `forward` where they do not tell; `None` where no family has such names.
+/// The network that a file's names and shapes say, and `forward` where they do not tell; `None`
+/// where no family has such names.
 ///
 /// # Errors
 /// The tensor of `origin` that does not fit is named, or the family that has no such choice.

@@ -1,4 +1,5 @@
-//! VGG-11/13/16/19 with and without batch norm (Simonyan & Zisserman 2015; torchvision's variant and names), of any width.
+//! VGG-11/13/16/19 with and without batch norm (Simonyan & Zisserman 2015; torchvision's variant
+//! and names), of any width.
 
 use crate::error::Result;
 use crate::nn::Initialisation;

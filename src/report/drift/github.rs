@@ -7,8 +7,8 @@ use super::lines::{decision, details};
 /// GitHub shows ten annotations of a step; one of them is the summary.
 const ANNOTATIONS: usize = 9;
 
-/// One line for each candidate: `::error` where the gate tripped, else `::notice`. Of more than nine candidates the first line sums
-/// up, and nine follow, those that tripped first.
+/// One line for each candidate: `::error` where the gate tripped, else `::notice`. Of more than
+/// nine candidates the first line sums up, and nine follow, those that tripped first.
 pub fn github(report: &DriftReport) -> String {
     let mut out = String::new();
     let mut shown: Vec<&CandidateDrift> = report.candidates.iter().collect();

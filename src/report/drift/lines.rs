@@ -98,7 +98,8 @@ fn reasons(candidate: &CandidateDrift) -> String {
     if parts.is_empty() { String::new() } else { format!(" ({})", parts.join(", ")) }
 }
 
-/// What stands beside the answers: how many images count and why others do not, concepts that flipped, density and accuracy.
+/// What stands beside the answers: how many images count and why others do not, concepts that
+/// flipped, density and accuracy.
 pub(super) fn facts(report: &DriftReport, candidate: &CandidateDrift) -> Vec<String> {
     let mut lines = vec![format!("{} of {} images count{}", candidate.counted, report.images, reasons(candidate))];
     if !candidate.concepts.is_empty() {

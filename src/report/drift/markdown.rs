@@ -6,7 +6,8 @@ use crate::report::table::{Cell, Table};
 
 use super::lines::{decision, details, numbers, setting, share_line, word};
 
-/// Markdown, for a pull request's comment or a job summary: the answers of all candidates first, then each with its details.
+/// Markdown, for a pull request's comment or a job summary: the answers of all candidates first,
+/// then each with its details.
 pub fn markdown(report: &DriftReport) -> String {
     let mut out = format!("## Explanation drift from {}\n\n", text(&report.reference));
     let own = share_line(report.density, report.accuracy).map(|line| format!("; reference: {line}"));

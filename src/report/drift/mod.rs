@@ -1,4 +1,5 @@
-//! What the drift gate found, as a terminal's text, JSON, JUnit XML, GitHub annotations, SARIF, Markdown or one HTML page.
+//! What the drift gate found, as a terminal's text, JSON, JUnit XML, GitHub annotations, SARIF,
+//! Markdown or one HTML page.
 
 mod github;
 mod html;

@@ -8,8 +8,9 @@ use crate::records::gate::{Answer, CandidateDrift, DriftReport, Kind};
 
 use super::lines::{answer_line, details};
 
-/// One result for each candidate and question, at the candidate's file: `fail` and an error where it trips the gate, a warning where it
-/// changed but is not required, else `pass`, or `review` where it is undecided.
+/// One result for each candidate and question, at the candidate's file: `fail` and an error where
+/// it trips the gate, a warning where it changed but is not required, else `pass`, or `review`
+/// where it is undecided.
 ///
 /// # Errors
 /// When serialisation fails.

@@ -20,8 +20,9 @@ fn right(dense: &Dense, network: &Explained) -> Option<Vec<bool>> {
     Some(labels.iter().zip(predicted).map(|(label, predicted)| label == predicted).collect())
 }
 
-/// The paired difference to the reference over images (Tango's score interval). It is lost where the interval lies below the margin
-/// and the loss is more than two retrained networks differ by. `None` without labels.
+/// The paired difference to the reference over images (Tango's score interval). It is lost where
+/// the interval lies below the margin and the loss is more than two retrained networks differ by.
+/// `None` without labels.
 ///
 /// # Errors
 /// When there is no image.

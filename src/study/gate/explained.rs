@@ -217,7 +217,8 @@ impl Dense {
     }
 }
 
-/// Relative L2 distance of each prunable layer's weights, the most moved first; empty where the networks differ in architecture.
+/// Relative L2 distance of each prunable layer's weights, the most moved first; empty where the
+/// networks differ in architecture.
 pub fn layer_distances(reference: &Checkpoint, candidate: &Checkpoint) -> Vec<NamedDrift> {
     if !reference.model.same_as(&candidate.model) {
         return Vec::new();

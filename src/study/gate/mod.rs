@@ -1,9 +1,11 @@
 //! The drift gate: has a pruned network moved further than retraining moves it?
 //!
-//! [`Asked::of`] explains checkpoints, [`judge`] holds candidates against a reference and the *floor*, the same dense network
-//! trained with other seeds or data orders. Each of pixels, concepts and accuracy is *kept*, *changed* or *undecided*, by an interval
-//! and by what retrained networks themselves differ by ([`crate::stats::reach`]): a candidate that is one more retrained network is
-//! refused in no more than 5 % of cases, over all that is required, where the floor has two networks or more.
+//! [`Asked::of`] explains checkpoints, [`judge`] holds candidates against a reference and the
+//! *floor*, the same dense network trained with other seeds or data orders. Each of pixels,
+//! concepts and accuracy is *kept*, *changed* or *undecided*, by an interval and by what retrained
+//! networks themselves differ by ([`crate::stats::reach`]): a candidate that is one more retrained
+//! network is refused in no more than 5 % of cases, over all that is required, where the floor has
+//! two networks or more.
 
 mod accuracy;
 mod concepts;
@@ -30,8 +32,8 @@ use rules::LEVEL;
 /// Holds each candidate against the dense networks. Layers are left empty: see [`layer_distances`].
 ///
 /// # Errors
-/// When networks do not speak of the same images, stage and concepts, a floor network is given twice, a map is not finite, or
-/// something is required that cannot be answered.
+/// When networks do not speak of the same images, stage and concepts, a floor network is given
+/// twice, a map is not finite, or something is required that cannot be answered.
 pub fn judge(dense: &Dense, candidates: &[Explained], rules: &Rules) -> Result<DriftReport> {
     dense.check()?;
     candidates.iter().try_for_each(|candidate| dense.check_fits(candidate))?;

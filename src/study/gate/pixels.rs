@@ -20,7 +20,8 @@ type ByImage = Vec<Option<f64>>;
 /// Drift between reference and floor, by measure; the same for all candidates.
 pub(super) struct FloorDrift {
     networks: usize,
-    /// For each measure in the order of [`Measure::ALL`], every two of reference (0) and floor (1…), in the order of [`pair`].
+    /// For each measure in the order of [`Measure::ALL`], every two of reference (0) and floor
+    /// (1…), in the order of [`pair`].
     pairs: Vec<Vec<ByImage>>,
     /// Whether each image is classified right by all of them; all are where there are no labels.
     right: Vec<bool>,

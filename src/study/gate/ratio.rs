@@ -1,8 +1,9 @@
 //! ρ of one candidate: it takes the reference's place among the floor networks.
 //!
-//! `ρ = exp(mean over floor networks F of ln [d(F, candidate) / d(F, reference)])`. Its interval speaks of other floor networks and
-//! other images, of this one candidate. A candidate is *changed* where the interval lies beyond the limit and ρ itself beyond the
-//! [reach](crate::stats::reach) of retrained networks: what is no more than retraining is no change.
+//! `ρ = exp(mean over floor networks F of ln [d(F, candidate) / d(F, reference)])`. Its interval
+//! speaks of other floor networks and other images, of this one candidate. A candidate is *changed*
+//! where the interval lies beyond the limit and ρ itself beyond the [reach](crate::stats::reach) of
+//! retrained networks: what is no more than retraining is no change.
 
 use crate::records::gate::{Answer, Kind, Over, Unit};
 use crate::stats::Interval;

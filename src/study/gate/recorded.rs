@@ -141,8 +141,8 @@ pub fn dense(record: &ReferenceRecord, tensors: &[u8]) -> Result<Dense> {
     })
 }
 
-/// What a new record says otherwise than an old one, a line for each; empty where they say the same. The names by which files were
-/// given do not count.
+/// What a new record says otherwise than an old one, a line for each; empty where they say the
+/// same. The names by which files were given do not count.
 ///
 /// # Errors
 /// When a map is not finite.

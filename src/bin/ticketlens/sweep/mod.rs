@@ -26,8 +26,9 @@ use crate::terminal;
 
 /// Run a plan over a grid of values: on this machine, or on a cluster
 ///
-/// The plan's table `[sweep]` lists values of its fields, `prune.fraction = [0.2, 0.5]`. Every point of the grid is cut into units, an arm of a
-/// replicate each; what is finished is never made again, by any sweep in the same folder. The same command goes on.
+/// The plan's table `[sweep]` lists values of its fields, `prune.fraction = [0.2, 0.5]`. Every
+/// point of the grid is cut into units, an arm of a replicate each; what is finished is never made
+/// again, by any sweep in the same folder. The same command goes on.
 ///
 /// Example: ticketlens sweep plan.toml --engine local --jobs 4
 #[derive(Args)]
@@ -141,7 +142,8 @@ struct Script {
 /// A way to run units. A new one is its own file and a line in [`ENGINES`].
 struct Engine {
     name: &'static str,
-    /// Runs units, or hands them over, the units that they need first, and sees to it that the sweep is put together at the end.
+    /// Runs units, or hands them over, the units that they need first, and sees to it that the
+    /// sweep is put together at the end.
     start: fn(&Job, &[usize]) -> anyhow::Result<ExitCode>,
     /// What `--dry-run` prints.
     scripts: fn(&Job, &[usize]) -> anyhow::Result<Vec<Script>>,

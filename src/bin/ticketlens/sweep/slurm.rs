@@ -1,4 +1,5 @@
-//! Units as job arrays of Slurm. Scripts hold numbers alone: jobs run in the sweep's folder, and look up there what they are.
+//! Units as job arrays of Slurm. Scripts hold numbers alone: jobs run in the sweep's folder, and
+//! look up there what they are.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -176,7 +177,8 @@ fn start(job: &Job, units: &[usize]) -> anyhow::Result<ExitCode> {
         output::write(&root.join(&path), script.text.as_bytes(), &Inputs::none())?;
         let mut sbatch = Command::new("sbatch");
         sbatch.arg("--parsable").current_dir(root);
-        // All before, since a unit may need one of any array of the wave before; afterany, so that one that failed holds back none but those that need it.
+        // All before, since a unit may need one of any array of the wave before; afterany, so that
+        // one that failed holds back none but those that need it.
         let before: Vec<String> = waves.iter().take(script.wave).flatten().cloned().collect();
         if !before.is_empty() {
             sbatch.arg(format!("--dependency=afterany:{}", before.join(":")));

@@ -1,8 +1,9 @@
 //! The effect of a concept given the others: within images that agree in all other concepts.
 //!
-//! A concept that the network does not use has an effect all the same where it goes with one that is used: its images show the other more
-//! often. Here its images are compared with random images that do not show it, within strata of what they show of the other concepts, and
-//! membership is permuted within strata. That takes data whose concepts are known of every image.
+//! A concept that the network does not use has an effect all the same where it goes with one that
+//! is used: its images show the other more often. Here its images are compared with random images
+//! that do not show it, within strata of what they show of the other concepts, and membership is
+//! permuted within strata. That takes data whose concepts are known of every image.
 
 use std::collections::BTreeMap;
 
@@ -20,8 +21,8 @@ pub(super) const CONDITIONAL: Statistic = Statistic {
     find,
 };
 
-/// Absent where the images' other concepts are not known, where the concept's images show none of them (nothing to condition on), or where no
-/// stratum holds images with and without the concept.
+/// Absent where the images' other concepts are not known, where the concept's images show none of
+/// them (nothing to condition on), or where no stratum holds images with and without the concept.
 fn find(case: &Case<'_>) -> Result<Option<Finding>> {
     let Some(own) = case.shows.get(case.place).filter(|own| !own.is_empty()) else { return Ok(None) };
     let random: Vec<usize> = case.random.iter().copied().filter(|&row| own[row] == Some(false)).collect();

@@ -1,8 +1,9 @@
 //! One CAV from the whole random pool, for the concept and for every random set in its place.
 //!
-//! The direction is PatternCAV's (Pahde et al. 2025, "Navigating Neural Space"; Haufe et al. 2014): the covariance of activations and labels
-//! over the labels' variance, which for two sets is the difference of their means. It is against all other sets pooled, not one at a
-//! time: with many random images the direction's error is that of the concept set alone.
+//! The direction is PatternCAV's (Pahde et al. 2025, "Navigating Neural Space"; Haufe et al. 2014):
+//! the covariance of activations and labels over the labels' variance, which for two sets is the
+//! difference of their means. It is against all other sets pooled, not one at a time: with many
+//! random images the direction's error is that of the concept set alone.
 
 use nalgebra::DMatrix;
 
@@ -12,7 +13,8 @@ use crate::stats::StatsError;
 use crate::stats::exchangeability::PairScore;
 use crate::stats::special::normal_cdf;
 
-/// One member of the family, the concept or a random set in its place, and what its sensitivities add up to over the class images.
+/// One member of the family, the concept or a random set in its place, and what its sensitivities
+/// add up to over the class images.
 ///
 /// `S = g·(μ_member − μ_others)` of a class image, in logits; 0 where it is within rounding of 0.
 #[derive(Clone, Debug, Default)]
@@ -35,7 +37,8 @@ impl Member {
         self.smooth / self.class_images.max(1) as f64
     }
 
-    /// Adds a class image. `error` is the standard error of its sensitivity, over the images of the member and of the others.
+    /// Adds a class image. `error` is the standard error of its sensitivity, over the images of the
+    /// member and of the others.
     fn add(&mut self, sensitivity: f64, error: f64) {
         self.class_images += 1;
         self.positive += usize::from(sensitivity > 0.0);
@@ -92,8 +95,9 @@ pub fn members(cross: &DMatrix<f64>, concept: &[usize], random: &[Vec<usize>]) -
     members
 }
 
-/// The concept first, then the random sets, all of them columns of `cross` `(class images, images)`. Each is compared with the union of all
-/// others, so that all are treated alike. The class images of `cross` are added to `members`, in that order.
+/// The concept first, then the random sets, all of them columns of `cross`
+/// `(class images, images)`. Each is compared with the union of all others, so that all are treated
+/// alike. The class images of `cross` are added to `members`, in that order.
 pub(in crate::explain::tcav) fn add_to_members(
     members: &mut [Member],
     cross: &DMatrix<f64>,
@@ -128,8 +132,9 @@ pub(in crate::explain::tcav) fn add_to_members(
     }
 }
 
-/// Whether the concept's score stands out among those of the random sets in its place: `(1 + #{|random − ½| >= |concept − ½|}) / (N + 1)`.
-/// Scores in [0, 1], the concept's first, ½ where nothing is said.
+/// Whether the concept's score stands out among those of the random sets in its place:
+/// `(1 + #{|random − ½| >= |concept − ½|}) / (N + 1)`. Scores in [0, 1], the concept's first, ½
+/// where nothing is said.
 pub(super) fn exchangeability_p(scores: &[f64]) -> Result<f64> {
     /// Closer ones are tied, which counts against the concept.
     const TIE: f64 = 1e-12;

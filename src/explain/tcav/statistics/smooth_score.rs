@@ -1,10 +1,12 @@
 //! A TCAV score that does not discard size: a smooth function of the sensitivity in the place of its sign.
 //!
-//! α-TCAV (Schnoor, Said, Tiomoko, Samek & Jung 2026, arXiv:2605.15688) replaces the indicator `S > 0`, whose variance does not fall where S is
-//! near 0, by a smooth function of `α S`. Here the function is the normal distribution's Φ and `α = 1 / σ(S)`, the inverse standard error of
-//! S over the images that the CAV is made of: the mean over class images is then the probability, with a flat prior and to normal
-//! approximation, that the logit rises along the direction that infinitely many concept and random images would give. Written from the
-//! paper's abstract; its own scale of α may be another.
+//! α-TCAV (Schnoor, Said, Tiomoko, Samek & Jung 2026, arXiv:2605.15688) replaces the indicator
+//! `S > 0`, whose variance does not fall where S is near 0, by a smooth function of `α S`. Here the
+//! function is the normal distribution's Φ and `α = 1 / σ(S)`, the inverse standard error of S over
+//! the images that the CAV is made of: the mean over class images is then the probability, with a
+//! flat prior and to normal approximation, that the logit rises along the direction that infinitely
+//! many concept and random images would give. Written from the paper's abstract; its own scale of α
+//! may be another.
 
 use crate::error::Result;
 

@@ -94,8 +94,8 @@ impl Convolutions {
         })
     }
 
-    /// One product. `Forward` writes `output`, `GradInput` writes `input`, `GradWeight` writes `weight`; the other two are read. `false`:
-    /// no deterministic algorithm of cuDNN takes the shape, as the maps lie.
+    /// One product. `Forward` writes `output`, `GradInput` `input`, `GradWeight` `weight`; the other
+    /// two are read. `false`: no deterministic algorithm of cuDNN takes the shape, as the maps lie.
     ///
     /// # Errors
     /// When cuDNN fails otherwise.
@@ -198,7 +198,7 @@ impl Described {
         Ok(Self { input, output, weight, convolution, chosen: BTreeMap::new() })
     }
 
-    /// Deterministic algorithms, the one that cuDNN expects to be fastest first; at the end one that is documented for every shape.
+    /// Deterministic algorithms, cuDNN's guess at the fastest first, one for every shape last.
     fn candidates(&self, handle: sys::cudnnHandle_t, direction: Direction, precision: Precision) -> Vec<Candidate> {
         let mut candidates = Vec::new();
         let mut found = 0;
@@ -324,7 +324,7 @@ impl Described {
         let (one, zero): (*const c_void, *const c_void) = (from_ref(&one).cast(), from_ref(&zero).cast());
         let Addresses { input, weight, output } = addresses;
         let (room, size) = (workspace as *mut c_void, candidate.workspace);
-        // SAFETY: descriptors and memory come from one checked shape, and the workspace has the size that was asked for.
+        // SAFETY: descriptors and memory are of one checked shape, the workspace as large as asked.
         unsafe {
             cudnn::set_convolution_math_type(self.convolution, candidate.math)?;
             match candidate.algorithm {

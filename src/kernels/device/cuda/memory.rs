@@ -17,8 +17,8 @@ pub(super) struct Pool {
     free: Mutex<BTreeMap<usize, Vec<CudaSlice<u8>>>>,
 }
 
-/// A piece of device memory; it goes back to its pool when dropped. What was asked of the stream before may still use it then: so
-/// will all that comes after, in the stream's order.
+/// A piece of device memory; it goes back to its pool when dropped. What was asked of the stream
+/// before may still use it then: so will all that comes after, in the stream's order.
 pub(super) struct Memory {
     slice: Option<CudaSlice<u8>>,
     pointer: u64,

@@ -1,5 +1,6 @@
-//! The device of a build with the feature `cuda`. One stream computes, one copies images ahead; everything on the computing stream
-//! runs in the order in which it was asked for, which is what makes sharing its memory safe.
+//! The device of a build with the feature `cuda`. One stream computes, one copies images ahead;
+//! everything on the computing stream runs in the order in which it was asked for, which is what
+//! makes sharing its memory safe.
 
 mod convolution;
 mod memory;
@@ -162,7 +163,8 @@ impl Engine {
     }
 
     fn on(context: &Arc<CudaContext>, ordinal: usize, precision: Precision) -> Result<Self> {
-        // SAFETY: memory is used on one stream alone, but for the images of a training run, whose order is kept by events.
+        // SAFETY: memory is used on one stream alone, but for the images of a training run, whose
+        // order is kept by events.
         unsafe { context.disable_event_tracking() };
         let stream = context.new_stream().map_err(failed("a stream"))?;
         let copies = context.new_stream().map_err(failed("a stream"))?;

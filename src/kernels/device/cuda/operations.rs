@@ -1,4 +1,5 @@
-//! The device's own operations on maps: batch norm, pooling, the linear layer, loss. Shapes come from a checked program.
+//! The device's own operations on maps: batch norm, pooling, the linear layer, loss. Shapes come
+//! from a checked program.
 
 use super::convolution::{Addresses, Direction};
 use super::memory::Memory;
@@ -32,7 +33,8 @@ pub(super) struct Statistics {
 impl Engine {
     /// One product of a convolution, of maps as they lie; see `Convolutions::run`.
     ///
-    /// What cuDNN takes in no such way (it may refuse odd numbers of channels that lie innermost) goes through planar floats.
+    /// What cuDNN takes in no such way (it may refuse odd numbers of channels that lie innermost)
+    /// goes through planar floats.
     pub(super) fn convolve(&self, shape: &Conv2dShape, direction: Direction, addresses: [&Memory; 3]) -> Result<()> {
         let [input, weight, output] = addresses;
         let pointers = |[input, weight, output]: [&Memory; 3]| Addresses {
@@ -84,7 +86,8 @@ impl Engine {
         self.each("export_map", extent.len(), arguments)
     }
 
-    /// Two sums for each channel, in parts: `launch` gets their place and the grid; the number of parts comes back with them.
+    /// Two sums for each channel, in parts: `launch` gets their place and the grid; the number of
+    /// parts comes back with them.
     fn channel_sums(
         &self,
         extent: Extent,
@@ -102,7 +105,8 @@ impl Engine {
         Ok((partial, splits))
     }
 
-    /// Batch norm with the batch's statistics from `z` into `out`; the running ones take them over with `momentum` above 0.
+    /// Batch norm with the batch's statistics from `z` into `out`; the running ones take them over
+    /// with `momentum` above 0.
     #[expect(clippy::too_many_arguments, reason = "the terms of one formula")]
     pub(super) fn norm_train(
         &self,
@@ -175,7 +179,8 @@ impl Engine {
         Ok(scale)
     }
 
-    /// `z` becomes its gradient, `grad` the masked gradient. The gradients of scale and shift go to `gradient`, or nowhere.
+    /// `z` becomes its gradient, `grad` the masked gradient. The gradients of scale and shift go to
+    /// `gradient`, or nowhere.
     #[expect(clippy::too_many_arguments, reason = "the terms of one formula")]
     pub(super) fn norm_train_backward(
         &self,

@@ -4,8 +4,9 @@ use super::{Argument, Engine, arguments};
 use crate::error::{Error, Result};
 
 impl Engine {
-    /// Inner products of the rows of `left` `(m, features)` with those of `right` `(n, features)`, or with its own: `(m, n)`, row by row.
-    /// Products of f32 are exact and sums are f64, in one order; both whatever the engine's [`super::Precision`].
+    /// Inner products of the rows of `left` `(m, features)` with those of `right` `(n, features)`,
+    /// or with its own: `(m, n)`, row by row. Products of f32 are exact and sums are f64, in one
+    /// order; both whatever the engine's [`super::Precision`].
     ///
     /// # Errors
     /// When the rows do not fit, or the device has no room.

@@ -42,7 +42,8 @@ impl Slot {
 #[expect(clippy::large_enum_variant, reason = "one for each layer of a tape")]
 enum Saved {
     Nothing,
-    /// The weight as cuDNN read it; with batch statistics, the norm's input and what came of it; else the norm's factor.
+    /// The weight as cuDNN read it; with batch statistics, the norm's input and what came of it;
+    /// else the norm's factor.
     Convolution {
         weight: Memory,
         batch: Option<(Memory, Statistics)>,
@@ -255,9 +256,10 @@ impl Engine {
         Ok(host)
     }
 
-    /// Runs a tape backward from the gradient of its output `(N, C, H, W)`: the flat gradient of the parameters (0 outside the
-    /// section) and that of the section's input, as far as they are wanted. The tape must come from [`Pass::Train`] or
-    /// [`Pass::Tape`] with the same program and weights.
+    /// Runs a tape backward from the gradient of its output `(N, C, H, W)`: the flat gradient of
+    /// the parameters (0 outside the section) and that of the section's input, as far as they are
+    /// wanted. The tape must come from [`Pass::Train`] or [`Pass::Tape`] with the same program and
+    /// weights.
     ///
     /// # Errors
     /// When the parts do not fit each other, or the device fails.
@@ -307,7 +309,8 @@ impl Engine {
         })
     }
 
-    /// [`Engine::backward`] on the device: parameter gradients go to the flat vector at `gradient`; the input's is returned.
+    /// [`Engine::backward`] on the device: parameter gradients go to the flat vector at `gradient`;
+    /// the input's is returned.
     pub(super) fn backward_from(
         &self,
         program: &Program,

@@ -10,15 +10,18 @@ use super::{Argument, DeviceWeights, Engine, Pass, Program, Wanted, arguments, f
 use crate::device::Clock;
 use crate::error::Result;
 
-/// Rows, and values in a row, of the product that keeps the device busy: by its operations about a millisecond on one multiprocessor.
+/// Rows, and values in a row, of the product that keeps the device busy: by its operations about a
+/// millisecond on one multiprocessor.
 const BUSY: (usize, usize) = (64, 1 << 14);
 
 impl Engine {
-    /// Seconds of the forward and, if any gradient is wanted, of the backward pass, `repeats` times after two that are not counted.
-    /// Weights are packed in the forward pass each time; moving images and results to and from the device is not counted.
+    /// Seconds of the forward and, if any gradient is wanted, of the backward pass, `repeats` times
+    /// after two that are not counted. Weights are packed in the forward pass each time; moving
+    /// images and results to and from the device is not counted.
     ///
-    /// With [`Clock::Device`] the device is kept busy while the host asks for the work, so that only the device's time counts: right for
-    /// a few operations. [`Clock::Host`] is the time until all is done.
+    /// With [`Clock::Device`] the device is kept busy while the host asks for the work, so that
+    /// only the device's time counts: right for a few operations. [`Clock::Host`] is the time until
+    /// all is done.
     ///
     /// # Errors
     /// As [`Engine::forward`] and [`Engine::backward`].

@@ -1,4 +1,5 @@
-//! Training on the device: weights, gradient and optimiser state stay there; images are copied ahead through pinned memory.
+//! Training on the device: weights, gradient and optimiser state stay there; images are copied
+//! ahead through pinned memory.
 
 use std::collections::VecDeque;
 
@@ -51,8 +52,8 @@ struct Stage {
 }
 
 impl Engine {
-    /// Starts a training run with a fresh optimiser: `program` is the whole network for the batch size. `mask` holds a byte for each
-    /// parameter, 0 for one that is and stays 0.
+    /// Starts a training run with a fresh optimiser: `program` is the whole network for the batch
+    /// size. `mask` holds a byte for each parameter, 0 for one that is and stays 0.
     ///
     /// # Errors
     /// When the parts do not fit, or the device has no room.
@@ -123,8 +124,9 @@ impl Stage {
 }
 
 impl Trainer {
-    /// Forward and backward pass on a batch `(N, C, H, W)` with its labels; running statistics take the batch's over. It returns when the
-    /// work is asked for, not when it is done, so that the next batch can be made ready meanwhile.
+    /// Forward and backward pass on a batch `(N, C, H, W)` with its labels; running statistics take
+    /// the batch's over. It returns when the work is asked for, not when it is done, so that the
+    /// next batch can be made ready meanwhile.
     ///
     /// # Errors
     /// When the batch does not fit, losses of [`STAGES`] batches were not asked for, or the device fails.
@@ -142,7 +144,8 @@ impl Trainer {
         }
         let (compute, copies) = (engine.0.pool.stream(), &engine.0.copies);
         let stage = &mut self.stages[self.next];
-        // The copy of two batches ago is long done. (cudarc's own event of pinned memory is not recorded without event tracking.)
+        // The copy of two batches ago is long done. (cudarc's own event of pinned memory is not
+        // recorded without event tracking.)
         stage.copied.synchronize().map_err(failed("waiting for a copy"))?;
         let pinned = stage.images.as_mut_slice().map_err(failed("pinned memory"))?;
         pinned.par_chunks_mut(COPY).zip(images.par_chunks(COPY)).for_each(|(to, from)| to.copy_from_slice(from));
