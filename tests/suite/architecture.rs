@@ -294,3 +294,18 @@ fn files_over_400_lines_say_why() {
     }
     assert!(faults.is_empty(), "{faults:#?}");
 }
+
+/// Comments are read beside code, so their lines are about as long. A table's row may be longer.
+#[test]
+fn comments_end_by_column_120() {
+    let mut faults = Vec::new();
+    for path in source_files() {
+        for (nth, line) in std::fs::read_to_string(&path).unwrap().lines().enumerate() {
+            let comment = line.trim_start().strip_prefix("//").map(|rest| rest.trim_start_matches(['/', '!', ' ']));
+            if comment.is_some_and(|comment| !comment.starts_with('|')) && line.chars().count() > 120 {
+                faults.push(format!("{}:{}", relative(&path), nth + 1));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{faults:#?}");
+}
