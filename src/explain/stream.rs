@@ -112,7 +112,7 @@ pub fn attribute_in_batches<'a>(
     targets: Targets<'a>,
     batch: usize,
 ) -> Result<impl Iterator<Item = Result<AttributedBatch>> + 'a> {
-    activation_shape(checkpoint, source, Stage::new("layer4"))?;
+    check_fits(checkpoint, source)?;
     check_labels(source, targets)?;
     let cut = Cut::before(&checkpoint.model, checkpoint.weights.clone());
     Ok(source.ranges(batch).map(move |images| {
@@ -158,6 +158,7 @@ pub fn explain_batch(
 ) -> Result<ExplainedBatch> {
     let pixels = source.batch(images.clone(), &Device::Cpu)?;
     let activation = cut.activation(&pixels)?;
+    check_finite(source, &images, "activation", &activation)?;
     let explained = cut.gradient(&activation, targets)?;
     check_finite(source, &images, "logit", &explained.logits)?;
     check_finite(source, &images, "gradient", &explained.gradient)?;

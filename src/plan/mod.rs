@@ -29,7 +29,7 @@ pub use crate::data::Task;
 pub use crate::data::sources::{self, DataPlan};
 pub use as_published::AsPublished;
 pub use prune::{LatePrune, PrunePlan, Rewind};
-pub use read::PRESETS;
+pub use read::{LONGEST_PLAN, PRESETS};
 pub use sweep::{Axis, Cluster, Part, Sweep};
 
 /// Everything that decides a run's result. Field for field what a plan file holds.

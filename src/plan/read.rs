@@ -5,6 +5,9 @@ use crate::digest::sha256;
 use super::Plan;
 use crate::error::{Error, Result, near_miss};
 
+/// Bytes that the file of a plan may have.
+pub const LONGEST_PLAN: u64 = 1 << 20;
+
 /// Presets by name.
 pub const PRESETS: [(&str, &str); 12] = [
     ("quick", include_str!("presets/quick.toml")),
@@ -49,8 +52,9 @@ impl Plan {
             Error::input(format!("{origin}{at}: {}", explained(error.message())))
         };
         let mut table: toml::Table = toml::from_str(text).map_err(bad)?;
+        let older = name_family(&mut table);
         let base = table.remove("preset");
-        if base.is_none() && overrides.is_empty() {
+        if base.is_none() && overrides.is_empty() && !older {
             let plan: Self = toml::from_str(text).map_err(bad)?;
             plan.check()?;
             return Ok(plan);
@@ -65,7 +69,7 @@ impl Plan {
             set(&mut table, key, value)?;
         }
         let merged = toml::to_string(&table).map_err(|error| Error::input(format!("{origin}: {error}")))?;
-        let whose = if base.is_some() { origin } else { "--set" };
+        let whose = if base.is_some() || overrides.is_empty() { origin } else { "--set" };
         let wrong = |error: toml::de::Error| Error::input(format!("{whose}: {}", explained(error.message())));
         let plan: Self = toml::from_str(&merged).map_err(wrong)?;
         plan.check()?;
@@ -91,6 +95,19 @@ impl Plan {
             *path = "x".into();
         }
         Ok(sha256(nameless.to_toml()?.as_bytes()))
+    }
+}
+
+/// Plans from before there were families say the depth of a ResNet; whether this is one.
+fn name_family(plan: &mut toml::Table) -> bool {
+    let Some(toml::Value::Table(model)) = plan.get_mut("model") else { return false };
+    match model.get("depth").and_then(toml::Value::as_integer) {
+        Some(depth) if !model.contains_key("family") => {
+            model.remove("depth");
+            model.insert("family".into(), format!("resnet{depth}").into());
+            true
+        }
+        _ => false,
     }
 }
 

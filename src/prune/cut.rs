@@ -27,6 +27,42 @@ impl std::str::FromStr for Scope {
     }
 }
 
+/// A weight as it is compared: by its magnitude, without rounding.
+pub trait Magnitude: Copy {
+    /// What is compared: the bits of |w|, which order like |w|.
+    type Bits: Copy + Ord;
+
+    /// Of this weight.
+    fn magnitude(self) -> Self::Bits;
+
+    /// Whether it is NaN, which has no place in the order.
+    fn is_nan(self) -> bool;
+}
+
+impl Magnitude for f32 {
+    type Bits = u32;
+
+    fn magnitude(self) -> u32 {
+        self.abs().to_bits()
+    }
+
+    fn is_nan(self) -> bool {
+        self.is_nan()
+    }
+}
+
+impl Magnitude for f64 {
+    type Bits = u64;
+
+    fn magnitude(self) -> u64 {
+        self.abs().to_bits()
+    }
+
+    fn is_nan(self) -> bool {
+        self.is_nan()
+    }
+}
+
 /// How many of `remaining` weights a cut of `fraction` takes: `fraction · remaining`, halves to even.
 pub fn prune_count(fraction: f64, remaining: usize) -> usize {
     (fraction * remaining as f64).round_ties_even() as usize
@@ -38,7 +74,7 @@ pub fn prune_count(fraction: f64, remaining: usize) -> usize {
 ///
 /// # Errors
 /// When `fraction` is outside (0, 1); a NaN weight is reported as the tensor named by its position.
-pub fn cut(values: &[&[f32]], masks: &mut [Vec<u8>], scope: Scope, fraction: f64) -> Result<()> {
+pub fn cut<V: Magnitude>(values: &[&[V]], masks: &mut [Vec<u8>], scope: Scope, fraction: f64) -> Result<()> {
     match scope {
         Scope::Layerwise => cut_layers(values, masks, &vec![fraction; values.len()]),
         Scope::Global => {
@@ -53,7 +89,7 @@ pub fn cut(values: &[&[f32]], masks: &mut [Vec<u8>], scope: Scope, fraction: f64
 ///
 /// # Errors
 /// As [`cut`].
-pub fn cut_layers(values: &[&[f32]], masks: &mut [Vec<u8>], fractions: &[f64]) -> Result<()> {
+pub fn cut_layers<V: Magnitude>(values: &[&[V]], masks: &mut [Vec<u8>], fractions: &[f64]) -> Result<()> {
     check(values, fractions)?;
     for ((values, mask), &fraction) in values.iter().zip(masks.iter_mut()).zip(fractions) {
         cut_group(std::slice::from_ref(values), std::slice::from_mut(mask), fraction);
@@ -61,7 +97,7 @@ pub fn cut_layers(values: &[&[f32]], masks: &mut [Vec<u8>], fractions: &[f64]) -
     Ok(())
 }
 
-fn check(values: &[&[f32]], fractions: &[f64]) -> Result<()> {
+fn check<V: Magnitude>(values: &[&[V]], fractions: &[f64]) -> Result<()> {
     if let Some(fraction) = fractions.iter().find(|&&fraction| !(fraction > 0.0 && fraction < 1.0)) {
         return Err(Error::config("prune.fraction", format!("{fraction} is not between 0 and 1")));
     }
@@ -73,13 +109,13 @@ fn check(values: &[&[f32]], fractions: &[f64]) -> Result<()> {
     Ok(())
 }
 
-fn cut_group(values: &[&[f32]], masks: &mut [Vec<u8>], fraction: f64) {
-    // The bits of |w| order like |w|; the position makes the order total.
-    let mut live: Vec<(u32, u32, u32)> = Vec::new();
+fn cut_group<V: Magnitude>(values: &[&[V]], masks: &mut [Vec<u8>], fraction: f64) {
+    // The position makes the order total.
+    let mut live: Vec<(V::Bits, u32, u32)> = Vec::new();
     for (layer, (values, mask)) in values.iter().zip(masks.iter()).enumerate() {
         for (index, (value, &bit)) in values.iter().zip(mask.iter()).enumerate() {
             if bit != 0 {
-                live.push((value.abs().to_bits(), layer as u32, index as u32));
+                live.push((value.magnitude(), layer as u32, index as u32));
             }
         }
     }
@@ -114,6 +150,15 @@ mod tests {
     }
 
     #[test]
+    fn magnitudes_in_f64_are_not_rounded() {
+        let weights = [1.0 + 1e-12, 1.0, -1.0 + 1e-12, 1.0 + 2e-12, 3e-60, -2e-60, 1e-60, 3e300];
+        let mut masks = vec![vec![1; 8]];
+        cut(&[&weights[..]], &mut masks, Scope::Global, 0.5).unwrap();
+        assert_eq!(masks, [[1, 1, 0, 1, 0, 0, 0, 1]]);
+        assert!(cut(&[&[1.0, f64::NAN][..]], &mut [vec![1; 2]], Scope::Global, 0.5).is_err());
+    }
+
+    #[test]
     fn layers_go_by_fractions_of_their_own() {
         let (a, b) = ([4.0_f32, 1.0, 3.0, 2.0], [9.0_f32, 6.0, 8.0, 7.0]);
         let mut masks = vec![vec![1; 4], vec![1; 4]];
@@ -125,7 +170,7 @@ mod tests {
     #[test]
     fn bad_fractions_and_nan_are_refused() {
         for fraction in [0.0, 1.0, -0.1, f64::NAN] {
-            assert!(cut(&[&[1.0]], &mut [vec![1]], Scope::Global, fraction).is_err());
+            assert!(cut(&[&[1.0_f32]], &mut [vec![1]], Scope::Global, fraction).is_err());
         }
         let error = cut(&[&[1.0], &[f32::NAN]], &mut [vec![1], vec![1]], Scope::Global, 0.5).unwrap_err();
         assert!(error.to_string().contains("NaN"), "{error}");

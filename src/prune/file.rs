@@ -1,12 +1,14 @@
 //! Pruning the tensors of a file: a checkpoint, or any file of named tensors.
 
+use std::borrow::Cow;
+
 use candle_core::{DType, Tensor};
 
 use crate::error::{Error, Result};
 use crate::model::{TensorFile, checkpoint_of};
 use crate::nn::Weights;
 
-use super::{LayerDensity, Scope, cut};
+use super::{LayerDensity, Magnitude, Scope, cut};
 
 /// A weight that may be pruned.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,8 +17,58 @@ pub struct PrunableTensor {
     pub name: String,
     /// Its shape.
     pub shape: Vec<usize>,
-    /// Its values, row-major.
-    pub values: Vec<f32>,
+    /// Its values.
+    pub values: Values,
+}
+
+/// A tensor's values, row-major, as exact as its file has them.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Values {
+    /// Of a tensor in f32 or less.
+    Single(Vec<f32>),
+    /// Of a tensor in f64.
+    Double(Vec<f64>),
+}
+
+impl Values {
+    /// Those of a floating-point tensor that `name` knows.
+    ///
+    /// # Errors
+    /// The tensor is named when a value is not finite.
+    fn of(tensor: &Tensor, name: &str) -> Result<Self> {
+        let flat = tensor.flatten_all()?;
+        let (values, fault) = if tensor.dtype() == DType::F64 {
+            let values = flat.to_vec1::<f64>()?;
+            let fault = values.iter().enumerate().find(|(_, value)| !value.is_finite());
+            let fault = fault.map(|(at, value)| (at, value.to_string()));
+            (Values::Double(values), fault)
+        } else {
+            let values = flat.to_dtype(DType::F32)?.to_vec1::<f32>()?;
+            let fault = values.iter().enumerate().find(|(_, value)| !value.is_finite());
+            let fault = fault.map(|(at, value)| (at, value.to_string()));
+            (Values::Single(values), fault)
+        };
+        match fault {
+            None => Ok(values),
+            Some((at, value)) => Err(Error::tensor(name, format!("holds {value} at flat index {at}"))),
+        }
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        match self {
+            Values::Single(values) => values.len(),
+            Values::Double(values) => values.len(),
+        }
+    }
+
+    /// How many are zero.
+    pub fn zeros(&self) -> usize {
+        match self {
+            Values::Single(values) => values.iter().filter(|value| **value == 0.0).count(),
+            Values::Double(values) => values.iter().filter(|value| **value == 0.0).count(),
+        }
+    }
 }
 
 /// The prunable weights of `file`, without those named, or whose layer is named, in `exclude`: of a
@@ -42,18 +94,9 @@ pub fn prunable_tensors(file: &TensorFile, exclude: &[String]) -> Result<Vec<Pru
 }
 
 fn of_checkpoint(file: &TensorFile) -> Result<Vec<PrunableTensor>> {
-    let weights = checkpoint_of(file)?.weights;
-    let layout = weights.layout().clone();
-    Ok(layout
-        .parameters
-        .iter()
-        .filter(|spec| spec.kind.prunable())
-        .map(|spec| PrunableTensor {
-            name: spec.name.clone(),
-            shape: spec.shape.clone(),
-            values: weights.parameters[spec.range.clone()].to_vec(),
-        })
-        .collect())
+    let layout = checkpoint_of(file)?.weights.layout().clone();
+    let prunable = layout.parameters.iter().filter(|spec| spec.kind.prunable());
+    prunable.filter_map(|spec| file.get(&spec.name).map(|tensor| prunable_tensor(file, &spec.name, tensor))).collect()
 }
 
 fn of_bare_file(file: &TensorFile) -> Result<Vec<PrunableTensor>> {
@@ -61,17 +104,13 @@ fn of_bare_file(file: &TensorFile) -> Result<Vec<PrunableTensor>> {
         // A mask that stands without its weights is no weight.
         .filter(|(name, _)| !name.ends_with("_mask"))
         .filter(|(_, tensor)| matches!(tensor.rank(), 2 | 4) && tensor.dtype().is_float())
-        .map(|(name, tensor): (&str, &Tensor)| {
-            let values = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
-            match values.iter().position(|value| !value.is_finite()) {
-                None => Ok(PrunableTensor { name: name.into(), shape: tensor.dims().to_vec(), values }),
-                Some(at) => {
-                    let what = format!("holds {} at flat index {at}", values[at]);
-                    Err(Error::tensor(format!("{}:{name}", file.origin()), what))
-                }
-            }
-        })
+        .map(|(name, tensor)| prunable_tensor(file, name, tensor))
         .collect()
+}
+
+fn prunable_tensor(file: &TensorFile, name: &str, tensor: &Tensor) -> Result<PrunableTensor> {
+    let values = Values::of(tensor, &format!("{}:{name}", file.origin()))?;
+    Ok(PrunableTensor { name: name.into(), shape: tensor.dims().to_vec(), values })
 }
 
 /// Masks after 1, 2, … `levels` cuts of `fraction`, each nested in the one before; per level one
@@ -85,11 +124,27 @@ pub fn prune_levels(
     fraction: f64,
     levels: usize,
 ) -> Result<Vec<Vec<Vec<u8>>>> {
-    let values: Vec<&[f32]> = tensors.iter().map(|tensor| tensor.values.as_slice()).collect();
+    let single = tensors.iter().map(|tensor| match &tensor.values {
+        Values::Single(values) => Some(values.as_slice()),
+        Values::Double(_) => None,
+    });
+    if let Some(values) = single.collect::<Option<Vec<&[f32]>>>() {
+        return cut_levels(&values, scope, fraction, levels);
+    }
+    // Where one tensor is in f64, all are compared in f64.
+    let double = tensors.iter().map(|tensor| match &tensor.values {
+        Values::Single(values) => Cow::Owned(values.iter().copied().map(f64::from).collect()),
+        Values::Double(values) => Cow::Borrowed(values.as_slice()),
+    });
+    let double: Vec<Cow<'_, [f64]>> = double.collect();
+    cut_levels(&double.iter().map(Cow::as_ref).collect::<Vec<_>>(), scope, fraction, levels)
+}
+
+fn cut_levels<V: Magnitude>(values: &[&[V]], scope: Scope, fraction: f64, levels: usize) -> Result<Vec<Vec<Vec<u8>>>> {
     let mut masks: Vec<Vec<u8>> = values.iter().map(|layer| vec![1; layer.len()]).collect();
     (0..levels)
         .map(|_| {
-            cut(&values, &mut masks, scope, fraction)?;
+            cut(values, &mut masks, scope, fraction)?;
             Ok(masks.clone())
         })
         .collect()

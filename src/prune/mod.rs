@@ -4,8 +4,8 @@ mod cut;
 mod file;
 mod mask;
 
-pub use cut::{Scope, cut, cut_layers, prune_count};
-pub use file::{PrunableTensor, apply_mask, densities, density, prunable_tensors, prune_levels};
+pub use cut::{Magnitude, Scope, cut, cut_layers, prune_count};
+pub use file::{PrunableTensor, Values, apply_mask, densities, density, prunable_tensors, prune_levels};
 pub use mask::{LayerDensity, Mask, Prunable};
 
 use std::collections::BTreeMap;

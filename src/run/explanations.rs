@@ -205,6 +205,7 @@ impl<'a> Explainer<'a> {
                     true => self.plan.as_published.method(method).at_stage(&activation, &result.gradient)?,
                     false => Maps::of_attributions(&result.gradient)?,
                 };
+                let maps = maps.finite(|nth| format!("image {} at {stage}, {method}", indices[nth]))?;
                 degenerate.extend(maps.degenerate);
                 raw.push(maps.raw);
             }
@@ -233,6 +234,7 @@ impl<'a> Explainer<'a> {
                 let numbers = start..start + indices.len();
                 let input = Input { images: &images, numbers, settings, gradient: &gradient };
                 let maps = Maps::of_attributions(&method.on_input(&input)?)?;
+                let maps = maps.finite(|nth| format!("image {}, {method}", indices[nth]))?;
                 raw.push(maps.raw);
                 degenerate.extend(maps.degenerate);
             }

@@ -59,6 +59,26 @@ fn maps_of_arrays_are_those_of_the_checkpoint() {
 }
 
 #[test]
+fn maps_beyond_what_f32_holds_are_refused() {
+    let place = Place::new();
+    let large = Tensor::full(1e30f32, (2, 3, 2, 2), &Device::Cpu).unwrap();
+    save(&place.path("large.safetensors"), &[("a", large.clone()), ("g", large.affine(-1.0, 0.0).unwrap())]);
+    let large = place.arg("large.safetensors");
+    for method in ["grad-cam", "hires-cam", "xgrad-cam"] {
+        let line =
+            format!("cam --activation {large}:a --gradient {large}:a --method {method} --out {}", place.arg("out"));
+        let error = fails(&words(&line));
+        assert!(error.contains("large.safetensors:a: image 0: its map holds"), "{error}");
+    }
+    // Below zero everywhere, however far: such a map says nothing.
+    succeeds(&words(&format!(
+        "cam --activation {large}:a --gradient {large}:g --method grad-cam --out {}",
+        place.arg("out")
+    )));
+    assert_eq!(tensors(place.path("out"))["degenerate"].to_vec1::<u8>().unwrap(), [1, 1]);
+}
+
+#[test]
 fn concepts_of_arrays_are_those_of_the_checkpoint() {
     for name in CASES {
         concepts_of_arrays(&Place::new(), name, &fixture(&format!("oracle/{name}/inputs.safetensors")));

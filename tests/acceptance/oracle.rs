@@ -209,6 +209,38 @@ fn other_families_predict_and_map_as_pytorch_does() {
     }
 }
 
+/// The sum of `x · g` is how fast the logit moves as the image is stretched.
+#[test]
+fn methods_on_the_input_work_in_every_family() {
+    let place = Place::new();
+    let out = place.arg("out.safetensors");
+    const STEP: f64 = 1e-3;
+    for case in ["family_cifar_resnet20", "family_lenet_300_100", "family_vgg11", "family_vgg11_bn"] {
+        let file = |name: &str| fixture(&format!("oracle/{case}/{name}.safetensors"));
+        let (checkpoint, images) = (file("checkpoint"), tensors(file("inputs"))["images"].clone());
+        let logits = |factor: f64| -> Vec<f64> {
+            save(&place.path("stretched.safetensors"), &[("x", images.affine(factor, 0.0).unwrap())]);
+            let stretched = place.arg("stretched.safetensors");
+            succeeds(&words(&format!("predict --checkpoint {checkpoint} --images {stretched}:x --out {out}")));
+            let logits = tensors(&out)["logits"].to_vec2::<f32>().unwrap();
+            logits.iter().map(|row| f64::from(row[1])).collect()
+        };
+        let (more, less) = (logits(1.0 + STEP), logits(1.0 - STEP));
+        let expected: Vec<f64> = more.iter().zip(less).map(|(more, less)| (more - less) / (2.0 * STEP)).collect();
+        let common = format!("cam --checkpoint {checkpoint} --images {}:images --class 1 --out {out}", file("inputs"));
+        succeeds(&words(&format!("{common} --method input-x-gradient")));
+        let attribution = tensors(&out)["attribution"].clone();
+        assert_eq!(attribution.dims(), images.dims());
+        let rows = attribution.flatten_from(1).unwrap().to_vec2::<f32>().unwrap();
+        let found: Vec<f64> = rows.iter().map(|row| row.iter().map(|&value| f64::from(value)).sum()).collect();
+        let error = relative_error(&found, &expected);
+        assert!(error < 0.02, "{case}: {error:e}");
+        for method in ["gradient", "integrated-gradients --steps 2", "smooth-grad --steps 2"] {
+            succeeds(&words(&format!("{common} --method {method}")));
+        }
+    }
+}
+
 #[test]
 fn masks_equal_torch_nn_utils_prunes_bit_for_bit() {
     let place = Place::new();

@@ -513,6 +513,18 @@ fn a_plan_over_a_preset_is_that_preset_but_for_what_it_says() {
     assert_eq!(Plan::parse("again", &plan.to_toml().unwrap(), &[]).unwrap(), plan);
 }
 
+/// Older plans say the depth of a ResNet.
+#[test]
+fn a_depth_is_a_family() {
+    let text = include_str!("../../src/plan/presets/quick.toml");
+    let old = text.replace("family = \"resnet18\"", "depth = 18");
+    assert_ne!(text, old);
+    assert_eq!(Plan::parse("old", &old, &[]).unwrap(), Plan::preset("quick", &[]).unwrap());
+    assert_eq!(Plan::parse("old", "preset = \"quick\"\n[model]\ndepth = 18\n", &[]).unwrap().model.family, "resnet18");
+    let error = Plan::parse("old", &old.replace("depth = 18", "depth = 19"), &[]).unwrap_err().to_string();
+    assert!(error.contains("resnet19"), "{error}");
+}
+
 #[test]
 fn a_plan_that_can_find_nothing_is_refused_with_what_it_needs() {
     // 3 rounds × 2 classes × 10 concepts: Holm gives the smallest p the weight of the whole family.

@@ -57,10 +57,10 @@ pub(crate) struct ImageArguments {
     #[arg(long, value_name = "PIXELS", num_args = 1..=2)]
     pub(crate) size: Vec<usize>,
     /// Mean of each channel, pixels counted from 0 to 1
-    #[arg(long, value_name = "M,…", value_delimiter = ',', requires = "std", allow_negative_numbers = true)]
+    #[arg(long, value_name = "M,…", value_delimiter = ',', requires = "std", allow_hyphen_values = true)]
     mean: Option<Vec<f32>>,
     /// Standard deviation of each channel
-    #[arg(long, value_name = "S,…", value_delimiter = ',', requires = "mean", allow_negative_numbers = true)]
+    #[arg(long, value_name = "S,…", value_delimiter = ',', requires = "mean", allow_hyphen_values = true)]
     std: Option<Vec<f32>>,
     /// Preparation of pictures [default: imagenet for a network of three channels, mnist for one]
     #[arg(long, value_enum, conflicts_with_all = ["mean", "std"])]
@@ -73,11 +73,15 @@ pub(crate) struct ImageArguments {
     device: String,
 }
 
+/// Flags that say how a checkpoint computes and what its images are, and nothing of arrays.
+pub(crate) const OF_CHECKPOINTS: [&str; 7] =
+    ["mean", "std", "preset", "device", "stem_stride", "stem_pool", "bottleneck_stride"];
+
 /// How tokens of a transformer lie in an image.
 #[derive(Args)]
 pub(crate) struct TokenArguments {
     /// Of arrays of tokens (N, T, D): the rows and columns of the grid that they make
-    #[arg(long, value_names = ["H", "W"], num_args = 2)]
+    #[arg(long, value_names = ["H", "W"], num_args = 2, conflicts_with = "checkpoint")]
     grid: Option<Vec<usize>>,
     /// Tokens before those of the grid, such as the class token
     #[arg(long, value_name = "N", default_value_t = 0, requires = "grid")]

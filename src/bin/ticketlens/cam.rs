@@ -18,8 +18,8 @@ use ticketlens::nn::predicted_class;
 use ticketlens::output::{Inputs, OutputFolder};
 
 use crate::args::{
-    ImageArguments, ModelArguments, TokenArguments, inputs, map_stage_of, open_checkpoint, parse_stage, read_labels,
-    say_assumed,
+    ImageArguments, ModelArguments, OF_CHECKPOINTS, TokenArguments, inputs, map_stage_of, open_checkpoint, parse_stage,
+    read_labels, say_assumed,
 };
 use crate::output::{TensorWriter, create, create_folder};
 use crate::overlay::{self, Painter};
@@ -55,15 +55,14 @@ pub(crate) struct Arguments {
     /// Whose logit is explained: a class counted from 0, `predicted`, or `true` (needs --labels)
     #[arg(long, value_name = "K|true|predicted", required_unless_present = "activation")]
     class: Option<Target>,
-    /// The true classes: an IDX label file, FILE.safetensors:KEY or .npy of whole numbers, or a
-    /// .txt with one on each line
+    /// The true classes: IDX, FILE.safetensors:KEY or .npy of whole numbers, or .txt, one a line
     #[arg(long)]
     labels: Option<String>,
     /// Gradients that integrated-gradients and smooth-grad average [default: 50]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     steps: Option<u32>,
     /// Standard deviation of smooth-grad's noise, as a share of each image's range of values [default: 0.15]
-    #[arg(long, value_name = "X", value_parser = parse_noise, allow_negative_numbers = true)]
+    #[arg(long, value_name = "X", value_parser = parse_noise)]
     noise: Option<f32>,
     /// Seed of smooth-grad's noise [default: 0]
     #[arg(long, value_name = "N")]
@@ -74,11 +73,12 @@ pub(crate) struct Arguments {
         long,
         value_name = "ARRAY",
         requires = "gradient",
-        conflicts_with_all = ["checkpoint", "images", "stage", "class", "labels", "png"]
+        conflicts_with_all = ["checkpoint", "images", "stage", "class", "labels", "png"],
+        conflicts_with_all = OF_CHECKPOINTS
     )]
     activation: Option<String>,
     /// Gradients of the class's logit with respect to them
-    #[arg(long, value_name = "ARRAY", requires = "activation")]
+    #[arg(long, value_name = "ARRAY", requires = "activation", conflicts_with = "checkpoint")]
     gradient: Option<String>,
     #[command(flatten)]
     tokens: TokenArguments,
@@ -202,6 +202,7 @@ fn of_arrays(arguments: &Arguments, activation: &str, gradient: &str) -> anyhow:
     let mut silent = 0;
     for range in activation.ranges(arguments.preparation.batch) {
         let maps = method.at_stage(&activation.tensor(range.clone())?, &gradient.tensor(range.clone())?)?;
+        let maps = maps.finite(|nth| format!("{}: image {}", activation.name(), range.start + nth))?;
         let upsampled = upsample(&maps.raw, of_images[0], of_images[1])?;
         let flags: Vec<u8> = maps.degenerate.iter().map(|&flag| u8::from(flag)).collect();
         silent += maps.degenerate.iter().filter(|&&flag| flag).count();
@@ -241,6 +242,7 @@ fn of_checkpoint(arguments: &Arguments, checkpoint: &Path, images: &str, target:
     let source = arguments.preparation.open(images, &checkpoint)?;
     let labels: Vec<usize> = match (target, &arguments.labels) {
         (Target::True, None) => bail!("--class true: needs --labels"),
+        (_, Some(_)) if !matches!(target, Target::True) => bail!("--labels: only --class true reads them"),
         (Target::True, Some(labels)) => read_labels(labels, model.classes, &source)?,
         _ => Vec::new(),
     };
@@ -294,6 +296,7 @@ fn maps(
     for explained in batches {
         let explained = explained?;
         let maps = arguments.method.at_stage(&explained.activation, &explained.gradient)?;
+        let maps = maps.finite(|nth| source.image_name(explained.images.start + nth))?;
         let upsampled = upsample(&maps.raw, height, width)?;
         let normalised = normalise(&upsampled)?;
         let classes: Vec<usize> = match targets {
@@ -359,8 +362,7 @@ impl<'a> Files<'a> {
         Ok(Self { source, writer, folder, painter, bar: terminal::bar("explaining", count), degenerate: 0 })
     }
 
-    /// Adds a batch: its tensors, the class explained and whether the map says nothing for each
-    /// image, and what is painted: the images' numbers, their pixels and maps from 0 to 1.
+    /// Adds a batch; what is painted are the images' numbers, their pixels and maps from 0 to 1.
     fn append(
         &mut self,
         tensors: &[(&str, &Tensor)],

@@ -30,7 +30,7 @@ mod verify;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use args::Common;
 
@@ -75,7 +75,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
@@ -86,6 +86,19 @@ fn main() -> ExitCode {
             ExitCode::from(BAD_INPUT)
         }
     }
+}
+
+/// The command line. A negative number after a flag is its value, which the flag refuses by its own
+/// name, and no other flag.
+fn parse() -> Result<Cli, clap::Error> {
+    fn of(command: clap::Command) -> clap::Command {
+        let of_flag = |flag: clap::Arg| {
+            let takes = flag.get_action().takes_values();
+            flag.allow_negative_numbers(takes)
+        };
+        command.mut_args(of_flag).mut_subcommands(of)
+    }
+    Cli::from_arg_matches(&of(Cli::command()).try_get_matches()?)
 }
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
@@ -101,7 +114,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Data(arguments) => data::run(&arguments)?,
         Command::Completions { shell } => {
             let mut script = Vec::new();
-            clap_complete::generate(shell, &mut <Cli as clap::CommandFactory>::command(), "ticketlens", &mut script);
+            clap_complete::generate(shell, &mut Cli::command(), "ticketlens", &mut script);
             terminal::print(&String::from_utf8_lossy(&script));
         }
         Command::Drift(arguments) => return drift::run(&arguments),

@@ -30,7 +30,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_parser = parse_scope, default_value = "global")]
     scope: Scope,
     /// Share of the remaining weights that each level takes, between 0 and 1
-    #[arg(long, value_name = "X", value_parser = parse_fraction, allow_negative_numbers = true)]
+    #[arg(long, value_name = "X", value_parser = parse_fraction)]
     fraction: f64,
     /// How many times
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
@@ -78,16 +78,16 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     writer.finish()?;
     terminal::delivered();
 
-    let zeros: usize = tensors.iter().flat_map(|tensor| &tensor.values).filter(|value| **value == 0.0).count();
+    let total: usize = tensors.iter().map(|tensor| tensor.values.count()).sum();
+    let zeros: usize = tensors.iter().map(|tensor| tensor.values.zeros()).sum();
     if zeros > 0 {
-        let total: usize = tensors.iter().map(|tensor| tensor.values.len()).sum();
         terminal::warn(&format!(
             "{} of {} weights are zero already: they count as weights that remain, and go first",
             thousands(zeros),
             thousands(total)
         ));
     }
-    let mut before: usize = tensors.iter().map(|tensor| tensor.values.len()).sum();
+    let mut before = total;
     for (level, masks) in levels.iter().enumerate() {
         let layers = densities(&tensors, masks);
         let kept: usize = layers.iter().map(|layer| layer.kept).sum();

@@ -13,7 +13,8 @@ use ticketlens::model::Stage;
 use ticketlens::stats::multiplicity::Adjustment;
 
 use crate::args::{
-    ImageArguments, ModelArguments, Named, TokenArguments, inputs, open_checkpoint, parse_stage, stage_of,
+    ImageArguments, ModelArguments, Named, OF_CHECKPOINTS, TokenArguments, inputs, open_checkpoint, parse_stage,
+    stage_of,
 };
 use crate::output::create;
 use crate::tcav_answer::{Asked, tell};
@@ -62,14 +63,15 @@ pub(crate) struct Arguments {
         value_name = "NAME=ARRAY",
         num_args = 1..,
         requires_all = ["random_activations", "gradients"],
-        conflicts_with_all = ["checkpoint", "images", "stage", "class", "concept", "random"]
+        conflicts_with_all = ["checkpoint", "images", "stage", "class", "concept", "random", "size"],
+        conflicts_with_all = OF_CHECKPOINTS
     )]
     activations: Vec<Named>,
     /// Activations of a set of random images
-    #[arg(long, value_name = "ARRAY", num_args = 1.., requires = "activations")]
+    #[arg(long, value_name = "ARRAY", num_args = 1.., requires = "activations", conflicts_with = "checkpoint")]
     random_activations: Vec<String>,
     /// Gradients of the class's logit with respect to the activations of its images
-    #[arg(long, value_name = "ARRAY", requires = "activations")]
+    #[arg(long, value_name = "ARRAY", requires = "activations", conflicts_with = "checkpoint")]
     gradients: Option<String>,
     #[command(flatten)]
     tokens: TokenArguments,
@@ -80,7 +82,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_enum, default_value_t = Cav::Logistic)]
     cav: Cav,
     /// Weight of the loss in the logistic regression (scikit-learn's C)
-    #[arg(long, value_name = "C", default_value_t = 1.0, allow_negative_numbers = true)]
+    #[arg(long, value_name = "C", default_value_t = 1.0)]
     loss_weight: f64,
     /// Label permutations of the effect's test
     #[arg(long, value_name = "B", default_value_t = 9_999, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
@@ -95,7 +97,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_enum, default_value_t = Adjust::Bh)]
     adjust: Adjust,
     /// Level of the tests
-    #[arg(long, value_name = "X", default_value_t = 0.05, value_parser = parse_level, allow_negative_numbers = true)]
+    #[arg(long, value_name = "X", default_value_t = 0.05, value_parser = parse_level)]
     alpha: f64,
     /// Seed of folds, permutations and resamples
     #[arg(long, value_name = "N", default_value_t = 0)]

@@ -18,7 +18,7 @@ pub(super) const GRAD_CAM_PLUS_PLUS: Method = Method {
 /// Keeps the quotient finite, as pytorch-grad-cam does; it shows where gradients are as small.
 const EPSILON: f64 = 1e-6;
 
-/// `ReLU(Σ_m w_m A_m)`, `w_m = Σ_ij α_m,ij ReLU(g_m,ij)`, `α = g² / (2 g² + g³ Σ_ij A_m,ij)`, and 0 where `g` is.
+/// `ReLU(Σ_m w_m A_m)`, `w_m = Σ_ij α_m,ij ReLU(g_m,ij)`, `α = g² / (2 g² + g³ Σ_ij A_m,ij + ε)`.
 fn grad_cam_plus_plus(activation: &Tensor, gradient: &Tensor) -> Result<Maps> {
     Maps::weighted(activation, gradient, |activation, gradient| {
         let sum: f64 = activation.iter().map(|&a| f64::from(a)).sum();

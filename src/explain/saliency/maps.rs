@@ -67,10 +67,26 @@ impl Maps {
         let images = activations.par_chunks(image).zip(gradients.par_chunks(image));
         raw.par_chunks_mut(plane.max(1)).zip(&mut degenerate).zip(images).for_each(|((map, nothing), (a, g))| {
             a.chunks_exact(plane).zip(g.chunks_exact(plane)).for_each(|(a, g)| add(a, g, map));
-            map.iter_mut().for_each(|value| *value = value.max(0.0));
+            // What is no number stays so.
+            map.iter_mut().filter(|value| **value < 0.0).for_each(|value| *value = 0.0);
             *nothing = map.iter().all(|&value| value <= 0.0);
         });
         Ok(Self { raw: Tensor::from_vec(raw, (count, height, width), activation.device())?, degenerate })
+    }
+
+    /// These maps, of images that `name` knows by their place among them.
+    ///
+    /// # Errors
+    /// The image is named whose map is not finite: its sums went beyond what f32 holds.
+    pub fn finite(self, name: impl Fn(usize) -> String) -> Result<Self> {
+        let values = self.raw.flatten_all()?.to_vec1::<f32>()?;
+        match values.iter().position(|value| !value.is_finite()) {
+            None => Ok(self),
+            Some(at) => {
+                let image = name(at / (values.len() / self.degenerate.len()));
+                Err(Error::input(format!("{image}: its map holds {}, more than a number in f32", values[at])))
+            }
+        }
     }
 
     /// Maps `(N, h, w)` with values of either sign as they are; a map without differences says nothing.

@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 use rand_distr::{Distribution, StandardNormal};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::seed::stream;
 
 use super::{Input, Map, Method, Settings};
@@ -28,6 +28,12 @@ fn smooth_grad(input: &Input<'_>) -> Result<Tensor> {
         noise * (high - low)
     };
     let spreads: Vec<f32> = images.iter().map(spread).collect();
+    if let Some(at) = spreads.iter().position(|spread| !spread.is_finite()) {
+        let image = input.numbers.start + at;
+        return Err(Error::input(format!(
+            "smooth-grad: noise of {noise} of the range of image {image} is no finite number"
+        )));
+    }
     let mut draws: Vec<_> =
         input.numbers.clone().map(|image| stream(seed, "saliency/smooth-grad", image as u64)).collect();
     input.mean_gradient((0..steps).map(|_| {

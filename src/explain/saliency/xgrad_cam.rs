@@ -18,7 +18,7 @@ pub(super) const XGRAD_CAM: Method = Method {
 /// Keeps the weight of a channel without activation finite, as pytorch-grad-cam does.
 const EPSILON: f64 = 1e-7;
 
-/// `ReLU(Σ_m w_m A_m)`, `w_m = Σ_ij g_m,ij A_m,ij / Σ_ij A_m,ij`.
+/// `ReLU(Σ_m w_m A_m)`, `w_m = Σ_ij g_m,ij A_m,ij / (Σ_ij A_m,ij + ε)`.
 fn xgrad_cam(activation: &Tensor, gradient: &Tensor) -> Result<Maps> {
     Maps::weighted(activation, gradient, |a, g| {
         let total = a.iter().map(|&value| f64::from(value)).sum::<f64>() + EPSILON;

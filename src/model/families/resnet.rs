@@ -81,6 +81,10 @@ fn infer(tensors: &Tensors<'_>) -> Result<Model> {
         }
     };
     let block = if tensors.has("layer1.0.conv3.weight") { Block::Bottleneck } else { Block::Basic };
+    if block == Block::Basic && tensors.forward.bottleneck_stride == BottleneckStride::First {
+        let what = format!("{}: has basic blocks, which no bottleneck stride is for: leave that out", tensors.origin);
+        return Err(Error::input(what));
+    }
     let mut blocks = [0; 4];
     for (stage, count) in blocks.iter_mut().enumerate() {
         let name = |count: usize| format!("layer{}.{count}.conv1.weight", stage + 1);
