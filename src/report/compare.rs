@@ -9,7 +9,7 @@ mod tables;
 
 use maud::html;
 
-use self::cautions::cautions;
+use self::cautions::{caution, cautions};
 use self::measure::{MOST_APART, Quantity, Sides};
 use super::Study;
 use super::chart::{Axis, Chart, Layer, Mark, SMALL, Shape};
@@ -198,8 +198,10 @@ impl Sides<'_> {
 
     /// What stands in the way of comparing each study with the reference.
     fn cautions(&self) -> Vec<String> {
-        let mut out = Vec::new();
-        for (view, name) in self.views.iter().zip(&self.names).skip(1) {
+        let named = self.views.iter().zip(&self.names);
+        let mut out: Vec<String> =
+            named.clone().filter_map(|(view, name)| Some(format!("{name}: {}", caution(view)?))).collect();
+        for (view, name) in named.skip(1) {
             out.extend(cautions(&self.views[0], view).into_iter().map(|caution| format!("{name}: {caution}")));
         }
         out

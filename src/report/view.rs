@@ -1,6 +1,6 @@
 //! A study put in order: networks sorted, replicates gathered, and nothing that depends on the order of the records.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Study;
 pub(crate) use super::measure::Measure;
@@ -19,7 +19,8 @@ pub(crate) struct View<'a> {
     pub(crate) study: &'a Study,
     /// Its plan, checked.
     pub(crate) plan: Plan,
-    /// Every network, by arm (lottery first), replicate, round.
+    /// Every network, by arm (lottery first), replicate, round. As in the study, replicates in which
+    /// training diverged are left out.
     pub(crate) networks: Vec<Network<'a>>,
     /// Every arm and round over the replicates, by arm, round.
     pub(crate) points: Vec<Point<'a>>,
@@ -49,6 +50,8 @@ pub(crate) struct Point<'a> {
     pub(crate) arm: &'a str,
     /// Round.
     pub(crate) round: usize,
+    /// The replicates, in order.
+    pub(crate) replicates: Vec<usize>,
     /// Mean density.
     pub(crate) density: f64,
     /// Test accuracy, as a share.
@@ -68,7 +71,8 @@ impl<'a> Point<'a> {
     /// ρ by one measure over the replicates; the mean is the geometric one.
     pub(crate) fn drift(&self, measure: Measure) -> Option<Spread> {
         let ratio = self.ratio(measure)?;
-        let values = ratio.replicates.iter().enumerate().filter_map(|(replicate, rho)| Some((replicate, (*rho)?)));
+        let values = self.replicates.iter().zip(&ratio.replicates);
+        let values = values.filter_map(|(&replicate, rho)| Some((replicate, (*rho)?)));
         Some(Spread { mean: ratio.rho?, ..Spread::of(values)? })
     }
 }
@@ -150,9 +154,12 @@ impl<'a> View<'a> {
         let plan = Plan::parse("plan.toml", &study.plan_toml, &[])?;
         let summaries: BTreeMap<&RoundId, &NetworkSummary> =
             study.study.networks.iter().map(|summary| (&summary.id, summary)).collect();
+        let judged: BTreeSet<usize> = summaries.keys().map(|id| id.replicate).collect();
+        let counts = |replicate: usize| judged.is_empty() || judged.contains(&replicate);
         let mut networks: Vec<Network> = study
             .rounds
             .iter()
+            .filter(|record| counts(record.id.replicate))
             .map(|record| Network {
                 id: &record.id,
                 record,
@@ -165,7 +172,7 @@ impl<'a> View<'a> {
         let effects = effects(study, &networks);
         let mut floor_pairs: Vec<&FloorPair> = study.study.floor.pairs.iter().collect();
         floor_pairs.sort_by_key(|pair| (!pair.second.is_twin(), pair.first.clone(), pair.second.clone()));
-        let mut sanity: Vec<&SanityRecord> = study.sanity.iter().collect();
+        let mut sanity: Vec<&SanityRecord> = study.sanity.iter().filter(|of| counts(of.replicate)).collect();
         sanity.sort_by_key(|record| record.replicate);
         Ok(Self { study, plan, networks, points, effects, floor_pairs, sanity })
     }
@@ -282,6 +289,7 @@ fn points<'a>(study: &'a Study, networks: &[Network<'a>]) -> Vec<Point<'a>> {
         Some(Point {
             arm,
             round,
+            replicates: group.iter().map(|network| network.id.replicate).collect(),
             density: over(&|network| Some(network.record.density))?.mean,
             accuracy: over(&|network| Some(network.record.test_accuracy))?,
             significant: over(&|network| Some(network.summary?.significant as f64)),

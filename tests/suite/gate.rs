@@ -179,6 +179,16 @@ fn what_cannot_be_answered_is_refused_by_name() {
 }
 
 #[test]
+fn a_candidate_that_is_a_floor_network_is_no_distance_from_it_by_any_measure() {
+    let floor = simple("floor", 0.1);
+    let candidate = Explained { name: "candidate".into(), ..floor.clone() };
+    let report = judge(&context(vec![floor]), &[candidate], &Rules::default()).unwrap();
+    for measured in &report.candidates[0].measures {
+        assert_eq!(measured.rho, Some(0.0), "{measured:?}");
+    }
+}
+
+#[test]
 fn undecided_passes_or_fails_as_asked_and_what_was_not_measured_never_passes() {
     let floor = || vec![simple("first floor", 0.3), simple("second floor net", 0.31), simple("third", 0.32)];
     let close = [simple("a close one", 0.33)];

@@ -132,6 +132,57 @@ fn a_study_compared_with_itself_differs_in_nothing() {
     }
 }
 
+fn compared(studies: &[Study]) -> serde_json::Value {
+    serde_json::from_str(&compare::json(studies).unwrap()).unwrap()
+}
+
+/// The study with only the networks of replicates from `first` on judged, as where training diverged
+/// in the replicates before, of which dense networks stay.
+fn survivors(mut study: Study, first: usize) -> Study {
+    study.rounds.retain(|record| record.id.replicate >= first || record.id.round == 0);
+    study.study.networks.retain(|network| network.id.replicate >= first);
+    for density in &mut study.study.densities {
+        let ratios = density.pixels.iter_mut().flat_map(|view| view.measures.values_mut());
+        for ratio in ratios.chain(density.concepts.iter_mut().map(|stage| &mut stage.ratio)) {
+            ratio.replicates.drain(..first);
+        }
+    }
+    study
+}
+
+#[test]
+fn a_replicate_that_diverged_counts_in_no_number() {
+    let shape = fake::Shape { replicates: 3, ..SMALL };
+    let study = survivors(fake::study(&shape), 1);
+    let report: serde_json::Value = serde_json::from_str(&json::render(&study).unwrap()).unwrap();
+    for round in report["rounds"].as_array().unwrap() {
+        let replicates = round["test_accuracies"]["replicates"].as_array().unwrap();
+        let numbers: Vec<u64> = replicates.iter().map(|of| of["replicate"].as_u64().unwrap()).collect();
+        assert_eq!(numbers, [1, 2], "{round}");
+    }
+    let json = compared(&[study.clone(), study.clone()]);
+    let cautions = json["cautions"].to_string();
+    assert_eq!(cautions.matches("2 of 3 replicates count").count(), 2, "{cautions}");
+    let lottery = study.study.densities.iter().filter(|density| density.arm == "lottery" && density.round > 0);
+    for (round, density) in json["studies"][0]["rounds"].as_array().unwrap()[1..].iter().zip(lottery) {
+        let [one, two] = density.pixels[0].measures[&Measure::Spearman].replicates[..] else { panic!("two survive") };
+        let expected = (one.unwrap() * two.unwrap()).sqrt();
+        let found = &round["pixels_rho"];
+        assert!((found["mean"].as_f64().unwrap() - expected).abs() < 1e-12, "{found} {expected}");
+        assert!(found["interval"]["low"].as_f64().unwrap() > 0.0, "{found}");
+    }
+}
+
+#[test]
+fn what_stands_beside_a_study_changes_none_of_its_own_numbers() {
+    let studies = [3, 2].map(|replicates| fake::study(&fake::Shape { replicates, ..SMALL }));
+    let beside = compared(&studies);
+    let alone = compared(&studies[..1]);
+    let cautions = beside["cautions"].to_string();
+    assert!(cautions.contains("replicates: 3 against 2"), "{cautions}");
+    assert_eq!(beside["studies"][0]["rounds"], alone["studies"][0]["rounds"]);
+}
+
 /// Reorders `items` by `keys`, as a seeded shuffle would.
 fn shuffle<T>(items: &mut Vec<T>, keys: &mut impl Iterator<Item = u64>) {
     let mut keyed: Vec<(u64, T)> = items.drain(..).map(|item| (keys.next().unwrap(), item)).collect();

@@ -5,6 +5,14 @@ use std::collections::BTreeSet;
 use super::super::format;
 use super::super::view::{Measure, View};
 
+/// What a reader must know of one study.
+pub(super) fn caution(view: &View) -> Option<String> {
+    let counted: BTreeSet<usize> = view.networks.iter().map(|network| network.id.replicate).collect();
+    let (counted, planned) = (counted.len(), view.plan.replicates);
+    let what = "training diverged in the others, and what survived is no fair sample";
+    (counted < planned).then(|| format!("{counted} of {planned} replicates count: {what}"))
+}
+
 /// What differs between a study and the reference besides what is compared.
 pub(super) fn cautions(first: &View, second: &View) -> Vec<String> {
     let (a, b) = (&first.study.manifest, &second.study.manifest);
@@ -26,6 +34,7 @@ pub(super) fn cautions(first: &View, second: &View) -> Vec<String> {
     differ("ticketlens version", a.version.clone(), b.version.clone());
     let margin = |view: &View| format!("{} and {}", view.plan.verdict.accuracy_margin, view.plan.verdict.drift_margin);
     differ("margins of accuracy and drift, so calls mean different things", margin(first), margin(second));
+    differ("replicates", first.plan.replicates.to_string(), second.plan.replicates.to_string());
     differ("twins of each replicate", first.plan.floor.twins.to_string(), second.plan.floor.twins.to_string());
     let (ours, theirs): (BTreeSet<&String>, BTreeSet<&String>) =
         (a.concepts.iter().collect(), b.concepts.iter().collect());

@@ -72,7 +72,7 @@ impl Quantity {
             Self::Accuracy => "Mean over replicates.",
             Self::Difference => "Paired by replicate; in brackets the 95 % t interval over replicates.",
             Self::Pixels | Self::Concepts => {
-                "1: as a retrained network. Mean over replicates, each study beside its own twins."
+                "1: as a retrained network. Geometric mean over replicates, each study beside its own twins; intervals are of ln ρ."
             }
             Self::Maps => {
                 "The same images, the network of the same replicate. 1: as far as the reference's own dense networks of different seeds are apart."
@@ -92,7 +92,7 @@ impl Quantity {
     }
 }
 
-/// A mean over replicates and its t interval, where replicates differ.
+/// A mean over replicates, of ρ the geometric one, and its t interval, where replicates differ.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(super) struct Estimate {
     pub(super) mean: f64,
@@ -152,8 +152,8 @@ impl<'a> Sides<'a> {
         self.views[study].networks.iter().find(wanted)
     }
 
-    fn replicates(&self) -> usize {
-        self.views.iter().map(|view| view.plan.replicates).min().unwrap_or(0)
+    fn replicates(&self, study: usize) -> std::ops::Range<usize> {
+        0..self.views[study].plan.replicates
     }
 
     /// A quantity of one network, and of the reference's beside it.
@@ -183,8 +183,8 @@ impl<'a> Sides<'a> {
 
     fn rho(&self, measure: ReportMeasure, study: usize, replicate: usize, round: usize) -> Option<f64> {
         let points = self.views[study].arm(Arm::Lottery.name());
-        let ratio = points.into_iter().find(|point| point.round == round)?.ratio(measure)?;
-        ratio.replicates.get(replicate).copied().flatten()
+        let drift = points.into_iter().find(|point| point.round == round)?.drift(measure)?;
+        drift.values.iter().find(|(of, _)| *of == replicate).map(|&(_, rho)| rho)
     }
 
     /// Mean `1 − ρ` (Spearman) over the images; absent where the studies map different ones.
@@ -218,7 +218,7 @@ impl<'a> Sides<'a> {
     ) -> Option<f64> {
         let ours = self.network(study, replicate, column.rounds[study]?)?;
         let others = match study {
-            0 => (0..self.replicates()).filter(|&other| other != replicate).collect(),
+            0 => self.replicates(0).filter(|&other| other != replicate).collect(),
             _ => vec![replicate],
         };
         let stage = self.stage?;
@@ -244,19 +244,22 @@ impl<'a> Sides<'a> {
         mean(&differences)
     }
 
-    /// A quantity over replicates, each averaged over `columns` first.
+    /// A quantity over the replicates that have it, each averaged over `columns` first. A ratio's scale
+    /// is its logarithm.
     pub(super) fn over(&self, quantity: Quantity, study: usize, columns: &[&Column]) -> Option<Estimate> {
-        let values: Vec<f64> = (0..self.replicates())
+        let ratio = matches!(quantity, Quantity::Pixels | Quantity::Concepts);
+        let to = |value: f64| if ratio { value.ln() } else { value };
+        let back = |value: f64| if ratio { value.exp() } else { value };
+        let values: Vec<f64> = (self.replicates(study))
             .filter_map(|replicate| {
-                let values: Vec<f64> =
-                    columns.iter().filter_map(|column| self.value(quantity, study, replicate, column)).collect();
-                mean(&values)
+                let values = columns.iter().filter_map(|column| self.value(quantity, study, replicate, column));
+                mean(&values.map(to).collect::<Vec<f64>>())
             })
             .collect();
         // Equal values, or one, leave the interval undefined.
         let interval = one_sample_t(&values, 0.0, 0.95).ok().map(|test| test.interval);
-        let interval = interval.map(|interval| Interval { low: interval.low, high: interval.high });
-        Some(Estimate { mean: mean(&values)?, interval })
+        let interval = interval.map(|interval| Interval { low: back(interval.low), high: back(interval.high) });
+        Some(Estimate { mean: back(mean(&values)?), interval })
     }
 
     pub(super) fn at(&self, quantity: Quantity, study: usize, column: &Column) -> Option<Estimate> {

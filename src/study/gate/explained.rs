@@ -217,8 +217,8 @@ impl Dense {
     }
 }
 
-/// Relative L2 distance of each prunable layer's weights, the most moved first; empty where the
-/// networks differ in architecture.
+/// Relative L2 distance of each prunable layer's weights, the most moved first; of a layer that is
+/// zero in the reference there is none. Empty where the networks differ in architecture.
 pub fn layer_distances(reference: &Checkpoint, candidate: &Checkpoint) -> Vec<NamedDrift> {
     if !reference.model.same_as(&candidate.model) {
         return Vec::new();
@@ -229,9 +229,9 @@ pub fn layer_distances(reference: &Checkpoint, candidate: &Checkpoint) -> Vec<Na
         let square = |sum: f64, value: f64| sum + value * value;
         let distance = a.iter().zip(b).map(|(a, b)| f64::from(a - b)).fold(0.0, square);
         let size = a.iter().map(|&a| f64::from(a)).fold(0.0, square);
-        NamedDrift { name: spec.name.clone(), drift: (distance / size.max(f64::MIN_POSITIVE)).sqrt() }
+        (size > 0.0).then(|| NamedDrift { name: spec.name.clone(), drift: (distance / size).sqrt() })
     };
-    most_moved(layers.filter(|(_, spec)| spec.kind.prunable()).map(distance).collect())
+    most_moved(layers.filter(|(_, spec)| spec.kind.prunable()).filter_map(distance).collect())
 }
 
 /// By drift, the greatest first, then by name.

@@ -64,7 +64,10 @@ impl FloorDrift {
 }
 
 fn drift(measure: Measure, a: &Explained, b: &Explained) -> Result<ByImage> {
-    map_drift(measure, a.size, &a.maps, &b.maps)
+    let drifts = map_drift(measure, a.size, &a.maps, &b.maps)?;
+    // Equal maps do not differ by any measure; rounding may leave Pearson's and the cosine a little.
+    let equal = a.maps == b.maps;
+    Ok(drifts.into_iter().map(|drift| drift.map(|drift| if equal { 0.0 } else { drift })).collect())
 }
 
 /// What the maps say.

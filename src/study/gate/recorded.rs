@@ -58,7 +58,8 @@ pub struct Sets {
 /// Both files of a record: JSON and tensors. `weights` are the digests of reference and floor.
 ///
 /// # Errors
-/// When something cannot be stored.
+/// When reference and floor do not speak of the same, a floor network is given twice, or something
+/// cannot be stored.
 pub fn record(
     dense: &Dense,
     weights: &[String],
@@ -66,6 +67,7 @@ pub fn record(
     setting: Setting,
     sets: Sets,
 ) -> Result<(ReferenceRecord, Vec<u8>)> {
+    dense.check()?;
     let tensors = ReferenceTensors {
         maps: dense.networks().map(|network| (network.size, network.maps.clone())).collect(),
         predicted: dense.networks().map(|network| network.predicted.clone()).collect(),
