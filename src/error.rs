@@ -72,7 +72,7 @@ pub enum Error {
         what: String,
     },
     /// Several faults of one input, found in one pass.
-    #[error("{} faults in {subject}: {}", faults.len(), faults.join("; "))]
+    #[error("{} fault{} in {subject}: {}", faults.len(), if faults.len() == 1 { "" } else { "s" }, faults.join("; "))]
     Faults {
         /// What was checked.
         subject: String,
@@ -105,11 +105,22 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// Line breaks as spaces, other control characters escaped: what a file or a decoder says may hold
 /// both, and an error is one line.
 fn one_line(text: impl Into<String>) -> String {
-    let text = text.into();
+    let text = shortened(text.into(), [1500, 500]);
     match text.contains(char::is_control) {
         true => printable(text.replace(['\n', '\r'], " ").trim_end()),
         false => text,
     }
+}
+
+/// A message without its middle, where it quotes a file at such length that nobody reads it: so many
+/// characters of its start and of its end are kept.
+pub fn shortened(text: String, [start, end]: [usize; 2]) -> String {
+    let all = text.chars().count();
+    if all <= start + end {
+        return text;
+    }
+    let (head, tail) = (text.chars().take(start), text.chars().skip(all - end));
+    head.chain(" … ".chars()).chain(tail).collect()
 }
 
 /// Text with its control characters escaped (`\n`, `\u{1b}`): a name must not move the cursor or forge a line.

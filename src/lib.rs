@@ -80,6 +80,7 @@ pub mod data;
 pub mod digest;
 pub mod error;
 pub mod explain;
+pub mod input;
 pub mod model;
 pub mod nn;
 pub mod output;

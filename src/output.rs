@@ -23,16 +23,14 @@ fn unfinished() -> std::sync::MutexGuard<'static, Vec<PathBuf>> {
     UNFINISHED.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// Removes what unfinished outputs have written so far: for a program that is interrupted.
+/// Removes what unfinished outputs have written: for a program that ends; none is begun after it.
 pub fn remove_unfinished() {
-    for path in unfinished().iter() {
-        // The program is ending; what cannot be removed stays.
+    let unfinished = unfinished();
+    for path in unfinished.iter() {
+        // What cannot be removed stays.
         let _ = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
     }
-}
-
-fn register(path: &Path) {
-    unfinished().push(path.into());
+    std::mem::forget(unfinished);
 }
 
 fn forget(path: &Path) {
@@ -261,11 +259,12 @@ impl Output {
             }
             false => place.clone(),
         };
+        let mut unfinished = unfinished();
         let (temporary, file) = open_beside(&beside)?.map_err(|error| match device {
             true => Error::format(std::env::temp_dir(), format!("the temporary folder cannot be written: {error}")),
             false => unwritable(target, &error),
         })?;
-        register(&temporary);
+        unfinished.push(temporary.clone());
         Ok(Self { named: target.to_path_buf(), target: place, temporary, file, device, placed: false })
     }
 
@@ -360,8 +359,9 @@ impl OutputFolder {
         let real = if target.exists() { fs::canonicalize(target) } else { Ok(target.to_path_buf()) };
         let real = real.map_err(|error| unwritable(target, &error))?;
         let temporary = temporary_beside(&real, 0)?;
+        let mut unfinished = unfinished();
         fs::create_dir(&temporary).map_err(|error| unwritable(target, &error))?;
-        register(&temporary);
+        unfinished.push(temporary.clone());
         Ok(Self { target: real, temporary, inputs: inputs.clone() })
     }
 

@@ -55,10 +55,14 @@ pub fn read_cifar10(folder: &Path) -> Result<Dataset> {
 }
 
 fn records(path: &PathBuf) -> Result<Vec<u8>> {
+    // Opening a pipe would wait for its writer.
+    let metadata = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
+    if !metadata.is_file() {
+        return Err(Error::format(path, "is not a file"));
+    }
     let file = File::open(path).map_err(|e| Error::io(path, e))?;
-    let metadata = file.metadata().map_err(|e| Error::io(path, e))?;
     let size = metadata.len();
-    if !metadata.is_file() || size == 0 || size % RECORD as u64 != 0 || size / RECORD as u64 > LIMIT_RECORDS {
+    if size == 0 || size % RECORD as u64 != 0 || size / RECORD as u64 > LIMIT_RECORDS {
         let mut start = Vec::new();
         // For the message alone: what can be read will do.
         let _ = file.take(512).read_to_end(&mut start);

@@ -270,7 +270,7 @@ pub struct ConceptNote {
 /// If a class has no image in the pool, or `count` is 0.
 pub fn class_images(data: &Dataset, splits: &Splits, pool: Pool, count: usize, seed: u64) -> Result<Vec<Vec<usize>>> {
     if count == 0 {
-        return Err(Error::config("concepts.class_images", "must be at least 1"));
+        return Err(Error::config("explain.class_images", "must be at least 1"));
     }
     (0..data.labels().classes())
         .map(|class| {
@@ -278,7 +278,7 @@ pub fn class_images(data: &Dataset, splits: &Splits, pool: Pool, count: usize, s
             let members = draw(members.collect(), count, seed, "concepts/class", class as u64);
             match members.is_empty() {
                 true => Err(Error::config(
-                    "concepts.class_pool",
+                    "explain.class_pool",
                     format!("no image of class `{}` in the {pool:?} split", data.labels().names()[class]),
                 )),
                 false => Ok(members),
@@ -304,11 +304,11 @@ pub fn concept_sets(
 ) -> Result<ConceptSets> {
     let size = plan.images_per_set;
     if size < 2 {
-        return Err(Error::config("concepts.images_per_set", format!("{size} images in a set: at least 2 are needed")));
+        return Err(Error::config("explain.images_per_set", format!("{size} images in a set: at least 2 are needed")));
     }
     if plan.random_sets < 2 {
         return Err(Error::config(
-            "concepts.random_sets",
+            "explain.random_sets",
             format!("{} random sets: at least 2 are needed", plan.random_sets),
         ));
     }
@@ -322,7 +322,7 @@ pub fn concept_sets(
         let images = draw(candidates.collect(), size, seed, &format!("concepts/set/{name}"), 0);
         if images.len() < size {
             return Err(Error::config(
-                "concepts.images_per_set",
+                "explain.images_per_set",
                 format!(
                     "concept `{name}` has {} images in the {:?} split, {size} are asked for",
                     images.len(),
@@ -371,7 +371,7 @@ fn random_sets(candidates: Vec<usize>, plan: &ConceptPlan, seed: u64, name: &str
     let (size, sets) = (plan.images_per_set, plan.random_sets);
     if candidates.len() < size {
         return Err(Error::config(
-            "concepts.images_per_set",
+            "explain.images_per_set",
             format!("{} images are left for random sets of {size} in the {:?} split", candidates.len(), plan.pool),
         ));
     }

@@ -7,6 +7,10 @@ use super::classes::classes_are;
 use super::idx;
 use super::impostor::what_is;
 use crate::error::{Error, Result};
+use crate::input;
+
+/// Bytes that a text of labels may have.
+const LIMIT_TEXT: u64 = 64 << 20;
 
 /// Reads a labels argument, one whole number for each image: an IDX label file, `FILE.safetensors:KEY` or `FILE.npy` of
 /// integers `(N)`, or a text file with one number on each line.
@@ -28,11 +32,7 @@ pub fn read_label_argument(argument: &str, classes: usize) -> Result<Vec<u32>> {
             }
         },
         None if argument.ends_with(".txt") || argument.ends_with(".csv") => {
-            if path.exists() && !path.is_file() {
-                return Err(Error::format(path, "is not a file"));
-            }
-            let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
-            let text = String::from_utf8(bytes).map_err(|error| {
+            let text = String::from_utf8(input::read(path, LIMIT_TEXT)?).map_err(|error| {
                 let what = what_is(error.as_bytes()).unwrap_or_else(|| "is not a text in UTF-8".into());
                 Error::format(path, format!("{what}; labels are one whole number on each line"))
             })?;

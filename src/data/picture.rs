@@ -12,9 +12,10 @@ use crate::data::impostor::what_is;
 use crate::data::listing::{is_read, named_picture};
 use crate::data::resample::resize_part;
 use crate::error::{Error, Result};
+use crate::input;
 
 /// No picture file may be larger, nor need more memory when decoded.
-const LIMIT_FILE: u64 = 256 << 20;
+pub(super) const LIMIT_FILE: u64 = 256 << 20;
 const LIMIT_DECODED: u64 = 512 << 20;
 const LIMIT_SIDE: u32 = 20_000;
 const SIGNATURE_OF_PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
@@ -158,9 +159,7 @@ pub(crate) enum Picture {
 impl Picture {
     /// Decodes a picture file, told apart by content (of a GIF or TIFF the first frame), to one channel or three.
     pub(crate) fn read(path: &Path, channels: usize) -> Result<Self> {
-        check_file(path)?;
-        let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
-        Self::decode(&bytes, channels, path)
+        Self::decode(&input::read(path, LIMIT_FILE)?, channels, path)
     }
 
     pub(crate) fn decode(bytes: &[u8], channels: usize, path: &Path) -> Result<Self> {

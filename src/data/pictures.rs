@@ -8,8 +8,9 @@ use rand::Rng;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use crate::data::picture::{Picture, Preprocess};
+use crate::data::picture::{LIMIT_FILE, Picture, Preprocess};
 use crate::error::{Error, Result};
+use crate::input;
 use crate::seed::stream;
 
 /// How training images are varied. A draw is a function of (seed, image, epoch).
@@ -100,11 +101,8 @@ impl PictureStore {
             return Err(Error::config("data.size", "pictures need a size"));
         }
         let hash = |path: &PathBuf| -> Result<[u8; 32]> {
-            match std::fs::read(path) {
-                Ok(bytes) if bytes.is_empty() => Err(Error::format(path, "is empty")),
-                Ok(bytes) => Ok(Sha256::digest(bytes).into()),
-                Err(e) => Err(Error::io(path, e)),
-            }
+            let bytes = input::read(path, LIMIT_FILE)?;
+            if bytes.is_empty() { Err(Error::format(path, "is empty")) } else { Ok(Sha256::digest(bytes).into()) }
         };
         let hashes: Vec<Result<[u8; 32]>> = paths.par_iter().map(hash).collect();
         let faults: Vec<String> = hashes.iter().filter_map(|h| h.as_ref().err()).map(Error::to_string).collect();

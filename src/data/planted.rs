@@ -126,7 +126,7 @@ pub fn planted(plan: &PlantedPlan, seed: u64) -> Result<Planted> {
 
 fn check(plan: &PlantedPlan) -> Result<()> {
     if !(16..=1024).contains(&plan.side) {
-        return Err(Error::config("data.side", format!("{} is not in 16..=1024", plan.side)));
+        return Err(Error::config("data.planted.side", format!("{} is not in 16..=1024", plan.side)));
     }
     if !matches!(plan.channels, 1 | 3) {
         return Err(Error::config("data.channels", format!("{} is neither 1 nor 3", plan.channels)));
@@ -276,7 +276,7 @@ mod tests {
         let some = || PlantedPlan { train: 5, ..Default::default() };
         assert!(error(PlantedPlan { used: vec![], ..some() }).contains("data.used"));
         assert!(error(PlantedPlan { used: vec![Factor::Shape; 2], ..some() }).contains("data.used"));
-        assert!(error(PlantedPlan { side: 8, ..some() }).contains("data.side"));
+        assert!(error(PlantedPlan { side: 8, ..some() }).contains("data.planted.side"));
         assert!(error(PlantedPlan { channels: 2, ..some() }).contains("data.channels"));
         assert!(error(PlantedPlan { noise: f32::NAN, ..some() }).contains("data.noise"));
         assert!(error(PlantedPlan { train: 0, ..some() }).contains("data.train"));

@@ -23,7 +23,8 @@ use crate::error::{Error, Result};
 use super::files::{self, holds_something, read, set_aside, write_atomically};
 use super::seal::{FileSeal, Refused, sealed, unsealed};
 use super::{Computed, FORMAT, Manifest, RoundId, Seal};
-use crate::plan::Plan;
+use crate::input;
+use crate::plan::{LONGEST_PLAN, Plan};
 
 /// A run folder.
 #[derive(Clone, Debug)]
@@ -158,9 +159,9 @@ impl Store {
     /// When it cannot be read, or is not the one that the run began with.
     pub fn plan(&self) -> Result<Plan> {
         let path = self.plan_path();
-        let text = fs::read_to_string(&path).map_err(|source| match source.kind() {
-            std::io::ErrorKind::InvalidData => Error::damaged(&path, "is not UTF-8 text"),
-            _ => Error::io(&path, source),
+        let text = input::read_text(&path, LONGEST_PLAN).map_err(|error| match error {
+            Error::Format { what, .. } => Error::damaged(&path, what),
+            other => other,
         })?;
         if self.manifest_path().exists() {
             let (_, seal) = self.sealed_manifest()?;
@@ -306,6 +307,13 @@ impl Store {
     /// # Errors
     /// When it is missing, or another file.
     pub(super) fn listed(&self, seal: &Seal, path: &Path) -> Result<Vec<u8>> {
+        let listed = seal.files.get(&self.name(path)).map(|listed| listed.bytes);
+        if let (Some(listed), Ok(found)) = (listed, fs::metadata(path))
+            && found.is_file()
+            && found.len() != listed
+        {
+            return Err(Error::damaged(path, format!("has {} bytes, its record lists {listed}", found.len())));
+        }
         let bytes = read(path)?.ok_or_else(|| Error::damaged(path, "is missing"))?;
         self.check_listed(seal, path, &bytes)?;
         Ok(bytes)

@@ -28,6 +28,10 @@ impl Store {
     /// When another process has it, or it cannot be written.
     pub fn lock(&self) -> Result<Lock> {
         let path = self.root().join(LOCK);
+        // Opening a pipe would wait for its reader.
+        if fs::metadata(&path).is_ok_and(|there| !there.is_file()) {
+            return Err(Error::format(path, "is not a file: remove it"));
+        }
         let file = fs::File::options().create(true).truncate(false).write(true).open(&path);
         let mut file = file.map_err(|source| Error::io(&path, source))?;
         if let Err(fs::TryLockError::WouldBlock) = file.try_lock() {
@@ -44,7 +48,11 @@ impl Store {
 
     /// Whether another process has the folder `root`.
     pub fn is_busy(root: &Path) -> bool {
-        let file = fs::File::options().write(true).open(root.join(LOCK));
+        let path = root.join(LOCK);
+        if !path.is_file() {
+            return false;
+        }
+        let file = fs::File::options().write(true).open(path);
         file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(fs::TryLockError::WouldBlock)))
     }
 }

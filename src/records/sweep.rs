@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::sha256;
 use crate::error::{Error, Result};
-use crate::plan::{Arm, Part, Plan, Sweep};
+use crate::input;
+use crate::plan::{Arm, LONGEST_PLAN, Part, Plan, Sweep};
 
 use super::files::{read, write_atomically};
 use super::{FORMAT, Verdict};
@@ -196,7 +197,7 @@ impl SweepStore {
     /// When it cannot be read.
     pub fn sweep(&self) -> Result<Sweep> {
         let path = self.own.join("sweep.toml");
-        let text = fs::read_to_string(&path).map_err(|source| Error::io(&path, source))?;
+        let text = input::read_text(&path, LONGEST_PLAN)?;
         Sweep::read(&path.display().to_string(), &text, &[])
     }
 

@@ -135,8 +135,11 @@ fn remove_trainings(folder: &Path, but: &dyn Fn(&Path) -> bool) -> Result<()> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         Err(source) => return Err(Error::io(folder, source)),
     };
-    for entry in entries {
-        let path = entry.map_err(|source| Error::io(folder, source))?.path();
+    let paths = entries.map(|entry| Ok(entry.map_err(|source| Error::io(folder, source))?.path()));
+    let mut paths = paths.collect::<Result<Vec<_>>>()?;
+    // The record first: without it the tensors are files that nothing lists.
+    paths.sort_by_key(|path| path.file_name() != Some(RECORD.as_ref()));
+    for path in paths {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let tensors = name.starts_with("training-") && name.ends_with(".safetensors");
         if (tensors || name == RECORD) && !but(&path) {

@@ -118,8 +118,10 @@ impl Run<'_> {
     fn replicate(&self, replicate: usize) -> Result<()> {
         for line in Line::of(self.plan) {
             for round in line.rounds(self.plan) {
-                if self.store.diverged(&line.id(replicate, round))?.is_some() {
-                    return Ok(());
+                let id = line.id(replicate, round);
+                if self.store.diverged(&id)?.is_some() {
+                    // A kill between the mark and this leaves the state of its training.
+                    return self.store.clear_training(&id);
                 }
             }
             match self.line(line, replicate) {

@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Tensor};
 
-use crate::support::{Place, fails, fixture, save, tensors, values, words};
+use crate::support::{Place, fails, fixture, save, succeeds, tensors, values, words};
 
 const CHECKPOINT: &str = "oracle/resnet18_mnist/checkpoint.safetensors";
 const INPUTS: &str = "oracle/resnet18_mnist/inputs.safetensors";
@@ -91,7 +91,17 @@ fn keys_stages_classes_and_flags_that_do_not_exist() {
     }
     refused(&format!("cam {common} --stage layer5 --class 0 --out OUT"), "layer5");
     refused(&format!("cam {common} --class 2 --out OUT"), "--class: 2 does not exist");
-    refused(&format!("cam {common} --class -1 --out OUT"), "-1");
+    refused(&format!("cam {common} --class -1 --out OUT"), "--class");
+    refused(&format!("cam {common} --class 0 --size -1 --out OUT"), "--size");
+    refused(&format!("prune --weights {checkpoint} --fraction 0.5 --levels -1 --out OUT"), "--levels");
+    refused(&format!("cam {common} --class 0 --labels nothere --out OUT"), "--labels: only --class true");
+    refused(&format!("cam {common} --class 0 --grid 2 2 --out OUT"), "--grid");
+    refused(&format!("cam {common} --class 0 --gradient {images} --out OUT"), "--gradient");
+    refused(&format!("cam {common} --class 0 --bottleneck-stride first --out OUT"), "bottleneck");
+    for flag in ["--device cpu", "--stem-stride 2", "--preset mnist", "--mean 0 --std 1"] {
+        let line = format!("cam --activation {images} --gradient {images} {flag} --out OUT");
+        refused(&line, flag.split(' ').next().unwrap());
+    }
     refused(&format!("cam {common} --class cat --out OUT"), "cat");
     refused(&format!("cam {common} --class 0 --method grad-kam --out OUT"), "grad-kam");
     refused(&format!("cam {common} --class 0 --method gradient --stage layer3 --out OUT"), "--stage: gradient");
@@ -117,6 +127,39 @@ fn keys_stages_classes_and_flags_that_do_not_exist() {
     refused(&format!("{tcav} --class 0 --loss-weight 0 --json OUT"), "--loss-weight");
     refused(&format!("{tcav} --class 0 --alpha 1 --json OUT"), "--alpha");
     refused(&format!("{tcav} --class 0 --permutations 0 --json OUT"), "--permutations");
+    refused(&format!("{tcav} --class 0 --gradients {images} --json OUT"), "--gradients");
+}
+
+/// One-dimensional NumPy arrays of `descr`, of numbers that take `size` bytes each.
+fn npy(place: &Place, descr: &str, bytes: &[u8], size: usize) -> String {
+    let header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({},), }}", bytes.len() / size);
+    let start = [b"\x93NUMPY\x01\x00".as_slice(), &(header.len() as u16).to_le_bytes(), header.as_bytes()].concat();
+    place.write("labels.npy", &[start, bytes.to_vec()].concat())
+}
+
+#[test]
+fn labels_may_be_whole_numbers_of_any_size() {
+    let (checkpoint, images) = (fixture(CHECKPOINT), images());
+    let count = tensors(fixture(INPUTS))["images"].dims()[0];
+    let expected: Vec<i64> = (0..count as i64).map(|image| image % 2).collect();
+    for (descr, size) in
+        [("|i1", 1), ("|u1", 1), ("<i2", 2), ("<u2", 2), ("<i4", 4), ("<u4", 4), ("<i8", 8), ("<u8", 8)]
+    {
+        let place = Place::new();
+        let bytes: Vec<u8> = expected.iter().flat_map(|label| label.to_le_bytes()[..size].to_vec()).collect();
+        let (labels, out) = (npy(&place, descr, &bytes, size), place.arg("out"));
+        let line = format!("cam --checkpoint {checkpoint} --images {images} --class true --out {out} --labels");
+        succeeds(&words(&format!("{line} {labels}")));
+        assert_eq!(tensors(&out)["class"].to_vec1::<i64>().unwrap(), expected, "{descr}");
+        let high = vec![0xff; count * size];
+        fails(&words(&format!("{line} {}", npy(&place, descr, &high, size))));
+    }
+    let place = Place::new();
+    let swapped = npy(&place, ">i2", &vec![0; 2 * count], 2);
+    refused(
+        &format!("cam --checkpoint {checkpoint} --images {images} --class true --labels {swapped} --out OUT"),
+        "big-endian",
+    );
 }
 
 #[test]
@@ -267,4 +310,58 @@ fn outputs_that_cannot_be_written() {
     fails(&words(&line));
     assert_eq!(std::fs::read(&file).unwrap(), b"kept");
     assert_eq!(place.names(), ["file", "weights.safetensors"]);
+}
+
+/// Reading a pipe would wait for its writer, whatever it stands in for.
+#[cfg(unix)]
+#[test]
+fn pipes_where_files_should_be_are_refused_at_once() {
+    let place = Place::new();
+    let pipe = |name: &str| {
+        let path = place.arg(name);
+        std::fs::create_dir_all(std::path::Path::new(&path).parent().unwrap()).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        path
+    };
+    let (checkpoint, images) = (fixture(CHECKPOINT), images());
+    let (labels, plan, cifar) = (pipe("labels.txt"), pipe("plan.toml"), pipe("cifar/test_batch.bin"));
+    pipe("pictures/a/one.png");
+    let image = image::GrayImage::new(16, 16);
+    std::fs::create_dir_all(place.path("pictures/b")).unwrap();
+    for name in ["pictures/a/two.png", "pictures/b/one.png", "pictures/b/two.png"] {
+        image.save(place.path(name)).unwrap();
+    }
+    pipe("sweep/sweep.toml");
+    pipe("run/.lock");
+    let record = pipe("record.json");
+    for (line, what) in [
+        (
+            format!("cam --checkpoint {checkpoint} --images {images} --class true --labels {labels} --out OUT"),
+            "labels.txt",
+        ),
+        (format!("run {plan} --dry-run"), "plan.toml"),
+        (
+            format!("run resnet20-cifar10 --set data.path={} --dry-run", cifar.trim_end_matches("/test_batch.bin")),
+            "batch",
+        ),
+        (format!("run folder --set data.path={} --dry-run", place.arg("pictures")), "one.png"),
+        (format!("sweep status {}", place.arg("sweep")), "sweep"),
+        (format!("run quick --out {}", place.arg("run")), ".lock"),
+        (format!("record --checkpoint {checkpoint} --images {images} --out {record}"), "record.json"),
+    ] {
+        refused(&line, what);
+    }
+}
+
+#[test]
+fn what_is_too_long_is_refused_and_a_message_stays_short() {
+    let place = Place::new();
+    let long = std::fs::File::create(place.path("labels.txt")).unwrap();
+    long.set_len(3 << 30).unwrap();
+    let line =
+        format!("cam --checkpoint {} --images {} --class true --out OUT --labels", fixture(CHECKPOINT), images());
+    refused(&format!("{line} {}", place.arg("labels.txt")), "more than 67108864");
+    let digits = place.write("digits.txt", "1".repeat(1 << 20).as_bytes());
+    let error = fails(&words(&format!("{line} {digits}").replace("OUT", &place.arg("out"))));
+    assert!(error.len() < 4096 && error.contains("digits.txt: line 1"), "{} bytes", error.len());
 }

@@ -153,6 +153,32 @@ fn damaged_and_foreign_records_are_refused_in_a_line() {
     let error =
         fails(&words(&format!("record --checkpoint {dense} {sets} --out {}", place.write("mine.json", b"[1]"))));
     assert!(error.contains("mine.json"), "{error}");
+    // Nor what lies where its tensors would go.
+    let out = place.arg("other.json");
+    place.write("other.safetensors", b"mine");
+    let error = fails(&words(&format!("record --checkpoint {dense} {sets} --out {out}")));
+    assert!(error.contains("other.safetensors") && error.contains("--accept"), "{error}");
+    assert_eq!(std::fs::read(place.path("other.safetensors")).unwrap(), b"mine");
+    assert_eq!(outcome(&format!("record --checkpoint {dense} {sets} --accept --out {out}")).0, Some(0));
+}
+
+/// What `drift` would refuse is not recorded, nor compared with a record that is there.
+#[test]
+fn a_floor_that_no_gate_takes_is_not_recorded() {
+    let place = Place::new();
+    let (dense, sets) = (fixture(CHECKPOINT), sets());
+    let floor = retrained(&place, "floor.safetensors", 1);
+    let other = fixture("oracle/resnet18_imagenet_stem/checkpoint.safetensors");
+    let recording = |floor: &str, name: &str| {
+        format!("record --checkpoint {dense} --floor {floor} {sets} --out {}", place.arg(name))
+    };
+    assert_eq!(outcome(&recording(&floor, "good.json")).0, Some(0));
+    for bad in [format!("{floor} {floor}"), format!("{floor} {dense}"), format!("{floor} {other}")] {
+        for name in ["new.json", "good.json"] {
+            fails(&words(&recording(&bad, name)));
+        }
+    }
+    assert_eq!(place.names(), ["floor.safetensors", "good.json", "good.safetensors"]);
 }
 
 #[test]

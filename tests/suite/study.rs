@@ -200,6 +200,12 @@ fn a_diverged_replicate_is_marked_and_the_others_go_on_without_a_verdict() {
         learning_rate: 0.05,
     };
     store.write_diverged(&record).unwrap();
+    // Killed before the state of the training was removed.
+    let left = folder.path().join("replicate-1/twin-1/round-00");
+    assert!(left.join("diverged.json").is_file());
+    for name in ["training.json", "training-3.safetensors"] {
+        std::fs::write(left.join(name), b"left").unwrap();
+    }
     let study = run(&plan, folder.path(), &Silent).unwrap();
     assert_eq!(study.hypothesis_a.outcome, Outcome::NoVerdict);
     assert!(
@@ -210,6 +216,7 @@ fn a_diverged_replicate_is_marked_and_the_others_go_on_without_a_verdict() {
     assert_eq!(study.densities[1].accuracy.replicates.len(), 2);
     assert!(store.round(&Line::Twin(1).id(2, 0)).unwrap().is_some(), "the next replicate went on");
     assert!(study.networks.iter().all(|network| network.id.replicate != 1));
+    assert_eq!(std::fs::read_dir(&left).unwrap().count(), 1, "nothing is left but the mark");
 
     // Every replicate: an error that names the first, and the marks stay.
     let plan = cheap(&[overrides, &[("train.learning_rate", "1e30")]].concat());

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
+use ticketlens::input;
 use ticketlens::progress::{Event, Observer};
 use ticketlens::records::{BarriersRecord, Store};
 use ticketlens::report::barriers as shown;
@@ -29,8 +30,8 @@ pub(crate) struct Arguments {
     #[arg(value_name = "RUN")]
     run: PathBuf,
     /// Networks on each line, ends included [default: 11]
-    #[arg(long, value_name = "N")]
-    points: Option<usize>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(3..))]
+    points: Option<u16>,
     /// Where the data are now, if not where the plan says
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
@@ -77,7 +78,7 @@ fn computed(arguments: &Arguments) -> anyhow::Result<BarriersRecord> {
     let mut plan = store.plan()?;
     plan.data.path = arguments.data.clone().or(plan.data.path);
     let lines = Lines(terminal::bar_of("barriers", "lines", 0));
-    let record = barriers(&plan, &store, arguments.points.unwrap_or(POINTS), &lines)?;
+    let record = barriers(&plan, &store, arguments.points.map_or(POINTS, usize::from), &lines)?;
     lines.0.finish_and_clear();
     Ok(record)
 }
@@ -92,9 +93,7 @@ fn written(arguments: &Arguments) -> anyhow::Result<BarriersRecord> {
             name()
         );
     }
-    let bytes = std::fs::metadata(path).with_context(name)?.len();
-    anyhow::ensure!(bytes <= LONGEST, "{}: {bytes} bytes are no record of barriers", name());
-    let record: BarriersRecord = serde_json::from_slice(&std::fs::read(path).with_context(name)?).with_context(name)?;
+    let record: BarriersRecord = serde_json::from_slice(&input::read(path, LONGEST)?).with_context(name)?;
     record.check().with_context(name)?;
     Ok(record)
 }

@@ -1,5 +1,6 @@
 //! `ticketlens drift`: have a pruned model's explanations moved further than retraining moves them?
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -59,14 +60,14 @@ pub(crate) struct Arguments {
     #[arg(long, value_enum, default_value_t = Undecided::Pass)]
     on_undecided: Undecided,
     /// Loss of accuracy that still counts as none, as a share
-    #[arg(long, value_name = "SHARE", default_value_t = 0.01, value_parser = parse_share, allow_negative_numbers = true)]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.01, value_parser = parse_share)]
     accuracy_margin: f64,
     /// Greatest drift that counts as kept: ρ with --floor (1.25 by default), else drift from the reference
-    #[arg(long, value_name = "X", value_parser = parse_limit, allow_negative_numbers = true)]
+    #[arg(long, value_name = "X", value_parser = parse_limit)]
     max_drift: Option<f64>,
     /// Least share of the images that must count for pixels to be judged: those with a map in every
     /// network, which with --labels all networks also classify right
-    #[arg(long, value_name = "SHARE", default_value_t = 0.5, value_parser = parse_share, allow_negative_numbers = true)]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.5, value_parser = parse_share)]
     min_images: f64,
     /// Mask that is applied to the candidates' weights: what `prune` wrote (its last level), or a file of masks by name
     #[arg(long, value_name = "FILE")]
@@ -190,6 +191,11 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         read.check(out).context("--out")?;
     }
     arguments.also.iter().try_for_each(|form| read.check(&form.file)).context("--also")?;
+    let mut written: BTreeSet<PathBuf> = BTreeSet::new();
+    for file in arguments.also.iter().map(|form| &form.file).chain(&arguments.out) {
+        let place = std::path::absolute(file).unwrap_or_else(|_| file.clone());
+        ensure!(written.insert(place), "--also: {} is written twice", file.display());
+    }
     let compared = compare(arguments)?;
     let report = &compared.report;
     for form in &arguments.also {

@@ -29,19 +29,20 @@ pub(crate) const INTERRUPTED_TEXT: &str = "interrupted; the same command goes on
 pub(crate) fn interrupt_once(progress: &Progress) -> anyhow::Result<impl Fn() + Clone + Send + use<>> {
     let all = progress.all.clone();
     let end = move || {
-        if !INTERRUPTED.swap(true, Ordering::SeqCst) {
-            let all = all.clone();
-            std::thread::spawn(move || {
-                std::thread::sleep(PATIENCE);
-                clear(&all);
-                output::remove_unfinished();
-                terminal::error(INTERRUPTED_TEXT);
-                std::process::exit(INTERRUPTED_CODE.into());
-            });
-            return;
+        let all = all.clone();
+        let now = move || {
+            clear(&all);
+            output::remove_unfinished();
+            terminal::error(INTERRUPTED_TEXT);
+            std::process::exit(INTERRUPTED_CODE.into());
+        };
+        if INTERRUPTED.swap(true, Ordering::SeqCst) {
+            now();
         }
-        output::remove_unfinished();
-        std::process::exit(INTERRUPTED_CODE.into());
+        std::thread::spawn(move || {
+            std::thread::sleep(PATIENCE);
+            now();
+        });
     };
     signals::on_end(end.clone()).context("signals cannot be handled")?;
     Ok(end)

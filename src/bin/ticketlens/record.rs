@@ -1,12 +1,11 @@
 //! `ticketlens record`: what a dense model and its floor explain, recorded as the reference of `drift`.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail, ensure};
 use clap::Args;
-use ticketlens::error::Error;
+use ticketlens::input;
 use ticketlens::records::reference::{ReferenceRecord, Setting};
 use ticketlens::study::gate::Dense;
 use ticketlens::study::gate::recorded::{self, changes, image_set};
@@ -48,12 +47,16 @@ pub(crate) fn tensors_of(record: &Path) -> PathBuf {
     record.with_extension("safetensors")
 }
 
+/// Bytes of a record, and of its tensors: maps of tens of thousands of images by a hundred networks.
+const LONGEST: u64 = 1 << 30;
+const LONGEST_TENSORS: u64 = 64 << 30;
+
 /// Reads a record and its tensors.
 pub(crate) fn read(path: &Path) -> anyhow::Result<(ReferenceRecord, Dense)> {
-    let bytes = fs::read(path).map_err(|error| Error::io(path, error))?;
+    let bytes = input::read(path, LONGEST)?;
     let record = ReferenceRecord::from_bytes(&bytes).with_context(|| path.display().to_string())?;
     let beside = tensors_of(path);
-    let tensors = fs::read(&beside).map_err(|error| Error::io(&beside, error))?;
+    let tensors = input::read(&beside, LONGEST_TENSORS)?;
     let dense = recorded::dense(&record, &tensors).with_context(|| beside.display().to_string())?;
     Ok((record, dense))
 }
@@ -67,6 +70,11 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         read_files.check(out).context("--out")?;
     }
     let before = if json.exists() { Some(read(json).context("--out")?) } else { None };
+    ensure!(
+        before.is_some() || arguments.accept || !beside.exists(),
+        "--out: {} is there already and of no record: give another name, or --accept to replace it",
+        beside.display()
+    );
     let told = arguments.sets.dense(&arguments.checkpoint, &arguments.floor, &[])?;
     told.bar.finish_and_clear();
     let (record, tensors) = made(arguments, &told)?;

@@ -4,13 +4,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
 use clap::Args;
 use ticketlens::error::Error;
-use ticketlens::output;
-use ticketlens::plan::Plan;
+use ticketlens::plan::{LONGEST_PLAN, Plan};
 use ticketlens::run::Options;
 use ticketlens::study::run_with;
+use ticketlens::{input, output};
 
 use crate::args::open_device;
 use crate::progress::{INTERRUPTED_CODE, INTERRUPTED_TEXT, Progress, interrupt_once};
@@ -70,12 +69,12 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     };
     let started = Instant::now();
     let progress = Progress::new(&out);
-    let _end = interrupt_once(&progress)?;
     if arguments.dry_run {
         let said = dry_run::say(&plan, &out, &compute, &progress);
         progress.finish();
         return said.map(|()| ExitCode::SUCCESS);
     }
+    let _end = interrupt_once(&progress)?;
     let options = Options {
         compute,
         allow_mixed: arguments.choice.allow_mixed,
@@ -105,9 +104,6 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Bytes of a plan.
-const LONGEST_PLAN: u64 = 1 << 20;
-
 fn load(name: &str, settings: &[(String, String)]) -> anyhow::Result<Plan> {
     let Some(text) = read_plan(name)? else { return Ok(Plan::preset(name, settings)?) };
     let mut plan = Plan::parse(name, &text, settings)?;
@@ -121,10 +117,7 @@ pub(crate) fn read_plan(name: &str) -> anyhow::Result<Option<String>> {
     if path.extension().is_none_or(|extension| extension != "toml") && !path.is_file() {
         return Ok(None);
     }
-    let metadata = std::fs::metadata(path).with_context(|| path.display().to_string())?;
-    anyhow::ensure!(metadata.is_file(), "{}: is not a file", path.display());
-    anyhow::ensure!(metadata.len() <= LONGEST_PLAN, "{}: is too long for a plan", path.display());
-    std::fs::read_to_string(path).with_context(|| path.display().to_string()).map(Some)
+    Ok(Some(input::read_text(path, LONGEST_PLAN)?))
 }
 
 /// A checkpoint that a plan file names: as given, or beside the file.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use ticketlens::error::printable;
+use ticketlens::error::{printable, shortened};
 
 /// Set once at the start, from `--quiet`.
 static QUIET: AtomicBool = AtomicBool::new(false);
@@ -95,7 +95,9 @@ pub(crate) fn warn(text: &str) {
 
 /// The error that ends the program.
 pub(crate) fn error(text: &str) {
-    let _ = writeln!(std::io::stderr(), "error: {}", printable(without_backtrace(text)));
+    // A list of faults is long; what quotes a line of megabytes is longer.
+    let text = shortened(without_backtrace(text).to_owned(), [16_000, 1_000]);
+    let _ = writeln!(std::io::stderr(), "error: {}", printable(&text));
 }
 
 /// Without the backtrace that Candle's errors append where `RUST_BACKTRACE` is set.
