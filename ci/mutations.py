@@ -124,7 +124,7 @@ MUTATIONS = [
     ("an odd batch is read with the stride of the filled one", "src/train/mod.rs", "output.iter().skip(image).step_by(«count»)", "chunk.len()", ["suite families::"]),
     ("the gradients of images of zeros are not cut off in time", "src/nn/op.rs", "let count = «tape.batch»;", "batch", ["suite families::"]),
     ("Grad-CAM adds pooled gradients", "src/explain/saliency/maps.rs", "*sum += «weight * value»", "weight + value", ["suite explain::", "suite oracle::"]),
-    ("maps have no ReLU", "src/explain/saliency/maps.rs", "filter(|value| «**value < 0.0»)", "**value > f32::MAX", ["suite explain::", "suite oracle::", "suite saliency::"]),
+    ("maps have no ReLU", "src/explain/saliency/maps.rs", "filter(|value| «**value <= 0.0»)", "**value > f32::MAX", ["suite explain::", "suite oracle::", "suite saliency::"]),
     ("maps that are not finite pass", "src/explain/saliency/maps.rs", "position(|value| «!value.is_finite()»)", "value.is_nan() && value.is_finite()", ["acceptance arrays::"]),
     ("gradients are summed, not averaged", "src/explain/saliency/grad_cam.rs", "/ «g.len() as f64»", "1.0", ["suite explain::", "suite oracle::"]),
     ("LayerCAM keeps negative gradients", "src/explain/saliency/layer_cam.rs", "a * «g.max(0.0)»", "g", ["suite saliency::"]),

@@ -68,7 +68,7 @@ impl Maps {
         raw.par_chunks_mut(plane.max(1)).zip(&mut degenerate).zip(images).for_each(|((map, nothing), (a, g))| {
             a.chunks_exact(plane).zip(g.chunks_exact(plane)).for_each(|(a, g)| add(a, g, map));
             // What is no number stays so.
-            map.iter_mut().filter(|value| **value < 0.0).for_each(|value| *value = 0.0);
+            map.iter_mut().filter(|value| **value <= 0.0).for_each(|value| *value = 0.0);
             *nothing = map.iter().all(|&value| value <= 0.0);
         });
         Ok(Self { raw: Tensor::from_vec(raw, (count, height, width), activation.device())?, degenerate })
