@@ -23,35 +23,20 @@ pub(crate) enum Element {
     Bf16,
     F32,
     F64,
-    I8,
     U8,
-    I16,
-    U16,
     I32,
     U32,
     I64,
-    U64,
 }
-
-/// What safetensors and NumPy call each type, which has no name in NumPy where there is none, and its bytes.
-const ELEMENTS: [(Element, &str, &str, usize); 12] = [
-    (Element::F16, "F16", "<f2", 2),
-    (Element::Bf16, "BF16", "", 2),
-    (Element::F32, "F32", "<f4", 4),
-    (Element::F64, "F64", "<f8", 8),
-    (Element::I8, "I8", "|i1", 1),
-    (Element::U8, "U8", "|u1", 1),
-    (Element::I16, "I16", "<i2", 2),
-    (Element::U16, "U16", "<u2", 2),
-    (Element::I32, "I32", "<i4", 4),
-    (Element::U32, "U32", "<u4", 4),
-    (Element::I64, "I64", "<i8", 8),
-    (Element::U64, "U64", "<u8", 8),
-];
 
 impl Element {
     fn size(self) -> usize {
-        ELEMENTS.iter().find(|(element, ..)| *element == self).map_or(0, |&(.., size)| size)
+        match self {
+            Element::U8 => 1,
+            Element::F16 | Element::Bf16 => 2,
+            Element::F32 | Element::I32 | Element::U32 => 4,
+            Element::F64 | Element::I64 => 8,
+        }
     }
 }
 
@@ -100,9 +85,18 @@ impl ArrayFile {
             let near = near_miss(key, entries.keys().map(String::as_str));
             return Err(Error::format(path, format!("no tensor `{key}`; it holds {}{near}", listed(&entries))));
         };
-        let known = ELEMENTS.iter().find(|(_, name, ..)| *name == entry.dtype);
-        let Some(&(element, ..)) = known else {
-            return Err(Error::format(path, format!("tensor `{key}` is {}, which is not read here", entry.dtype)));
+        let element = match entry.dtype.as_str() {
+            "F16" => Element::F16,
+            "BF16" => Element::Bf16,
+            "F32" => Element::F32,
+            "F64" => Element::F64,
+            "U8" => Element::U8,
+            "I32" => Element::I32,
+            "U32" => Element::U32,
+            "I64" => Element::I64,
+            other => {
+                return Err(Error::format(path, format!("tensor `{key}` is {other}, which is not read here")));
+            }
         };
         let (begin, end) = entry.data_offsets;
         let needed = bytes_of(&entry.shape, element);
@@ -160,12 +154,16 @@ impl ArrayFile {
         let mut header = vec![0u8; header_length as usize];
         read_exact(&mut file, &mut header, path)?;
         let header = String::from_utf8(header).map_err(|_| fault("its header is not text"))?;
-        let Some(descr) = npy_field(&header, "descr").map(|descr| descr.trim_matches(['\'', '"'])) else {
-            return Err(fault("its header has no `descr`"));
-        };
-        let Some(&(element, ..)) = ELEMENTS.iter().find(|(_, _, name, _)| !name.is_empty() && *name == descr) else {
-            let swapped = if descr.starts_with('>') { ", bytes in big-endian order" } else { "" };
-            return Err(fault(&format!("element type {descr}{swapped} is not read here")));
+        let element = match npy_field(&header, "descr").map(|d| d.trim_matches(['\'', '"'])) {
+            Some("<f2") => Element::F16,
+            Some("<f4") => Element::F32,
+            Some("<f8") => Element::F64,
+            Some("|u1") => Element::U8,
+            Some("<i4") => Element::I32,
+            Some("<u4") => Element::U32,
+            Some("<i8") => Element::I64,
+            Some(other) => return Err(fault(&format!("element type {other} is not read here"))),
+            None => return Err(fault("its header has no `descr`")),
         };
         if npy_field(&header, "fortran_order") != Some("False") {
             return Err(fault("must be in C order (fortran_order is not False)"));
@@ -260,18 +258,10 @@ impl ArrayFile {
     pub(crate) fn integers(&self, range: Range<usize>) -> Result<Vec<i64>> {
         let bytes = self.bytes(range)?;
         match self.element {
-            Element::I8 => Ok(whole(&bytes, i8::from_le_bytes)),
-            Element::U8 => Ok(whole(&bytes, u8::from_le_bytes)),
-            Element::I16 => Ok(whole(&bytes, i16::from_le_bytes)),
-            Element::U16 => Ok(whole(&bytes, u16::from_le_bytes)),
-            Element::I32 => Ok(whole(&bytes, i32::from_le_bytes)),
-            Element::U32 => Ok(whole(&bytes, u32::from_le_bytes)),
-            Element::I64 => Ok(whole(&bytes, i64::from_le_bytes)),
-            Element::U64 => {
-                let numbers = bytes.as_chunks().0.iter().map(|&bytes| u64::from_le_bytes(bytes));
-                let small = |number: u64| i64::try_from(number).map_err(|_| self.fault(format!("holds {number}")));
-                numbers.map(small).collect()
-            }
+            Element::U8 => Ok(bytes.iter().map(|&b| i64::from(b)).collect()),
+            Element::I32 => Ok(bytes.as_chunks::<4>().0.iter().map(|&b| i64::from(i32::from_le_bytes(b))).collect()),
+            Element::U32 => Ok(bytes.as_chunks::<4>().0.iter().map(|&b| i64::from(u32::from_le_bytes(b))).collect()),
+            Element::I64 => Ok(bytes.as_chunks::<8>().0.iter().map(|&b| i64::from_le_bytes(b)).collect()),
             other => Err(self.fault(format!("holds {other:?}, whole numbers are needed"))),
         }
     }
@@ -285,10 +275,6 @@ impl ArrayFile {
         read_exact(&mut file, &mut bytes, &self.path)?;
         Ok(bytes)
     }
-}
-
-fn whole<const SIZE: usize, T: Into<i64>>(bytes: &[u8], number: fn([u8; SIZE]) -> T) -> Vec<i64> {
-    bytes.as_chunks().0.iter().map(|&bytes| number(bytes).into()).collect()
 }
 
 fn listed(entries: &BTreeMap<String, TensorEntry>) -> String {

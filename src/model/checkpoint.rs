@@ -19,6 +19,8 @@ pub struct TensorFile {
     tensors: BTreeMap<String, Tensor>,
     /// Names in the order in which the file stores them.
     order: Vec<String>,
+    /// The file's own name of each.
+    own: BTreeMap<String, String>,
 }
 
 /// A network with the weights of a file.
@@ -60,15 +62,16 @@ impl TensorFile {
         let origin = path.display().to_string();
         let named: Vec<(String, Tensor)> = named.into_iter().filter(|(name, _)| !names::beside(name)).collect();
         let (given, values): (Vec<String>, Vec<Tensor>) = pruned::multiply(&origin, named)?.into_iter().unzip();
-        let (mut tensors, mut order) = (BTreeMap::new(), Vec::new());
+        let (mut tensors, mut order, mut own) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
         for ((name, tensor), given) in names::canonical(&given, families::known).into_iter().zip(values).zip(&given) {
             if tensors.insert(name.clone(), tensor).is_some() {
                 let what = format!("tensor `{name}` stands twice (as `{given}` too) once prefixes are dropped");
                 return Err(Error::format(path, what));
             }
+            own.insert(name.clone(), given.clone());
             order.push(name);
         }
-        Ok(Self { origin, tensors, order })
+        Ok(Self { origin, tensors, order, own })
     }
 
     /// Names and tensors in file order.
@@ -79,6 +82,11 @@ impl TensorFile {
     /// The tensor of that name.
     pub fn get(&self, name: &str) -> Option<&Tensor> {
         self.tensors.get(name)
+    }
+
+    /// What the file itself calls the tensor of that name, prefixes and all.
+    pub fn own_name<'a>(&'a self, name: &'a str) -> &'a str {
+        self.own.get(name).map_or(name, String::as_str)
     }
 
     /// Its path, for messages.
@@ -226,8 +234,12 @@ pub fn load_into(model: &Model, file: &TensorFile) -> Result<Weights> {
 /// # Errors
 /// As [`load_into`].
 pub fn load_trunk(model: &Model, file: &TensorFile, head: &Weights) -> Result<Weights> {
-    let mut trunk =
-        TensorFile { origin: file.origin.clone(), tensors: file.tensors.clone(), order: file.order.clone() };
+    let mut trunk = TensorFile {
+        origin: file.origin.clone(),
+        tensors: file.tensors.clone(),
+        order: file.order.clone(),
+        own: file.own.clone(),
+    };
     let layout = &model.network.layout;
     for (index, spec) in layout.parameters.iter().enumerate() {
         if model.in_head(&spec.name) {

@@ -13,7 +13,7 @@ use super::{LayerDensity, Magnitude, Scope, cut};
 /// A weight that may be pruned.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PrunableTensor {
-    /// Its name in the file, prefixes dropped.
+    /// Its name, as [`TensorFile`] has it.
     pub name: String,
     /// Its shape.
     pub shape: Vec<usize>,
@@ -71,8 +71,8 @@ impl Values {
     }
 }
 
-/// The prunable weights of `file`, without those named, or whose layer is named, in `exclude`: of a
-/// checkpoint the convolution and linear weights, in parameter order; of any other file every
+/// The prunable weights of `file`, without those named, or whose layer is named, in `exclude`, by the
+/// file's own names too: of a checkpoint the convolution and linear weights, in parameter order; of any other file every
 /// floating-point tensor of 2 or 4 dimensions, in file order.
 ///
 /// # Errors
@@ -81,7 +81,8 @@ impl Values {
 pub fn prunable_tensors(file: &TensorFile, exclude: &[String]) -> Result<Vec<PrunableTensor>> {
     let all = if file.is_checkpoint() { of_checkpoint(file)? } else { of_bare_file(file)? };
     let bears = |tensor: &PrunableTensor, name: &String| {
-        tensor.name == *name || tensor.name.strip_suffix(".weight") == Some(name)
+        let names = [tensor.name.as_str(), file.own_name(&tensor.name)];
+        names.iter().any(|own| own == name || own.strip_suffix(".weight") == Some(name))
     };
     if let Some(unknown) = exclude.iter().find(|name| !all.iter().any(|tensor| bears(tensor, name))) {
         return Err(Error::input(format!("exclude: {} has no prunable weight `{unknown}`", file.origin())));

@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Tensor};
 
-use crate::support::{Place, fails, fixture, save, succeeds, tensors, values, words};
+use crate::support::{Place, fails, fixture, save, tensors, values, words};
 
 const CHECKPOINT: &str = "oracle/resnet18_mnist/checkpoint.safetensors";
 const INPUTS: &str = "oracle/resnet18_mnist/inputs.safetensors";
@@ -128,38 +128,6 @@ fn keys_stages_classes_and_flags_that_do_not_exist() {
     refused(&format!("{tcav} --class 0 --alpha 1 --json OUT"), "--alpha");
     refused(&format!("{tcav} --class 0 --permutations 0 --json OUT"), "--permutations");
     refused(&format!("{tcav} --class 0 --gradients {images} --json OUT"), "--gradients");
-}
-
-/// One-dimensional NumPy arrays of `descr`, of numbers that take `size` bytes each.
-fn npy(place: &Place, descr: &str, bytes: &[u8], size: usize) -> String {
-    let header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({},), }}", bytes.len() / size);
-    let start = [b"\x93NUMPY\x01\x00".as_slice(), &(header.len() as u16).to_le_bytes(), header.as_bytes()].concat();
-    place.write("labels.npy", &[start, bytes.to_vec()].concat())
-}
-
-#[test]
-fn labels_may_be_whole_numbers_of_any_size() {
-    let (checkpoint, images) = (fixture(CHECKPOINT), images());
-    let count = tensors(fixture(INPUTS))["images"].dims()[0];
-    let expected: Vec<i64> = (0..count as i64).map(|image| image % 2).collect();
-    for (descr, size) in
-        [("|i1", 1), ("|u1", 1), ("<i2", 2), ("<u2", 2), ("<i4", 4), ("<u4", 4), ("<i8", 8), ("<u8", 8)]
-    {
-        let place = Place::new();
-        let bytes: Vec<u8> = expected.iter().flat_map(|label| label.to_le_bytes()[..size].to_vec()).collect();
-        let (labels, out) = (npy(&place, descr, &bytes, size), place.arg("out"));
-        let line = format!("cam --checkpoint {checkpoint} --images {images} --class true --out {out} --labels");
-        succeeds(&words(&format!("{line} {labels}")));
-        assert_eq!(tensors(&out)["class"].to_vec1::<i64>().unwrap(), expected, "{descr}");
-        let high = vec![0xff; count * size];
-        fails(&words(&format!("{line} {}", npy(&place, descr, &high, size))));
-    }
-    let place = Place::new();
-    let swapped = npy(&place, ">i2", &vec![0; 2 * count], 2);
-    refused(
-        &format!("cam --checkpoint {checkpoint} --images {images} --class true --labels {swapped} --out OUT"),
-        "big-endian",
-    );
 }
 
 #[test]

@@ -241,6 +241,21 @@ fn methods_on_the_input_work_in_every_family() {
     }
 }
 
+/// Masks bear torchvision's names; what is left out may be named as the file does.
+#[test]
+fn layers_are_excluded_by_the_files_own_names_too() {
+    let place = Place::new();
+    let weights = fixture("oracle/family_kuangliu_resnet18/checkpoint.safetensors");
+    let masks = |exclude: &str| {
+        let out = place.arg("masks.safetensors");
+        succeeds(&words(&format!("prune --weights {weights} --fraction 0.5 --exclude {exclude} --out {out}")));
+        tensors(&out).into_keys().collect::<Vec<String>>()
+    };
+    let found = masks("linear,layer2.0.shortcut.0");
+    assert_eq!(found, masks("fc.weight,layer2.0.downsample.0"));
+    assert!(found.contains(&"mask/1/layer3.0.downsample.0.weight".to_owned()) && found.len() > 10);
+}
+
 #[test]
 fn masks_equal_torch_nn_utils_prunes_bit_for_bit() {
     let place = Place::new();
