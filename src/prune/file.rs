@@ -71,13 +71,13 @@ impl Values {
     }
 }
 
-/// The prunable weights of `file`, without those named, or whose layer is named, in `exclude`, by the
-/// file's own names too: of a checkpoint the convolution and linear weights, in parameter order; of any other file every
-/// floating-point tensor of 2 or 4 dimensions, in file order.
+/// The prunable weights of `file`, without those named, or whose layer is named, in `exclude`, by
+/// the file's own names too: of a checkpoint the convolution and linear weights, in parameter
+/// order; of any other file every floating-point tensor of 2 or 4 dimensions, in file order.
 ///
 /// # Errors
-/// The file and tensor are named: a broken checkpoint, a value that is not finite, no prunable tensor, or a name in
-/// `exclude` that none bears.
+/// The file and tensor are named: a broken checkpoint, a value that is not finite, no prunable
+/// tensor, or a name in `exclude` that none bears.
 pub fn prunable_tensors(file: &TensorFile, exclude: &[String]) -> Result<Vec<PrunableTensor>> {
     let all = if file.is_checkpoint() { of_checkpoint(file)? } else { of_bare_file(file)? };
     let bears = |tensor: &PrunableTensor, name: &String| {

@@ -85,11 +85,6 @@ impl Store {
         maps: &BTreeMap<String, Tensor>,
     ) -> Result<()> {
         let path = self.round_path(&record.id);
-        // Somebody may have removed them since this was begun.
-        let sources = self.sources(&record.id);
-        if let Some(gone) = sources.iter().find(|source| !source.exists()) {
-            return Err(Error::damaged(gone, "is missing"));
-        }
         write_atomically(&path.join(WEIGHTS), &save_weights(weights)?)?;
         let views: Vec<(String, TensorView<'_>)> = mask
             .tensors()
