@@ -29,7 +29,7 @@ pub const STATISTICS_IMAGES: usize = 1_024;
 /// those of the run, a network is missing, or a file cannot be read.
 pub fn barriers(plan: &Plan, store: &Store, points: usize, observer: &dyn Observer) -> Result<BarriersRecord> {
     if points < 3 {
-        return Err(Error::input(format!("points: a barrier needs at least 3 on the line, not {points}")));
+        return Err(Error::input(format!("a barrier needs at least 3 points on the line, not {points}")));
     }
     let setup = Setup::new(plan)?;
     let manifest = store.manifest()?;
