@@ -109,6 +109,8 @@ def worker(entry):
 local, _ = sweep("by local", "local")
 slurm, said = sweep("by slurm", "slurm")
 print(said.strip().replace(here, "…"))
+# Not one after the other where an entry of an array starts, and gets a number, between two submissions.
+waves = [int(number) for number in re.search(r"submitted jobs ([\d, ]+);", said)[1].split(", ")]
 # The first wave: one unit is requeued while it trains.
 job, entry = until("a unit that trains", 90, lambda: next((one for one in running() if trains(slurm, *one)), None))
 call("scontrol", "requeue", f"{job}_{entry}")
@@ -121,7 +123,8 @@ log = slurm / "logs" / f"slurm-{job}_{entry}.txt"
 until("it runs again", 60, lambda: log.read_text().count("run folder") == 2)
 assert "2 networks, 1 finished" in log.read_text(), log.read_text()
 # A later wave: one unit is killed as the kernel would kill it.
-later = until("a later wave", 120, lambda: next((one for one in running() if int(one[0]) == int(job) + 1 and worker(one[1])), None))
+after = waves[waves.index(int(job)) + 1]
+later = until("a later wave", 120, lambda: next((one for one in running() if int(one[0]) == after and worker(one[1])), None))
 os.kill(worker(later[1]), 9)
 print(f"killed {later[0]}_{later[1]}")
 until("the queue is empty", 150, lambda: not queue())
