@@ -15,7 +15,7 @@ def output(*command, **options):
 def bench(name):
     """The program of a bench, built."""
     told = subprocess.run(["cargo", "bench", "--locked", "--bench", name, "--no-run"], cwd=ROOT, check=True, text=True, stderr=subprocess.PIPE).stderr
-    return ROOT / re.search(r"\((.*)\)", told).group(1)
+    return ROOT / re.search(r"Executable .*\((.*)\)", told).group(1)
 
 
 def program(folder):
