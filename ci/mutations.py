@@ -240,7 +240,7 @@ MUTATIONS = [
     ("the gate never says 1", "src/bin/ticketlens/drift.rs", "if «report.tripped()» { TRIPPED }", "false", GATE),
     ("one of several candidates may trip unseen", "src/records/gate.rs", "«self.candidates.iter().any(CandidateDrift::tripped)»", "self.candidates.iter().all(CandidateDrift::tripped)", GATE),
     ("a floor that no gate takes is recorded", "src/study/gate/recorded.rs", "«dense.check()?;»", "let _ = dense.check();", ["acceptance record::"]),
-    ("a pipe is opened", "src/input.rs", "if «!fs::metadata(path).map_err(io)?.is_file()»", "fs::metadata(path).map_err(io)?.is_dir()", ["lib input::"]),
+    ("a pipe is opened", "src/input.rs", "if «!metadata.is_file()»", "metadata.is_dir()", ["lib input::"]),
     ("replicates that diverged are reported", "src/report/view.rs", "|replicate: usize| «judged.is_empty() || judged.contains(&replicate)»", "replicate < usize::MAX", ["suite report::a_replicate"]),
     ("ρ of several replicates is averaged on its own scale", "src/report/compare/measure.rs", "mean(&«values.map(to).collect::<Vec<f64>>()»)", "values.collect::<Vec<f64>>()", ["suite report::a_replicate"]),
     ("a drift without a value passes", "src/study/gate/mod.rs", "Explanations::Undecided => «!answer.measured || rules.on_undecided == OnUndecided::Fail»,", "rules.on_undecided == OnUndecided::Fail", GATE),
@@ -250,6 +250,7 @@ MUTATIONS = [
     # the run folder
     ("a round's record is written first", "src/records/contents.rs", '«write_atomically(&path.join(WEIGHTS), &save_weights(weights)?)?;» let views',
      'self.write_record(&self.record_path(&record.id), record, &[], &[])?; write_atomically(&path.join(WEIGHTS), &save_weights(weights)?)?;', ["suite store::"]),
+    ("a round is recorded without what it is made from", "src/run/rounds.rs", "«self.store.check_basis(plan, &record.id)?;»", "", ["suite store::what_a_round"]),
     ("a failed write leaves its part", "src/output.rs", "«let _ = fs::remove_file(&self.temporary);»", "", ["lib output::"]),
     ("finished rounds are made again", "src/run/rounds.rs", "if let Some(record) = «self.store.round(&id)?» {", "None", ["suite store::"]),
     ("another plan's folder is taken", "src/records/folder.rs", "let same = «parsed.as_ref().is_ok_and(|parsed| parsed.digest().ok() == plan.digest().ok())»;", "true", ["suite run::a_folder_of_another_plan"]),

@@ -12,20 +12,32 @@ use crate::error::{Error, Result};
 /// # Errors
 /// The file is named when it is missing, no file, or longer.
 pub fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
-    let io = |source| Error::io(path, source);
-    if !fs::metadata(path).map_err(io)?.is_file() {
+    let length = check(path, most)?;
+    let file = File::open(path).map_err(|source| Error::io(path, source))?;
+    let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
+    // It may have grown since.
+    file.take(most + 1).read_to_end(&mut bytes).map_err(|source| Error::io(path, source))?;
+    no_longer(path, bytes.len() as u64, most)?;
+    Ok(bytes)
+}
+
+/// The length of a file that may have `most` bytes, before it is opened.
+///
+/// # Errors
+/// As [`read`].
+pub fn check(path: &Path, most: u64) -> Result<u64> {
+    let metadata = fs::metadata(path).map_err(|source| Error::io(path, source))?;
+    if !metadata.is_file() {
         return Err(Error::format(path, "is not a file"));
     }
-    let file = File::open(path).map_err(io)?;
-    let length = file.metadata().map_err(io)?.len();
-    let mut bytes = Vec::new();
-    if length <= most {
-        bytes.reserve_exact(usize::try_from(length).unwrap_or(0));
-        file.take(most + 1).read_to_end(&mut bytes).map_err(io)?;
-    }
-    match length.max(bytes.len() as u64) {
-        length if length > most => Err(Error::format(path, format!("has {length} bytes, more than {most}"))),
-        _ => Ok(bytes),
+    no_longer(path, metadata.len(), most)?;
+    Ok(metadata.len())
+}
+
+fn no_longer(path: &Path, length: u64, most: u64) -> Result<()> {
+    match length > most {
+        true => Err(Error::format(path, format!("has {length} bytes, more than {most}"))),
+        false => Ok(()),
     }
 }
 

@@ -259,24 +259,10 @@ fn without_colour_profile(bytes: &[u8]) -> Cow<'_, [u8]> {
     }
 }
 
-/// # Errors
-/// What is no file, or too long: decoders read all of it.
-fn check_file(path: &Path) -> Result<()> {
-    let metadata = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
-    if !metadata.is_file() {
-        return Err(Error::format(path, "is not a file"));
-    }
-    match metadata.len() {
-        length if length > LIMIT_FILE => {
-            Err(Error::format(path, format!("has {length} bytes, more than {LIMIT_FILE}")))
-        }
-        _ => Ok(()),
-    }
-}
-
 /// Width and height of a picture file, from its header alone.
 pub(crate) fn dimensions(path: &Path) -> Result<(usize, usize)> {
-    check_file(path)?;
+    // Decoders read all of it.
+    input::check(path, LIMIT_FILE)?;
     let mut start = Vec::new();
     let file = std::fs::File::open(path).map_err(|e| Error::io(path, e))?;
     file.take(4096).read_to_end(&mut start).map_err(|e| Error::io(path, e))?;

@@ -37,20 +37,27 @@ impl Values {
     /// The tensor is named when a value is not finite.
     fn of(tensor: &Tensor, name: &str) -> Result<Self> {
         let flat = tensor.flatten_all()?;
-        let (values, fault) = if tensor.dtype() == DType::F64 {
-            let values = flat.to_vec1::<f64>()?;
-            let fault = values.iter().enumerate().find(|(_, value)| !value.is_finite());
-            let fault = fault.map(|(at, value)| (at, value.to_string()));
-            (Values::Double(values), fault)
-        } else {
-            let values = flat.to_dtype(DType::F32)?.to_vec1::<f32>()?;
-            let fault = values.iter().enumerate().find(|(_, value)| !value.is_finite());
-            let fault = fault.map(|(at, value)| (at, value.to_string()));
-            (Values::Single(values), fault)
+        let values = match tensor.dtype() {
+            DType::F64 => Values::Double(flat.to_vec1()?),
+            _ => Values::Single(flat.to_dtype(DType::F32)?.to_vec1()?),
         };
-        match fault {
+        match values.not_finite() {
             None => Ok(values),
             Some((at, value)) => Err(Error::tensor(name, format!("holds {value} at flat index {at}"))),
+        }
+    }
+
+    /// The first that is NaN or infinite, and its place.
+    fn not_finite(&self) -> Option<(usize, f64)> {
+        match self {
+            Values::Single(values) => {
+                let at = values.iter().position(|value| !value.is_finite())?;
+                Some((at, f64::from(values[at])))
+            }
+            Values::Double(values) => {
+                let at = values.iter().position(|value| !value.is_finite())?;
+                Some((at, values[at]))
+            }
         }
     }
 

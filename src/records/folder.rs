@@ -295,7 +295,7 @@ impl Store {
         match seal.files.get(&self.name(path)) {
             Some(listed) if *listed == FileSeal::of(bytes) => Ok(()),
             Some(listed) if listed.bytes != bytes.len() as u64 => {
-                Err(Error::damaged(path, format!("has {} bytes, its record lists {}", bytes.len(), listed.bytes)))
+                Err(of_another_length(path, bytes.len() as u64, listed.bytes))
             }
             Some(_) => Err(Error::damaged(path, "is not the file that its record lists (SHA-256)")),
             None => Err(Error::damaged(path, "is not listed by its record")),
@@ -312,7 +312,7 @@ impl Store {
             && found.is_file()
             && found.len() != listed
         {
-            return Err(Error::damaged(path, format!("has {} bytes, its record lists {listed}", found.len())));
+            return Err(of_another_length(path, found.len(), listed));
         }
         let bytes = read(path)?.ok_or_else(|| Error::damaged(path, "is missing"))?;
         self.check_listed(seal, path, &bytes)?;
@@ -338,6 +338,10 @@ pub(super) fn what_is_wrong(fault: &Error) -> String {
         Error::Damaged { path, what } => format!("{}: {what}", path.display()),
         other => other.to_string(),
     }
+}
+
+fn of_another_length(path: &Path, found: u64, listed: u64) -> Error {
+    Error::damaged(path, format!("has {found} bytes, its record lists {listed}"))
 }
 
 fn is_absent(error: &Error) -> bool {

@@ -44,6 +44,25 @@ impl Store {
         Ok(())
     }
 
+    /// Whether the run, and every network of `plan` that this one is made from, are still there: a
+    /// record that leaves one out would never be found to be outdated.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] when one was removed since; as [`Store::round`].
+    pub fn check_basis(&self, plan: &Plan, id: &RoundId) -> Result<()> {
+        let removed = |path: &Path| Err(Error::damaged(path, "was removed while the run went on"));
+        if !self.manifest_path().exists() {
+            return removed(&self.manifest_path());
+        }
+        let planned = round_ids(plan);
+        for source in id.sources().iter().filter(|source| planned.contains(source)) {
+            if self.round(source)?.is_none() {
+                return removed(&self.record_path(source));
+            }
+        }
+        Ok(())
+    }
+
     /// # Errors
     /// When something was computed by what cannot go on here, unless that is allowed.
     pub(super) fn check_computed(&self, path: &Path, by: &Computed) -> Result<()> {
@@ -141,10 +160,10 @@ impl Store {
         Ok(None)
     }
 
-    /// Reads everything and names what is damaged, missing, or of another run or round.
+    /// Reads everything and names what is damaged, missing, cannot be read, or is of another run or round.
     ///
     /// # Errors
-    /// When a file cannot be read for another reason.
+    /// What is no fault of a file.
     pub fn inspect(&self) -> Result<Inspection> {
         let mut found = Inspection::default();
         let mut store = self.clone();
@@ -154,7 +173,7 @@ impl Store {
             Err(error) => {
                 note(&mut found, Err(error))?;
                 // Without the manifest, or with a plan that is not quite its own, as much is looked at as can be.
-                let text = read(&self.plan_path())?.unwrap_or_default();
+                let text = read(&self.plan_path()).ok().flatten().unwrap_or_default();
                 match Plan::parse("plan.toml", &String::from_utf8_lossy(&text), &[]) {
                     Ok(plan) => plan,
                     Err(_) => return Ok(found),
@@ -190,7 +209,11 @@ impl Store {
         path: &Path,
         check: impl Fn() -> Result<()>,
     ) -> Result<()> {
-        let Some(text) = read(path)? else { return Ok(()) };
+        let text = match read(path) {
+            Ok(None) => return Ok(()),
+            Ok(Some(text)) => text,
+            Err(error) => return note(found, Err(error)),
+        };
         found.records += 1;
         let (record, seal) = match self.record::<T>(path) {
             Ok(Some(found)) => found,
@@ -222,7 +245,7 @@ fn damage<T>(result: Result<T>) -> Result<Option<String>> {
 fn note(found: &mut Inspection, result: Result<()>) -> Result<()> {
     match result {
         Ok(()) => Ok(()),
-        Err(error @ (Error::Damaged { .. } | Error::Format { .. })) => {
+        Err(error @ (Error::Damaged { .. } | Error::Format { .. } | Error::Io { .. })) => {
             let fault = what_is_wrong(&error);
             if !found.faults.contains(&fault) {
                 found.faults.push(fault);

@@ -133,6 +133,7 @@ impl Run<'_> {
                          replicate ends here, and the study will give no verdict",
                         diverged.step, diverged.learning_rate
                     );
+                    self.store.check_basis(self.plan, &diverged.id)?;
                     self.store.write_diverged(&diverged)?;
                     self.store.clear_training(&diverged.id)?;
                     return self.observer.tell(&Event::Warning(what));
@@ -241,6 +242,7 @@ impl Run<'_> {
             localisation: explained.localisation,
             seconds: Seconds { train: train_seconds, explain: started.elapsed().as_secs_f64() },
         };
+        self.store.check_basis(plan, &record.id)?;
         self.store.finish_round(&record, &weights, &mask, &explained.maps)?;
         self.store.clear_training(&record.id)?;
         Ok(record)

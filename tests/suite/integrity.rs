@@ -124,6 +124,26 @@ fn every_swap_between_rounds_and_replicates_is_named_and_refused() {
     }
 }
 
+/// A file that cannot be read ends no inspection: the others are looked at too.
+#[cfg(unix)]
+#[test]
+fn what_cannot_be_read_is_named_with_all_other_faults() {
+    let (_used, root) = shared();
+    let unreadable = root.join("replicate-0/round-01/round.json");
+    let flipped = root.join("replicate-1/round-01/weights.safetensors");
+    let [record, weights] = [&unreadable, &flipped].map(|path| std::fs::read(path).unwrap());
+    std::fs::remove_file(&unreadable).unwrap();
+    // It leads to itself.
+    std::os::unix::fs::symlink(&unreadable, &unreadable).unwrap();
+    std::fs::write(&flipped, &weights[1..]).unwrap();
+    let found = Store::existing(root).unwrap().inspect().map(|found| found.faults);
+    std::fs::remove_file(&unreadable).unwrap();
+    std::fs::write(&unreadable, record).unwrap();
+    std::fs::write(&flipped, weights).unwrap();
+    let found = found.unwrap();
+    assert!(named(&found, &unreadable) && named(&found, &flipped), "{found:?}");
+}
+
 /// Notes warnings.
 #[derive(Default)]
 struct Warnings(Mutex<Vec<String>>);

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use ticketlens::plan::Plan;
@@ -115,6 +115,42 @@ fn a_round_that_cannot_be_stored_whole_has_no_record() {
         let read: BTreeMap<String, Vec<usize>> =
             store.maps(&id).unwrap().into_iter().map(|(stage, maps)| (stage, maps.dims().to_vec())).collect();
         assert_eq!(read, maps.iter().map(|(stage, maps)| (stage.clone(), maps.dims().to_vec())).collect());
+    }
+}
+
+/// Removes a folder when a round starts.
+struct Removes {
+    round: usize,
+    folder: PathBuf,
+}
+
+impl Observer for Removes {
+    fn notice(&self, event: &Event) -> ControlFlow<()> {
+        let starts = |arm: &str, round| arm == "lottery" && round == self.round;
+        if matches!(event, Event::RoundStarted { arm, replicate: 0, round, .. } if starts(arm, *round)) {
+            std::fs::remove_dir_all(&self.folder).unwrap();
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// A record that left out what its network is made from would never be found to be outdated.
+#[test]
+fn what_a_round_is_made_from_must_be_there_when_it_is_recorded() {
+    for (round, folder, named) in [(1, "replicate-0/round-00", "round-00/round.json"), (0, "", "manifest.json")] {
+        let root = tempfile::tempdir().unwrap();
+        let removes = Removes { round, folder: root.path().join(folder) };
+        let error = run(&plan(), root.path(), &removes).unwrap_err().to_string();
+        assert!(error.contains(named) && error.contains("was removed while the run went on"), "{error}");
+        let record = root.path().join(format!("replicate-0/round-0{round}/round.json"));
+        assert!(!record.exists(), "{}", record.display());
+        if round > 0 {
+            run(&plan(), root.path(), &Silent).unwrap();
+            let store = Store::existing(root.path()).unwrap();
+            assert_eq!(store.inspect().unwrap().faults, Vec::<String>::new());
+            let sealed = std::fs::read_to_string(record).unwrap();
+            assert!(sealed.contains("\"replicate-0/round-00/round.json\": "), "{sealed}");
+        }
     }
 }
 

@@ -117,6 +117,8 @@ impl ImageArguments {
         let mut preprocess = match (&self.mean, &self.std, self.preset) {
             (Some(mean), Some(std), _) => {
                 let normalisation = Normalisation::new(mean, std).context("--mean --std")?;
+                let values = normalisation.channels();
+                ensure!(values == channels, "--mean --std: {values} values, the network reads {channels} channels");
                 Preprocess::new(None, normalisation)
             }
             (_, _, Some(Preset::Imagenet)) => Preprocess::imagenet(),
