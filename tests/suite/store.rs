@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ticketlens::plan::Plan;
 use ticketlens::progress::{Event, Observer, Silent};
@@ -118,17 +119,23 @@ fn a_round_that_cannot_be_stored_whole_has_no_record() {
     }
 }
 
-/// Removes a folder when a round starts.
+/// Removes a folder when a round of the lottery is trained.
 struct Removes {
     round: usize,
     folder: PathBuf,
+    training: AtomicBool,
 }
 
 impl Observer for Removes {
     fn notice(&self, event: &Event) -> ControlFlow<()> {
-        let starts = |arm: &str, round| arm == "lottery" && round == self.round;
-        if matches!(event, Event::RoundStarted { arm, replicate: 0, round, .. } if starts(arm, *round)) {
-            std::fs::remove_dir_all(&self.folder).unwrap();
+        match event {
+            Event::RoundStarted { arm, round, .. } => {
+                self.training.store(arm == "lottery" && *round == self.round, Ordering::Relaxed);
+            }
+            Event::Phase("evaluating") if self.training.swap(false, Ordering::Relaxed) => {
+                std::fs::remove_dir_all(&self.folder).unwrap();
+            }
+            _ => {}
         }
         ControlFlow::Continue(())
     }
@@ -137,15 +144,22 @@ impl Observer for Removes {
 /// A record that left out what its network is made from would never be found to be outdated.
 #[test]
 fn what_a_round_is_made_from_must_be_there_when_it_is_recorded() {
+    let plan = tiny_plan(&[
+        ("arms", "[\"lottery\"]"),
+        ("prune.rounds", "1"),
+        ("data.train", "160"),
+        // Of several that are made side by side events come in any order.
+        ("replicates", "1"),
+    ]);
     for (round, folder, named) in [(1, "replicate-0/round-00", "round-00/round.json"), (0, "", "manifest.json")] {
         let root = tempfile::tempdir().unwrap();
-        let removes = Removes { round, folder: root.path().join(folder) };
-        let error = run(&plan(), root.path(), &removes).unwrap_err().to_string();
+        let removes = Removes { round, folder: root.path().join(folder), training: AtomicBool::new(false) };
+        let error = run(&plan, root.path(), &removes).unwrap_err().to_string();
         assert!(error.contains(named) && error.contains("was removed while the run went on"), "{error}");
         let record = root.path().join(format!("replicate-0/round-0{round}/round.json"));
         assert!(!record.exists(), "{}", record.display());
         if round > 0 {
-            run(&plan(), root.path(), &Silent).unwrap();
+            run(&plan, root.path(), &Silent).unwrap();
             let store = Store::existing(root.path()).unwrap();
             assert_eq!(store.inspect().unwrap().faults, Vec::<String>::new());
             let sealed = std::fs::read_to_string(record).unwrap();
