@@ -13,6 +13,7 @@ use crate::layout::Order;
 use crate::simd::{LANES, versions};
 use rayon::prelude::*;
 use std::ops::Range;
+use std::slice;
 use sums::{centred_sums, masked_sums, sum};
 
 /// Values a task should have.
@@ -57,15 +58,16 @@ impl Pieces {
     fn of<'a>(&self, per_channel: &'a [f32], nth: usize) -> &'a [f32] {
         if self.channels == 1 && per_channel.len() > 1 { &per_channel[nth..=nth] } else { per_channel }
     }
+    /// Whether each of several channels is a piece.
+    fn by_channel(&self, shape: NormShape) -> bool {
+        self.channels == 1 && shape.channels > 1
+    }
     /// Pieces of a task.
     fn together(&self) -> usize {
         TASK.div_ceil(self.size.max(1))
     }
     /// Adds the pieces' sums up, in their order: for every channel.
     fn total(&self, pieces: &[Vec<[f64; 2]>], channels: usize) -> Vec<[f64; 2]> {
-        if self.channels == 1 && channels > 1 {
-            return pieces.iter().map(|sums| sums[0]).collect();
-        }
         let mut total = vec![[0.0; 2]; channels];
         for sums in pieces {
             for (total, sum) in total.iter_mut().zip(sums) {
@@ -194,20 +196,33 @@ pub fn batch_norm_train(
     if z.is_empty() {
         return;
     }
+    if pieces.by_channel(shape) {
+        // A channel is a batch norm of its own, whose values are near when they are read again.
+        let maps = out.par_chunks_mut(pieces.size).zip(z.par_chunks(pieces.size));
+        let channels = maps.zip(mean.par_iter_mut().zip(var)).enumerate().with_min_len(pieces.together());
+        channels.for_each(|(nth, ((out, z), (mean, var)))| {
+            let [gamma, beta] = [gamma, beta].map(|term| pieces.of(term, nth));
+            let residual = residual.map(|residual| &residual[nth * pieces.size..][..z.len()]);
+            let (mean, var) = (slice::from_mut(mean), slice::from_mut(var));
+            batch_norm_train(z, NormShape { channels: 1, ..shape }, gamma, beta, eps, residual, relu, out, mean, var);
+        });
+        return;
+    }
     moments(z, shape, &pieces, mean, var);
     batch_norm_eval(z, shape, gamma, beta, mean, var, eps, residual, relu, out);
 }
 
-/// Mean and biased variance of every channel, in one pass around a first guess of the mean.
+/// Mean and biased variance of every channel, of which maps by channel have one here, in one pass
+/// around a first guess of the mean.
 fn moments(z: &[f32], shape: NormShape, pieces: &Pieces, mean: &mut [f32], var: &mut [f32]) {
     // The mean of the first values: those lie as far from the mean as they like, but then they are
     // part of the variance, so what the subtraction below loses stays bounded.
-    let (channel_start, count) = match Order::of(shape.batch) {
-        Order::Channels => (pieces.plane, pieces.plane.min(4 * LANES)),
-        Order::Positions => (shape.batch, shape.batch),
+    let count = match Order::of(shape.batch) {
+        Order::Channels => pieces.plane.min(4 * LANES),
+        Order::Positions => shape.batch,
     };
     for (channel, guess) in mean.iter_mut().enumerate() {
-        *guess = (sum(&z[channel * channel_start..][..count]) / count as f64) as f32;
+        *guess = (sum(&z[channel * shape.batch..][..count]) / count as f64) as f32;
     }
     let guess = &*mean;
     let sums: Vec<_> = (z.par_chunks(pieces.size).enumerate())
@@ -315,6 +330,18 @@ pub fn batch_norm_train_backward(
         assert_eq!(length, expected, "batch_norm_train_backward: {name} length");
     }
     if z.is_empty() {
+        return;
+    }
+    if pieces.by_channel(shape) {
+        let maps = z.par_chunks_mut(pieces.size).zip(grad_out.par_chunks_mut(pieces.size));
+        let channels = maps.zip(grad_gamma.par_iter_mut().zip(grad_beta)).enumerate();
+        channels.with_min_len(pieces.together()).for_each(|(nth, ((z, grad_out), (grad_gamma, grad_beta)))| {
+            let relu = relu.of(&pieces, nth, nth * pieces.size..nth * pieces.size + z.len());
+            let [gamma, mean, var] = [gamma, mean, var].map(|term| pieces.of(term, nth));
+            let (grad_gamma, grad_beta) = (slice::from_mut(grad_gamma), slice::from_mut(grad_beta));
+            let one = NormShape { channels: 1, ..shape };
+            batch_norm_train_backward(z, one, gamma, mean, var, eps, relu, grad_out, grad_gamma, grad_beta);
+        });
         return;
     }
     let forward = scales(gamma, var, eps);

@@ -2,7 +2,8 @@
 //!
 //! Values that follow each other among a channel's positions and images are taken [`LANES`] at a
 //! time, a strip. What a strip reads is gathered as `(taps · source channels, LANES)`, so that
-//! tiles read it from end to end and the first-level cache holds it while all of them do.
+//! tiles read it from end to end and the first-level cache holds it while all of them do. Outputs
+//! go to the maps from sums beside the panel, or where they lie as a strip does are summed there.
 //! Neighbours in a strided gradient have different taps, so values that lie `stride` apart are
 //! taken together there.
 
@@ -29,11 +30,7 @@ const SHARED_BY: usize = 4;
 const AHEAD: usize = 6;
 
 /// Whether [`product`] takes the problem and is faster than tiles of the maps as they lie.
-pub(super) fn pays(kernels: &Kernels, problem: &Problem) -> bool {
-    kernels.rearranged && takes(problem)
-}
-
-pub(super) fn takes(problem: &Problem) -> bool {
+pub(super) fn pays(problem: &Problem) -> bool {
     // Few channels on either side take less time than the gathering.
     problem.order == Order::Channels
         && problem.source_channels.min(problem.destination_channels) >= LANES
@@ -117,8 +114,12 @@ pub(super) fn product(
     assert_eq!(destination.len(), outputs * plane, "conv2d: destination length");
     let target = Shared::new(destination);
     let tiles = outputs.div_ceil(mr);
+    let pointwise = (problem.kernel, problem.stride, problem.padding) == (1, 1, 0);
     for class in Class::all(problem) {
         let depth = class.taps.len() * problem.source_channels;
+        if depth == 0 && accumulate {
+            continue;
+        }
         let (values, held) = (class.size.0 * class.size.1 * problem.batch, depth.min(DEPTH));
         let strips = values.div_ceil(LANES);
         let most = (ROOM / (LANES * (held + outputs))).max(STRIPS);
@@ -131,7 +132,9 @@ pub(super) fn product(
             (0..items).into_par_iter().with_max_len(1).for_each(|item| {
                 let range = strips * item / items * LANES..values.min(strips * (item + 1) / items * LANES);
                 let width = range.len().next_multiple_of(LANES);
-                scratch::with(width * (held + 1 + tiles * mr), |room| {
+                // Whole vectors that lie as they are read are summed in their places.
+                let in_place = pointwise && range.len() == width && outputs.is_multiple_of(mr);
+                scratch::with(width * (held + 1 + if in_place { 0 } else { tiles * mr }), |room| {
                     let (panel, room) = room.split_at_mut(width * held);
                     let (row, sums) = room.split_at_mut(width);
                     if depth == 0 {
@@ -143,7 +146,17 @@ pub(super) fn product(
                         let steps = first..depth.min(first + DEPTH);
                         let panel = &mut panel[..width * steps.len()];
                         gather(problem, &read, steps.clone(), source, row, panel);
-                        add_products(kernels, packed, depth, steps, panel, sums, width);
+                        let add = accumulate && in_place || first > 0;
+                        let (to, row) = if in_place {
+                            (target.pointer().wrapping_add(range.start), plane)
+                        } else {
+                            (sums.as_mut_ptr(), width)
+                        };
+                        // SAFETY: `to` is the values of every channel that are this item's alone, or room for them.
+                        unsafe { add_products(kernels, packed, depth, steps, panel, (to, row), add) };
+                    }
+                    if in_place {
+                        return;
                     }
                     let place = |nth| Some(class.position(nth)).map(|(y, x)| y * problem.destination_width + x);
                     let written = runs(problem.batch, &range, place);
@@ -171,13 +184,13 @@ fn gather(
     for (nth, step) in steps.enumerate() {
         let (runs, channel) = (&read[step / channels], step % channels);
         let values = &source[channel * plane..][..plane];
-        let row = match runs[..] {
-            [Run { first: Some(first), length }] if length == row.len() => {
-                if channel + AHEAD < channels {
-                    prefetch(values[first..].as_ptr().wrapping_add(AHEAD * plane), length);
-                }
-                &values[first..][..length]
+        if channel + AHEAD < channels {
+            for Run { first, length } in runs {
+                first.iter().for_each(|first| prefetch(values.as_ptr().wrapping_add(first + AHEAD * plane), *length));
             }
+        }
+        let row = match runs[..] {
+            [Run { first: Some(first), length }] if length == row.len() => &values[first..][..length],
             _ => {
                 let mut filled = 0;
                 for run in runs {
@@ -198,25 +211,27 @@ fn gather(
     }
 }
 
-/// Adds `steps`, of `depth` in all, to the sums of all tiles and strips,
-/// `(tile, row, strip, LANES)`. The first steps overwrite what was there.
-fn add_products(
+/// Adds `steps`, of `depth` in all, to the sums of all tiles and strips, whose rows of strips lie
+/// `row` floats apart; or overwrites what was there.
+///
+/// # Safety
+/// `sums` has as many rows as the tiles have, each of a vector for every strip.
+unsafe fn add_products(
     kernels: &Kernels,
     packed: &[f32],
     depth: usize,
     steps: Range<usize>,
     panel: &[f32],
-    sums: &mut [f32],
-    width: usize,
+    (sums, row): (*mut f32, usize),
+    add: bool,
 ) {
     let mr = kernels.mr;
-    let tiles = sums.len() / (mr * width);
+    let tiles = packed.len() / (depth * mr);
     for group in (0..tiles).step_by(TILES) {
         for (strip, panel) in panel.chunks_exact(steps.len() * LANES).enumerate() {
             for tile in group..tiles.min(group + TILES) {
                 let weight = &packed[(tile * depth + steps.start) * mr..][..steps.len() * mr];
-                let sums = &mut sums[tile * mr * width..][..mr * width][strip * LANES..];
-                // SAFETY: `weight` and `panel` hold the steps, and `sums` a vector in each of the tile's rows.
+                // SAFETY: `weight` and `panel` hold the steps; the rest is the caller's promise.
                 unsafe {
                     (kernels.dense[0])(&DenseTile {
                         weight: weight.as_ptr(),
@@ -226,11 +241,11 @@ fn add_products(
                         group_rank: &[0],
                         channels: steps.len(),
                         channel_stride: LANES,
-                        destination: sums.as_mut_ptr(),
-                        plane: width,
+                        destination: sums.wrapping_add(tile * mr * row + strip * LANES),
+                        plane: row,
                         rows: mr,
                         stores: &[(0, LANES)],
-                        accumulate: steps.start > 0,
+                        accumulate: add,
                         whole: true,
                     });
                 }

@@ -298,7 +298,7 @@ fn correlate(
         Weight::Dense(weight) if winograd::pays(shape) => {
             winograd::product(kernels, problem, weight, source, destination, accumulate);
         }
-        Weight::Dense(weight) if im2col::pays(kernels, problem) => {
+        Weight::Dense(weight) if im2col::pays(problem) => {
             im2col::product(kernels, problem, weight, source, destination, accumulate);
         }
         _ if strips::pays(problem, sparse) => {
@@ -343,9 +343,7 @@ fn weight_gradient(
             winograd::weight_gradient(kernels, &problem, input, grad_output, grad_weight)
         }
         None if outer::pays(shape) => outer::weight_gradient(kernels, shape, input, grad_output, grad_weight),
-        None if turned::pays(kernels, shape) => {
-            turned::weight_gradient(kernels, shape, input, grad_output, grad_weight)
-        }
+        None if turned::pays(shape) => turned::weight_gradient(kernels, shape, input, grad_output, grad_weight),
         None => weight::dense(kernels, &problem, input, grad_output, grad_weight),
         Some(pattern) if kept::takes(shape) => {
             kept::weight_gradient(kernels, &problem, pattern, input, grad_output, grad_weight);

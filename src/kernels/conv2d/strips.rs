@@ -9,7 +9,7 @@ use super::geometry::{Direction, Problem};
 use super::transforms::{Block, POINTS, SIDE, STEP};
 use crate::layout::{Order, copy_images};
 use crate::scratch::{self, Shared};
-use crate::simd::LANES;
+use crate::simd::{LANES, prefetch};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -19,6 +19,8 @@ pub(super) const FILLED: usize = 2 * LANES;
 const SHORT: usize = 8;
 /// Floats of both maps of a band of rows: few enough for the caches, so many that weights are seldom packed again.
 const BAND: usize = 1 << 21;
+/// Channels between those that are gathered and those that main memory is asked for.
+const AHEAD: usize = 4;
 
 /// How images, or strips of them, become lanes: strip after strip, of each all images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,30 +135,28 @@ impl Map {
         let images = self.strips.images;
         let stretches: Vec<_> = self.strips.stretches(start, length).collect();
         let filled = stretches.last().map_or(0, |&(_, _, at, count)| at + count);
-        for (x, channels) in self.row_in_blocks() {
-            for channel in channels {
-                let row = &values[(channel * self.height + y) * self.columns * images..][..self.columns * images];
-                let to = &mut to[x * position + channel * length..][..length];
-                for &(strip, image, at, count) in &stretches {
-                    let to = &mut to[at..at + count];
-                    match (strip * self.advance + x).checked_sub(self.lead).filter(|&column| column < self.columns) {
-                        Some(column) => copy_images(&row[column * images + image..][..count], to),
-                        None => to.fill(0.0),
-                    }
+        for channel in 0..self.channels {
+            let row = &values[(channel * self.height + y) * self.columns * images..][..self.columns * images];
+            if channel + AHEAD < self.channels {
+                prefetch(row.as_ptr().wrapping_add(AHEAD * self.height * self.columns * images), row.len());
+            }
+            let to = &mut to[channel * length..];
+            for &(strip, image, at, count) in &stretches {
+                let first = strip * self.advance;
+                let inside = |columns: usize| columns.saturating_sub(first).min(self.width);
+                let inside = inside(self.lead)..inside(self.lead + self.columns);
+                for outside in [0..inside.start, inside.end..self.width] {
+                    lanes(to, position, outside, (at, count)).for_each(|to| to.fill(0.0));
                 }
-                to[filled..].fill(0.0);
+                let columns = row.chunks_exact(images).skip((first + inside.start).saturating_sub(self.lead));
+                for (from, to) in columns.zip(lanes(to, position, inside, (at, count))) {
+                    copy_images(&from[image..][..count], to);
+                }
+            }
+            if filled < length {
+                lanes(to, position, 0..self.width, (filled, length - filled)).for_each(|to| to.fill(0.0));
             }
         }
-    }
-
-    /// The positions of a row for some channels, then for the next ones: so few that the lines that
-    /// are read or written in part stay in the first-level cache.
-    fn row_in_blocks(&self) -> impl Iterator<Item = (usize, Range<usize>)> + use<> {
-        const TOGETHER: usize = 8;
-        let (width, channels) = (self.width, self.channels);
-        (0..channels)
-            .step_by(TOGETHER)
-            .flat_map(move |first| (0..width).map(move |x| (x, first..channels.min(first + TOGETHER))))
     }
 
     /// Calls `visit` for each position of row `y`, with its block of `length` lanes of every
@@ -216,10 +216,11 @@ impl Map {
         target: Shared<f32>,
     ) {
         let images = self.strips.images;
+        let stretches: Vec<_> = self.strips.stretches(start, length).collect();
         for channel in 0..self.channels {
             for y in 0..rows.min(self.height - first.0) {
                 let row = (channel * self.height + first.0 + y) * self.columns;
-                for (strip, image, at, count) in self.strips.stretches(start, length) {
+                for &(strip, image, at, count) in &stretches {
                     let left = strip * self.advance + first.1;
                     for x in 0..columns.min(self.columns.saturating_sub(left)) {
                         let from = &tile[((columns * y + x) * self.channels + channel) * length + at..][..count];
@@ -239,6 +240,16 @@ impl Map {
             }
         }
     }
+}
+
+/// `count` lanes from `at` on at each of the positions `range`, `position` floats apart.
+fn lanes(
+    to: &mut [f32],
+    position: usize,
+    range: Range<usize>,
+    (at, count): (usize, usize),
+) -> impl Iterator<Item = &mut [f32]> {
+    to.chunks_mut(position).take(range.end).skip(range.start).map(move |to| &mut to[at..at + count])
 }
 
 /// Whether direct products of a batch by channel are faster by strips: neighbours of a strided

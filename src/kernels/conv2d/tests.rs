@@ -196,7 +196,7 @@ fn gathered_shapes() -> impl Strategy<Value = Conv2dShape> {
     (batch, inputs, outputs, side(), side(), 1usize..=4, 1usize..=3, 0usize..=2).prop_map(sized).prop_filter(
         "taken, in a moment",
         |shape| {
-            let taken = |direction| im2col::takes(&Problem::new(shape, direction));
+            let taken = |direction| im2col::pays(&Problem::new(shape, direction));
             let taken = fits(shape) && taken(Direction::Forward) && taken(Direction::Backward);
             taken && !winograd::pays(shape) && shape.multiply_adds() < 20_000_000
         },
@@ -211,6 +211,27 @@ proptest! {
     }
 }
 
+/// 1×1 convolutions of maps by channel, whose sums are made in their places where vectors are whole.
+fn pointwise_shapes() -> impl Strategy<Value = Conv2dShape> {
+    let batch = prop::sample::select(vec![1usize, 3, 8, 24]);
+    let inputs = prop_oneof![16usize..=40, 260usize..=300];
+    let outputs = prop_oneof![2 => prop::sample::select(vec![16usize, 24, 48]), 1 => 16usize..=40];
+    let side = || 1usize..=20;
+    (batch, inputs, outputs, side(), side(), Just(1), 1usize..=2, Just(0))
+        .prop_map(sized)
+        .prop_filter("taken, in a moment", |shape| {
+            im2col::pays(&Problem::new(shape, Direction::Forward)) && shape.multiply_adds() < 20_000_000
+        })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn pointwise_products_equal_the_plain_loops(shape in pointwise_shapes(), seed in 0u64..1 << 30) {
+        check(&shape, 0.5, seed);
+    }
+}
+
 /// Small batches whose weight gradient is a product of turned maps, of whole vectors of input channels and of others.
 fn turned_shapes() -> impl Strategy<Value = Conv2dShape> {
     let batch = prop::sample::select(vec![1usize, 3, 8, 10, 24, 50, 100, 300]);
@@ -220,7 +241,7 @@ fn turned_shapes() -> impl Strategy<Value = Conv2dShape> {
     (batch, inputs, outputs, side(), side(), 1usize..=4, 1usize..=3, 0usize..=2).prop_map(sized).prop_filter(
         "taken, in a moment",
         |shape| {
-            fits(shape) && !winograd::gradient_pays(shape) && turned::takes(shape) && shape.multiply_adds() < 20_000_000
+            fits(shape) && !winograd::gradient_pays(shape) && turned::pays(shape) && shape.multiply_adds() < 20_000_000
         },
     )
 }

@@ -517,8 +517,6 @@ pub(super) struct Kernels {
     pub mo: usize,
     /// dot tiles by number of columns − 1
     pub dot: &'static [DotFn],
-    /// whether tiles wait for loads, so that maps are rearranged for them (`im2col`, `turned`, `winograd`)
-    pub rearranged: bool,
     /// dot tiles of one gradient row, by number of columns − 1
     pub dot_one: &'static [DotFn],
     /// kept weights' gradients at a position, by number of vectors − 1
@@ -537,7 +535,7 @@ pub(super) struct Kernels {
 }
 
 macro_rules! compile {
-    ($name:ident, $module:ident, $simd:ty, $cache:literal, $mr:literal, [$($nr:literal)*], [$($sr:literal)*], [$($sp:literal)*], $mo:literal, [$($mc:literal)*], [$($one:literal)*], $rearranged:literal, $widest:literal, $tall:literal $(, $feature:literal)?) => {
+    ($name:ident, $module:ident, $simd:ty, $cache:literal, $mr:literal, [$($nr:literal)*], [$($sr:literal)*], [$($sp:literal)*], $mo:literal, [$($mc:literal)*], [$($one:literal)*], $widest:literal, $tall:literal $(, $feature:literal)?) => {
         mod $module {
             use super::*;
             $(#[target_feature(enable = $feature)])?
@@ -619,7 +617,6 @@ macro_rules! compile {
             sparse_pair: &[$($module::sparse::<$sp, 2>),*],
             mo: $mo,
             dot: &[$($module::dot::<$mo, $mc>),*],
-            rearranged: $rearranged,
             dot_one: &[$($module::dot::<1, $one>),*],
             kept_sums: &[$($module::kept_sums::<$sr>),*],
             collect: $module::collect,
@@ -639,10 +636,10 @@ macro_rules! compile {
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{Avx2, Avx512};
 #[cfg(target_arch = "x86_64")]
-compile!(AVX512, avx512, Avx512, 1024, 8, [1 2 3], [1 2 3 4 5 6 7 8], [1 2 3 4], 4, [1 2 3 4 5 6], [1 2 3 4 5 6 7 8], false, 3, 16, "avx512f,avx512vl,avx512dq");
+compile!(AVX512, avx512, Avx512, 1024, 8, [1 2 3], [1 2 3 4 5 6 7 8], [1 2 3 4], 4, [1 2 3 4 5 6], [1 2 3 4 5 6 7 8], 3, 16, "avx512f,avx512vl,avx512dq");
 #[cfg(target_arch = "x86_64")]
-compile!(AVX2, avx2, Avx2, 512, 6, [1], [1 2 3 4], [1 2], 3, [1 2], [1 2 3 4], true, 1, 6, "avx2,fma");
-compile!(PORTABLE, portable, Portable, 512, 4, [1], [1 2], [1], 2, [1], [1 2], false, 1, 4);
+compile!(AVX2, avx2, Avx2, 512, 6, [1], [1 2 3 4], [1 2], 3, [1 2], [1 2 3 4], 1, 6, "avx2,fma");
+compile!(PORTABLE, portable, Portable, 512, 4, [1], [1 2], [1], 2, [1], [1 2], 1, 4);
 
 pub(super) fn kernels(path: Path) -> &'static Kernels {
     match path {

@@ -11,17 +11,19 @@ use super::tiles::Kernels;
 use super::transforms::{Block, Products};
 use crate::layout::{Order, copy_images};
 use crate::scratch::{self, Shared};
-use crate::simd::LANES;
+use crate::simd::{LANES, prefetch};
 use rayon::prelude::*;
 use std::ops::Range;
 
 /// Values of a channel that are turned together, at most: with as many gradients of [`LANES`]
 /// channels, the first-level cache.
 const DEPTH: usize = 256;
-/// Output channels of a task: their turned gradients take a quarter of the second-level cache.
-const OUTPUTS: usize = 128;
+/// Part of the second-level cache that the turned gradients of a task's output channels take.
+const SHARE: usize = 4;
+/// Output channels that are worth a task where there are few.
+const FEW: usize = 128;
 /// Tasks of a call, and floats of all parts' sums together.
-const TASKS: usize = 12;
+const TASKS: usize = 8;
 const PARTIALS: usize = 1 << 21;
 /// Values of a channel that are worth a task, twice as many worth the turning.
 const LEAST: usize = 128;
@@ -31,11 +33,7 @@ const LEAST: usize = 128;
 const TOGETHER: usize = 4;
 
 /// Whether [`weight_gradient`] takes the shape and is faster than dot products.
-pub(super) fn pays(kernels: &Kernels, shape: &Conv2dShape) -> bool {
-    kernels.rearranged && takes(shape)
-}
-
-pub(super) fn takes(shape: &Conv2dShape) -> bool {
+pub(super) fn pays(shape: &Conv2dShape) -> bool {
     Order::of(shape.batch) == Order::Channels
         && (shape.in_channels.is_multiple_of(LANES) || shape.batch >= TOGETHER)
         && shape.in_channels * shape.kernel * shape.kernel >= LANES
@@ -81,7 +79,11 @@ impl Map<'_> {
             let (filled, empty) = row.split_at_mut(positions.len() * self.batch);
             for (to, position) in filled.chunks_exact_mut(self.batch).zip(positions) {
                 match position {
-                    Some(position) => copy_images(&values[position * self.batch..][..self.batch], to),
+                    Some(position) => {
+                        let from = &values[position * self.batch..][..self.batch];
+                        prefetch(from.as_ptr().wrapping_add(LANES * plane), self.batch);
+                        copy_images(from, to);
+                    }
                     None => to.fill(0.0),
                 }
             }
@@ -116,8 +118,10 @@ pub(super) fn weight_gradient(
     let depth = (most * batch).next_multiple_of(LANES);
     let (pair_strips, output_strips) = ((taps * inputs).div_ceil(LANES), outputs / LANES);
     let all = pair_strips * LANES * outputs;
-    let splits = output_strips.div_ceil(OUTPUTS / LANES);
-    let parts = TASKS.div_ceil(splits).min(positions).min(positions * batch / LEAST).min(PARTIALS / all).max(1);
+    let most_parts = TASKS.min(positions).min(positions * batch / LEAST).min(PARTIALS / all).max(1);
+    let least_splits = outputs.div_ceil(kernels.cache / (SHARE * DEPTH));
+    let splits = TASKS.div_ceil(most_parts).min(outputs.div_ceil(FEW)).max(least_splits);
+    let parts = TASKS.div_ceil(splits).min(most_parts);
     let share = |all: usize, parts: usize, nth: usize| all * nth / parts..all * (nth + 1) / parts;
     let rows_of = |split: usize| share(output_strips, splits, split);
     let pointwise = (shape.kernel, shape.stride, shape.padding) == (1, 1, 0);
@@ -183,8 +187,8 @@ pub(super) fn weight_gradient(
             let Range { start, end } = rows_of(split);
             let (rows, inside) = ((end - start) * LANES, (strip - start) * LANES);
             let start = start * LANES * pair_strips * LANES;
-            for (row, grad_weight) in grad_weight.chunks_exact_mut(inputs * taps).enumerate() {
-                for nth in 0..pair_strips {
+            for nth in 0..pair_strips {
+                for (row, grad_weight) in grad_weight.chunks_exact_mut(inputs * taps).enumerate() {
                     let mut sum = [0.0f32; LANES];
                     for part in partials.chunks_exact(all) {
                         let values = &part[start + (nth * rows + inside + row) * LANES..][..LANES];

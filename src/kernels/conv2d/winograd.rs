@@ -252,7 +252,7 @@ pub(super) fn weight_gradient(
     let together = (ROOM / (2 * SIDE * (channels + outputs) * IMAGES)).clamp(1, tile_columns);
     let (lead, column_lead) = (problem.padding as isize, column_lead as isize);
     // Channels that lie together for all images, and then the next ones.
-    let strip_of = |channels: usize| if kernels.rearranged && channels >= APART { LANES } else { channels };
+    let strip_of = |channels: usize| if channels >= APART { LANES } else { channels };
     let (strip, gradient_strip) = (strip_of(channels), strip_of(outputs));
     let depth = together * IMAGES;
     // Floats of a turned position, of a row of them, of a point.
