@@ -116,6 +116,9 @@ fn keys_stages_classes_and_flags_that_do_not_exist() {
     refused(&format!("predict {common} --frobnicate --out OUT"), "--frobnicate");
     refused(&format!("predict {common} --batch 0 --out OUT"), "--batch");
     refused(&format!("predict {common} --mean 0.5 --out OUT"), "--std");
+    for line in commands(&checkpoint, &images) {
+        refused(&format!("{line} --size 24"), "--size 24: ");
+    }
     refused(&format!("predict {common} --mean 0,1 --std 1,1 --out OUT"), "--mean --std: 2 values");
     refused(&format!("predict --images {images} --out OUT"), "--checkpoint");
     refused("frobnicate", "frobnicate");

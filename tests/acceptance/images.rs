@@ -48,6 +48,7 @@ fn an_array_a_numpy_file_a_folder_and_an_idx_file_of_the_same_images_give_the_sa
     let expected = logits(&format!("{}:images", place.arg("array.safetensors")), "");
     for (argument, flags) in [
         (place.arg("array.npy"), ""),
+        (place.arg("array.npy"), "--size 28"),
         (place.arg("folder"), ""),
         (place.arg("folder"), "--preset mnist --size 28"),
         (place.arg("folder"), "--mean 0.1307 --std 0.3081"),

@@ -183,6 +183,13 @@ impl ImageArguments {
     pub(crate) fn open(&self, argument: &str, checkpoint: &Checkpoint) -> anyhow::Result<ImageSource> {
         let preprocess = self.preprocess(checkpoint.model.channels)?;
         let source = ImageSource::open(argument, &preprocess)?;
+        if let &[side] = &self.size[..]
+            && let (_, height, width) = source.shape()
+            && source.is_array()
+        {
+            let is = format!("{} holds images of {height}×{width} pixels", source.name());
+            ensure!((height, width) == (side, side), "--size {side}: {is}, and arrays are used as they are");
+        }
         if let Some(left_out) = source.left_out() {
             terminal::warn(left_out);
         }
