@@ -212,8 +212,8 @@ pub fn batch_norm_train(
     batch_norm_eval(z, shape, gamma, beta, mean, var, eps, residual, relu, out);
 }
 
-/// Mean and biased variance of every channel, of which maps by channel have one here, in one pass
-/// around a first guess of the mean.
+/// Mean and biased variance of every channel, in one pass around a first guess of the mean. Maps by
+/// channel have a single one here.
 fn moments(z: &[f32], shape: NormShape, pieces: &Pieces, mean: &mut [f32], var: &mut [f32]) {
     // The mean of the first values: those lie as far from the mean as they like, but then they are
     // part of the variance, so what the subtraction below loses stays bounded.

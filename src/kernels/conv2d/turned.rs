@@ -18,9 +18,9 @@ use std::ops::Range;
 /// Values of a channel that are turned together, at most: with as many gradients of [`LANES`]
 /// channels, the first-level cache.
 const DEPTH: usize = 256;
-/// Part of the second-level cache that the turned gradients of a task's output channels take.
+/// The turned gradients of a task's output channels take one part of the second-level cache in so many.
 const SHARE: usize = 4;
-/// Output channels that are worth a task where there are few.
+/// Output channels that are worth a task where there would be fewer than [`TASKS`].
 const FEW: usize = 128;
 /// Tasks of a call, and floats of all parts' sums together.
 const TASKS: usize = 8;
