@@ -87,6 +87,9 @@ enum What {
         epochs: u64,
         #[arg(long, default_value_t = 35)]
         rounds: usize,
+        /// Share of the kept weights that a round prunes.
+        #[arg(long, default_value_t = 0.1)]
+        rate: f64,
         #[arg(long, default_value_t = 0)]
         seed: u64,
     },
@@ -230,7 +233,14 @@ fn cams(model: &Model, weights: &Arc<Weights>, images: &Noise, batch: usize) {
     }
 }
 
-fn lottery(model: &Model, size: &Size, folder: &std::path::Path, train: usize, epochs: u64, rounds: usize, seed: u64) {
+fn lottery(
+    model: &Model,
+    size: &Size,
+    folder: &std::path::Path,
+    (train, epochs): (usize, u64),
+    (rounds, rate): (usize, f64),
+    seed: u64,
+) {
     let data =
         idx::read_folder(folder, Family::Mnist).expect("MNIST").with_task(&Task::EvenOdd).expect("a task of digits");
     // The standard split: 60,000 to train on, then 10,000 to test on.
@@ -252,7 +262,11 @@ fn lottery(model: &Model, size: &Size, folder: &std::path::Path, train: usize, e
             "{}",
             serde_json::json!({ "round": round, "density": density, "accuracy": accuracy, "train_seconds": seconds })
         );
-        mask = prune(&weights, &mask, Scope::Global, 0.1, &[]).expect("there is something to prune");
+        if std::env::var("TL_D").is_ok() {
+            let of: Vec<String> = mask.layer_densities(&[]).iter().map(|l| format!("{l:?}")).collect();
+            eprintln!("{}", of.join("; "));
+        }
+        mask = prune(&weights, &mask, Scope::Global, rate, &[]).expect("there is something to prune");
     }
     report(&[]);
 }
@@ -286,8 +300,8 @@ fn main() {
             let (images, weights) = (Noise::new(size, 1000), Arc::new(model.network.initialise(0)));
             report(&repeat(size.repeats, || cams(&model, &weights, &images, size.batch)));
         }
-        What::Lottery { mnist, train, epochs, rounds, seed } => {
-            lottery(&model, size, mnist, *train, *epochs, *rounds, *seed);
+        What::Lottery { mnist, train, epochs, rounds, rate, seed } => {
+            lottery(&model, size, mnist, (*train, *epochs), (*rounds, *rate), *seed);
         }
     }
 }

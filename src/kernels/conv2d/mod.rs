@@ -14,6 +14,7 @@ mod strips;
 mod tiles;
 mod transforms;
 mod turned;
+mod units;
 mod weight;
 mod winograd;
 

@@ -25,7 +25,7 @@ const AHEAD: usize = 4;
 /// How images, or strips of them, become lanes: strip after strip, of each all images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Strips {
-    order: Order,
+    pub order: Order,
     images: usize,
     /// strips of a map
     count: usize,
@@ -159,13 +159,14 @@ impl Map {
         }
     }
 
-    /// Calls `visit` for each position of row `y`, with its block of `length` lanes of every
-    /// channel from `start` on, and its part of `to`. Maps by channel are gathered in `room` first.
+    /// Calls `visit` for the positions `columns` of row `y`, with the block of `length` lanes of
+    /// every channel from `start` on, and a part of `to` each. Maps by channel are gathered in
+    /// `room` first.
     pub(super) fn visit_row<'a>(
         &self,
         values: &[f32],
         (start, length): (usize, usize),
-        y: usize,
+        (y, columns): (usize, Range<usize>),
         room: &mut [f32],
         to: impl Iterator<Item = &'a mut [f32]>,
         visit: impl Fn(*const f32, Block, &mut [f32]),
@@ -181,7 +182,7 @@ impl Map {
                 (&*room, length, rows * length)
             }
         };
-        for (x, to) in to.enumerate().take(self.width) {
+        for (x, to) in columns.zip(to) {
             let values = &values[x * position..];
             assert!((rows - 1) * stride + length <= values.len(), "conv2d: a block of a map");
             assert!(rows * length <= to.len(), "conv2d: room for a block");

@@ -11,17 +11,16 @@
 use super::Conv2dShape;
 use super::geometry::{Direction, Problem};
 use super::pack::weight_at;
-use super::strips::{self, Map, Strips};
+use super::strips::{Map, Strips};
 use super::tiles::Kernels;
 use super::transforms::{Block, OUTPUTS, PAIRS, POINTS, Products, SIDE, STEP, Taps};
+use super::units::{Unit, Units};
 use crate::layout::Order;
 use crate::scratch::{self, Shared};
 use crate::simd::{LANES, prefetch};
 use rayon::prelude::*;
 use std::ptr;
 
-/// Images, or strips, that are transformed together.
-const IMAGES: usize = strips::FILLED;
 /// Floats of a pair of rows of points, of source and gradient, that leave room for their sums in
 /// the second-level cache.
 const ROOM: usize = 96 * 1024;
@@ -72,12 +71,15 @@ fn direct(shape: &Conv2dShape) -> usize {
     products(shape.out_height(), shape.in_height) * products(shape.out_width(), shape.in_width) * shape.batch
 }
 
-/// Calls `load` for each of the source's rows that a row of tiles reads and that is not held yet,
-/// and holds it: row y in the slot y mod [`SIDE`].
-fn hold(map: &Map, first: isize, block: usize, held: &mut [Option<(usize, usize)>; SIDE], mut load: impl FnMut(usize)) {
+/// Which section's rows of the source are held, and which ones: row y in the slot y mod [`SIDE`].
+type Held = [Option<(usize, usize)>; SIDE];
+
+/// Calls `load` for each of the source's rows from `first` on that a unit reads and that is not held
+/// yet, and holds it.
+fn hold(map: &Map, first: isize, unit: &Unit, held: &mut Held, mut load: impl FnMut(usize)) {
     for y in 0..SIDE {
         let Some((y, _)) = map.at((first, 0), y, 0) else { continue };
-        if held[y % SIDE].replace((block, y)) != Some((block, y)) {
+        if held[y % SIDE].replace((unit.section, y)) != Some((unit.section, y)) {
             load(y);
         }
     }
@@ -103,16 +105,15 @@ pub(super) fn product(
     let to = Map::destination(strips, problem);
     assert_eq!(source.len(), from.len(), "conv2d: source length");
     assert_eq!(destination.len(), to.len(), "conv2d: destination length");
-    let (lead, column_lead) = (lead as isize, column_lead as isize);
-    let (tile_rows, tile_columns) = (problem.destination_height.div_ceil(STEP), to.width.div_ceil(STEP));
     let (lanes, in_place) = (strips.lanes, problem.order == Order::Positions);
-    let blocks = lanes.div_ceil(IMAGES);
+    let tiles = (problem.destination_height.div_ceil(STEP), to.width.div_ceil(STEP));
+    let cut = Units::of_product(&strips, channels + outputs, tiles);
     let part = POINTS * channels * LANES;
-    let units = tile_rows * blocks;
+    let units = cut.count();
     let parts = units.min(PARTS);
-    let position = IMAGES * channels + LANES;
-    let row_len = from.width * position;
-    let (panel_stride, sums_stride) = (position, IMAGES * outputs + LANES);
+    let position = cut.together * channels + LANES;
+    let row_len = cut.width(from.width, SIDE - STEP) * position;
+    let (panel_stride, sums_stride) = (position, cut.together * outputs + LANES);
     let target = Shared::new(destination);
     scratch::with(outputs / LANES * part + position, |room| {
         let (packed, zeros) = room.split_at_mut(outputs / LANES * part);
@@ -124,23 +125,24 @@ pub(super) fn product(
         let (packed, zeros) = (&*packed, &*zeros);
         (0..parts).into_par_iter().with_max_len(1).for_each(|nth| {
             // Outputs of a tile on their way to maps by channel.
-            let tile_len = if in_place { 0 } else { OUTPUTS * IMAGES * outputs };
+            let tile_len = if in_place { 0 } else { OUTPUTS * cut.together * outputs };
             scratch::with(SIDE * row_len + POINTS * (panel_stride + sums_stride) + tile_len, |room| {
                 let (near, room) = room.split_at_mut(SIDE * row_len);
                 let (panel, room) = room.split_at_mut(POINTS * panel_stride);
                 let (sums, tile) = room.split_at_mut(POINTS * sums_stride);
                 let mut held = [None; SIDE];
                 for unit in units * nth / parts..units * (nth + 1) / parts {
-                    let (block, row) = (unit / tile_rows, unit % tile_rows);
-                    let start = block * IMAGES;
-                    let length = IMAGES.min(lanes - start);
-                    hold(&from, (STEP * row) as isize - lead, block, &mut held, |y| {
+                    let unit = cut.nth(unit);
+                    let (row, (start, length)) = (unit.row, unit.lanes);
+                    let met = unit.met(from.width, column_lead, SIDE - STEP - column_lead);
+                    let top = (STEP * row) as isize - lead as isize;
+                    hold(&from, top, &unit, &mut held, |y| {
                         let to = &mut near[y % SIDE * row_len..][..row_len];
                         if !in_place {
-                            return from.gather(source, (start, length), y, position, to);
+                            return from.gather(source, unit.lanes, y, position, to);
                         }
                         let to = to.chunks_exact_mut(position);
-                        from.visit_row(source, (start, length), y, &mut [], to, |from, block, to| {
+                        from.visit_row(source, unit.lanes, (y, met.clone()), &mut [], to, |from, block, to| {
                             let (to, Block { rows, stride, .. }) = (to.as_mut_ptr(), block);
                             // SAFETY: `visit_row` gives a block, and room for it.
                             unsafe { (kernels.copy)(from, stride, to, length, length, length, rows) };
@@ -159,12 +161,12 @@ pub(super) fn product(
                         sums_stride,
                         accumulate: false,
                     };
-                    for column in 0..tile_columns {
+                    for column in unit.columns.clone() {
                         let first = ((STEP * row) as isize, (STEP * column) as isize);
-                        let pieces =
-                            from.pointers::<POINTS>((first.0 - lead, first.1 - column_lead), zeros.as_ptr(), |y, x| {
-                                near[y % SIDE * row_len + x * position..].as_ptr()
-                            });
+                        let corner = (top, first.1 - column_lead as isize);
+                        let pieces = from.pointers::<POINTS>(corner, zeros.as_ptr(), |y, x| {
+                            near[y % SIDE * row_len + (x - met.start) * position..].as_ptr()
+                        });
                         let stride = if in_place { lanes } else { length };
                         let tile_at = tile.as_mut_ptr().cast_const();
                         let places = to.pointers::<OUTPUTS>(first, ptr::null(), |y, x| {
@@ -173,12 +175,6 @@ pub(super) fn product(
                             }
                             target.pointer().wrapping_add((y * to.width + x) * outputs * lanes + start).cast_const()
                         });
-                        if in_place {
-                            // Stores wait for lines that are not in the cache; they come while products are computed.
-                            for place in places.iter().filter(|place| !place.is_null()) {
-                                (0..outputs).for_each(|output| prefetch(place.wrapping_add(output * lanes), length));
-                            }
-                        }
                         let line = Block { rows: 1, length: length * channels, stride: 0 };
                         let block = Block { rows: outputs, length, stride };
                         // SAFETY: pieces are positions in `near`, or zeros; places are positions
@@ -194,7 +190,7 @@ pub(super) fn product(
                             (kernels.output)(products.sums, sums_stride, &places, block, in_place && accumulate);
                             if !in_place {
                                 let first = (STEP * row, STEP * column);
-                                to.put(tile, (STEP, STEP), (start, length), first, accumulate, target);
+                                to.put(tile, (STEP, STEP), unit.lanes, first, accumulate, target);
                             }
                         }
                     }
@@ -239,29 +235,30 @@ pub(super) fn weight_gradient(
     let (channels, outputs) = (problem.source_channels, problem.destination_channels);
     let strips = Strips::new(problem.order, problem.batch, problem.destination_width, STEP);
     let (from, column_lead) = Map::source(strips, problem, problem.padding);
-    let to = Map::destination(strips, problem);
+    let written = Map::destination(strips, problem);
     assert_eq!(source.len(), from.len(), "conv2d: source length");
-    assert_eq!(grad_output.len(), to.len(), "conv2d: gradient length");
-    let (tile_rows, tile_columns) = (problem.destination_height.div_ceil(STEP), to.width.div_ceil(STEP));
-    let units = tile_rows * strips.lanes.div_ceil(IMAGES);
+    assert_eq!(grad_output.len(), written.len(), "conv2d: gradient length");
+    let tiles = (problem.destination_height.div_ceil(STEP), written.width.div_ceil(STEP));
+    let cut = Units::of_gradient(&strips, tiles);
+    let (units, in_place) = (cut.count(), problem.order == Order::Positions);
     let points = POINTS * channels * outputs;
     let parts = units.min(PARTS).min((PARTIALS / points).max(1));
     // Where the sums are large, each pair of rows of points is a task of its own: it turns the maps
     // again, but there are more tasks.
     let splits = if parts < units.min(PARTS) { PAIRS } else { 1 };
-    let together = (ROOM / (2 * SIDE * (channels + outputs) * IMAGES)).clamp(1, tile_columns);
-    let (lead, column_lead) = (problem.padding as isize, column_lead as isize);
+    let together = (ROOM / (2 * SIDE * (channels + outputs) * cut.together)).clamp(1, cut.across);
     // Channels that lie together for all images, and then the next ones.
     let strip_of = |channels: usize| if channels >= APART { LANES } else { channels };
     let (strip, gradient_strip) = (strip_of(channels), strip_of(outputs));
-    let depth = together * IMAGES;
+    let depth = together * cut.together;
     // Floats of a turned position, of a row of them, of a point.
-    let (position, gradient_position) = (IMAGES * channels + LANES, IMAGES * outputs + LANES);
-    let (row_len, gradient_row) = (from.width * position, to.width * gradient_position);
+    let (position, gradient_position) = (cut.together * channels + LANES, cut.together * outputs + LANES);
+    let row_len = cut.width(from.width, SIDE - STEP) * position;
+    let gradient_row = cut.width(written.width, 0) * gradient_position;
     let (panel_stride, factors_stride) = (depth * channels + LANES, depth * outputs + LANES);
     // Six rows of the source, turned: row y in the slot y mod 6; four rows of the gradient.
-    let longest = IMAGES * channels.max(outputs);
-    let gathered = from.room(IMAGES * channels).max(to.room(IMAGES * outputs));
+    let longest = cut.together * channels.max(outputs);
+    let gathered = from.room(cut.together * channels).max(written.room(cut.together * outputs));
     let lengths =
         [SIDE * row_len, STEP * gradient_row, 2 * SIDE * panel_stride, 2 * SIDE * factors_stride, longest, gathered];
     scratch::with(parts * points, |partials| {
@@ -276,14 +273,22 @@ pub(super) fn weight_gradient(
                 zeros.fill(0.0);
                 let mut held = [None; SIDE];
                 let range = units * part / parts..units * (part + 1) / parts;
-                for unit in range.clone() {
-                    let (block, row) = (unit / tile_rows, unit % tile_rows);
-                    let start = block * IMAGES;
-                    let length = IMAGES.min(strips.lanes - start);
-                    let mut turn = |map: Map, values: &[f32], position: usize, y: usize, to: &mut [f32]| {
+                for nth in range.clone() {
+                    let unit = cut.nth(nth);
+                    let (row, length) = (unit.row, unit.lanes.1);
+                    let met = unit.met(from.width, column_lead, SIDE - STEP - column_lead);
+                    let columns = unit.met(written.width, 0, 0);
+                    let top = (STEP * row) as isize - problem.padding as isize;
+                    let mut turn = |map: Map, values: &[f32], position, place, to: &mut [f32]| {
                         let to = to.chunks_exact_mut(position);
-                        map.visit_row(values, (start, length), y, room, to, |from, block, to| {
+                        map.visit_row(values, unit.lanes, place, room, to, |from, block, to| {
                             let Block { rows, length, stride } = block;
+                            if in_place {
+                                // These lanes of a position are no run of memory that the processor
+                                // would read ahead in, so the next position's are asked for.
+                                let next = from.wrapping_add(rows * stride);
+                                (0..rows).for_each(|row| prefetch(next.wrapping_add(row * stride), length));
+                            }
                             let strip = strip_of(rows);
                             for first in (0..rows).step_by(strip) {
                                 let block = Block { rows: strip, ..block };
@@ -296,42 +301,39 @@ pub(super) fn weight_gradient(
                             }
                         });
                     };
-                    hold(&from, (STEP * row) as isize - lead, block, &mut held, |y| {
-                        turn(from, source, position, y, &mut turned[y % SIDE * row_len..][..row_len]);
+                    hold(&from, top, &unit, &mut held, |y| {
+                        let to = &mut turned[y % SIDE * row_len..][..row_len];
+                        turn(from, source, position, (y, met.clone()), to);
                     });
                     for y in STEP * row..problem.destination_height.min(STEP * (row + 1)) {
-                        turn(
-                            to,
-                            grad_output,
-                            gradient_position,
-                            y,
-                            &mut gradient[y % STEP * gradient_row..][..gradient_row],
-                        );
+                        let to = &mut gradient[y % STEP * gradient_row..][..gradient_row];
+                        turn(written, grad_output, gradient_position, (y, columns.clone()), to);
                     }
-                    for group in (0..tile_columns).step_by(together) {
-                        let tiles = together.min(tile_columns - group);
+                    for group in unit.columns.clone().step_by(together) {
+                        let tiles = together.min(unit.columns.end - group);
                         for pair in pairs.clone() {
-                            for nth in 0..tiles {
-                                let first = ((STEP * row) as isize, (STEP * (group + nth)) as isize);
+                            for tile in 0..tiles {
+                                let first = ((STEP * row) as isize, (STEP * (group + tile)) as isize);
                                 let pieces = from.pointers::<POINTS>(
-                                    (first.0 - lead, first.1 - column_lead),
+                                    (top, first.1 - column_lead as isize),
                                     zeros.as_ptr(),
-                                    |y, x| turned[y % SIDE * row_len + x * position..].as_ptr(),
+                                    |y, x| turned[y % SIDE * row_len + (x - met.start) * position..].as_ptr(),
                                 );
-                                let places = to.pointers::<OUTPUTS>(first, zeros.as_ptr(), |y, x| {
-                                    gradient[y % STEP * gradient_row + x * gradient_position..].as_ptr()
+                                let places = written.pointers::<OUTPUTS>(first, zeros.as_ptr(), |y, x| {
+                                    gradient[y % STEP * gradient_row + (x - columns.start) * gradient_position..]
+                                        .as_ptr()
                                 });
                                 // SAFETY: turned positions hold `length·channels` floats, `panel`
                                 // and `factors` `depth` times as many channels at each point.
                                 unsafe {
                                     for first in (0..channels).step_by(strip) {
-                                        let to = panel.as_mut_ptr().add((first * tiles + nth * strip) * length);
+                                        let to = panel.as_mut_ptr().add((first * tiles + tile * strip) * length);
                                         let pieces = pieces.map(|piece| piece.wrapping_add(first * length));
                                         (kernels.source_rows)(&pieces, length * strip, pair, to, panel_stride);
                                     }
                                     for first in (0..outputs).step_by(gradient_strip) {
                                         let to =
-                                            factors.as_mut_ptr().add((first * tiles + nth * gradient_strip) * length);
+                                            factors.as_mut_ptr().add((first * tiles + tile * gradient_strip) * length);
                                         let places = places.map(|place| place.wrapping_add(first * length));
                                         let length = length * gradient_strip;
                                         (kernels.gradient_rows)(&places, length, pair, to, factors_stride);
@@ -356,7 +358,7 @@ pub(super) fn weight_gradient(
                                         panel_stride,
                                         sums: sums[first * outputs..].as_mut_ptr(),
                                         sums_stride: outputs * channels,
-                                        accumulate: unit > range.start || group > 0,
+                                        accumulate: nth > range.start || group > unit.columns.start,
                                     });
                                 }
                             }
