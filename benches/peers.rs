@@ -262,10 +262,6 @@ fn lottery(
             "{}",
             serde_json::json!({ "round": round, "density": density, "accuracy": accuracy, "train_seconds": seconds })
         );
-        if std::env::var("TL_D").is_ok() {
-            let of: Vec<String> = mask.layer_densities(&[]).iter().map(|l| format!("{l:?}")).collect();
-            eprintln!("{}", of.join("; "));
-        }
         mask = prune(&weights, &mask, Scope::Global, rate, &[]).expect("there is something to prune");
     }
     report(&[]);

@@ -22,6 +22,8 @@ const DENSE_MOST: usize = 4;
 const SPARSE_MOST: usize = 8;
 /// Work items a call should have, so that a few threads stay busy to the end.
 const ITEMS: usize = 8;
+/// The same where rows are cut into strips: fewer rows leave a strip's values nearer.
+const STRIP_ITEMS: usize = 14;
 
 /// Floats of a panel that leave room for weights in the second-level cache.
 fn panel_budget(kernels: &Kernels) -> usize {
@@ -271,7 +273,8 @@ fn in_place(kernels: &Kernels, problem: &Problem, pairs: bool) -> Option<Tiling>
         return direct(kernels, problem, SPARSE_MOST, pairs);
     }
     let strip = (2..width).rev().find(|&columns| met(columns) * column <= budget).unwrap_or(2);
-    let mut tiling = Tiling::direct(problem, SPARSE_MOST, problem.destination_height.div_ceil(ITEMS), pairs)?;
+    let rows = problem.destination_height.div_ceil(STRIP_ITEMS);
+    let mut tiling = Tiling::direct(problem, SPARSE_MOST, rows, pairs)?;
     tiling.in_strips(problem, width.div_ceil(width.div_ceil(strip)));
     Some(tiling)
 }

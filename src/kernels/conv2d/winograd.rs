@@ -79,8 +79,10 @@ type Held = [Option<(usize, usize)>; SIDE];
 fn hold(map: &Map, first: isize, unit: &Unit, held: &mut Held, mut load: impl FnMut(usize)) {
     for y in 0..SIDE {
         let Some((y, _)) = map.at((first, 0), y, 0) else { continue };
-        if held[y % SIDE].replace((unit.section, y)) != Some((unit.section, y)) {
+        let row = Some((unit.section, y));
+        if held[y % SIDE] != row {
             load(y);
+            held[y % SIDE] = row;
         }
     }
 }
