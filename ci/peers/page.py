@@ -27,7 +27,7 @@ def program(folder):
 
 
 def steps(shared, folder):
-    return output(PYTHON, PEERS / "kernels.py", bench("peers"), 2)
+    return output(PYTHON, PEERS / "kernels.py", bench("peers"), 4)
 
 
 def rest(shared, folder):
