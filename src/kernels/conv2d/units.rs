@@ -16,6 +16,11 @@ const HELD: usize = 5 << 18;
 /// Units of a product for each thread, so that all stay busy to the end.
 const PIECES: usize = 2;
 
+/// Units that a product should have.
+pub(super) fn wanted() -> usize {
+    PIECES * rayon::current_num_threads()
+}
+
 /// Tiles of a map, and how many of a row and of how many lanes make a unit.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Units {
@@ -48,7 +53,7 @@ impl Units {
         if strips.order == Order::Channels {
             return units;
         }
-        let wanted = PIECES * rayon::current_num_threads();
+        let wanted = wanted();
         let fits = |together: &usize| {
             POINTS * channels * together <= HELD && rows * columns * strips.lanes.div_ceil(*together) >= wanted
         };

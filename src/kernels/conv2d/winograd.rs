@@ -14,7 +14,7 @@ use super::pack::weight_at;
 use super::strips::{Map, Strips};
 use super::tiles::Kernels;
 use super::transforms::{Block, OUTPUTS, PAIRS, POINTS, Products, SIDE, STEP, Taps};
-use super::units::{Unit, Units};
+use super::units::{self, Unit, Units};
 use crate::layout::Order;
 use crate::scratch::{self, Shared};
 use crate::simd::{LANES, prefetch};
@@ -30,7 +30,8 @@ const MOVED: usize = 2500;
 /// Channels from which on what a tile reads of one image after the other lies so far apart that it
 /// meets in few sets of the cache.
 const APART: usize = 128;
-/// Parts into which a call is cut at most, and floats of all parts' sums of a weight's gradient together.
+/// Parts into which a call is cut at most, unless a product's threads want more; and floats of all
+/// parts' sums of a weight's gradient together.
 const PARTS: usize = 12;
 const PARTIALS: usize = 1 << 21;
 
@@ -112,7 +113,7 @@ pub(super) fn product(
     let cut = Units::of_product(&strips, channels + outputs, tiles);
     let part = POINTS * channels * LANES;
     let units = cut.count();
-    let parts = units.min(PARTS);
+    let parts = units.min(PARTS.max(units::wanted()));
     let position = cut.together * channels + LANES;
     let row_len = cut.width(from.width, SIDE - STEP) * position;
     let (panel_stride, sums_stride) = (position, cut.together * outputs + LANES);
@@ -255,8 +256,7 @@ pub(super) fn weight_gradient(
     let depth = together * cut.together;
     // Floats of a turned position, of a row of them, of a point.
     let (position, gradient_position) = (cut.together * channels + LANES, cut.together * outputs + LANES);
-    let row_len = cut.width(from.width, SIDE - STEP) * position;
-    let gradient_row = cut.width(written.width, 0) * gradient_position;
+    let (row_len, gradient_row) = (from.width * position, written.width * gradient_position);
     let (panel_stride, factors_stride) = (depth * channels + LANES, depth * outputs + LANES);
     // Six rows of the source, turned: row y in the slot y mod 6; four rows of the gradient.
     let longest = cut.together * channels.max(outputs);
@@ -278,12 +278,10 @@ pub(super) fn weight_gradient(
                 for nth in range.clone() {
                     let unit = cut.nth(nth);
                     let (row, length) = (unit.row, unit.lanes.1);
-                    let met = unit.met(from.width, column_lead, SIDE - STEP - column_lead);
-                    let columns = unit.met(written.width, 0, 0);
                     let top = (STEP * row) as isize - problem.padding as isize;
-                    let mut turn = |map: Map, values: &[f32], position, place, to: &mut [f32]| {
+                    let mut turn = |map: Map, values: &[f32], position, y, to: &mut [f32]| {
                         let to = to.chunks_exact_mut(position);
-                        map.visit_row(values, unit.lanes, place, room, to, |from, block, to| {
+                        map.visit_row(values, unit.lanes, (y, 0..map.width), room, to, |from, block, to| {
                             let Block { rows, length, stride } = block;
                             if in_place {
                                 // These lanes of a position are no run of memory that the processor
@@ -305,25 +303,24 @@ pub(super) fn weight_gradient(
                     };
                     hold(&from, top, &unit, &mut held, |y| {
                         let to = &mut turned[y % SIDE * row_len..][..row_len];
-                        turn(from, source, position, (y, met.clone()), to);
+                        turn(from, source, position, y, to);
                     });
                     for y in STEP * row..problem.destination_height.min(STEP * (row + 1)) {
                         let to = &mut gradient[y % STEP * gradient_row..][..gradient_row];
-                        turn(written, grad_output, gradient_position, (y, columns.clone()), to);
+                        turn(written, grad_output, gradient_position, y, to);
                     }
-                    for group in unit.columns.clone().step_by(together) {
-                        let tiles = together.min(unit.columns.end - group);
+                    for group in (0..cut.across).step_by(together) {
+                        let tiles = together.min(cut.across - group);
                         for pair in pairs.clone() {
                             for tile in 0..tiles {
                                 let first = ((STEP * row) as isize, (STEP * (group + tile)) as isize);
                                 let pieces = from.pointers::<POINTS>(
                                     (top, first.1 - column_lead as isize),
                                     zeros.as_ptr(),
-                                    |y, x| turned[y % SIDE * row_len + (x - met.start) * position..].as_ptr(),
+                                    |y, x| turned[y % SIDE * row_len + x * position..].as_ptr(),
                                 );
                                 let places = written.pointers::<OUTPUTS>(first, zeros.as_ptr(), |y, x| {
-                                    gradient[y % STEP * gradient_row + (x - columns.start) * gradient_position..]
-                                        .as_ptr()
+                                    gradient[y % STEP * gradient_row + x * gradient_position..].as_ptr()
                                 });
                                 // SAFETY: turned positions hold `length·channels` floats, `panel`
                                 // and `factors` `depth` times as many channels at each point.
@@ -360,7 +357,7 @@ pub(super) fn weight_gradient(
                                         panel_stride,
                                         sums: sums[first * outputs..].as_mut_ptr(),
                                         sums_stride: outputs * channels,
-                                        accumulate: nth > range.start || group > unit.columns.start,
+                                        accumulate: nth > range.start || group > 0,
                                     });
                                 }
                             }
