@@ -1,9 +1,10 @@
 //! Dense products of maps that lie by channel, from panels of what their values read (im2col).
 //!
 //! Values that follow each other among a channel's positions and images are taken [`LANES`] at a
-//! time, a strip. What a strip reads is gathered as `(taps · source channels, LANES)`, so that
-//! tiles read it from end to end and the first-level cache holds it while all of them do. Outputs
-//! go to the maps from sums beside the panel, or where they lie as a strip does are summed there.
+//! time, a strip. What the strips of a tile read is gathered as `(taps · source channels, strips,
+//! LANES)`, so that tiles read it from end to end and the first-level cache holds it while all of
+//! them do. Outputs go to the maps from sums beside the panel, or where they lie as strips do are
+//! summed there.
 //! Neighbours in a strided gradient have different taps, so values that lie `stride` apart are
 //! taken together there.
 
@@ -16,8 +17,13 @@ use crate::simd::{LANES, prefetch};
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Steps of the sum that a panel holds: those of a strip take half of the first-level cache.
+/// Strips that a tile takes at most. The sums of one alone are so few that they wait for each other
+/// on processors that multiply and add two vectors at a time.
+const WIDEST: usize = 3;
+/// Steps of the sum that a panel holds at most, and floats that a tile reads of it: they stay in the
+/// first-level cache.
 const DEPTH: usize = 256;
+const COLUMN: usize = 6 * 1024;
 /// Floats of a panel with the sums of its strips, and strips of a panel, at least.
 const ROOM: usize = 1 << 16;
 const STRIPS: usize = 4;
@@ -35,6 +41,11 @@ pub(super) fn pays(problem: &Problem) -> bool {
     problem.order == Order::Channels
         && problem.source_channels.min(problem.destination_channels) >= LANES
         && problem.destination_height * problem.destination_width * problem.batch >= ITEMS * LANES
+}
+
+/// Strips that a tile takes at most.
+fn widest(kernels: &Kernels) -> usize {
+    kernels.dense.len().min(WIDEST)
 }
 
 /// Positions of the destination that have the same taps.
@@ -115,12 +126,13 @@ pub(super) fn product(
     let target = Shared::new(destination);
     let tiles = outputs.div_ceil(mr);
     let pointwise = (problem.kernel, problem.stride, problem.padding) == (1, 1, 0);
+    let most_steps = DEPTH.min(COLUMN / (widest(kernels) * LANES));
     for class in Class::all(problem) {
         let depth = class.taps.len() * problem.source_channels;
         if depth == 0 && accumulate {
             continue;
         }
-        let (values, held) = (class.size.0 * class.size.1 * problem.batch, depth.min(DEPTH));
+        let (values, held) = (class.size.0 * class.size.1 * problem.batch, depth.min(most_steps));
         let strips = values.div_ceil(LANES);
         let most = (ROOM / (LANES * (held + outputs))).max(STRIPS);
         let items = strips.div_ceil(most).next_multiple_of(SHARED_BY).max(ITEMS).min(strips);
@@ -142,10 +154,10 @@ pub(super) fn product(
                     }
                     let read = |&tap| runs(problem.batch, &range, |nth| class.read(problem, nth, tap));
                     let read: Vec<Vec<Run>> = class.taps.iter().map(read).collect();
-                    for first in (0..depth).step_by(DEPTH) {
-                        let steps = first..depth.min(first + DEPTH);
+                    for first in (0..depth).step_by(most_steps) {
+                        let steps = first..depth.min(first + most_steps);
                         let panel = &mut panel[..width * steps.len()];
-                        gather(problem, &read, steps.clone(), source, row, panel);
+                        gather(kernels, problem, &read, steps.clone(), source, row, panel);
                         let add = accumulate && in_place || first > 0;
                         let (to, row) = if in_place {
                             (target.pointer().wrapping_add(range.start), plane)
@@ -170,8 +182,10 @@ pub(super) fn product(
     }
 }
 
-/// Steps of the sum for all strips, `(strip, step, LANES)`; `row` has room for one step of them.
+/// Steps of the sum for all strips, `(tile's strips, step, strip, LANES)`; `row` has room for one
+/// step of them.
 fn gather(
+    kernels: &Kernels,
     problem: &Problem,
     read: &[Vec<Run>],
     steps: Range<usize>,
@@ -205,8 +219,10 @@ fn gather(
                 &*row
             }
         };
-        for (from, to) in row.as_chunks::<LANES>().0.iter().zip(panel.chunks_exact_mut(strip)) {
-            to[nth * LANES..][..LANES].copy_from_slice(from);
+        for (first, count) in groups(kernels, row.len() / LANES) {
+            let to = panel[first * strip + nth * count * LANES..].as_chunks_mut::<LANES>().0;
+            let from = row[first * LANES..].as_chunks::<LANES>().0;
+            to.iter_mut().zip(from).take(count).for_each(|(to, from)| *to = *from);
         }
     }
 }
@@ -227,24 +243,26 @@ unsafe fn add_products(
 ) {
     let mr = kernels.mr;
     let tiles = packed.len() / (depth * mr);
+    let stores: [_; WIDEST] = std::array::from_fn(|nth| (nth * LANES, LANES));
     for group in (0..tiles).step_by(TILES) {
-        for (strip, panel) in panel.chunks_exact(steps.len() * LANES).enumerate() {
+        for (first, count) in groups(kernels, panel.len() / (steps.len() * LANES)) {
+            let panel = &panel[first * steps.len() * LANES..][..count * steps.len() * LANES];
             for tile in group..tiles.min(group + TILES) {
                 let weight = &packed[(tile * depth + steps.start) * mr..][..steps.len() * mr];
                 // SAFETY: `weight` and `panel` hold the steps; the rest is the caller's promise.
                 unsafe {
-                    (kernels.dense[0])(&DenseTile {
+                    (kernels.dense[count - 1])(&DenseTile {
                         weight: weight.as_ptr(),
                         panel: panel.as_ptr(),
                         ranges: &[(0, 1)],
                         group_offset: &[0],
                         group_rank: &[0],
                         channels: steps.len(),
-                        channel_stride: LANES,
-                        destination: sums.wrapping_add(tile * mr * row + strip * LANES),
+                        channel_stride: count * LANES,
+                        destination: sums.wrapping_add(tile * mr * row + first * LANES),
                         plane: row,
                         rows: mr,
-                        stores: &[(0, LANES)],
+                        stores: &stores[..count],
                         accumulate: add,
                         whole: true,
                     });
@@ -252,6 +270,12 @@ unsafe fn add_products(
             }
         }
     }
+}
+
+/// Strips that a tile takes together: first and number.
+fn groups(kernels: &Kernels, strips: usize) -> impl Iterator<Item = (usize, usize)> {
+    let all = strips.div_ceil(widest(kernels));
+    (0..all).map(move |nth| (strips * nth / all, strips * (nth + 1) / all - strips * nth / all))
 }
 
 /// # Safety

@@ -202,29 +202,31 @@ impl Map {
         std::array::from_fn(|nth| self.at(first, nth / side, nth % side).map_or(outside, |(y, x)| inside(y, x)))
     }
 
-    /// Puts the outputs of a tile of `rows` by `columns` positions at `first`,
-    /// `(position, channel, lane)`, to their places in maps by channel.
+    /// Puts the outputs of a tile of `rows` by `columns` positions at `first`, `(position, channel,
+    /// lane)` of some channels, to their places in maps by channel.
     ///
     /// # Safety
     /// `target` has [`Map::len`] floats, and nothing else writes these lanes of the tile's rows and columns meanwhile.
+    #[expect(clippy::too_many_arguments, reason = "a piece of a map, and where it goes")]
     pub(super) unsafe fn put(
         &self,
         tile: &[f32],
         (rows, columns): (usize, usize),
         (start, length): (usize, usize),
         first: (usize, usize),
+        (first_channel, channels): (usize, usize),
         accumulate: bool,
         target: Shared<f32>,
     ) {
         let images = self.strips.images;
         let stretches: Vec<_> = self.strips.stretches(start, length).collect();
-        for channel in 0..self.channels {
+        for channel in 0..channels {
             for y in 0..rows.min(self.height - first.0) {
-                let row = (channel * self.height + first.0 + y) * self.columns;
+                let row = ((first_channel + channel) * self.height + first.0 + y) * self.columns;
                 for &(strip, image, at, count) in &stretches {
                     let left = strip * self.advance + first.1;
                     for x in 0..columns.min(self.columns.saturating_sub(left)) {
-                        let from = &tile[((columns * y + x) * self.channels + channel) * length + at..][..count];
+                        let from = &tile[((columns * y + x) * channels + channel) * length + at..][..count];
                         // SAFETY: a channel, row and column inside the map, and images up to its
                         // last one; the rest is the caller's promise.
                         let to = unsafe {
@@ -328,7 +330,7 @@ pub(super) fn product(
                 direct(&band, gathered, outputs);
                 outputs.par_chunks(to_row).enumerate().for_each(|(y, row)| {
                     // SAFETY: each row is put by its own task.
-                    unsafe { to.put(row, (1, to.width), lanes, (first + y, 0), accumulate, target) };
+                    unsafe { to.put(row, (1, to.width), lanes, (first + y, 0), (0, to.channels), accumulate, target) };
                 });
             });
         });

@@ -489,6 +489,7 @@ fn any_number_of_threads_gives_the_same_bits() {
         shape(128, 130, 64, 2, 3, 1),
         shape(8, 1, 8, 30, 7, 2),
         shape(8, 32, 16, 15, 3, 1),
+        shape(8, 16, 144, 7, 3, 1),
         shape(9, 24, 20, 14, 3, 2),
     ] {
         let (input, weight) = (values(shape.input_len(), 1), values(shape.weight_len(), 2));

@@ -8,18 +8,19 @@
 //! meet in the same few sets of the cache. A tile's 36 points are then 36 products of matrices.
 //! What is summed in which order depends on the shape alone.
 
+mod product;
+
 use super::Conv2dShape;
 use super::geometry::{Direction, Problem};
-use super::pack::weight_at;
 use super::strips::{Map, Strips};
 use super::tiles::Kernels;
 use super::transforms::{Block, OUTPUTS, PAIRS, POINTS, Products, SIDE, STEP, Taps};
-use super::units::{self, Unit, Units};
+use super::units::{Unit, Units};
 use crate::layout::Order;
-use crate::scratch::{self, Shared};
+use crate::scratch;
 use crate::simd::{LANES, prefetch};
+pub(super) use product::product;
 use rayon::prelude::*;
-use std::ptr;
 
 /// Floats of a pair of rows of points, of source and gradient, that leave room for their sums in
 /// the second-level cache.
@@ -84,142 +85,6 @@ fn hold(map: &Map, first: isize, unit: &Unit, held: &mut Held, mut load: impl Fn
         if held[y % SIDE] != row {
             load(y);
             held[y % SIDE] = row;
-        }
-    }
-}
-
-/// `destination (+)= weight ⋆ source`.
-pub(super) fn product(
-    kernels: &Kernels,
-    problem: &Problem,
-    weight: &[f32],
-    source: &[f32],
-    destination: &mut [f32],
-    accumulate: bool,
-) {
-    let (channels, outputs) = (problem.source_channels, problem.destination_channels);
-    // Rows and columns by which a tile's piece of the source starts before its outputs.
-    let [lead, column_lead] = [problem.padding, problem.column_padding].map(|padding| match problem.direction {
-        Direction::Forward => padding,
-        Direction::Backward => 2 - padding,
-    });
-    let strips = Strips::new(problem.order, problem.batch, problem.destination_width, STEP);
-    let (from, column_lead) = Map::source(strips, problem, column_lead);
-    let to = Map::destination(strips, problem);
-    assert_eq!(source.len(), from.len(), "conv2d: source length");
-    assert_eq!(destination.len(), to.len(), "conv2d: destination length");
-    let (lanes, in_place) = (strips.lanes, problem.order == Order::Positions);
-    let tiles = (problem.destination_height.div_ceil(STEP), to.width.div_ceil(STEP));
-    let cut = Units::of_product(&strips, channels + outputs, tiles);
-    let part = POINTS * channels * LANES;
-    let units = cut.count();
-    let parts = units.min(PARTS.max(units::wanted()));
-    let position = cut.together * channels + LANES;
-    let row_len = cut.width(from.width, SIDE - STEP) * position;
-    let (panel_stride, sums_stride) = (position, cut.together * outputs + LANES);
-    let target = Shared::new(destination);
-    scratch::with(outputs / LANES * part + position, |room| {
-        let (packed, zeros) = room.split_at_mut(outputs / LANES * part);
-        zeros.fill(0.0);
-        packed
-            .par_chunks_mut(part)
-            .enumerate()
-            .for_each(|(nth, packed)| pack_weights(kernels, problem, weight, nth, packed));
-        let (packed, zeros) = (&*packed, &*zeros);
-        (0..parts).into_par_iter().with_max_len(1).for_each(|nth| {
-            // Outputs of a tile on their way to maps by channel.
-            let tile_len = if in_place { 0 } else { OUTPUTS * cut.together * outputs };
-            scratch::with(SIDE * row_len + POINTS * (panel_stride + sums_stride) + tile_len, |room| {
-                let (near, room) = room.split_at_mut(SIDE * row_len);
-                let (panel, room) = room.split_at_mut(POINTS * panel_stride);
-                let (sums, tile) = room.split_at_mut(POINTS * sums_stride);
-                let mut held = [None; SIDE];
-                for unit in units * nth / parts..units * (nth + 1) / parts {
-                    let unit = cut.nth(unit);
-                    let (row, (start, length)) = (unit.row, unit.lanes);
-                    let met = unit.met(from.width, column_lead, SIDE - STEP - column_lead);
-                    let top = (STEP * row) as isize - lead as isize;
-                    hold(&from, top, &unit, &mut held, |y| {
-                        let to = &mut near[y % SIDE * row_len..][..row_len];
-                        if !in_place {
-                            return from.gather(source, unit.lanes, y, position, to);
-                        }
-                        let to = to.chunks_exact_mut(position);
-                        from.visit_row(source, unit.lanes, (y, met.clone()), &mut [], to, |from, block, to| {
-                            let (to, Block { rows, stride, .. }) = (to.as_mut_ptr(), block);
-                            // SAFETY: `visit_row` gives a block, and room for it.
-                            unsafe { (kernels.copy)(from, stride, to, length, length, length, rows) };
-                        });
-                    });
-                    let products = Products {
-                        points: POINTS,
-                        depth: channels,
-                        rows: outputs,
-                        vectors: length / LANES,
-                        weight: packed.as_ptr(),
-                        weight_strides: [channels * LANES, part, LANES],
-                        panel: panel.as_ptr(),
-                        panel_stride,
-                        sums: sums.as_mut_ptr(),
-                        sums_stride,
-                        accumulate: false,
-                    };
-                    for column in unit.columns.clone() {
-                        let first = ((STEP * row) as isize, (STEP * column) as isize);
-                        let corner = (top, first.1 - column_lead as isize);
-                        let pieces = from.pointers::<POINTS>(corner, zeros.as_ptr(), |y, x| {
-                            near[y % SIDE * row_len + (x - met.start) * position..].as_ptr()
-                        });
-                        let stride = if in_place { lanes } else { length };
-                        let tile_at = tile.as_mut_ptr().cast_const();
-                        let places = to.pointers::<OUTPUTS>(first, ptr::null(), |y, x| {
-                            if !in_place {
-                                return tile_at.wrapping_add((STEP * (y % STEP) + x % STEP) * outputs * length);
-                            }
-                            target.pointer().wrapping_add((y * to.width + x) * outputs * lanes + start).cast_const()
-                        });
-                        let line = Block { rows: 1, length: length * channels, stride: 0 };
-                        let block = Block { rows: outputs, length, stride };
-                        // SAFETY: pieces are positions in `near`, or zeros; places are positions
-                        // inside the map, whose blocks of `length ≤ lanes − start` images repeat
-                        // for each channel, `lanes` apart, or in `tile`, one block after the other;
-                        // a tile's outputs belong to this unit alone. Lanes and channels are whole
-                        // vectors; `packed`, `panel` and `sums` have the lengths that `products`
-                        // says.
-                        unsafe {
-                            (kernels.source)(&pieces, line, panel.as_mut_ptr(), panel_stride);
-                            (kernels.products)(&products);
-                            let places = places.map(<*const f32>::cast_mut);
-                            (kernels.output)(products.sums, sums_stride, &places, block, in_place && accumulate);
-                            if !in_place {
-                                let first = (STEP * row, STEP * column);
-                                to.put(tile, (STEP, STEP), unit.lanes, first, accumulate, target);
-                            }
-                        }
-                    }
-                }
-            });
-        });
-    });
-}
-
-/// The points of the nth [`LANES`] destination channels' kernels, `(point, source channel, destination channel)`.
-fn pack_weights(kernels: &Kernels, problem: &Problem, weight: &[f32], nth: usize, packed: &mut [f32]) {
-    let channels = problem.source_channels;
-    assert_eq!(packed.len(), POINTS * channels * LANES, "conv2d: packed weights");
-    let mut taps: Taps = [[0.0; LANES]; 9];
-    for channel in 0..channels {
-        for (tap, values) in taps.iter_mut().enumerate() {
-            // The gradient of the input meets the kernel turned by half a turn.
-            let tap = if problem.direction == Direction::Forward { tap } else { 8 - tap };
-            for (lane, value) in values.iter_mut().enumerate() {
-                *value = weight[weight_at(problem, nth * LANES + lane, channel) + tap];
-            }
-        }
-        // SAFETY: point p of the channel lies at (p·channels + channel)·LANES.
-        unsafe {
-            let to = packed.as_mut_ptr().add(channel * LANES);
-            (kernels.kernel_points)(&taps, to, channels * LANES);
         }
     }
 }
