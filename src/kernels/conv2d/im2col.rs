@@ -126,23 +126,26 @@ pub(super) fn product(
     let target = Shared::new(destination);
     let tiles = outputs.div_ceil(mr);
     let pointwise = (problem.kernel, problem.stride, problem.padding) == (1, 1, 0);
-    let most_steps = DEPTH.min(COLUMN / (widest(kernels) * LANES));
+    // Values that a tile takes.
+    let widest = widest(kernels);
+    let unit = widest * LANES;
+    let most_steps = DEPTH.min(COLUMN / unit);
     for class in Class::all(problem) {
         let depth = class.taps.len() * problem.source_channels;
         if depth == 0 && accumulate {
             continue;
         }
         let (values, held) = (class.size.0 * class.size.1 * problem.batch, depth.min(most_steps));
-        let strips = values.div_ceil(LANES);
-        let most = (ROOM / (LANES * (held + outputs))).max(STRIPS);
-        let items = strips.div_ceil(most).next_multiple_of(SHARED_BY).max(ITEMS).min(strips);
+        let units = values.div_ceil(unit);
+        let most = (ROOM / (unit * (held + outputs))).max(STRIPS.div_ceil(widest));
+        let items = units.div_ceil(most).next_multiple_of(SHARED_BY).max(ITEMS).min(units);
         scratch::with(tiles * depth * mr, |packed| {
             packed.par_chunks_exact_mut((depth * mr).max(1)).enumerate().for_each(|(tile, packed)| {
                 pack_weights(problem, &class.taps, weight, (tile * mr, mr), packed);
             });
             let packed = &*packed;
             (0..items).into_par_iter().with_max_len(1).for_each(|item| {
-                let range = strips * item / items * LANES..values.min(strips * (item + 1) / items * LANES);
+                let range = units * item / items * unit..values.min(units * (item + 1) / items * unit);
                 let width = range.len().next_multiple_of(LANES);
                 // Whole vectors that lie as they are read are summed in their places.
                 let in_place = pointwise && range.len() == width && outputs.is_multiple_of(mr);
@@ -272,10 +275,10 @@ unsafe fn add_products(
     }
 }
 
-/// Strips that a tile takes together: first and number.
+/// The strips of each tile: first and number.
 fn groups(kernels: &Kernels, strips: usize) -> impl Iterator<Item = (usize, usize)> {
-    let all = strips.div_ceil(widest(kernels));
-    (0..all).map(move |nth| (strips * nth / all, strips * (nth + 1) / all - strips * nth / all))
+    let widest = widest(kernels);
+    (0..strips).step_by(widest).map(move |first| (first, widest.min(strips - first)))
 }
 
 /// # Safety

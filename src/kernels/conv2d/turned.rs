@@ -194,8 +194,18 @@ pub(super) fn weight_gradient(
                         let values = &part[start + (nth * rows + inside + row) * LANES..][..LANES];
                         sum.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
                     }
-                    for (pair, sum) in (nth * LANES..taps * inputs).zip(sum) {
-                        grad_weight[pair % inputs * taps + pair / inputs] = sum;
+                    let sums = &sum[..LANES.min(taps * inputs - nth * LANES)];
+                    if taps == 1 {
+                        grad_weight[nth * LANES..][..sums.len()].copy_from_slice(sums);
+                        continue;
+                    }
+                    let (mut tap, mut channel) = (nth * LANES / inputs, nth * LANES % inputs);
+                    for &sum in sums {
+                        grad_weight[channel * taps + tap] = sum;
+                        channel += 1;
+                        if channel == inputs {
+                            (tap, channel) = (tap + 1, 0);
+                        }
                     }
                 }
             }
