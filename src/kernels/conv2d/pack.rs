@@ -2,6 +2,10 @@
 
 use super::geometry::{Direction, Problem};
 use crate::layout::transpose_into;
+use crate::simd::prefetch;
+
+/// Source channels between those whose weights are packed and those that main memory is asked for.
+const AHEAD: usize = 8;
 
 /// The other channel's and the row channel's place in the dense weight `(O, I, k, k)`.
 pub(super) fn weight_at(problem: &Problem, destination: usize, source: usize) -> usize {
@@ -9,6 +13,17 @@ pub(super) fn weight_at(problem: &Problem, destination: usize, source: usize) ->
     match problem.direction {
         Direction::Forward => (destination * problem.source_channels + source) * taps,
         Direction::Backward => (source * problem.destination_channels + destination) * taps,
+    }
+}
+
+/// Asks for the weights of `rows` destination channels from `first` on and a source channel that
+/// are packed a while later.
+#[inline(always)]
+pub(super) fn ask(problem: &Problem, weight: &[f32], (first, rows): (usize, usize), channel: usize) {
+    let at = |row: usize| weight.as_ptr().wrapping_add(weight_at(problem, first + row, channel + AHEAD));
+    match problem.direction {
+        Direction::Forward => (0..rows).for_each(|row| prefetch(at(row), 1)),
+        Direction::Backward => prefetch(at(0), rows * problem.kernel * problem.kernel),
     }
 }
 
@@ -84,6 +99,7 @@ fn pack_kernels<const ROWS: usize>(
     let kernels = weight.as_chunks::<9>().0;
     let packed = packed.as_chunks_mut::<ROWS>().0;
     for channel in 0..channels {
+        ask(problem, weight, (first, ROWS), channel);
         let kernels: [&[f32; 9]; ROWS] =
             std::array::from_fn(|row| &kernels[weight_at(problem, first + row, channel) / 9]);
         for (rank, &tap) in taps.iter().enumerate() {

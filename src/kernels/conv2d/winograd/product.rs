@@ -4,7 +4,7 @@
 
 use super::{PARTS, hold};
 use crate::conv2d::geometry::{Direction, Problem};
-use crate::conv2d::pack::weight_at;
+use crate::conv2d::pack::{ask, weight_at};
 use crate::conv2d::strips::{Map, Strips};
 use crate::conv2d::tiles::Kernels;
 use crate::conv2d::transforms::{Block, OUTPUTS, POINTS, Products, SIDE, STEP, Taps};
@@ -308,6 +308,7 @@ fn pack_weights(kernels: &Kernels, problem: &Problem, weight: &[f32], nth: usize
     assert_eq!(packed.len(), POINTS * channels * LANES, "conv2d: packed weights");
     let mut taps: Taps = [[0.0; LANES]; 9];
     for channel in 0..channels {
+        ask(problem, weight, (nth * LANES, LANES), channel);
         for (tap, values) in taps.iter_mut().enumerate() {
             // The gradient of the input meets the kernel turned by half a turn.
             let tap = if problem.direction == Direction::Forward { tap } else { 8 - tap };
