@@ -2,7 +2,10 @@
 
 use super::geometry::{Problem, RowBlock, Tiling};
 use super::tiles::Kernels;
-use crate::simd::LANES;
+use crate::simd::{LANES, prefetch};
+
+/// Channels between those that are packed and those that main memory is asked for.
+const AHEAD: usize = 6;
 
 /// Packs channels `first..first + count` of one (row block, batch block) of `source` into `panel`.
 #[expect(clippy::too_many_arguments, reason = "what to pack, from where, in which order, to where")]
@@ -39,6 +42,7 @@ fn pack(
                 let step = run.step * problem.source_position();
                 assert!(from + (run.count - 1) * step + length <= source.len());
                 let (from, to) = (source[from..].as_ptr(), to.as_mut_ptr());
+                prefetch(from.wrapping_add(AHEAD * problem.source_channel()), (run.count - 1) * step + length);
                 // Blocks that touch on both sides are one long block.
                 let together = length == pitch && step == pitch;
                 let (blocks, length) = if together { (1, run.count * pitch) } else { (run.count, length) };

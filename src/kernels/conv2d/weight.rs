@@ -8,7 +8,7 @@ use super::panel::{panel_of, room};
 use super::pattern::Pattern;
 use super::tiles::{DotTile, Kernels, Run};
 use crate::scratch::{self, Shared};
-use crate::simd::LANES;
+use crate::simd::{LANES, prefetch};
 use rayon::prelude::*;
 
 const BUDGET: usize = 128 * 1024;
@@ -24,6 +24,8 @@ const CHANNELS: usize = 128;
 const CHANNELS_DIRECT: usize = 1024;
 /// Values of a gradient row per panel: four rows stay in the first-level cache. Sparse products take one row at a time.
 const VALUES: usize = 1536;
+/// Output channels between those whose gradients are packed and those that main memory is asked for.
+const AHEAD: usize = 2;
 /// Tasks of a call, reduction chunks included.
 const TASKS: usize = 12;
 /// Floats of all partial sums together.
@@ -126,12 +128,13 @@ fn direct(problem: &Problem, values: usize) -> Option<Tiling> {
     Tiling::direct(problem, DIRECT_MOST, (values / row.max(1)).max(1), false)
 }
 
-/// Packs one output channel's gradient of a (row block, batch block), segment after segment, padded with zeros.
+/// Packs one output channel's gradient of a (row block, batch block), segment after segment, padded
+/// with zeros. `gradient` begins with it, and the next channels' follow `plane` floats apart.
 fn pack_gradient(
     kernels: &Kernels,
     rows: &RowBlock,
     stores: &[(usize, usize)],
-    gradient: &[f32],
+    (gradient, plane): (&[f32], usize),
     batch_start: usize,
     to: &mut [f32],
 ) {
@@ -139,6 +142,12 @@ fn pack_gradient(
     let last = rows.segments.iter().map(|segment| segment.destination).max().unwrap_or(0);
     assert!(batch_start + last + furthest <= gradient.len(), "conv2d grad_weight: gradient row");
     assert!(rows.segments.len() * stores.len() * LANES <= to.len(), "conv2d grad_weight: packed gradient row");
+    // In maps by channel it lies together, and main memory is asked for that of a channel soon to come.
+    let span = last + furthest - rows.segments.first().map_or(0, |segment| segment.destination);
+    if span <= to.len() {
+        let next = gradient.as_ptr().wrapping_add(AHEAD * plane + batch_start + last + furthest - span);
+        prefetch(next, span);
+    }
     // SAFETY: the assertions bound every read and write; a store without lanes reads nothing.
     unsafe { (kernels.collect)(gradient.as_ptr().add(batch_start), &rows.segments, stores, to.as_mut_ptr()) };
 }
@@ -201,7 +210,7 @@ pub(super) fn dense(
                             match tile * mo + row {
                                 output if output < outputs => {
                                     let from = &grad_output[output * plane..];
-                                    pack_gradient(kernels, rows, &stores, from, batch_start, gradient);
+                                    pack_gradient(kernels, rows, &stores, (from, plane), batch_start, gradient);
                                 }
                                 _ => gradient.fill(0.0),
                             }
@@ -347,7 +356,7 @@ pub(super) fn sparse(
                         }
                         let from = &grad_output[output * plane..];
                         let gradient: &[f32] = if packed {
-                            pack_gradient(kernels, rows, &stores, from, batch_start, gradient);
+                            pack_gradient(kernels, rows, &stores, (from, plane), batch_start, gradient);
                             gradient
                         } else {
                             &from[batch_start..]
