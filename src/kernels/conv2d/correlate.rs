@@ -11,7 +11,7 @@ use crate::simd::{LANES, fence};
 use rayon::prelude::*;
 
 /// Floats of what a tile reads of a panel that stay in the first-level cache while all tiles read them.
-const COLUMN: usize = 6 * 1024;
+pub(super) const COLUMN: usize = 6 * 1024;
 /// Floats of a source that stays in the caches while it is read again and again.
 const NEAR: usize = 160 * 1024;
 /// Floats of a destination of sparse products beyond which it is written past the caches: it would

@@ -8,6 +8,7 @@
 //! Neighbours in a strided gradient have different taps, so values that lie `stride` apart are
 //! taken together there.
 
+use super::correlate::COLUMN;
 use super::geometry::{Direction, Problem};
 use super::pack::pack_weights;
 use super::tiles::{DenseTile, Kernels};
@@ -20,10 +21,8 @@ use std::ops::Range;
 /// Strips that a tile takes at most. The sums of one alone are so few that they wait for each other
 /// on processors that multiply and add two vectors at a time.
 const WIDEST: usize = 3;
-/// Steps of the sum that a panel holds at most, and floats that a tile reads of it: they stay in the
-/// first-level cache.
+/// Steps of the sum that a panel holds at most, and no more than [`COLUMN`] lets a tile read.
 const DEPTH: usize = 256;
-const COLUMN: usize = 6 * 1024;
 /// Floats of a panel with the sums of its strips, and strips of a panel, at least.
 const ROOM: usize = 1 << 16;
 const STRIPS: usize = 4;
@@ -126,8 +125,8 @@ pub(super) fn product(
     let target = Shared::new(destination);
     let tiles = outputs.div_ceil(mr);
     let pointwise = (problem.kernel, problem.stride, problem.padding) == (1, 1, 0);
-    // Values that a tile takes.
     let widest = widest(kernels);
+    // Values that a tile takes.
     let unit = widest * LANES;
     let most_steps = DEPTH.min(COLUMN / unit);
     for class in Class::all(problem) {

@@ -42,7 +42,9 @@ fn pack(
                 let step = run.step * problem.source_position();
                 assert!(from + (run.count - 1) * step + length <= source.len());
                 let (from, to) = (source[from..].as_ptr(), to.as_mut_ptr());
-                prefetch(from.wrapping_add(AHEAD * problem.source_channel()), (run.count - 1) * step + length);
+                if channel + AHEAD < count {
+                    prefetch(from.wrapping_add(AHEAD * problem.source_channel()), (run.count - 1) * step + length);
+                }
                 // Blocks that touch on both sides are one long block.
                 let together = length == pitch && step == pitch;
                 let (blocks, length) = if together { (1, run.count * pitch) } else { (run.count, length) };
