@@ -1,6 +1,7 @@
 //! Products by minimal filtering, forward and of the input's gradient, in one of two orders: tile
-//! after tile with the points of all kernels at hand, or, where kernels are more than tiles, some
-//! channels after others with the points of all tiles at hand. Both sum the same in the same order.
+//! after tile with the points of all kernels at hand, or, where output channels are more than
+//! tiles, some channels after others with the points of all tiles at hand. Both sum the same in the
+//! same order.
 
 use super::{PARTS, hold};
 use crate::conv2d::geometry::{Direction, Problem};
@@ -116,6 +117,7 @@ impl<'a> Product<'a> {
         if self.in_place { 0 } else { OUTPUTS * self.cut.together * outputs }
     }
 
+    /// The tiles of some units, in their order.
     fn tiles(&self, units: Range<usize>) -> impl Iterator<Item = Tile> {
         units.flat_map(|nth| {
             let unit = self.cut.nth(nth);
@@ -194,7 +196,8 @@ impl<'a> Product<'a> {
         }
     }
 
-    /// `outputs` destination channels from `first` on at a tile, from its sums; `room` is for [`Self::room`] floats.
+    /// Writes `outputs` destination channels from `first` on at a tile, from its sums. `room` holds
+    /// [`Self::room`] floats.
     fn finish(
         &self,
         tile: &Tile,
@@ -262,8 +265,8 @@ impl<'a> Product<'a> {
         });
     }
 
-    /// Some destination channels after others, with the points of the source at hand: the kernels,
-    /// which are more, are read once, and their points meet all tiles while they are near.
+    /// Some destination channels after others, with the points of the source at all tiles at hand:
+    /// the kernels, which are more, are read once, and each point of theirs meets all tiles at once.
     fn by_outputs(&self, weight: &[f32], source: &[f32], target: Shared<f32>) {
         let (units, part, panel_len) = (self.cut.count(), self.part(), POINTS * self.position());
         let strips = self.problem.destination_channels / LANES;
