@@ -7,7 +7,7 @@
 
 use super::geometry::{Direction, Problem};
 use super::transforms::{Block, POINTS, SIDE, STEP};
-use crate::layout::{Order, copy_images};
+use crate::layout::Order;
 use crate::scratch::{self, Shared};
 use crate::simd::{LANES, prefetch};
 use rayon::prelude::*;
@@ -133,28 +133,32 @@ impl Map {
         to: &mut [f32],
     ) {
         let images = self.strips.images;
-        let stretches: Vec<_> = self.strips.stretches(start, length).collect();
-        let filled = stretches.last().map_or(0, |&(_, _, at, count)| at + count);
+        // What is copied and what is zero lies alike in every channel: first float, images and columns.
+        let (mut copied, mut zero, mut filled) = (Vec::new(), Vec::new(), 0);
+        for (strip, image, at, count) in self.strips.stretches(start, length) {
+            let first = strip * self.advance;
+            let inside = |columns: usize| columns.saturating_sub(first).min(self.width);
+            let (left, right) = (inside(self.lead), inside(self.lead + self.columns));
+            let from = Blocks { at: (first + left).saturating_sub(self.lead) * images + image, step: images };
+            copied.push((from, left * position + at, count, right - left));
+            zero.extend([(at, count, left), (right * position + at, count, self.width - right)]);
+            filled = at + count;
+        }
+        zero.push((filled, length - filled, self.width));
+        zero.retain(|&(_, count, columns)| count * columns > 0);
         for channel in 0..self.channels {
             let row = &values[(channel * self.height + y) * self.columns * images..][..self.columns * images];
             if channel + AHEAD < self.channels {
                 prefetch(row.as_ptr().wrapping_add(AHEAD * self.height * self.columns * images), row.len());
             }
             let to = &mut to[channel * length..];
-            for &(strip, image, at, count) in &stretches {
-                let first = strip * self.advance;
-                let inside = |columns: usize| columns.saturating_sub(first).min(self.width);
-                let inside = inside(self.lead)..inside(self.lead + self.columns);
-                for outside in [0..inside.start, inside.end..self.width] {
-                    lanes(to, position, outside, (at, count)).for_each(|to| to.fill(0.0));
-                }
-                let columns = row.chunks_exact(images).skip((first + inside.start).saturating_sub(self.lead));
-                for (from, to) in columns.zip(lanes(to, position, inside, (at, count))) {
-                    copy_images(&from[image..][..count], to);
-                }
+            for &(blocks, at, count, columns) in &copied {
+                blocks.each(row, count, columns, |x, from| {
+                    to[at + x * position..][..from.len()].copy_from_slice(from);
+                });
             }
-            if filled < length {
-                lanes(to, position, 0..self.width, (filled, length - filled)).for_each(|to| to.fill(0.0));
+            for &(at, count, columns) in &zero {
+                (0..columns).for_each(|x| to[at + x * position..][..count].fill(0.0));
             }
         }
     }
@@ -219,40 +223,64 @@ impl Map {
         target: Shared<f32>,
     ) {
         let images = self.strips.images;
-        let stretches: Vec<_> = self.strips.stretches(start, length).collect();
+        let (side, stretches) = (columns, self.strips.stretches(start, length));
         for channel in 0..channels {
             for y in 0..rows.min(self.height - first.0) {
                 let row = ((first_channel + channel) * self.height + first.0 + y) * self.columns;
-                for &(strip, image, at, count) in &stretches {
+                for (strip, image, at, count) in stretches.clone() {
                     let left = strip * self.advance + first.1;
-                    for x in 0..columns.min(self.columns.saturating_sub(left)) {
-                        let from = &tile[((columns * y + x) * channels + channel) * length + at..][..count];
+                    let columns = columns.min(self.columns.saturating_sub(left));
+                    let from = Blocks { at: (side * y * channels + channel) * length + at, step: channels * length };
+                    from.each(tile, count, columns, |x, from| {
                         // SAFETY: a channel, row and column inside the map, and images up to its
                         // last one; the rest is the caller's promise.
                         let to = unsafe {
                             let to = target.pointer().add((row + left + x) * images + image);
-                            std::slice::from_raw_parts_mut(to, count)
+                            std::slice::from_raw_parts_mut(to, from.len())
                         };
                         if accumulate {
                             to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
                         } else {
-                            copy_images(from, to);
+                            to.copy_from_slice(from);
                         }
-                    }
+                    });
                 }
             }
         }
     }
 }
 
-/// `count` lanes from `at` on at each of the positions `range`, `position` floats apart.
-fn lanes(
-    to: &mut [f32],
-    position: usize,
-    range: Range<usize>,
-    (at, count): (usize, usize),
-) -> impl Iterator<Item = &mut [f32]> {
-    to.chunks_mut(position).take(range.end).skip(range.start).map(move |to| &mut to[at..at + count])
+/// Blocks of floats, the first at `at`, then `step` apart.
+#[derive(Clone, Copy)]
+struct Blocks {
+    at: usize,
+    step: usize,
+}
+
+impl Blocks {
+    /// Calls `each` with the number of every block and its `length` floats.
+    #[inline(always)]
+    fn each(self, values: &[f32], length: usize, count: usize, each: impl FnMut(usize, &[f32])) {
+        // The few images of a position are moved by instructions, not by a call, where their number is known.
+        match length {
+            8 => self.each_of::<8>(values, length, count, each),
+            LANES => self.each_of::<LANES>(values, length, count, each),
+            _ => self.each_of::<0>(values, length, count, each),
+        }
+    }
+
+    /// `LENGTH` is the length, or 0 for any.
+    #[inline(always)]
+    fn each_of<const LENGTH: usize>(
+        self,
+        values: &[f32],
+        length: usize,
+        count: usize,
+        mut each: impl FnMut(usize, &[f32]),
+    ) {
+        let length = if LENGTH == 0 { length } else { LENGTH };
+        (0..count).for_each(|nth| each(nth, &values[self.at + nth * self.step..][..length]));
+    }
 }
 
 /// Whether direct products of a batch by channel are faster by strips: neighbours of a strided

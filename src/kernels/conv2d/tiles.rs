@@ -162,6 +162,9 @@ unsafe fn put<S: Simd>(to: *mut f32, lanes: usize, value: S::Vector, accumulate:
     }
 }
 
+/// Steps of a sum between those whose weights are read and those whose weights the first-level cache is asked for.
+pub(super) const WEIGHTS_AHEAD: usize = 16;
+
 /// # Safety
 /// The pointers and offsets of `tile` stay inside their buffers, and the machine has the instruction set.
 #[inline(always)]
@@ -182,6 +185,7 @@ unsafe fn dense<S: Simd, const MR: usize, const NR: usize>(tile: &DenseTile) {
                 let mut panel = tile.panel.wrapping_offset(*tile.group_offset.get_unchecked(group));
                 let mut weight = tile.weight.add(*tile.group_rank.get_unchecked(group) * tile.channels * MR);
                 for _ in 0..tile.channels {
+                    prefetch(weight.wrapping_add(WEIGHTS_AHEAD * MR), 1);
                     let mut values = [S::zero(); NR];
                     for (column, value) in values.iter_mut().enumerate() {
                         *value = S::load(panel.add(column * LANES));

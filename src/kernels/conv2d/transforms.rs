@@ -16,7 +16,8 @@
     reason = "the second pass of a transform reads what the first left across its lines"
 )]
 
-use crate::simd::{LANES, Simd};
+use super::tiles::WEIGHTS_AHEAD;
+use crate::simd::{LANES, Simd, prefetch};
 
 /// Points of a transformed tile, row after row of [`SIDE`].
 pub(super) const POINTS: usize = SIDE * SIDE;
@@ -442,6 +443,7 @@ unsafe fn product<S: Simd, const MR: usize, const NR: usize>(
         let width = part.vectors * LANES;
         let mut values = [[S::zero(); NR]; MR];
         for _ in 0..part.depth {
+            prefetch(weight.wrapping_add(WEIGHTS_AHEAD * part.weight_strides[2]), 1);
             let mut columns = [S::zero(); NR];
             for (nth, column) in columns.iter_mut().enumerate() {
                 *column = S::load(panel.add(nth * LANES));
