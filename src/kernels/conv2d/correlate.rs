@@ -17,9 +17,8 @@ const NEAR: usize = 160 * 1024;
 /// Floats of a destination of sparse products beyond which it is written past the caches: it would
 /// have left them before it is read.
 pub(super) const PAST_CACHES: usize = 1 << 21;
-/// Vectors of a position that are read in place together at most, by dense and by sparse products.
-const DENSE_MOST: usize = 4;
-const SPARSE_MOST: usize = 8;
+/// Vectors of a position that are read in place together at most.
+const MOST: usize = 8;
 /// Work items a call should have, so that a few threads stay busy to the end.
 const ITEMS: usize = 8;
 /// The same where rows are cut into strips: fewer rows leave a strip's values nearer.
@@ -89,8 +88,7 @@ pub(super) fn dense(
     destination: &mut [f32],
     accumulate: bool,
 ) {
-    let tiling = direct(kernels, problem, DENSE_MOST, false)
-        .unwrap_or_else(|| Tiling::new(problem, wish(kernels, problem, false)));
+    let tiling = direct(kernels, problem, false).unwrap_or_else(|| Tiling::new(problem, wish(kernels, problem, false)));
     let (channels, outputs) = (problem.source_channels, problem.destination_channels);
     let (mr, taps) = (kernels.mr, problem.kernel * problem.kernel);
     let used: Vec<usize> = (0..taps).filter(|&group| tiling.group_used[group]).collect();
@@ -253,28 +251,28 @@ pub(super) fn sparse(
 
 /// Reading in place, as many rows at a time as leave the source in the second-level cache, and
 /// `ITEMS` pieces where it can.
-fn direct(kernels: &Kernels, problem: &Problem, most: usize, pairs: bool) -> Option<Tiling> {
-    let row = problem.source_channels * problem.source_width * problem.batch.min(most * LANES);
+fn direct(kernels: &Kernels, problem: &Problem, pairs: bool) -> Option<Tiling> {
+    let row = problem.source_channels * problem.source_width * problem.batch.min(MOST * LANES);
     let fitting = (rows_budget(kernels) / row.max(1)).saturating_sub(problem.kernel - 1).max(1);
-    Tiling::direct(problem, most, fitting.min(problem.destination_height.div_ceil(ITEMS)), pairs)
+    Tiling::direct(problem, MOST, fitting.min(problem.destination_height.div_ceil(ITEMS)), pairs)
 }
 
 /// The same for sparse products, which read what a position's taps meet once for each channel.
 /// Where the rows that a row meets do not fit into the second-level cache, strips of them do.
 fn in_place(kernels: &Kernels, problem: &Problem, pairs: bool) -> Option<Tiling> {
     let budget = rows_budget(kernels);
-    let column = problem.source_channels * problem.batch.min(SPARSE_MOST * LANES) * problem.kernel;
+    let column = problem.source_channels * problem.batch.min(MOST * LANES) * problem.kernel;
     let width = problem.destination_width;
     let met = |columns: usize| match problem.direction {
         Direction::Forward => (columns - 1) * problem.stride + problem.kernel,
         Direction::Backward => (columns + problem.kernel - 2) / problem.stride + 1,
     };
     if problem.kernel == 1 || problem.source_width * column <= budget {
-        return direct(kernels, problem, SPARSE_MOST, pairs);
+        return direct(kernels, problem, pairs);
     }
     let strip = (2..width).rev().find(|&columns| met(columns) * column <= budget).unwrap_or(2);
     let rows = problem.destination_height.div_ceil(STRIP_ITEMS);
-    let mut tiling = Tiling::direct(problem, SPARSE_MOST, rows, pairs)?;
+    let mut tiling = Tiling::direct(problem, MOST, rows, pairs)?;
     tiling.in_strips(problem, width.div_ceil(width.div_ceil(strip)));
     Some(tiling)
 }

@@ -149,7 +149,8 @@ pub enum Algorithm {
 /// LeNet's layers, uniform masks. Where minimal filtering (`winograd`) computes all weights they
 /// break even at a density of 0.34 with 16 channels and 0.15 with 128, and at 0.25 and 0.13 with 32
 /// images; of maps by channel (8 to 24 images, ResNet-50's layers too) at 0.3 and 0.2. Where the
-/// weight's gradient is an outer product they do near 0.2; elsewhere between 0.3 and 0.5.
+/// weight's gradient is an outer product they do near 0.2; elsewhere of maps by position at 0.35
+/// with 16 channels and 0.25 with 64 and more, of maps by channel between 0.3 and 0.5.
 #[must_use]
 pub fn choose(shape: &Conv2dShape, density: f64) -> Algorithm {
     let crossover = if winograd::pays(shape) {
@@ -161,6 +162,8 @@ pub fn choose(shape: &Conv2dShape, density: f64) -> Algorithm {
         least + slope / shape.in_channels.min(shape.out_channels) as f64
     } else if outer::pays(shape) {
         0.2
+    } else if Order::of(shape.batch) == Order::Positions {
+        (0.22 + 2.0 / shape.in_channels.min(shape.out_channels) as f64).min(0.36)
     } else {
         0.36
     };

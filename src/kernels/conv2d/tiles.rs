@@ -185,7 +185,10 @@ unsafe fn dense<S: Simd, const MR: usize, const NR: usize>(tile: &DenseTile) {
                 let mut panel = tile.panel.wrapping_offset(*tile.group_offset.get_unchecked(group));
                 let mut weight = tile.weight.add(*tile.group_rank.get_unchecked(group) * tile.channels * MR);
                 for _ in 0..tile.channels {
-                    prefetch(weight.wrapping_add(WEIGHTS_AHEAD * MR), 1);
+                    // One vector's products leave no time for it.
+                    if NR > 1 {
+                        prefetch(weight.wrapping_add(WEIGHTS_AHEAD * MR), 1);
+                    }
                     let mut values = [S::zero(); NR];
                     for (column, value) in values.iter_mut().enumerate() {
                         *value = S::load(panel.add(column * LANES));

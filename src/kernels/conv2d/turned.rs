@@ -1,5 +1,5 @@
-//! Grad-weight of dense convolutions by products of turned maps, where these lie by channel: for
-//! each tap `G Xᵀ`, summed over positions and images.
+//! Grad-weight of dense convolutions by products of turned maps: for each tap `G Xᵀ`, summed over
+//! positions and images.
 //!
 //! Dot products load both factors of every product from the caches. Here a vector holds [`LANES`]
 //! pairs of a tap and an input channel, and each gradient multiplies all of them. To this end what
@@ -34,8 +34,12 @@ const TOGETHER: usize = 4;
 
 /// Whether [`weight_gradient`] takes the shape and is faster than dot products.
 pub(super) fn pays(shape: &Conv2dShape) -> bool {
-    Order::of(shape.batch) == Order::Channels
-        && (shape.in_channels.is_multiple_of(LANES) || shape.batch >= TOGETHER)
+    // Pairs that do not fill whole vectors of channels are gathered.
+    let gathered = match Order::of(shape.batch) {
+        Order::Channels => shape.batch >= TOGETHER,
+        Order::Positions => shape.in_channels > LANES,
+    };
+    (shape.in_channels.is_multiple_of(LANES) || gathered)
         && shape.in_channels * shape.kernel * shape.kernel >= LANES
         && shape.out_channels > 0
         && shape.out_channels.is_multiple_of(LANES)
@@ -43,28 +47,55 @@ pub(super) fn pays(shape: &Conv2dShape) -> bool {
         && shape.out_height() * shape.out_width() * shape.batch >= 2 * LEAST
 }
 
-/// Maps by channel, `(C, positions, N)`.
+/// Maps of `batch` images.
 struct Map<'a> {
     values: &'a [f32],
+    order: Order,
+    channels: usize,
     positions: usize,
     batch: usize,
 }
 
 impl Map<'_> {
-    /// Writes `(value, row)` of [`LANES`] channels from `first` on at the positions `run`, then
-    /// zeros up to `to`'s end. Nothing and false where the channels end before.
-    fn turn_run(&self, kernels: &Kernels, first: usize, run: &Range<usize>, to: &mut [f32]) -> bool {
-        let (plane, length) = (self.positions * self.batch, to.len() / LANES);
-        let start = run.start * self.batch;
-        let from = self.values.get(first * plane + start..(first + LANES - 1) * plane + start + length);
+    /// Where the images of a channel at a position begin.
+    fn at(&self, channel: usize, position: usize) -> usize {
+        channel * self.order.channel_stride(self.positions, self.batch)
+            + position * self.order.position_stride(self.channels, self.batch)
+    }
+
+    /// Writes `(value, row)` of [`LANES`] channels from `first` on at some positions, zeros for none
+    /// and up to `to`'s end, from where they lie. False, and anything written, where those of a
+    /// channel do not lie in whole vectors.
+    fn turn_in_place(&self, kernels: &Kernels, first: usize, positions: &[Option<usize>], to: &mut [f32]) -> bool {
+        if self.order == Order::Positions {
+            let mut ahead = positions.iter().skip(1).copied().flatten();
+            for (position, to) in positions.iter().zip(to.chunks_exact_mut(self.batch * LANES)) {
+                if let Some(next) = ahead.next() {
+                    prefetch(self.values.as_ptr().wrapping_add(self.at(first, next)), LANES * self.batch);
+                }
+                match position {
+                    Some(position) => {
+                        square(kernels, &self.values[self.at(first, *position)..], self.batch, self.batch, to);
+                    }
+                    None => to.fill(0.0),
+                }
+            }
+            return true;
+        }
+        let Some(&Some(start)) = positions.first() else { return false };
+        if !positions.iter().zip(start..).all(|(position, next)| *position == Some(next)) {
+            return false;
+        }
+        let (length, last) = (to.len() / LANES, first + LANES - 1);
+        let from = self.values.get(self.at(first, start)..self.at(last, start) + length);
         if let Some(from) = from {
-            square(kernels, from, plane, length, to);
-            to[run.len() * self.batch * LANES..].fill(0.0);
+            square(kernels, from, self.positions * self.batch, length, to);
+            to[positions.len() * self.batch * LANES..].fill(0.0);
         }
         from.is_some()
     }
 
-    /// The same of rows that each are a channel at some positions, zeros for none; `gathered` has the length of `to`.
+    /// The same of rows that each are a channel at some positions; `gathered` has the length of `to`.
     fn turn<'b>(
         &self,
         kernels: &Kernels,
@@ -72,16 +103,15 @@ impl Map<'_> {
         gathered: &mut [f32],
         to: &mut [f32],
     ) {
-        let (plane, length) = (self.positions * self.batch, to.len() / LANES);
+        let length = to.len() / LANES;
         for (nth, row) in gathered.chunks_exact_mut(length).enumerate() {
             let (channel, positions) = rows(nth).unwrap_or((0, &[]));
-            let values = &self.values[channel * plane..][..plane];
             let (filled, empty) = row.split_at_mut(positions.len() * self.batch);
             for (to, position) in filled.chunks_exact_mut(self.batch).zip(positions) {
                 match position {
                     Some(position) => {
-                        let from = &values[position * self.batch..][..self.batch];
-                        prefetch(from.as_ptr().wrapping_add(LANES * plane), self.batch);
+                        let from = &self.values[self.at(channel, *position)..][..self.batch];
+                        prefetch(self.values.as_ptr().wrapping_add(self.at(channel + LANES, *position)), self.batch);
                         copy_images(from, to);
                     }
                     None => to.fill(0.0),
@@ -112,8 +142,9 @@ pub(super) fn weight_gradient(
     let (batch, inputs, outputs, taps) =
         (shape.batch, shape.in_channels, shape.out_channels, shape.kernel * shape.kernel);
     let positions = shape.out_height() * shape.out_width();
-    let from = Map { values: source, positions: shape.in_height * shape.in_width, batch };
-    let gradient = Map { values: grad_output, positions, batch };
+    let order = Order::of(batch);
+    let from = Map { values: source, order, channels: inputs, positions: shape.in_height * shape.in_width, batch };
+    let gradient = Map { values: grad_output, order, channels: outputs, positions, batch };
     let most = (DEPTH / batch).clamp(1, positions);
     let depth = (most * batch).next_multiple_of(LANES);
     let (pair_strips, output_strips) = ((taps * inputs).div_ceil(LANES), outputs / LANES);
@@ -124,7 +155,6 @@ pub(super) fn weight_gradient(
     let parts = TASKS.div_ceil(splits).min(most_parts);
     let share = |all: usize, parts: usize, nth: usize| all * nth / parts..all * (nth + 1) / parts;
     let rows_of = |split: usize| share(output_strips, splits, split);
-    let pointwise = (shape.kernel, shape.stride, shape.padding) == (1, 1, 0);
     scratch::with(parts * all, |partials| {
         let target = Shared::new(partials);
         (0..parts * splits).into_par_iter().with_max_len(1).for_each(|task| {
@@ -147,7 +177,7 @@ pub(super) fn weight_gradient(
                     let (panel, gathered) = (&mut panel[..LANES * depth], &mut gathered[..LANES * depth]);
                     let written: Vec<Option<usize>> = met.clone().map(Some).collect();
                     for (nth, factors) in strips.clone().zip(factors.chunks_exact_mut(LANES * depth)) {
-                        if !gradient.turn_run(kernels, nth * LANES, &met, factors) {
+                        if !gradient.turn_in_place(kernels, nth * LANES, &written, factors) {
                             gradient.turn(kernels, |lane| Some((nth * LANES + lane, &written)), gathered, factors);
                         }
                     }
@@ -157,7 +187,9 @@ pub(super) fn weight_gradient(
                             let (tap, channel) = ((nth * LANES + lane) / inputs, (nth * LANES + lane) % inputs);
                             read.get(tap).map(|positions: &Vec<_>| (channel, positions.as_slice()))
                         };
-                        if !(pointwise && from.turn_run(kernels, nth * LANES, &met, panel)) {
+                        let (tap, channel) = (nth * LANES / inputs, nth * LANES % inputs);
+                        let one_tap = channel + LANES <= inputs;
+                        if !(one_tap && from.turn_in_place(kernels, channel, &read[tap], panel)) {
                             from.turn(kernels, pair, gathered, panel);
                         }
                         // SAFETY: `factors` and `panel` hold `depth` steps of the sum, `sums` all
