@@ -343,7 +343,7 @@ fn weight_gradient(
     }
     let (kernels, problem) = (tiles::kernels(path), Problem::new(shape, Direction::Forward));
     match pattern {
-        None if winograd::gradient_pays(shape) => {
+        None if winograd::pays(shape) => {
             winograd::weight_gradient(kernels, &problem, input, grad_output, grad_weight)
         }
         None if outer::pays(shape) => outer::weight_gradient(kernels, shape, input, grad_output, grad_weight),

@@ -106,6 +106,10 @@ impl Map {
         Self { strips, channels, height, columns, advance: strips.width, lead: 0, width: strips.width }
     }
 
+    pub(super) fn order(&self) -> Order {
+        self.strips.order
+    }
+
     /// Number of its values.
     pub(super) fn len(&self) -> usize {
         self.channels * self.height * self.columns * self.strips.images

@@ -242,7 +242,7 @@ fn turned_shapes() -> impl Strategy<Value = Conv2dShape> {
     (batch, inputs, outputs, side(), side(), 1usize..=4, 1usize..=3, 0usize..=2).prop_map(sized).prop_filter(
         "taken, in a moment",
         |shape| {
-            let before = winograd::gradient_pays(shape) || outer::pays(shape);
+            let before = winograd::pays(shape) || outer::pays(shape);
             fits(shape) && !before && turned::pays(shape) && shape.multiply_adds() < 20_000_000
         },
     )
@@ -324,7 +324,7 @@ fn wide_filtered_shapes() -> impl Strategy<Value = Conv2dShape> {
         "taken, in a moment",
         |shape| {
             let wide = shape.in_channels.max(shape.out_channels) >= 128;
-            wide && fits(shape) && winograd::gradient_pays(shape) && shape.multiply_adds() < 100_000_000
+            wide && fits(shape) && winograd::pays(shape) && shape.multiply_adds() < 100_000_000
         },
     )
 }
