@@ -145,27 +145,21 @@ pub enum Algorithm {
 
 /// The faster algorithm for this geometry and density, from a measured crossover.
 ///
-/// Measured on AVX-512, and again on AVX2 (AMD EPYC), over the three passes of ResNet-18's and
-/// LeNet's layers, uniform masks. Where minimal filtering (`winograd`) computes all weights they
-/// break even at a density of 0.34 with 16 channels and 0.15 with 128, and at 0.25 and 0.13 with 32
-/// images; of maps by channel (8 to 24 images, ResNet-50's layers too) at 0.3 and 0.2. Where the
-/// weight's gradient is an outer product they do near 0.2; elsewhere of maps by position at 0.35
-/// with 16 channels and 0.25 with 64 and more, of maps by channel between 0.3 and 0.5.
+/// Measured over the three passes of ResNet-18's and ResNet-50's layers, uniform masks, on AVX-512
+/// and AVX2 (Intel Emerald Rapids; before on AMD EPYC). Where minimal filtering (`winograd`)
+/// computes all weights they break even, of maps by position, at a density of 0.26 to 0.33 with 16
+/// channels, 0.13 to 0.17 with 128 and near 0.1 with 512; of maps by channel between 0.11 and 0.2.
+/// Where the weight's gradient is an outer product they do near 0.2; elsewhere of maps by position
+/// at 0.35 with 16 channels and 0.25 with 64 and more, of maps by channel between 0.3 and 0.5.
 #[must_use]
 pub fn choose(shape: &Conv2dShape, density: f64) -> Algorithm {
-    let crossover = if winograd::pays(shape) {
-        let (least, slope) = match Order::of(shape.batch) {
-            Order::Channels => (0.2, 1.6),
-            Order::Positions if shape.batch < 64 => (0.125, 2.0),
-            Order::Positions => (0.125, 3.4),
-        };
-        least + slope / shape.in_channels.min(shape.out_channels) as f64
-    } else if outer::pays(shape) {
-        0.2
-    } else if Order::of(shape.batch) == Order::Positions {
-        (0.22 + 2.0 / shape.in_channels.min(shape.out_channels) as f64).min(0.36)
-    } else {
-        0.36
+    let (order, channels) = (Order::of(shape.batch), shape.in_channels.min(shape.out_channels) as f64);
+    let crossover = match order {
+        Order::Channels if winograd::pays(shape) => 0.15,
+        Order::Positions if winograd::pays(shape) => 0.1 + 3.0 / channels,
+        _ if outer::pays(shape) => 0.2,
+        Order::Channels => 0.36,
+        Order::Positions => (0.22 + 2.0 / channels).min(0.36),
     };
     if density < crossover { Algorithm::Sparse } else { Algorithm::Dense }
 }
@@ -343,9 +337,7 @@ fn weight_gradient(
     }
     let (kernels, problem) = (tiles::kernels(path), Problem::new(shape, Direction::Forward));
     match pattern {
-        None if winograd::pays(shape) => {
-            winograd::weight_gradient(kernels, &problem, input, grad_output, grad_weight)
-        }
+        None if winograd::pays(shape) => winograd::weight_gradient(kernels, &problem, input, grad_output, grad_weight),
         None if outer::pays(shape) => outer::weight_gradient(kernels, shape, input, grad_output, grad_weight),
         None if turned::pays(shape) => turned::weight_gradient(kernels, shape, input, grad_output, grad_weight),
         None => weight::dense(kernels, &problem, input, grad_output, grad_weight),
