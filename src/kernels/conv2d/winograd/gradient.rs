@@ -168,6 +168,8 @@ struct Gradient<'a> {
     gradient: Side<'a>,
     column_lead: usize,
     cut: Units,
+    /// floats of the points that are written before blocks read them
+    held: usize,
 }
 
 impl<'a> Gradient<'a> {
@@ -179,7 +181,7 @@ impl<'a> Gradient<'a> {
         let cut = Units::of_gradient(&strips, tiles);
         let source = Side::new(from, source, problem.source_channels, SIDE, cut.together);
         let gradient = Side::new(written, grad_output, problem.destination_channels, STEP, cut.together);
-        Self { kernels, problem, source, gradient, column_lead, cut }
+        Self { kernels, problem, source, gradient, column_lead, cut, held: HELD }
     }
 
     /// Sums of all channels at all points.
@@ -300,7 +302,7 @@ impl<'a> Gradient<'a> {
     fn by_blocks(&self, grad_weight: &mut [f32]) {
         let Self { source, gradient, cut, .. } = self;
         let (units, of_unit) = (cut.count(), cut.across * cut.together);
-        let most = (HELD / (POINTS * (source.channels + gradient.channels) * of_unit)).max(1);
+        let most = (self.held / (POINTS * (source.channels + gradient.channels) * of_unit)).max(1);
         let (chunks, largest) = (units.div_ceil(most), most.min(units) * of_unit);
         let block = source.block() * gradient.block();
         let (across, down) = (source.channels.div_ceil(source.block()), gradient.channels.div_ceil(gradient.block()));
@@ -460,6 +462,46 @@ impl<'a> Gradient<'a> {
         unsafe { (self.kernels.kernel_gradients)(from, distance, parts, part_distance, &mut taps) };
         for (lane, grad_weight) in grad_weight.chunks_exact_mut(9).enumerate() {
             grad_weight.iter_mut().zip(&taps).for_each(|(to, tap)| *to = tap[lane]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conv2d::Conv2dShape;
+    use crate::conv2d::tiles::kernels;
+    use crate::simd::Path;
+
+    /// Of several units and blocks, whole and not, in maps by channel and by position.
+    #[test]
+    fn blocks_of_channels_give_the_sums_of_parts() {
+        let values = |length: usize, step: usize| -> Vec<f32> {
+            (0..length).map(|at| (at * step % 37) as f32 / 37.0 - 0.5).collect()
+        };
+        for (batch, in_channels, out_channels, side) in [(8, 144, 80, 9), (12, 48, 144, 6), (48, 144, 160, 5)] {
+            let (in_height, in_width) = (side, side + 1);
+            let shape =
+                Conv2dShape { batch, in_channels, out_channels, in_height, in_width, kernel: 3, stride: 1, padding: 1 };
+            let (source, grad_output) = (values(shape.input_len(), 5), values(shape.output_len(), 11));
+            let problem = Problem::new(&shape, Direction::Forward);
+            for path in Path::available() {
+                let mut gradient = Gradient::new(kernels(path), &problem, &source, &grad_output);
+                let mut expected = vec![0.0; shape.weight_len()];
+                gradient.by_parts(1, &mut expected);
+                // All tiles at once, and a unit at a time.
+                for held in [HELD, 0] {
+                    gradient.held = held;
+                    let mut got = vec![f32::NAN; expected.len()];
+                    gradient.by_blocks(&mut got);
+                    for (nth, (got, expected)) in got.iter().zip(&expected).enumerate() {
+                        assert!(
+                            (got - expected).abs() < 1e-4,
+                            "{nth} of {shape:?}, {path:?}: {got} against {expected}"
+                        );
+                    }
+                }
+            }
         }
     }
 }
