@@ -151,7 +151,8 @@ fn without_twins_other_seeds_are_the_floor_and_the_study_says_so() {
     let ratio = &pruned.pixels[0].measures[&ticketlens::stats::similarity::Measure::Spearman];
     assert_eq!(ratio.replicates.len(), 4);
     let (rho, interval) = (ratio.rho.unwrap(), ratio.interval.unwrap());
-    assert!(interval.low < rho && rho < interval.high && ratio.changed_p.is_some());
+    let inside = interval.low < rho && rho < interval.high;
+    assert!(inside && ratio.changed_p.is_some(), "{rho}: {interval:?}, p {:?}", ratio.changed_p);
     assert!(pruned.concepts[0].ratio.interval.is_some() && pruned.concepts[0].flipped_twins.is_none());
 }
 

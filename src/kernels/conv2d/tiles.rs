@@ -3,7 +3,7 @@
 //! Long: all loops that are compiled for each instruction set by one macro, with the table of them.
 
 use super::geometry::{Fresh, Segment};
-use super::transforms::{self, Block, OUTPUTS, POINTS, Products, SIDE, STEP, Taps};
+use super::transforms::{self, Block, OUTPUTS, POINTS, Products, SIDE, STEP, Taps, WEIGHTS_AHEAD};
 use crate::norm::AtRest;
 use crate::simd::{LANES, LINE, Path, Portable, Simd, prefetch, prefetch_far};
 use std::ptr;
@@ -161,9 +161,6 @@ unsafe fn put<S: Simd>(to: *mut f32, lanes: usize, value: S::Vector, accumulate:
         }
     }
 }
-
-/// Steps of a sum between those whose weights are read and those whose weights the first-level cache is asked for.
-pub(super) const WEIGHTS_AHEAD: usize = 16;
 
 /// # Safety
 /// The pointers and offsets of `tile` stay inside their buffers, and the machine has the instruction set.

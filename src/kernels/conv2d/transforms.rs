@@ -16,9 +16,11 @@
     reason = "the second pass of a transform reads what the first left across its lines"
 )]
 
-use super::tiles::WEIGHTS_AHEAD;
 use crate::simd::{LANES, Simd, prefetch};
 
+/// Steps of a sum between those whose weights are read and those whose weights the first-level cache
+/// is asked for.
+pub(super) const WEIGHTS_AHEAD: usize = 16;
 /// Points of a transformed tile, row after row of [`SIDE`].
 pub(super) const POINTS: usize = SIDE * SIDE;
 pub(super) const SIDE: usize = 6;

@@ -10,6 +10,7 @@
 
 mod gradient;
 mod product;
+mod rows;
 
 use super::Conv2dShape;
 use super::strips::{Map, Strips};
