@@ -64,8 +64,8 @@ impl Map<'_> {
     }
 
     /// Writes `(value, row)` of [`LANES`] channels from `first` on at some positions, zeros for none
-    /// and up to `to`'s end, from where they lie. False, and anything written, where those of a
-    /// channel do not lie in whole vectors.
+    /// and up to `to`'s end. Nothing and false where a channel's values lie apart, or the maps end
+    /// before a whole vector of them.
     fn turn_in_place(&self, kernels: &Kernels, first: usize, positions: &[Option<usize>], to: &mut [f32]) -> bool {
         if self.order == Order::Positions {
             let mut ahead = positions.iter().skip(1).copied().flatten();
@@ -95,7 +95,7 @@ impl Map<'_> {
         from.is_some()
     }
 
-    /// The same of rows that each are a channel at some positions; `gathered` has the length of `to`.
+    /// The same of any rows, each a channel at some positions, by way of `gathered`, as long as `to`.
     fn turn<'b>(
         &self,
         kernels: &Kernels,

@@ -24,10 +24,8 @@ pub(super) use product::product;
 /// Channels from which on what a tile reads of one image after the other lies so far apart that it
 /// meets in few sets of the cache.
 const APART: usize = 128;
-/// Parts into which a call is cut at most, unless a product's threads want more; and floats of all
-/// parts' sums of a weight's gradient together.
+/// Parts into which a call is cut at most, unless a product's threads want more.
 const PARTS: usize = 12;
-const PARTIALS: usize = 1 << 21;
 
 /// Whether this algorithm takes the shape and saves multiplications: tiles at a map's end reach
 /// beyond it, while direct products skip what lies outside.

@@ -5,8 +5,8 @@
 //! would leave the caches from one tile to the next: then the points of many tiles are written
 //! first, and tasks take blocks of channels, whose sums stay while all these tiles are added.
 
+use super::PARTS;
 use super::rows::{Place, Side, Turned};
-use super::{PARTIALS, PARTS};
 use crate::conv2d::geometry::{Direction, Problem};
 use crate::conv2d::strips::{Map, Strips};
 use crate::conv2d::tiles::Kernels;
@@ -17,6 +17,8 @@ use crate::simd::LANES;
 use rayon::prelude::*;
 use std::slice;
 
+/// Floats of the sums of all parts together.
+const PARTIALS: usize = 1 << 21;
 /// Floats of a pair of rows of points, of source and gradient, that leave room for their sums in
 /// the second-level cache.
 const ROOM: usize = 96 * 1024;
