@@ -115,13 +115,15 @@ fn sized((batch, in_channels, out_channels, in_height, in_width, kernel, stride,
     Conv2dShape { batch, in_channels, out_channels, in_height, in_width, kernel, stride, padding }
 }
 
-/// Whether the kernel lies inside the padded input.
-fn fits(shape: &Conv2dShape) -> bool {
-    shape.in_height.min(shape.in_width) + 2 * shape.padding >= shape.kernel
+/// Shapes of these sizes whose kernel lies inside the padded input: of others no output has a size.
+fn fitting(sizes: impl Strategy<Value = Sizes>) -> impl Strategy<Value = Conv2dShape> {
+    sizes
+        .prop_map(sized)
+        .prop_filter("the kernel fits", |shape| shape.in_height.min(shape.in_width) + 2 * shape.padding >= shape.kernel)
 }
 
 fn shapes() -> impl Strategy<Value = Conv2dShape> {
-    (
+    fitting((
         // Whole vectors take other ways through the kernels than odd batches.
         prop_oneof![1usize..=70, prop::sample::select(vec![16usize, 32, 48, 64, 80, 128, 144])],
         1usize..=21,
@@ -131,9 +133,8 @@ fn shapes() -> impl Strategy<Value = Conv2dShape> {
         prop::sample::select(vec![1usize, 3, 7]),
         1usize..=2,
         0usize..=3,
-    )
-        .prop_map(sized)
-        .prop_filter("kernel fits", |shape| fits(shape) && shape.multiply_adds() < 8_000_000)
+    ))
+    .prop_filter("in a moment", |shape| shape.multiply_adds() < 8_000_000)
 }
 
 proptest! {
@@ -152,13 +153,12 @@ proptest! {
 /// go by strips of them.
 fn long_shapes() -> impl Strategy<Value = Conv2dShape> {
     let (batch, kernel) = (prop::sample::select(vec![32usize, 128]), prop::sample::select(vec![3usize, 5]));
-    (batch, 20usize..=40, 1usize..=6, 1usize..=5, 20usize..=60, kernel, 1usize..=2, 0usize..=2)
-        .prop_map(sized)
-        .prop_filter("in strips", |shape| {
-            fits(shape)
-                && shape.input_len() / shape.in_height * shape.kernel
-                    > correlate::rows_budget(tiles::kernels(Path::detect()))
-        })
+    fitting((batch, 20usize..=40, 1usize..=6, 1usize..=5, 20usize..=60, kernel, 1usize..=2, 0usize..=2)).prop_filter(
+        "in strips",
+        |shape| {
+            shape.input_len() / shape.in_height * shape.kernel > correlate::rows_budget(tiles::kernels(Path::detect()))
+        },
+    )
 }
 
 proptest! {
@@ -174,9 +174,8 @@ fn pointed_shapes() -> impl Strategy<Value = Conv2dShape> {
     let side = || 1usize..=4;
     let kernel = prop::sample::select(vec![1usize, 3]);
     let batch = prop::sample::select(vec![32usize, 64]);
-    (batch, 64usize..=90, 190usize..=256, side(), side(), kernel, 1usize..=2, 0usize..=1)
-        .prop_map(sized)
-        .prop_filter("taken", |shape| fits(shape) && outer::pays(shape))
+    fitting((batch, 64usize..=90, 190usize..=256, side(), side(), kernel, 1usize..=2, 0usize..=1))
+        .prop_filter("taken", outer::pays)
 }
 
 proptest! {
@@ -193,11 +192,11 @@ fn gathered_shapes() -> impl Strategy<Value = Conv2dShape> {
     let batch = prop::sample::select(vec![1usize, 3, 8, 10, 24, 50, 100]);
     let (inputs, outputs) = (16usize..=40, prop_oneof![3 => 16usize..=40, 1 => 145usize..=160]);
     let side = || 1usize..=20;
-    (batch, inputs, outputs, side(), side(), 1usize..=4, 1usize..=3, 0usize..=2).prop_map(sized).prop_filter(
+    fitting((batch, inputs, outputs, side(), side(), 1usize..=4, 1usize..=3, 0usize..=2)).prop_filter(
         "taken, in a moment",
         |shape| {
             let taken = |direction| im2col::pays(&Problem::new(shape, direction));
-            let taken = fits(shape) && taken(Direction::Forward) && taken(Direction::Backward);
+            let taken = taken(Direction::Forward) && taken(Direction::Backward);
             taken && !winograd::pays(shape) && shape.multiply_adds() < 20_000_000
         },
     )
@@ -217,8 +216,7 @@ fn pointwise_shapes() -> impl Strategy<Value = Conv2dShape> {
     let inputs = prop_oneof![16usize..=40, 260usize..=300];
     let outputs = prop_oneof![2 => prop::sample::select(vec![16usize, 24, 48]), 1 => 16usize..=40];
     let side = || 1usize..=20;
-    (batch, inputs, outputs, side(), side(), Just(1), 1usize..=2, Just(0))
-        .prop_map(sized)
+    fitting((batch, inputs, outputs, side(), side(), Just(1), 1usize..=2, Just(0)))
         .prop_filter("taken, in a moment", |shape| {
             im2col::pays(&Problem::new(shape, Direction::Forward)) && shape.multiply_adds() < 20_000_000
         })
@@ -239,11 +237,11 @@ fn turned_shapes() -> impl Strategy<Value = Conv2dShape> {
     let inputs = prop_oneof![(1usize..=3).prop_map(|n| 16 * n), 1usize..=40];
     let outputs = prop::sample::select(vec![16usize, 48, 144, 272]);
     let side = || 1usize..=17;
-    (batch, inputs, outputs, side(), side(), 1usize..=4, 1usize..=3, 0usize..=2).prop_map(sized).prop_filter(
+    fitting((batch, inputs, outputs, side(), side(), 1usize..=4, 1usize..=3, 0usize..=2)).prop_filter(
         "taken, in a moment",
         |shape| {
             let before = winograd::pays(shape) || outer::pays(shape);
-            fits(shape) && !before && turned::pays(shape) && shape.multiply_adds() < 20_000_000
+            !before && turned::pays(shape) && shape.multiply_adds() < 20_000_000
         },
     )
 }
@@ -276,8 +274,7 @@ fn deep_shapes() -> impl Strategy<Value = Conv2dShape> {
     let batch = prop::sample::select(vec![64usize, 80, 128]);
     let side = || 1usize..=2;
     let kernel = prop::sample::select(vec![1usize, 3]);
-    (batch, 50usize..=80, 50usize..=80, side(), side(), kernel, 1usize..=2, Just(1))
-        .prop_map(sized)
+    fitting((batch, 50usize..=80, 50usize..=80, side(), side(), kernel, 1usize..=2, Just(1)))
         .prop_filter("in a moment", |shape| shape.multiply_adds() < 20_000_000)
 }
 
@@ -320,11 +317,11 @@ proptest! {
 fn wide_filtered_shapes() -> impl Strategy<Value = Conv2dShape> {
     let channels = || prop::sample::select(vec![32usize, 128, 144]);
     let batch = prop::sample::select(vec![12usize, 32, 48, 64]);
-    (batch, channels(), channels(), 1usize..=6, 1usize..=6, Just(3), Just(1), Just(1)).prop_map(sized).prop_filter(
+    fitting((batch, channels(), channels(), 1usize..=6, 1usize..=6, Just(3), Just(1), Just(1))).prop_filter(
         "taken, in a moment",
         |shape| {
             let wide = shape.in_channels.max(shape.out_channels) >= 128;
-            wide && fits(shape) && winograd::pays(shape) && shape.multiply_adds() < 100_000_000
+            wide && winograd::pays(shape) && shape.multiply_adds() < 100_000_000
         },
     )
 }
@@ -343,9 +340,9 @@ fn stripped_shapes() -> impl Strategy<Value = Conv2dShape> {
     let kernel = || prop::sample::select(vec![1usize, 3, 5]);
     let small = (2usize..=31, 1usize..=20, 1usize..=20, 3usize..=20, 3usize..=20, kernel(), 1usize..=3, 0usize..=2);
     let large = (20usize..=31, 30usize..=40, 60usize..=70, 40usize..=60, 30usize..=40, Just(1), 2usize..=3, Just(0));
-    prop_oneof![4 => small, 1 => large].prop_map(sized).prop_filter("taken, in a moment", |shape| {
+    fitting(prop_oneof![4 => small, 1 => large]).prop_filter("taken, in a moment", |shape| {
         let taken = |direction| strips::pays(&Problem::new(shape, direction), false);
-        fits(shape) && shape.multiply_adds() < 60_000_000 && (taken(Direction::Forward) || taken(Direction::Backward))
+        shape.multiply_adds() < 60_000_000 && (taken(Direction::Forward) || taken(Direction::Backward))
     })
 }
 
