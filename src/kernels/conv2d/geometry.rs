@@ -137,7 +137,7 @@ pub(super) struct Axis {
 impl Axis {
     /// `halo`: lines of zeros stand for coordinates outside the source, so every tap is valid.
     /// `runs`: all destinations are read as one run from the first one's base, so lines are grouped
-    /// by stride phase. `whole`: line and coordinate are the same.
+    /// by stride phase. `whole`, without the others: line and coordinate are the same.
     pub(super) fn new(
         problem: &Problem,
         destinations: Range<usize>,
@@ -152,19 +152,26 @@ impl Axis {
             taps.sort_by_key(|tap| (tap % stride, tap / stride));
         }
         let inside = |coordinate: isize| coordinate >= 0 && (coordinate as usize) < length;
-        let mut coordinates: Vec<isize> = destinations
-            .clone()
-            .flat_map(|destination| taps.iter().filter_map(move |&tap| problem.source(destination, tap)))
-            .filter(|&coordinate| halo || inside(coordinate))
-            .chain(0..if whole { length as isize } else { 0 })
-            .collect();
         let phase = |coordinate: isize| match problem.direction {
             Direction::Forward if runs => (coordinate + problem.padding as isize).rem_euclid(stride as isize),
             _ => 0,
         };
-        coordinates.sort_by_key(|&coordinate| (phase(coordinate), coordinate));
-        coordinates.dedup();
+        let coordinates: Vec<isize> = if whole {
+            (0..length as isize).collect()
+        } else {
+            let mut met: Vec<isize> = destinations
+                .clone()
+                .flat_map(|destination| taps.iter().filter_map(move |&tap| problem.source(destination, tap)))
+                .filter(|&coordinate| halo || inside(coordinate))
+                .collect();
+            met.sort_by_key(|&coordinate| (phase(coordinate), coordinate));
+            met.dedup();
+            met
+        };
         let find = |coordinate: isize| {
+            if whole {
+                return inside(coordinate).then_some(coordinate);
+            }
             coordinates
                 .binary_search_by_key(&(phase(coordinate), coordinate), |&at| (phase(at), at))
                 .map(|at| at as isize)
@@ -496,9 +503,10 @@ impl Tiling {
     ) -> RowBlock {
         let kernel = problem.kernel;
         let line_stride = columns.lines.len() * pitch;
-        let (mut segments, mut ranges) = (Vec::new(), Vec::new());
+        let width = if flat { 1 } else { problem.destination_width };
+        let (mut segments, mut ranges) = (Vec::with_capacity(rows.base.len() * width), Vec::new());
         for row in 0..rows.base.len() {
-            for column in 0..if flat { 1 } else { problem.destination_width } {
+            for column in 0..width {
                 let start = ranges.len();
                 let (left, right) = columns.valid[column];
                 for tap_row in rows.valid[row].0..rows.valid[row].1 {

@@ -145,21 +145,24 @@ pub enum Algorithm {
 
 /// The faster algorithm for this geometry and density, from a measured crossover.
 ///
-/// Measured over the three passes of ResNet-18's and ResNet-50's layers, uniform masks, on AVX-512
-/// and AVX2 (Intel Emerald Rapids; before on AMD EPYC). Where minimal filtering (`winograd`)
-/// computes all weights they break even, of maps by position, at a density of 0.26 to 0.33 with 16
-/// channels, 0.13 to 0.17 with 128 and near 0.1 with 512; of maps by channel between 0.11 and 0.2.
-/// Where the weight's gradient is an outer product they do near 0.2; elsewhere of maps by position
-/// at 0.35 with 16 channels and 0.25 with 64 and more, of maps by channel between 0.3 and 0.5.
+/// Measured over the three passes of ResNet-18's and ResNet-50's layers, uniform masks, maps that
+/// begin with a line of the caches, on AVX-512 and AVX2 (Intel Emerald Rapids). Where minimal
+/// filtering (`winograd`) computes all weights they break even, of maps by position, at a density
+/// of 0.31 to 0.51 with 16 channels, 0.16 to 0.29 with 128 and more; with fewer than 48 images
+/// near 0.3 and between 0.12 and 0.2; of maps by channel between 0.12 and 0.17. Elsewhere they do, of
+/// maps by position, at 0.59 with 16 channels, 0.4 with 64 and 0.25 with 128 and more; with fewer
+/// than 48 images near 0.3; of maps by channel between 0.3 and 0.58.
 #[must_use]
 pub fn choose(shape: &Conv2dShape, density: f64) -> Algorithm {
     let (order, channels) = (Order::of(shape.batch), shape.in_channels.min(shape.out_channels) as f64);
+    let few = shape.batch < 48;
     let crossover = match order {
         Order::Channels if winograd::pays(shape) => 0.15,
-        Order::Positions if winograd::pays(shape) => 0.1 + 3.0 / channels,
+        Order::Positions if winograd::pays(shape) && few => 0.1 + 3.0 / channels,
+        Order::Positions if winograd::pays(shape) => 0.12 + 4.0 / channels,
         _ if outer::pays(shape) => 0.2,
         Order::Channels => 0.36,
-        Order::Positions => (0.22 + 2.0 / channels).min(0.36),
+        Order::Positions => (0.22 + if few { 2.0 } else { 5.5 } / channels).min(0.8),
     };
     if density < crossover { Algorithm::Sparse } else { Algorithm::Dense }
 }
