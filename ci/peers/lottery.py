@@ -1,6 +1,6 @@
 """Whole lottery runs (35 rounds of 10 %, 6,000 digits, 2 epochs a round, batch 64, width 16) beside PyTorch's, by turns, each pair with a seed of
 its own: training seconds and mean accuracy of each pair, then every fifth round's means over pairs.
-usage: PYTHON=python-with-torch lottery.py PEERS_BENCH SHARED [PAIRS]   (on an idle machine; seven minutes a pair)"""
+usage: PYTHON=python-with-torch lottery.py PEERS_BENCH SHARED [PAIRS]   (on an idle machine; seven to twenty minutes a pair)"""
 import json, os, pathlib, statistics, subprocess, sys, tempfile
 
 bench, shared, pairs = sys.argv[1], pathlib.Path(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else 3

@@ -1,4 +1,4 @@
-"""Takes the figures of benches/README.md again, all of this commit, and puts them into the page. On an idle machine; 50 minutes and more.
+"""Takes the figures of benches/README.md again, all of this commit, and puts them into the page. On an idle machine; two hours.
 usage: PYTHON=python-with-torch page.py SHARED FOLDER [STAGE…]   (SHARED holds oracle/, peers/ and data/; FOLDER, 2 GB, is kept for the next time)
 The page holds what a stage prints between `<!-- STAGE -->` and `<!-- end -->`; the text around it is written by hand."""
 import os, pathlib, re, shutil, subprocess, sys, time
@@ -66,7 +66,7 @@ def drift(shared, folder):
 
 
 def lottery(shared, folder):
-    return output(PYTHON, PEERS / "lottery.py", bench("peers"), shared, 1)
+    return output(PYTHON, PEERS / "lottery.py", bench("peers"), shared, 3)
 
 
 def builds(shared, folder):
